@@ -1,0 +1,37 @@
+"""Days of a data set's own time zone, as half-open UTC windows.
+
+A "day" is a local calendar day: 23 or 25 hours long where the clocks change.
+"""
+
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+
+def day_window(day: dt.date, timezone: str) -> tuple[dt.datetime, dt.datetime]:
+    """Returns the UTC instants [start, end) of a local day."""
+    return _midnight(day, timezone), _midnight(day + dt.timedelta(days=1), timezone)
+
+
+def days_window(first: dt.date, last: dt.date, timezone: str) -> tuple[dt.datetime, dt.datetime]:
+    """Returns the UTC instants [start of first, end of last)."""
+    return _midnight(first, timezone), _midnight(last + dt.timedelta(days=1), timezone)
+
+
+def days_between(first: dt.date, last: dt.date) -> list[dt.date]:
+    """Returns every day from first to last, both included."""
+    return [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def as_of_instant(as_of: dt.date, timezone: str) -> dt.datetime:
+    """Returns the instant that an as-of day stands for: the midnight at which the day ends."""
+    return day_window(as_of, timezone)[1]
+
+
+def now() -> dt.datetime:
+    """Returns the present in UTC, to the microsecond."""
+    return dt.datetime.now(dt.UTC)
+
+
+def _midnight(day: dt.date, timezone: str) -> dt.datetime:
+    local = dt.datetime.combine(day, dt.time(), tzinfo=ZoneInfo(timezone))
+    return local.astimezone(dt.UTC)

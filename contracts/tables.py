@@ -1,0 +1,129 @@
+"""Arrow schemas of the tables that the rooms of the house hand each other.
+
+All timestamps are microseconds in UTC: nanoseconds break Feast's DuckDB store.
+"""
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+# One row an event, sorted by (user_id, timestamp, event_id) inside a day.
+EVENTS = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("timestamp", TIMESTAMP, nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("item_id", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("session_id", pa.string()),  # the source's own, where it has one
+        pa.field("properties", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+# A fragment: the rows of one landing file that fall on one event day. Nothing is required yet but
+# the timestamp, which decided the day; the gate judges the rest.
+FRAGMENT = pa.schema(
+    [pa.field(field.name, field.type, nullable=field.name != "timestamp") for field in EVENTS]
+    + [
+        pa.field("source_file", pa.string(), nullable=False),
+        pa.field("source_line", pa.int64(), nullable=False),  # counted from 1, headers included
+    ]
+)
+
+# Rows that were refused, whole, with the reason. `raw` is the row as it was read.
+QUARANTINE = pa.schema(
+    [
+        pa.field("source_file", pa.string(), nullable=False),
+        pa.field("source_line", pa.int64(), nullable=False),
+        pa.field("day", pa.date32()),  # null where the row could not be dated
+        pa.field("stage", pa.string(), nullable=False),  # "landing" or "events"
+        pa.field("broken", pa.list_(pa.string()), nullable=False),  # names of the broken rules
+        pa.field("detail", pa.string()),
+        pa.field("raw", pa.string()),
+    ]
+)
+
+SESSIONS = pa.schema(
+    [
+        pa.field("session_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("started_at", TIMESTAMP, nullable=False),
+        pa.field("ended_at", TIMESTAMP, nullable=False),  # of the last event
+        pa.field("closes_at", TIMESTAMP, nullable=False),  # last event + gap, or the cut
+        pa.field("length", pa.int32(), nullable=False),  # events
+        pa.field("duration_seconds", pa.float64(), nullable=False),
+        pa.field("actions", pa.list_(pa.string()), nullable=False),  # in order of time
+        pa.field("item_ids", pa.list_(pa.string()), nullable=False),  # in order, nulls kept
+        pa.field("distinct_items", pa.int32(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),  # sum, nulls as zero
+        pa.field("is_cut", pa.bool_(), nullable=False),  # ended by the bot rule
+    ]
+)
+
+ITEMS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+USERS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+# One row a user and task. `value` is the class index or the number; `label` names the class.
+LABELS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("as_of", TIMESTAMP, nullable=False),  # inputs end here, exclusive
+        pa.field("label_end", TIMESTAMP, nullable=False),  # the label looks no further
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("split", pa.string(), nullable=False),  # train, valid or test, by user
+    ]
+)
+
+# The three clocks of every feature row. `created` is when the row would have been known.
+FEATURE_CLOCKS = [
+    pa.field("event_timestamp", TIMESTAMP, nullable=False),
+    pa.field("created", TIMESTAMP, nullable=False),
+    pa.field("written_at", TIMESTAMP, nullable=False),
+]
+
+
+def embeddings_schema(dim: int) -> pa.Schema:
+    """Returns the schema of `user_embeddings`; `embedding` holds dim float32 values."""
+    return pa.schema(
+        [
+            pa.field("user_id", pa.string(), nullable=False),
+            *FEATURE_CLOCKS,
+            pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
+            pa.field("model_version", pa.string(), nullable=False),
+        ]
+    )
+
+
+# One row a measured (recipe, task, share, seed, protocol, metric).
+METRICS = pa.schema(
+    [
+        pa.field("method", pa.string(), nullable=False),  # ptum, none, majority, tfidf_lr
+        pa.field("encoder", pa.string(), nullable=False),  # bert4rec, gru4rec, or "-"
+        pa.field("protocol", pa.string(), nullable=False),  # frozen, finetuned, scratch, baseline
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("label_share", pa.float64(), nullable=False),
+        pa.field("seed", pa.int32(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("train_users", pa.int32(), nullable=False),
+        pa.field("test_users", pa.int32(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("model_version", pa.string()),
+    ]
+)

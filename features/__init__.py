@@ -1,0 +1,1 @@
+"""Events to sessions, behaviour features, labels and training sequences; the feature store."""

@@ -1,0 +1,1 @@
+"""User-behaviour encoders: objectives, training, fine-tuning, embedding, evaluation."""

@@ -1,0 +1,1 @@
+"""The gate between staged and published tables: row rules, expectation suites, quarantine."""
