@@ -1,0 +1,1 @@
+"""The assets of one data set, one file a group of them."""

@@ -1,0 +1,126 @@
+"""Landing files to canonical events; catalogue and user tables."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+
+from contracts.dataset import Dataset
+from contracts.lake import Lake
+from contracts.tables import EVENTS, ITEMS, USERS
+from orchestration.gated import build_days, check_spec, column_schema
+from orchestration.partitions import days, days_of
+from orchestration.progress import Progress
+
+GROUP = "ingestion"
+OWNERS = ["team:data-platform"]
+
+
+def ingestion_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
+    """Returns `landing`, `events`, and `items` and `users` where the data set has them."""
+    assets = [_landing(dataset), _events(dataset)]
+    if dataset.items:
+        assets.append(_items(dataset))
+    if dataset.users:
+        assets.append(_users(dataset))
+    return assets
+
+
+def _landing(dataset: Dataset) -> dg.AssetsDefinition:
+    dated = dataset.landing.is_dated
+
+    @dg.asset(
+        name="landing",
+        key_prefix=dataset.slug,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"duckdb", dataset.landing.format},
+        partitions_def=days(dataset) if dated else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if dated else None,
+    )
+    def landing(context: dg.AssetExecutionContext, progress: Progress) -> dg.MaterializeResult:
+        """Each landing file read once and cut by event day, with a manifest of where rows went."""
+        from features.landing import land
+
+        report = land(
+            dataset,
+            Lake.of(dataset.name),
+            days_of(context) if dated else None,
+            progress.of(context, "landing files"),
+        )
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": report.rows,
+                "files_read": report.files_read,
+                "files_skipped": report.files_skipped,
+                "rows_quarantined": report.quarantined,
+                "event_days": len(report.days),
+            }
+        )
+
+    return landing
+
+
+def _events(dataset: Dataset) -> dg.AssetsDefinition:
+    key = [dataset.slug, "events"]
+
+    @dg.asset(
+        key=key,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"duckdb", "greatexpectations", "parquet"},
+        deps=[dg.AssetKey([dataset.slug, "landing"])],
+        partitions_def=days(dataset),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[check_spec(key)],
+        metadata=column_schema(EVENTS),
+    )
+    def events(context: dg.AssetExecutionContext) -> Iterator:
+        """Canonical events of the day: repeats removed, audited, bad rows in quarantine."""
+        from features.events import stage_events
+        from validation.gate import audit_events
+
+        lake = Lake.of(dataset.name)
+        stage = partial(stage_events, dataset, lake)
+        audit = partial(audit_events, dataset, lake)
+        yield from build_days(context, dataset, "events", stage, audit)
+
+    return events
+
+
+def _items(dataset: Dataset) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="items",
+        key_prefix=dataset.slug,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"duckdb", "parquet"},
+        metadata=column_schema(ITEMS),
+    )
+    def items() -> dg.MaterializeResult:
+        """The catalogue: title, category and attributes of every item."""
+        from features.catalogue import build_items
+
+        rows = build_items(dataset, Lake.of(dataset.name))
+        return dg.MaterializeResult(metadata={"dagster/row_count": rows})
+
+    return items
+
+
+def _users(dataset: Dataset) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="users",
+        key_prefix=dataset.slug,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"duckdb", "parquet"},
+        metadata=column_schema(USERS),
+    )
+    def users() -> dg.MaterializeResult:
+        """What the source says of its users, such as age and gender."""
+        from features.catalogue import build_users
+
+        rows = build_users(dataset, Lake.of(dataset.name))
+        return dg.MaterializeResult(metadata={"dagster/row_count": rows})
+
+    return users

@@ -1,0 +1,115 @@
+"""Stage, audit, publish: how every daily table is built in Dagster.
+
+A good day becomes visible in one step. A bad day leaves the published one as it was, and is not
+recorded as materialized: the failed check is yielded and the step fails, naming the bad days.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from contracts.dataset import Dataset
+from contracts.lake import Lake
+from orchestration.partitions import days_of
+
+CHECK = "audit"
+Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
+Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
+
+
+def build_days(
+    context: dg.AssetExecutionContext, dataset: Dataset, table: str, stage: Stage, audit: Audit
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    """Builds the days of this run, whether one or a range, and yields what Dagster is to record.
+
+    Raises:
+      Failure: a day was stopped by the gate. The good days are published and recorded.
+    """
+    from validation.gate import publish
+
+    lake = Lake.of(dataset.name)
+    with lake.staging() as folder:
+        verdicts = audit(stage(days_of(context), folder), folder)
+        for verdict in verdicts.values():
+            publish(lake, table, verdict)
+    good = [verdict for verdict in verdicts.values() if verdict.passed]
+    bad = [verdict for verdict in verdicts.values() if not verdict.passed]
+    check = _check_result(context.asset_key, good, bad)
+    for verdict in good:
+        if bad:
+            # Nothing that is returned counts when a step fails, so the good days are told now.
+            context.log_event(
+                dg.AssetMaterialization(
+                    context.asset_key, partition=str(verdict.day), metadata=_metadata(verdict)
+                )
+            )
+        else:
+            context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
+    if bad:
+        yield check
+        raise dg.Failure(
+            description="\n".join(sentence for verdict in bad for sentence in verdict.failures),
+            metadata={"days stopped": ", ".join(str(verdict.day) for verdict in bad)},
+            allow_retries=False,
+        )
+    yield dg.MaterializeResult(check_results=[check])
+
+
+def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
+    """Returns the blocking check that goes with a gated table."""
+    return dg.AssetCheckSpec(
+        CHECK,
+        asset=dg.AssetKey(asset_key),
+        blocking=True,
+        description="Great Expectations suite of the staged day, and the row rules made from it.",
+    )
+
+
+def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = None) -> dict:
+    """Returns the metadata that shows an Arrow schema in the UI."""
+    columns = [
+        dg.TableColumn(
+            field.name,
+            str(field.type),
+            description=(descriptions or {}).get(field.name),
+            constraints=dg.TableColumnConstraints(nullable=field.nullable),
+        )
+        for field in schema
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
+def _metadata(verdict: Any) -> dict[str, int]:
+    counts = {
+        "dagster/row_count": verdict.rows_published,
+        "rows_in": verdict.rows_in,
+        "rows_quarantined": verdict.rows_quarantined,
+    }
+    return counts | {f"broken/{rule}": count for rule, count in sorted(verdict.broken.items())}
+
+
+def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResult:
+    verdicts = [*good, *bad]
+    broken: dict[str, int] = {}
+    for verdict in verdicts:
+        for rule, count in verdict.broken.items():
+            broken[rule] = broken.get(rule, 0) + count
+    rows = ["| rule | rows |", "|---|---|"] + [f"| {r} | {n:,} |" for r, n in sorted(broken.items())]
+    docs = next((verdict.docs for verdict in verdicts if verdict.docs), None)
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECK,
+        passed=not bad,
+        description="; ".join(s for verdict in bad for s in verdict.failures)[:2000] or None,
+        metadata={
+            "days audited": len(verdicts),
+            "days stopped": len(bad),
+            "rows quarantined": sum(verdict.rows_quarantined for verdict in verdicts),
+            "broken rows by rule": dg.MetadataValue.md("\n".join(rows) if broken else "none"),
+        }
+        | ({"data docs": dg.MetadataValue.path(docs)} if docs else {}),
+    )

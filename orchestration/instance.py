@@ -1,0 +1,32 @@
+"""The Dagster instance of a home folder: the UI and the command line share it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import dagster as dg
+
+from contracts.lake import home
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def prepare_instance() -> Path:
+    """Makes DAGSTER_HOME ready, by default below the home folder, and returns it.
+
+    A `dagster.yaml` that lies there already is the user's own and stays as it is.
+    """
+    folder = Path(os.environ.setdefault("DAGSTER_HOME", str(home() / "dagster")))
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    # Processes that Dagster starts elsewhere must find the same home.
+    os.environ["FOOTPATH_HOME"] = str(home())
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "dagster.yaml").exists():
+        shutil.copy(REPOSITORY / "deploy" / "dagster.yaml", folder / "dagster.yaml")
+    return folder
+
+
+def open_instance() -> dg.DagsterInstance:
+    """Opens the instance of the home folder."""
+    prepare_instance()
+    return dg.DagsterInstance.get()
