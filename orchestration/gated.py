@@ -98,7 +98,9 @@ def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResul
     for verdict in verdicts:
         for rule, count in verdict.broken.items():
             broken[rule] = broken.get(rule, 0) + count
-    rows = ["| rule | rows |", "|---|---|"] + [f"| {r} | {n:,} |" for r, n in sorted(broken.items())]
+    rows = ["| rule | rows |", "|---|---|"] + [
+        f"| {r} | {n:,} |" for r, n in sorted(broken.items())
+    ]
     docs = next((verdict.docs for verdict in verdicts if verdict.docs), None)
     return dg.AssetCheckResult(
         asset_key=key,

@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that every room's tests share, and the rule that servers are really tested in CI."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,9 @@ import pytest
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("FEAST_USAGE", "False")
+
+REPOSITORY = Path(__file__).parent.parent
+REAL_DATA = Path(os.environ.get("FOOTPATH_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
 @pytest.fixture
@@ -16,3 +18,36 @@ def lake_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("FOOTPATH_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def ml_100k() -> Path:
+    """The folder of the genuine MovieLens 100K files."""
+    folder = REAL_DATA / "ml-100k"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: put the MovieLens 100K files in it")
+    return folder
+
+
+_skipped_servers: list[str] = []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Notes every test of a server that was skipped."""
+    report = (yield).get_result()
+    if report.skipped and item.get_closest_marker("server"):
+        _skipped_servers.append(item.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails the run where servers must be tested and one was not."""
+    if os.environ.get("FOOTPATH_REQUIRE_SERVERS") and _skipped_servers:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which server tests were skipped though they were required."""
+    if os.environ.get("FOOTPATH_REQUIRE_SERVERS"):
+        for name in _skipped_servers:
+            terminalreporter.write_line(f"REQUIRED BUT SKIPPED: {name}", red=True)

@@ -1,0 +1,180 @@
+"""Encoders to embeddings, and everything that is served to the feature store."""
+
+import datetime as dt
+
+import dagster as dg
+
+from contracts.clock import as_of_instant
+from contracts.dataset import Dataset
+from contracts.errors import FootpathError
+from contracts.lake import Lake
+from contracts.tables import embeddings_schema
+from orchestration.gated import column_schema
+from orchestration.partitions import days_by_version
+from orchestration.programs import run_program
+from orchestration.progress import Progress
+from orchestration.promotion import leading_version
+
+GROUP = "serving"
+OWNERS = ["team:data-platform"]
+
+
+def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
+    """Returns everything from `user_embeddings` to `similar_users_index`."""
+    return [_embeddings(dataset), _registry(dataset), _online(dataset), _similar(dataset)]
+
+
+def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="user_embeddings",
+        key_prefix=dataset.slug,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"pytorch", "parquet"},
+        deps=[
+            dg.AssetDep(
+                dg.AssetKey([dataset.slug, name]), partition_mapping=dg.AllPartitionMapping()
+            )
+            for name in ("pretrained_encoder", "events")
+        ],
+        partitions_def=days_by_version(dataset),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata=column_schema(embeddings_schema(dataset.learning.dim)),
+        pool="gpu",
+    )
+    def user_embeddings(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> None:
+        """One vector per active user as of the end of the day, by one model version."""
+        from features.sequences import build_sequences
+
+        lake = Lake.of(dataset.name)
+        delay = dt.timedelta(minutes=dataset.features.delay_minutes)
+        for key in context.partition_keys:
+            parts = key.keys_by_dimension
+            day, version = dt.date.fromisoformat(parts["day"]), parts["model_version"]
+            checkpoint = lake.root / "models" / version
+            if not (checkpoint / "config.json").exists():
+                raise FootpathError(
+                    f"model version {version} of data set '{dataset.name}' is not finished: "
+                    f"{checkpoint} has no config.json"
+                )
+            sequences = build_sequences(dataset, lake, day, checkpoint / "vocabulary.json")
+            instant = as_of_instant(day, dataset.timezone)
+            result = run_program(
+                context,
+                pipes,
+                lake,
+                "models.embed",
+                {
+                    "sequences": str(sequences.pointer),
+                    "checkpoint": str(checkpoint),
+                    "out": str(lake.day(f"user_embeddings/{version}", day)),
+                    "event_timestamp": instant.isoformat(),
+                    "created": (instant + delay).isoformat(),
+                    "model_version": version,
+                },
+            )
+            context.add_asset_metadata({"dagster/row_count": result["rows"]}, partition_key=key)
+
+    return user_embeddings
+
+
+def _registry(dataset: Dataset) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="feature_registry",
+        key_prefix=dataset.slug,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"feast"},
+        deps=_all(dataset, "user_behavior_features", "user_embeddings", "leaderboard"),
+    )
+    def feature_registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """Views and services applied to Feast; the leading model version promoted."""
+        from features.store import apply_registry, promote
+
+        lake = Lake.of(dataset.name)
+        leader = leading_version(dataset, lake)
+        if leader:
+            context.log.info(f"{leader} leads the leaderboard: {promote(dataset, lake, leader)}")
+        report = apply_registry(dataset, lake)
+        return dg.MaterializeResult(
+            metadata={
+                "views": ", ".join(report.views),
+                "services": ", ".join(report.services),
+                "promoted": leader or "none",
+                "repository": dg.MetadataValue.path(str(lake.root / "feature_store")),
+            }
+        )
+
+    return feature_registry
+
+
+def _online(dataset: Dataset) -> dg.AssetsDefinition:
+    key = dg.AssetKey([dataset.slug, "online_features"])
+    check = dg.AssetCheckSpec(
+        "online_equals_offline",
+        asset=key,
+        description="A sample of users reads the same online as from the offline store.",
+    )
+
+    @dg.asset(
+        key=key,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"feast"},
+        deps=_all(dataset, "feature_registry", "user_behavior_features", "user_embeddings"),
+        check_specs=[check],
+    )
+    def online_features(
+        context: dg.AssetExecutionContext, progress: Progress
+    ) -> dg.MaterializeResult:
+        """What changed since last time, moved to the online store, and compared with it."""
+        from features.store import check_online, materialize
+
+        lake = Lake.of(dataset.name)
+        report = materialize(dataset, lake, progress.of(context, "online rows"))
+        comparison = check_online(dataset, lake)
+        result = dg.AssetCheckResult(
+            check_name="online_equals_offline",
+            passed=not comparison.mismatches,
+            description="; ".join(comparison.mismatches[:5]) or None,
+            metadata={"values compared": comparison.sampled, "equal": comparison.equal},
+        )
+        return dg.MaterializeResult(
+            metadata={"dagster/row_count": report.rows, "views": ", ".join(sorted(report.views))},
+            check_results=[result],
+        )
+
+    return online_features
+
+
+def _similar(dataset: Dataset) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="similar_users_index",
+        key_prefix=dataset.slug,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"numpy"},
+        deps=_all(dataset, "feature_registry", "user_embeddings"),
+    )
+    def similar_users_index() -> dg.MaterializeResult:
+        """The newest vectors of the promoted model version, ready to be searched."""
+        from features.similar import build_index
+
+        lake = Lake.of(dataset.name)
+        version = leading_version(dataset, lake)
+        if version is None:
+            raise FootpathError(
+                f"data set '{dataset.name}' has no embedded model version to index: "
+                f"materialize user_embeddings first"
+            )
+        report = build_index(dataset, lake, version)
+        return dg.MaterializeResult(
+            metadata={"dagster/row_count": report.users, "model_version": version}
+        )
+
+    return similar_users_index
+
+
+def _all(dataset: Dataset, *names: str) -> list[dg.AssetDep]:
+    known = [name for name in names if name != "leaderboard" or dataset.tasks]
+    return [dg.AssetDep(dg.AssetKey([dataset.slug, name])) for name in known]

@@ -1,0 +1,153 @@
+"""The whole chain of a data set: every stage in order, each as one Dagster run.
+
+`footpath run` and the `<dataset>_chain` job both come here, so that the terminal and the UI do the
+same thing and see the same runs.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from contracts.clock import day_window, now
+from contracts.dataset import Dataset
+from contracts.errors import FootpathError
+from contracts.lake import Lake
+
+
+class WholeChain(dg.Config):
+    """Which days and which recipes; by default all that the data set has."""
+
+    first_day: str = ""
+    last_day: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run: a job, and the partitions that it builds."""
+
+    job: str
+    title: str
+    first: str | None = None
+    last: str | None = None
+    config: dict | None = None
+
+
+def run_chain(
+    dataset: Dataset,
+    instance: dg.DagsterInstance,
+    config: WholeChain,
+    say: Callable[[str], None],
+    resources: dict | None = None,
+) -> None:
+    """Runs every stage of a data set.
+
+    Raises:
+      FootpathError: a stage failed; what was published before stays.
+    """
+    for number, stage in enumerate(_stages(dataset, config), start=1):
+        started = time.monotonic()
+        where = f" {stage.first} to {stage.last}" if stage.first != stage.last else ""
+        say(f"{number}. {stage.title}{where}")
+        _run(dataset, instance, stage, resources)
+        say(f"   done in {time.monotonic() - started:.1f} s")
+
+
+def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
+    """Yields the stages; the later ones look at what the earlier ones have made."""
+    from features.labels import default_as_of
+    from features.landing import arrival_days
+    from orchestration.versions import latest_finished
+
+    lake = Lake.of(dataset.name)
+    first, last = _days(dataset, config, arrival_days(dataset))
+    if dataset.items or dataset.users:
+        yield Stage("tables", "Catalogue and users")
+    if dataset.landing.is_dated:
+        yield Stage("landing", "Landing files", str(first), str(last))
+    else:
+        yield Stage("landing", "Landing files")
+    yield Stage("daily", "Events, sessions and behaviour features", str(first), str(last))
+    as_of = str(default_as_of(dataset, lake))
+    yield Stage("inputs", f"Labels and training sequences as of {as_of}", as_of, as_of)
+    learning = dataset.learning
+    settings = {"as_of": as_of, "seed": config.seed}
+    yield Stage(
+        "pretraining",
+        f"Pre-training and task models: {', '.join(learning.recipes)}",
+        learning.recipes[0],
+        learning.recipes[-1],
+        _op_config(dataset, {"pretrained_encoder": settings}),
+    )
+    if dataset.tasks:
+        settings = _op_config(dataset, {"task_baselines": settings})
+        yield Stage("evaluation", "Baselines and leaderboard", config=settings)
+    for recipe in learning.recipes:
+        version = latest_finished(lake, recipe)
+        if version and not recipe.startswith("none_"):
+            key = str(dg.MultiPartitionKey({"day": as_of, "model_version": version.version}))
+            yield Stage("embedding", f"User embeddings by {version.version}", key, key)
+    yield Stage("serving", "Feature store: registry, online rows, similar users")
+
+
+def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tuple[dt.date, dt.date]:
+    """Returns the first and last day to build: as asked, or all that have ended."""
+    first = dt.date.fromisoformat(config.first_day or str(dataset.partitions.start))
+    found = arrivals[-1] if arrivals else dataset.partitions.end
+    last = dt.date.fromisoformat(config.last_day) if config.last_day else found
+    while last and last >= first and day_window(last, dataset.timezone)[1] > now():
+        last -= dt.timedelta(days=1)
+    if last is None or last < first:
+        raise FootpathError(
+            f"data set '{dataset.name}' has no finished day from {first} on: "
+            f"look at partitions.start and landing.url of its YAML"
+        )
+    return first, last
+
+
+def _run(
+    dataset: Dataset, instance: dg.DagsterInstance, stage: Stage, resources: dict | None
+) -> None:
+    from orchestration.definitions import defs
+
+    job = defs.resolve_job_def(f"{dataset.slug}_{stage.job}")
+    tags = {}
+    if stage.first:
+        tags = {ASSET_PARTITION_RANGE_START_TAG: stage.first}
+        tags[ASSET_PARTITION_RANGE_END_TAG] = str(stage.last)
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    result = job.execute_in_process(
+        instance=instance,
+        run_config={**quiet, **(stage.config or {})},
+        tags=tags,
+        raise_on_error=False,
+        resources=resources,
+    )
+    if not result.success:
+        raise FootpathError(_reason(result))
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    """Returns the sentence of the first step that failed."""
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            while error.cause:
+                error = error.cause
+            return error.message.split(": ", 1)[-1].strip()
+    return "the run failed before any of its steps: see its log in the UI"
+
+
+def _op_config(dataset: Dataset, by_asset: dict[str, dict]) -> dict:
+    return {
+        "ops": {
+            f"{dataset.slug}__{asset}": {"config": settings} for asset, settings in by_asset.items()
+        }
+    }

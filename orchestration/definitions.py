@@ -1,0 +1,38 @@
+"""The code location: every configured data set, side by side.
+
+Each Dagster process imports this, so nothing here may load torch, feast or great_expectations.
+"""
+
+import dagster as dg
+
+from contracts.dataset import dataset_names, load_dataset
+from orchestration.assets.behaviour import behaviour_assets
+from orchestration.assets.ingestion import ingestion_assets
+from orchestration.assets.learning import learning_assets
+from orchestration.assets.serving import serving_assets
+from orchestration.jobs import chain_job, schedules, sensors, stage_jobs
+from orchestration.progress import Progress
+
+
+def dataset_definitions(name: str) -> dg.Definitions:
+    """Returns the assets, jobs, schedules and sensors of one data set."""
+    dataset = load_dataset(name)
+    assets = [
+        *ingestion_assets(dataset),
+        *behaviour_assets(dataset),
+        *learning_assets(dataset),
+        *serving_assets(dataset),
+    ]
+    jobs = stage_jobs(dataset, assets)
+    return dg.Definitions(
+        assets=assets,
+        jobs=[*jobs, chain_job(dataset)],
+        schedules=schedules(dataset, jobs),
+        sensors=sensors(dataset, jobs),
+    )
+
+
+defs = dg.Definitions.merge(
+    *[dataset_definitions(name) for name in dataset_names()],
+    dg.Definitions(resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()}),
+)

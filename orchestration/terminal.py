@@ -1,0 +1,116 @@
+"""What `footpath run` shows on a terminal: stages, progress, results, and what to do next."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from contracts.dataset import Dataset
+from contracts.lake import Lake, home
+
+console = Console(highlight=False)
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """Returns a callback (done, total) that counts on a terminal and is silent elsewhere."""
+    started = shown = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        moment = time.monotonic()
+        if not sys.stderr.isatty() or (moment - shown < 0.2 and done < total):
+            return
+        shown = moment
+        left = (moment - started) / max(done, 1) * (total - done)
+        text = f"   {what}: {done:,} of {total:,}, {left:.0f} s left" if done < total else ""
+        sys.stderr.write(f"\r\033[K{text}")
+        sys.stderr.flush()
+
+    return report
+
+
+class Terminal:
+    """One run of the chain, told to a person."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.lake = Lake.of(dataset.name)
+        self.started = time.monotonic()
+
+    def generate_shop(self, users: int, days: int, seed: int) -> Path:
+        """Writes the shop's landing files below the home folder, and returns their folder."""
+        from features.shop import generate_shop
+
+        folder = home() / "source" / "shop"
+        console.print(f"[bold]0. A synthetic shop: {users:,} users, {days} days, seed {seed}")
+        start = self.dataset.partitions.start
+        truth = generate_shop(folder, users, days, seed, start, counter("days of the shop"))
+        console.print(f"   {truth.rows:,} rows, among them broken, late and repeated ones")
+        return folder
+
+    def run_chain(self, seed: int) -> None:
+        """Runs the whole chain on the instance that the UI shows."""
+        from orchestration.chain import WholeChain, run_chain
+        from orchestration.instance import open_instance
+        from orchestration.progress import TerminalProgress
+
+        with open_instance() as instance:
+            run_chain(
+                self.dataset,
+                instance,
+                WholeChain(seed=seed),
+                lambda line: console.print(line if line.startswith(" ") else f"[bold]{line}"),
+                {"progress": TerminalProgress()},
+            )
+
+    def show_results(self) -> None:
+        """Prints the leaderboard, where things lie, and three commands to try next."""
+        name = self.dataset.name
+        path = self.lake.root / "leaderboard" / "leaderboard.md"
+        if path.exists():
+            console.print(Markdown(path.read_text()))
+        table = Table(title=f"Where it lies (in {time.monotonic() - self.started:.0f} s)")
+        table.add_column("what")
+        table.add_column("path", overflow="fold")
+        for what, relative in (
+            ("tables, one object a day", "{events,sessions,user_behavior_features}"),
+            ("rows that were refused, with reasons", "quarantine"),
+            ("what was expected of the data", "data_docs/index.html"),
+            ("checkpoints", "models"),
+            ("leaderboard", "leaderboard/leaderboard.html"),
+            ("feature store", "feature_store"),
+        ):
+            table.add_row(what, f"{self.lake.root}/{relative}")
+        console.print(table)
+        console.print("Next:")
+        console.print("  make ui            # all of it in Dagster, at http://127.0.0.1:3000")
+        console.print(f"  {_bin('footpath')} users similar {self._a_user()} --dataset {name}")
+        store = self.lake.root / "feature_store"
+        console.print(f"  {_bin('python')} docs/examples/retrieve.py --repo {_short(store)}")
+
+    def _a_user(self) -> str:
+        import pyarrow.parquet as pq
+
+        found = sorted(self.lake.table("user_embeddings").glob("*/*.parquet"))
+        return pq.read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
+
+
+def show_preview(dataset: Dataset, sample: object) -> None:
+    """Prints what `datasets check` found."""
+    raise NotImplementedError
+
+
+def _bin(name: str) -> str:
+    return _short(Path(sys.executable).parent / name)
+
+
+def _short(path: Path) -> str:
+    """Returns the path as seen from here, where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
