@@ -38,7 +38,7 @@ def run_program(
         cwd=str(REPOSITORY),
     )
     results = [
-        message["payload"] if "payload" in message else message
+        message.get("payload", message)
         for message in invocation.get_custom_messages()
         if isinstance(message, dict)
     ]

@@ -1,6 +1,7 @@
 """What is published is whole, in one step; what is staged is never seen."""
 
 import datetime as dt
+import itertools
 import json
 
 import pyarrow as pa
@@ -26,9 +27,14 @@ def test_a_published_table_replaces_the_day_and_leaves_no_staging(lake_home):
 def test_a_failure_while_staging_leaves_the_published_day(lake_home):
     lake = Lake.of("shop")
     publish_table(lake, pa.table({"a": [1]}), lake.day("events", DAY))
-    with pytest.raises(RuntimeError), lake.staging() as folder:
-        (folder / "half.parquet").write_bytes(b"PAR1")
-        raise RuntimeError
+
+    def fail_halfway():
+        with lake.staging() as folder:
+            (folder / "half.parquet").write_bytes(b"PAR1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert pq.read_table(lake.day("events", DAY))["a"].to_pylist() == [1]
     assert list(lake.root.glob("**/half.parquet")) == []
 
@@ -65,5 +71,5 @@ def test_a_local_day_is_as_long_as_its_clocks_say(day, hours):
 
 def test_days_meet_without_gap_or_overlap():
     days = days_between(dt.date(2026, 3, 25), dt.date(2026, 4, 2))
-    for day, following in zip(days, days[1:], strict=False):
+    for day, following in itertools.pairwise(days):
         assert as_of_instant(day, "Europe/Berlin") == day_window(following, "Europe/Berlin")[0]
