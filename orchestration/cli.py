@@ -88,7 +88,7 @@ def shop_generate(
     from orchestration.terminal import counter
 
     truth = generate_shop(folder, users, days, seed, progress=counter("days of the shop"))
-    typer.echo(f"{truth.rows:,} rows in {folder}; what is in them: {folder / 'truth.json'}")
+    typer.echo(f"{truth.lines:,} rows in {folder}; what is in them: {folder / 'truth.json'}")
 
 
 @users.command("similar")

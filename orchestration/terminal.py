@@ -49,7 +49,7 @@ class Terminal:
         console.print(f"[bold]0. A synthetic shop: {users:,} users, {days} days, seed {seed}")
         start = self.dataset.partitions.start
         truth = generate_shop(folder, users, days, seed, start, counter("days of the shop"))
-        console.print(f"   {truth.rows:,} rows, among them broken, late and repeated ones")
+        console.print(f"   {truth.lines:,} rows, among them broken, late and repeated ones")
         return folder
 
     def run_chain(self, seed: int) -> None:
