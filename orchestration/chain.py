@@ -64,7 +64,6 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     """Yields the stages; the later ones look at what the earlier ones have made."""
     from features.labels import default_as_of
     from features.landing import arrival_days
-
     from orchestration.versions import latest_finished
 
     lake = Lake.of(dataset.name)

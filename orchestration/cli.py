@@ -84,7 +84,6 @@ def shop_generate(
 ) -> None:
     """Write the landing files of a synthetic shop of any size."""
     from features.shop import generate_shop
-
     from orchestration.terminal import counter
 
     truth = generate_shop(folder, users, days, seed, progress=counter("days of the shop"))

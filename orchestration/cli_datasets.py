@@ -46,7 +46,6 @@ def check(
 ) -> None:
     """Validate a data set's YAML and show what a sample of its rows would become."""
     from features.preview import preview
-
     from orchestration.terminal import show_preview
 
     dataset = load_dataset_file(file)

@@ -5,11 +5,11 @@ from functools import partial
 
 import dagster as dg
 import pyarrow as pa
-from features.behavior import feature_fields
 
 from contracts.dataset import Dataset
 from contracts.lake import Lake
 from contracts.tables import FEATURE_CLOCKS, SESSIONS
+from features.behavior import feature_fields
 from orchestration.gated import build_days, check_spec, column_schema
 from orchestration.partitions import days
 

@@ -12,7 +12,9 @@ from tests.conftest import REPOSITORY
 
 def footpath(home: Path, *arguments: str, timeout: int = 280) -> subprocess.CompletedProcess:
     """Runs the command line as a user would, in a home folder of its own."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))
+    }
     environment |= {"FOOTPATH_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
     return subprocess.run(
         [sys.executable, "-m", "orchestration.cli", *arguments],
