@@ -1,0 +1,221 @@
+"""Training sequences: every user's events before an as-of, as flat memory-mapped arrays.
+
+In: published events and the catalogue. Out: `sequences/<as_of>.json`, which points at a folder of
+`.npy` arrays that is named by their hash and never changes. Ids: 0 is [PAD] and stands for "no
+value" too, such as the item of a search; 1 is [MASK]; 2 is [UNK], a rare or later one.
+
+The vocabulary is fitted on those events alone and frozen with them. Given a model's vocabulary,
+events of any as-of are encoded with that: an embedding of today and its model speak one language.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from contracts.clock import as_of_instant
+from contracts.dataset import Dataset
+from contracts.engine import connect
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_folder, publish_json, read_json, write_parquet
+
+SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
+FIELDS = ["item", "action", "category"]
+_UNKNOWN = SPECIAL.index("[UNK]")
+_BATCH = 1_000_000
+_DTYPES = {
+    "item": np.int32,
+    "action": np.int32,
+    "category": np.int32,
+    "value": np.float32,
+    "time": np.int64,
+}
+
+
+@dataclass(frozen=True)
+class SequencesReport:
+    """The pointer that was published, and what it says."""
+
+    pointer: Path
+    folder: Path
+    fingerprint: str
+    vocabulary_hash: str
+    train_cutoff: str  # ISO 8601, UTC: every event is before it
+    users: int
+    events: int
+
+
+def build_sequences(
+    dataset: Dataset, lake: Lake, as_of: dt.date, vocabulary: Path | None = None
+) -> SequencesReport:
+    """Publishes the sequences as of the end of a day.
+
+    Args:
+      dataset: which data set.
+      lake: its lake.
+      as_of: the last day that is seen.
+      vocabulary: a frozen `vocabulary.json` to encode with; fitted anew where none is given. The
+        pointer is then `<as_of>__<hash of the vocabulary>.json`, beside the fitted one.
+
+    Raises:
+      FootpathError: there are no events, or the vocabulary cannot be used.
+    """
+    cutoff = as_of_instant(as_of, dataset.timezone)
+    connection = connect()
+    _load_events(connection, dataset, lake, as_of)
+    words = _read_vocabulary(vocabulary) if vocabulary else _fit(connection, dataset)
+    _load_vocabulary(connection, words)
+    with lake.staging() as staging:
+        users, events = _write_arrays(connection, staging, words)
+        (staging / "vocabulary.json").write_text(json.dumps(words, ensure_ascii=False))
+        words_hash = _sha256([staging / "vocabulary.json"])
+        fingerprint = _sha256(sorted(staging.iterdir()))
+        folder = lake.root / "sequences" / f"{as_of}-{fingerprint[:8]}"
+        publish_folder(staging, folder)
+    name = f"{as_of}__{words_hash[:8]}.json" if vocabulary else f"{as_of}.json"
+    pointer = lake.root / "sequences" / name
+    said = {
+        "fingerprint": fingerprint,
+        "vocabulary_hash": words_hash,
+        "train_cutoff": cutoff.isoformat(),
+        "users": users,
+        "events": events,
+    }
+    publish_json(lake, {"folder": folder.name, **said}, pointer)
+    return SequencesReport(pointer=pointer, folder=folder, **said)
+
+
+def _load_events(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, lake: Lake, as_of: dt.date
+) -> None:
+    """Makes the view `past` of events up to the as-of day, with each item's category."""
+    paths = lake.existing("events", [day for day in lake.days("events") if day <= as_of])
+    if not paths:
+        raise FootpathError(
+            f"data set '{dataset.name}' has no events up to {as_of}: materialize events first"
+        )
+    items = lake.single("items")
+    catalogue = "SELECT NULL::VARCHAR AS item_id, NULL::VARCHAR AS category LIMIT 0"
+    if items.exists():
+        catalogue = f"SELECT item_id, category FROM read_parquet({str(items)!r})"
+    connection.execute(f"CREATE TEMP TABLE catalogue AS {catalogue}")
+    connection.execute(
+        "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
+        f"category, value FROM read_parquet({paths!r}) AS events LEFT JOIN catalogue "
+        "ON events.item_id = catalogue.item_id"
+    )
+
+
+def _fit(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, list[str]]:
+    """Returns the vocabulary of each field, most frequent first; actions as they are declared."""
+
+    def frequent(column: str, at_least: int) -> list[str]:
+        counted = connection.execute(
+            f"SELECT {column} FROM past WHERE {column} IS NOT NULL GROUP BY {column} "
+            f"HAVING count(*) >= {at_least} ORDER BY count(*) DESC, {column}"
+        )
+        return SPECIAL + counted.to_arrow_table().column(0).to_pylist()
+
+    return {
+        "item": frequent("item_id", dataset.learning.min_item_count),
+        "action": SPECIAL + list(dataset.actions),
+        "category": frequent("category", 1),
+    }
+
+
+def _read_vocabulary(path: Path) -> dict[str, list[str]]:
+    words = read_json(path)
+    for field in FIELDS:
+        if not isinstance(words.get(field), list) or words[field][: len(SPECIAL)] != SPECIAL:
+            raise FootpathError(
+                f"{path}: field '{field}' must be a list that begins with {', '.join(SPECIAL)}: "
+                f"give the vocabulary.json of a checkpoint"
+            )
+    return {field: words[field] for field in FIELDS}
+
+
+def _load_vocabulary(connection: duckdb.DuckDBPyConnection, words: dict[str, list[str]]) -> None:
+    """Makes a table `<field>_words` (word, id) of every field."""
+    for field, known in words.items():
+        ids = pa.array(range(len(known)), pa.int32())
+        connection.register("incoming", pa.table({"word": pa.array(known, pa.string()), "id": ids}))
+        # The special words are ours: an item that happens to be called [MASK] is not one.
+        connection.execute(
+            f"CREATE TEMP TABLE {field}_words AS SELECT * FROM incoming WHERE id >= {len(SPECIAL)}"
+        )
+        connection.unregister("incoming")
+
+
+def _write_arrays(
+    connection: duckdb.DuckDBPyConnection, folder: Path, words: dict[str, list[str]]
+) -> tuple[int, int]:
+    """Writes arrays and users to the folder, batch by batch; returns users and events."""
+    counts = connection.execute(
+        "SELECT user_id, count(*) AS events FROM past GROUP BY user_id ORDER BY user_id"
+    ).to_arrow_table()
+    offsets = np.concatenate([[0], np.cumsum(counts["events"].to_numpy())]).astype(np.int64)
+    np.save(folder / "offsets.npy", offsets)
+    write_parquet(counts.select(["user_id"]), folder / "users.parquet")
+    arrays = {
+        field: np.lib.format.open_memmap(folder / f"{field}.npy", "w+", dtype, (int(offsets[-1]),))
+        for field, dtype in _DTYPES.items()
+    }
+    _fill(arrays, _encoded(connection).to_arrow_reader(_BATCH))
+    np.save(folder / "item_category.npy", _item_category(connection, len(words["item"])))
+    return counts.num_rows, int(offsets[-1])
+
+
+def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Selects the fields of every event, in order of user and time."""
+    columns = {"item": "item_id", "action": "action", "category": "category"}
+    ids = ", ".join(
+        f"CASE WHEN past.{column} IS NULL THEN 0 ELSE coalesce({field}_words.id, {_UNKNOWN}) END"
+        f"::INTEGER AS {field}"
+        for field, column in columns.items()
+    )
+    joins = " ".join(
+        f"LEFT JOIN {field}_words ON past.{column} = {field}_words.word"
+        for field, column in columns.items()
+    )
+    return connection.execute(
+        f"SELECT {ids}, coalesce(value, 0)::FLOAT AS value, epoch_us(timestamp) // 1000000 AS time "
+        f"FROM past {joins} ORDER BY user_id, timestamp, event_id"
+    )
+
+
+def _fill(arrays: dict[str, np.memmap], batches: Iterable[pa.RecordBatch]) -> None:
+    start = 0
+    for batch in batches:
+        for field, array in arrays.items():
+            array[start : start + batch.num_rows] = batch.column(field).to_numpy()
+        start += batch.num_rows
+    for array in arrays.values():
+        array.flush()
+
+
+def _item_category(connection: duckdb.DuckDBPyConnection, items: int) -> np.ndarray:
+    """Returns the category id of every item id, int32[items]; 0 where it has none."""
+    found = connection.execute(
+        "SELECT item_words.id AS item, category_words.id AS category FROM item_words "
+        "JOIN catalogue ON item_words.word = catalogue.item_id "
+        "JOIN category_words ON catalogue.category = category_words.word"
+    ).to_arrow_table()
+    categories = np.zeros(items, np.int32)
+    categories[found["item"].to_numpy()] = found["category"].to_numpy()
+    return categories
+
+
+def _sha256(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode())
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
