@@ -1,0 +1,137 @@
+"""Which landing files there are, and on which day each arrived.
+
+In:  the data set's URL with date fields, or a plain glob, below its source folder.
+Out: the files of some arrival days, or all of them. An arrival day is the local day of the data set
+that the hour in the file's name falls in; without an hour, the date in the name itself.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from contracts.clock import day_window, days_between
+from contracts.dataset import Dataset, Landing, source_folder
+from contracts.errors import FootpathError
+from features.files import SourceFile, find_files, is_absolute
+
+DIGITS = {"year": 4, "month": 2, "day": 2, "hour": 2}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A landing file, and when it came; None where the source is not dated."""
+
+    file: SourceFile
+    day: dt.date | None
+    instant: dt.datetime | None  # UTC
+
+
+def arrival_days(dataset: Dataset) -> list[dt.date]:
+    """Returns the days on which files have arrived, in order; none for an undated source."""
+    if not dataset.landing.is_dated:
+        return []
+    return sorted({arrival.day for arrival in find_arrivals(dataset, None) if arrival.day})
+
+
+def find_arrivals(
+    dataset: Dataset, days: list[dt.date] | None, folder: str | None = None
+) -> list[Arrival]:
+    """Finds the landing files of some arrival days, in order of path.
+
+    Args:
+      dataset: says where and under which names files land.
+      days: arrival days; None for all. An undated source has all its files on no day.
+      folder: where the files lie; by default the data set's source folder.
+
+    Raises:
+      FootpathError: no file is there at all, or one has an impossible date in its name.
+    """
+    landing = dataset.landing
+    folder = folder or ("" if is_absolute(landing.url) else source_folder(dataset.name))
+    dates = _dates(dataset, days) if days is not None and landing.is_dated else None
+    globs = [_glob(landing.url, {})] if dates is None else [_glob(landing.url, d) for d in dates]
+    files = {file.path: file for pattern in globs for file in find_files(folder, pattern)}
+    arrivals = [_arrival(dataset, file) for _, file in sorted(files.items())]
+    if days is not None and landing.is_dated:
+        arrivals = [arrival for arrival in arrivals if arrival.day in days]
+    if not arrivals and not _may_be_empty(dataset, dates, folder):
+        when = f" for {_span(days)}" if days and landing.is_dated else ""
+        raise FootpathError(
+            f"data set '{dataset.name}' has no landing file{when}: "
+            f"looked for {landing.url} under {folder or 'its absolute address'}"
+        )
+    return arrivals
+
+
+def _may_be_empty(dataset: Dataset, dates: object, folder: str) -> bool:
+    """Tells whether days without a file are fine: if the source has such, and has other files."""
+    if dates is None or not dataset.quality.allow_empty_days:
+        return False
+    return bool(find_files(folder, _glob(dataset.landing.url, {})))
+
+
+def _dates(dataset: Dataset, days: list[dt.date]) -> list[dict[str, str]]:
+    """Returns the dates that may stand in the names of files that arrive on local days."""
+    dates = set(days)
+    if "{hour}" in dataset.landing.url:
+        zone = ZoneInfo(dataset.landing.arrival_timezone)
+        for day in days:
+            start, end = day_window(day, dataset.timezone)
+            dates.update(days_between(start.astimezone(zone).date(), end.astimezone(zone).date()))
+    return [
+        {"year": f"{d.year:04}", "month": f"{d.month:02}", "day": f"{d.day:02}"}
+        for d in sorted(dates)
+    ]
+
+
+def _glob(url: str, values: Mapping[str, str]) -> str:
+    """Returns the URL with some date fields filled in and the others open."""
+    for field, digits in DIGITS.items():
+        url = url.replace(f"{{{field}}}", values.get(field, "[0-9]" * digits))
+    return url
+
+
+def _arrival(dataset: Dataset, file: SourceFile) -> Arrival:
+    """Reads the arrival out of a file's name."""
+    landing = dataset.landing
+    if not landing.is_dated:
+        return Arrival(file, None, None)
+    match = _names(landing).fullmatch(file.path)
+    if match is None:
+        raise FootpathError(f"{file.path} does not fit the name {landing.url}: give it another one")
+    fields = {field: int(digits) for field, digits in match.groupdict().items()}
+    try:
+        local = dt.datetime(**fields, tzinfo=ZoneInfo(landing.arrival_timezone))
+    except ValueError as error:
+        raise FootpathError(
+            f"{file.path} has an impossible date in its name ({error}): rename it"
+        ) from None
+    zone = ZoneInfo(dataset.timezone)
+    if "hour" not in fields:
+        day = local.date()
+        return Arrival(file, day, day_window(day, dataset.timezone)[0])
+    return Arrival(file, local.astimezone(zone).date(), local.astimezone(dt.UTC))
+
+
+def _names(landing: Landing) -> re.Pattern[str]:
+    """Returns the pattern of file names: date fields as groups, globs as globs."""
+    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    known: set[str] = set()
+    pattern = ""
+    for part in re.split(r"({\w+}|\*\*/|\*\*|\*|\?|\[[^\]]+\])", landing.url):
+        field = part.strip("{}")
+        if field in DIGITS and part != field:
+            digits = rf"\d{{{DIGITS[field]}}}"
+            pattern += f"(?P={field})" if field in known else f"(?P<{field}>{digits})"
+            known.add(field)
+        elif part.startswith("[") and part.endswith("]"):
+            pattern += part
+        else:
+            pattern += wild.get(part, re.escape(part))
+    return re.compile(pattern)
+
+
+def _span(days: list[dt.date]) -> str:
+    return str(days[0]) if len(days) == 1 else f"{min(days)} to {max(days)}"

@@ -1,0 +1,295 @@
+"""Landing files -> fragments by event day, each file read once.
+
+In:  files of the source (features/arrivals.py). Out, for each: in `landing/fragments/<event-day>/`
+one Parquet file for every day that it has events of; in `quarantine/landing/` its rows that cannot
+be read, have no timestamp, or fall on no day of the data set; in `landing/files/` the manifest,
+published last, which makes the others count (features/manifest.py).
+
+A file is read again only if its size or stamp changed, or what the YAML says of it. Many small
+files share one pass over DuckDB. Rows of a file = rows in its fragments + rows in quarantine:
+asserted on what was written.
+
+A dated source's file holds no event later than the day after its arrival; an undated one without a
+last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
+"""
+
+import contextlib
+import datetime as dt
+import fcntl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from contracts.dataset import Dataset
+from contracts.engine import connect
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_file
+from features.arrivals import Arrival, arrival_days, find_arrivals
+from features.cutting import CutFile, Cutter
+from features.manifest import (
+    Manifest,
+    file_id,
+    fragment_name,
+    fragments_folder,
+    manifest_path,
+    mapping_hash,
+    quarantine_path,
+    read_manifest,
+    write_manifest,
+)
+from features.mapping import OUT_OF_RANGE, UNDATED, UNREADABLE, check_mapping
+from features.rows import ENOUGH_TO_JUDGE, RowReader
+
+__all__ = ["LandedFile", "LandingReport", "arrival_days", "land"]
+
+# What is read in one pass: so many bytes as they lie, so many files.
+PASS_BYTES = 64 << 20
+PASS_FILES = 256
+PUBLISHERS = 8
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """Where the rows of one landing file went."""
+
+    path: str
+    arrival_day: dt.date | None
+    rows: int
+    unreadable: int
+    undated: int
+    out_of_range: int
+    days: dict[dt.date, int]  # event day -> rows
+
+
+@dataclass(frozen=True)
+class LandingReport:
+    """What one landing run did. `rows`, `quarantined` and `late` are of the files it read."""
+
+    files_read: int
+    files_skipped: int
+    rows: int
+    quarantined: int
+    late: int  # rows of an event day before the file's arrival day
+    days: list[dt.date]  # event days whose fragments changed
+    files: list[LandedFile]
+
+
+@dataclass
+class _Run:
+    """A landing run on its way."""
+
+    dataset: Dataset
+    lake: Lake
+    connection: duckdb.DuckDBPyConnection
+    old: dict[str, Manifest | None]  # by path
+    landed: list[LandedFile] = field(default_factory=list)
+    days: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+
+
+def land(
+    dataset: Dataset, lake: Lake, days: list[dt.date] | None, progress: Progress | None = None
+) -> LandingReport:
+    """Reads the landing files that are new or have changed.
+
+    Args:
+      dataset: says where files land and what their columns mean.
+      lake: gets fragments, manifests and quarantine.
+      days: arrival days (local days of the data set) whose files are read; None reads all. An
+        undated source is always read whole.
+      progress: is told (files done, files to do).
+
+    Raises:
+      FootpathError: there is no file; the YAML has a wrong expression; or files are broken, which
+        are named, and the others are published all the same.
+    """
+    arrivals = find_arrivals(dataset, days)
+    mapping = mapping_hash(dataset)
+    with _one_at_a_time(lake), connect() as connection:
+        check_mapping(connection, dataset)
+        old = {a.file.path: read_manifest(lake, file_id(a.file.path)) for a in arrivals}
+        todo = [a for a in arrivals if not _is_known(a, old[a.file.path], mapping)]
+        run = _Run(dataset, lake, connection, old)
+        done = 0
+        for batch in _passes(todo):
+            _land_pass(run, batch, mapping)
+            done += len(batch)
+            if progress:
+                progress(done, len(todo))
+        _sweep(lake, arrivals)
+    _raise_faults(run, len(todo))
+    return LandingReport(
+        files_read=len(run.landed),
+        files_skipped=len(arrivals) - len(run.landed),
+        rows=sum(file.rows for file in run.landed),
+        quarantined=sum(file.rows - sum(file.days.values()) for file in run.landed),
+        late=sum(_late(file) for file in run.landed),
+        days=sorted(map(dt.date.fromisoformat, run.days)),
+        files=run.landed,
+    )
+
+
+@contextlib.contextmanager
+def _one_at_a_time(lake: Lake) -> Iterator[None]:
+    """Waits until no other run lands into this lake: it would sweep what this one publishes."""
+    folder = lake.table("landing")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool:
+    """Tells whether a file was read as it lies there, by this mapping."""
+    now = (arrival.file.size, arrival.file.stamp, mapping)
+    return manifest is not None and (manifest.size, manifest.stamp, manifest.mapping) == now
+
+
+def _passes(todo: list[Arrival]) -> Iterator[list[Arrival]]:
+    """Cuts the files into passes."""
+    batch: list[Arrival] = []
+    size = 0
+    for arrival in todo:
+        if batch and (size + arrival.file.size > PASS_BYTES or len(batch) == PASS_FILES):
+            yield batch
+            batch, size = [], 0
+        batch.append(arrival)
+        size += arrival.file.size
+    if batch:
+        yield batch
+
+
+def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
+    """Reads files, writes what becomes of them to staging, and publishes it file by file."""
+    reader = RowReader(run.connection, run.dataset.landing, [arrival.file for arrival in batch])
+    cutter = Cutter(run.connection, run.dataset, batch)
+    for _ in reader.chunks():
+        cutter.add_rows()
+    manifests = _manifests(batch, reader, cutter, mapping)
+    with run.lake.staging() as folder, ThreadPoolExecutor(PUBLISHERS) as pool:
+        cuts = cutter.write(sorted(manifests), folder)
+        for number in cuts:
+            _check_sum(manifests[number], cuts[number])
+        # The disk's answer to each fsync is waited for side by side.
+        list(pool.map(lambda n: _publish(run.lake, manifests[n], cuts[n], folder), cuts))
+    for manifest in manifests.values():
+        _note(run, manifest)
+    run.faults += [fault for _, fault in sorted(reader.faults.items())]
+
+
+def _manifests(
+    batch: list[Arrival], reader: RowReader, cutter: Cutter, mapping: str
+) -> dict[int, Manifest]:
+    """Counts where the rows of each file went, and finds the files without a usable row."""
+    counts = cutter.counts()
+    manifests = {}
+    for number in [n for n in range(len(batch)) if n not in reader.faults]:
+        arrival, rows = batch[number], reader.facts[number].rows
+        days = counts.get(number, {})
+        refused = {rule: days.pop(rule, 0) for rule in (UNREADABLE, UNDATED, OUT_OF_RANGE)}
+        if rows >= ENOUGH_TO_JUDGE and refused[UNREADABLE] + refused[UNDATED] == rows:
+            reader.faults[number] = (
+                f"{arrival.file.path}: none of its {rows:,} rows becomes a dated event "
+                f"({cutter.example(number)}): mend events.timestamp in the YAML, "
+                f"or ask for the file again"
+            )
+            continue
+        manifests[number] = Manifest(
+            path=arrival.file.path,
+            size=arrival.file.size,
+            stamp=arrival.file.stamp,
+            sha256=reader.digests[number],
+            mapping=mapping,
+            arrival=arrival.instant.isoformat() if arrival.instant else None,
+            arrival_day=arrival.day.isoformat() if arrival.day else None,
+            rows=rows,
+            days=days,
+            **refused,
+        )
+    return manifests
+
+
+def _check_sum(manifest: Manifest, cut: CutFile) -> None:
+    """Asserts that no row was lost or made."""
+    assert manifest.rows == cut.fragment_rows + cut.quarantine_rows, (
+        f"{manifest.path}: {manifest.rows} rows were read, {cut.fragment_rows} are in "
+        f"fragments and {cut.quarantine_rows} in quarantine"
+    )
+
+
+def _publish(lake: Lake, manifest: Manifest, cut: CutFile, folder: Path) -> None:
+    """Makes one file's parts visible.
+
+    Killed before the manifest is out, the old parts count, and the file will be read again.
+    """
+    identity = file_id(manifest.path)
+    for day, staged in cut.fragments.items():
+        target = fragments_folder(lake) / str(day) / fragment_name(identity, manifest.version)
+        publish_file(staged, target)
+    if cut.quarantine:
+        publish_file(cut.quarantine, quarantine_path(lake, identity))
+    else:
+        quarantine_path(lake, identity).unlink(missing_ok=True)
+    staged = folder / f"{identity}.json"
+    write_manifest(manifest, staged)
+    publish_file(staged, manifest_path(lake, identity))
+
+
+def _note(run: _Run, manifest: Manifest) -> None:
+    """Puts a landed file into the report, unless its content was known."""
+    old = run.old[manifest.path]
+    if old is None or old.version != manifest.version:
+        run.days |= manifest.days.keys() | (old.days.keys() if old else set())
+        run.landed.append(_landed_file(manifest))
+
+
+def _sweep(lake: Lake, arrivals: list[Arrival]) -> None:
+    """Removes the fragments of these files that do not count: replaced, or of a killed run."""
+    versions = {}
+    for arrival in arrivals:
+        identity = file_id(arrival.file.path)
+        manifest = read_manifest(lake, identity)
+        versions[identity] = manifest.version if manifest else None
+    for path in fragments_folder(lake).glob("*/*.parquet"):
+        identity, _, version = path.stem.partition("-")
+        if identity in versions and version != versions[identity]:
+            path.unlink(missing_ok=True)
+
+
+def _landed_file(manifest: Manifest) -> LandedFile:
+    return LandedFile(
+        path=manifest.path,
+        arrival_day=dt.date.fromisoformat(manifest.arrival_day) if manifest.arrival_day else None,
+        rows=manifest.rows,
+        unreadable=manifest.unreadable,
+        undated=manifest.undated,
+        out_of_range=manifest.out_of_range,
+        days={dt.date.fromisoformat(day): rows for day, rows in manifest.days.items()},
+    )
+
+
+def _late(file: LandedFile) -> int:
+    return sum(n for day, n in file.days.items() if file.arrival_day and day < file.arrival_day)
+
+
+def _raise_faults(run: _Run, files: int) -> None:
+    """Raises one sentence for all files that were refused, or if nothing at all was usable."""
+    if run.faults:
+        more = f"; and {len(run.faults) - 3} more" if len(run.faults) > 3 else ""
+        raise FootpathError(
+            f"{len(run.faults)} of {files} landing files cannot be used "
+            f"(the others are landed): {'; '.join(run.faults[:3])}{more}"
+        )
+    rows = sum(file.rows for file in run.landed)
+    if rows >= ENOUGH_TO_JUDGE and not any(file.days for file in run.landed):
+        start, end = run.dataset.partitions.start, run.dataset.partitions.end
+        raise FootpathError(
+            f"none of the {rows:,} rows of {len(run.landed)} landing files falls on a day of data "
+            f"set '{run.dataset.name}' ({start} to {end or 'now'}): mend partitions or "
+            f"events.timestamp in the YAML; quarantine/landing has the rows"
+        )

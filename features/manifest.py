@@ -1,0 +1,132 @@
+"""What is known of each landing file that was read, and which fragments are its own.
+
+In:  `landing/files/<file-id>.json`. Out: manifests, and the fragments of event days that count.
+
+The manifest is the commit. A file's fragments carry in their name the version of what was read, so
+that new ones lie beside old ones; publishing the manifest makes the new ones count and the old ones
+not, in one step. A fragment that no manifest names is left from a run that was killed, or about to
+be published: nobody reads it.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from contracts.dataset import Dataset
+from contracts.lake import Lake, read_json
+
+# Raise it when the same file would be cut into other fragments than before.
+LANDING_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One landing file as it was read, and where its rows went."""
+
+    path: str  # as SourceFile.path
+    size: int
+    stamp: str
+    sha256: str
+    mapping: str  # hash of what in the YAML decides how rows become events
+    arrival: str | None  # ISO instant
+    arrival_day: str | None
+    rows: int
+    unreadable: int
+    undated: int
+    out_of_range: int
+    days: dict[str, int]  # event day -> rows in its fragment
+
+    @property
+    def quarantined(self) -> int:
+        """Rows that became no event."""
+        return self.unreadable + self.undated + self.out_of_range
+
+    @property
+    def version(self) -> str:
+        """What the names of this manifest's fragments carry."""
+        return version_of(self.sha256, self.mapping)
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """The rows of one landing file that fall on one event day."""
+
+    day: dt.date
+    path: Path
+    source_file: str
+    arrival: str  # orders deliveries: ISO instant, empty where the source is not dated
+
+
+def version_of(sha256: str, mapping: str) -> str:
+    """Returns the version of a file's content as one mapping cuts it."""
+    return hashlib.sha256(f"{sha256} {mapping}".encode()).hexdigest()[:12]
+
+
+def mapping_hash(dataset: Dataset) -> str:
+    """Returns a hash of what in the YAML decides how a file is cut into fragments."""
+    parts = {
+        "format": LANDING_FORMAT,
+        "timezone": dataset.timezone,
+        "partitions": dataset.partitions.model_dump(mode="json"),
+        "landing": dataset.landing.model_dump(mode="json", exclude={"url"}),
+        "events": dataset.events.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def file_id(path: str) -> str:
+    """Returns the name under which a landing file's parts lie in the lake."""
+    return hashlib.sha256(path.encode()).hexdigest()[:16]
+
+
+def manifest_path(lake: Lake, identity: str) -> Path:
+    """Returns where a landing file's manifest lies."""
+    return lake.table("landing") / "files" / f"{identity}.json"
+
+
+def quarantine_path(lake: Lake, identity: str) -> Path:
+    """Returns where a landing file's refused rows lie."""
+    return lake.table("quarantine") / "landing" / f"{identity}.parquet"
+
+
+def fragments_folder(lake: Lake) -> Path:
+    """Returns the folder of fragments, one folder an event day below it."""
+    return lake.table("landing") / "fragments"
+
+
+def fragment_name(identity: str, version: str) -> str:
+    """Returns a fragment's file name."""
+    return f"{identity}-{version}.parquet"
+
+
+def read_manifest(lake: Lake, identity: str) -> Manifest | None:
+    """Returns a landing file's manifest; None if it was not read, or by another release."""
+    path = manifest_path(lake, identity)
+    if not path.exists():
+        return None
+    try:
+        return Manifest(**read_json(path))
+    except TypeError:
+        return None
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Writes a manifest to staging."""
+    path.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def committed_fragments(lake: Lake, days: list[dt.date]) -> list[Fragment]:
+    """Returns the fragments of event days that a manifest names, by day and name."""
+    manifests: dict[str, Manifest | None] = {}
+    found = []
+    for day in days:
+        for path in sorted((fragments_folder(lake) / day.isoformat()).glob("*.parquet")):
+            identity, _, version = path.stem.partition("-")
+            if identity not in manifests:
+                manifests[identity] = read_manifest(lake, identity)
+            manifest = manifests[identity]
+            if manifest and manifest.version == version:
+                found.append(Fragment(day, path, manifest.path, manifest.arrival or ""))
+    return found

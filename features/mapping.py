@@ -1,0 +1,76 @@
+"""The YAML's expressions -> canonical events, rows refused that have none.
+
+In:  `rows_read` (features/rows.py). Out: a SELECT with `__file`, `__line`, `__raw`, `__broken` (the
+rule that the row breaks, or null), `__detail`, and the fields of an event. An expression that
+fails on a row refuses that row; for `timestamp`, failing and giving null are the same: undated.
+"""
+
+import duckdb
+
+from contracts.dataset import Dataset
+from contracts.tables import EVENTS
+from features.rows import ROWS
+from features.sql import check_expressions, column_types, name, text
+
+# Why a row is refused before it is an event.
+UNREADABLE = "unreadable"
+UNDATED = "undated"
+OUT_OF_RANGE = "out_of_range"
+
+FIELDS = [field.name for field in EVENTS]
+_TYPES = {"timestamp": "TIMESTAMPTZ", "value": "DOUBLE"}
+
+
+def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    """Binds the data set's expressions before any file is read.
+
+    Raises:
+      FootpathError: a column type or an expression is wrong.
+    """
+    column_types(connection, dataset.landing.columns)
+    expressions = {field: sql for field, sql in _expressions(dataset).items() if sql}
+    expressions |= {f"properties.{k}": sql for k, sql in dataset.events.properties.items()}
+    where = f"data set '{dataset.name}': events"
+    check_expressions(connection, where, dataset.landing.columns, expressions)
+
+
+def events_select(dataset: Dataset) -> str:
+    """Returns the SELECT that turns `rows_read` into events and refused rows."""
+    mapped = ", ".join(
+        f"{text(field)}: ({sql or 'NULL'})::{_TYPES.get(field, 'VARCHAR')}"
+        for field, sql in _expressions(dataset).items()
+        if field != "timestamp"
+    )
+    timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
+    fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in FIELDS if f != "timestamp")
+    columns = ", ".join(f"{text(c)}: {name(c)}" for c in dataset.landing.columns)
+    undated = text(f"`{dataset.events.timestamp}` gives no timestamp")
+    failed = text("an SQL expression of the YAML's events fails on this row")
+    return (
+        f"SELECT __file, __line, coalesce(__raw, to_json({{{columns}}})::VARCHAR) AS __raw, "
+        f"CASE WHEN __problem IS NOT NULL OR __event IS NULL THEN {text(UNREADABLE)} "
+        f"WHEN __timestamp IS NULL THEN {text(UNDATED)} END AS __broken, "
+        f"coalesce(__problem, CASE WHEN __event IS NULL THEN {failed} "
+        f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
+        f"__timestamp AS timestamp, {fields} "
+        f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
+        f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}, 'properties': {_properties(dataset)}}}) "
+        f"END AS __event FROM {ROWS})"
+    )
+
+
+def _expressions(dataset: Dataset) -> dict[str, str | None]:
+    """Returns field -> SQL for every field of an event but `properties`."""
+    return {field: getattr(dataset.events, field) for field in FIELDS if field != "properties"}
+
+
+def _properties(dataset: Dataset) -> str:
+    """Returns the SQL of the map without its nulls; null where nothing remains."""
+    pairs = ", ".join(
+        f"{{'k': {text(key)}, 'v': ({sql})::VARCHAR}}"
+        for key, sql in dataset.events.properties.items()
+    )
+    if not pairs:
+        return "NULL::MAP(VARCHAR, VARCHAR)"
+    filled = f"list_filter([{pairs}], lambda pair: pair.v IS NOT NULL)"
+    return f"map_from_entries(nullif({filled}, []))"

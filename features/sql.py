@@ -1,0 +1,70 @@
+"""Writing SQL from the YAML: names, literals, and faults told by the field they stand in.
+
+The YAML's expressions and types are trusted like code. Values of the data never become SQL text.
+"""
+
+from collections.abc import Mapping
+
+import duckdb
+
+from contracts.errors import FootpathError
+
+
+def name(identifier: str) -> str:
+    """Returns an identifier as SQL."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """Returns a string of ours, or of the YAML, as an SQL literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def column_types(
+    connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns each column's type as DuckDB itself calls it, such as DOUBLE for float8.
+
+    Raises:
+      FootpathError: DuckDB has no such type.
+    """
+    types = {}
+    for column, declared in columns.items():
+        try:
+            found = connection.execute(f"SELECT typeof(CAST(NULL AS {declared}))").fetchall()
+        except duckdb.Error:
+            raise FootpathError(
+                f"column '{column}' is declared as '{declared}', which is not a DuckDB type: "
+                f"use one such as VARCHAR, BIGINT, DOUBLE or TIMESTAMPTZ"
+            ) from None
+        types[column] = found[0][0]
+    return types
+
+
+def check_expressions(
+    connection: duckdb.DuckDBPyConnection,
+    where: str,
+    columns: Mapping[str, str],
+    expressions: Mapping[str, str],
+) -> None:
+    """Binds each expression against the declared columns, before any file is read.
+
+    Args:
+      connection: DuckDB.
+      where: the YAML's section, for the sentence.
+      columns: declared column -> type.
+      expressions: field -> SQL.
+
+    Raises:
+      FootpathError: an expression is not valid SQL over these columns.
+    """
+    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
+    for field, expression in expressions.items():
+        try:
+            connection.execute(f"EXPLAIN SELECT ({expression}) FROM (SELECT {nothing})")
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise FootpathError(
+                f"{where}.{field}: `{expression}` is not valid over the declared columns "
+                f"({', '.join(columns)}): {reason}"
+            ) from None
