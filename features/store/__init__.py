@@ -1,0 +1,29 @@
+"""The feature store: Feast's registry, the online store, and the check that the two stores agree.
+
+    apply_registry   views, services and aliases, from Python
+    promote          makes a model version the one that new work uses
+    materialize      brings the online store up to date with what changed
+    check_online     compares online with offline values for a sample of users
+
+Nothing here loads Feast before it is called.
+"""
+
+from features.store.check import OnlineCheck, check_online
+from features.store.online import MaterializeReport, materialize
+from features.store.registry import ApplyReport, apply_registry, promote
+from features.store.services import known_services, promoted_version
+from features.store.views import model_versions, repository
+
+__all__ = [
+    "ApplyReport",
+    "MaterializeReport",
+    "OnlineCheck",
+    "apply_registry",
+    "check_online",
+    "known_services",
+    "materialize",
+    "model_versions",
+    "promote",
+    "promoted_version",
+    "repository",
+]

@@ -1,0 +1,144 @@
+"""Finds the rows of a view that the online store does not have yet.
+
+In come the daily objects and the state that the last materialization left; out come the latest row
+of every user whose (event_timestamp, created, written_at) is newer than the one in the store. So a
+corrected day reaches the store, though its event_timestamp is equal, and a late or backfilled old
+day does not overwrite a newer one.
+
+The state is one Parquet file a view: the clocks of every user's row in the store, and in its
+metadata the objects that were read (name, size, time of change) and the token of the store that was
+written. Objects that have not changed are not read again; a store that lost its token is filled
+from scratch.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_table
+from contracts.tables import FEATURE_CLOCKS
+from features.store.definitions import JOIN_KEY
+from features.store.views import View, repository
+
+CLOCKS = tuple(field.name for field in FEATURE_CLOCKS)
+STATE = pa.schema([pa.field(JOIN_KEY, pa.string(), nullable=False), *FEATURE_CLOCKS])
+TYPES = {"int64": "BIGINT", "float64": "DOUBLE"}
+
+
+@dataclass(frozen=True)
+class State:
+    """What the online store holds of one view."""
+
+    token: str
+    objects: dict[str, list[int]]  # file name -> [bytes, mtime in ns]
+    rows: pa.Table  # STATE
+
+    @classmethod
+    def empty(cls, token: str) -> "State":
+        """Returns the state of a new store."""
+        return cls(token, {}, STATE.empty_table())
+
+
+def read_state(lake: Lake, view: View, token: str) -> State:
+    """Returns the state that was left for the store of this token; an empty one for another."""
+    path = _state_path(lake, view)
+    if path.exists():
+        rows = pq.read_table(path)
+        metadata = json.loads((rows.schema.metadata or {})[b"footpath"])
+        if metadata["token"] == token:
+            return State(token, metadata["objects"], rows.replace_schema_metadata(None))
+    return State.empty(token)
+
+
+def publish_state(lake: Lake, view: View, state: State) -> None:
+    """Makes a state the one that the next materialization starts from."""
+    metadata = json.dumps({"token": state.token, "objects": state.objects})
+    table = state.rows.replace_schema_metadata({"footpath": metadata})
+    publish_table(lake, table, _state_path(lake, view))
+
+
+class Changes:
+    """The rows of a view that are newer than a state, ready to be read in batches."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, lake: Lake, view: View, state: State
+    ) -> None:
+        self._connection = connection
+        self._view = view
+        self._state = state
+        self._objects = {
+            path.name: [path.stat().st_size, path.stat().st_mtime_ns]
+            for path in sorted(lake.table(view.table).glob("*.parquet"))
+        }
+        self._files = [
+            str(lake.table(view.table) / name)
+            for name, stamp in self._objects.items()
+            if state.objects.get(name) != stamp
+        ]
+        _require_columns(self._files, view)
+        self.rows = self._find() if self._files else 0
+
+    def batches(self, size: int) -> Iterator[pa.RecordBatch]:
+        """Gives user_id, the clocks and the features, sorted by Feast's entity key."""
+        if not self.rows:
+            return
+        columns = ", ".join(
+            f'CAST("{c.source}" AS {TYPES.get(c.kind) or _vector(c.kind)}) AS "{c.name}"'
+            for c in self._view.columns
+        )
+        relation = self._connection.sql(
+            f"SELECT DISTINCT ON ({JOIN_KEY}) {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
+            f"FROM read_parquet($files) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
+            f"ORDER BY strlen({JOIN_KEY}), {JOIN_KEY}",
+            params={"files": self._files},
+        )
+        yield from relation.to_arrow_reader(size)
+
+    def state(self) -> State:
+        """Returns the state once every batch is written."""
+        rows = self._state.rows
+        if self.rows:
+            rows = self._connection.sql(
+                "SELECT * FROM due UNION ALL "
+                f"SELECT * FROM known ANTI JOIN due USING ({JOIN_KEY}) ORDER BY {JOIN_KEY}"
+            ).to_arrow_table()
+        return State(self._state.token, self._objects, rows.cast(STATE))
+
+    def _find(self) -> int:
+        """Makes the table `due`: the newest clocks of each user, where they are newer."""
+        self._connection.register("known", self._state.rows)
+        clocks = ", ".join(f"{name} := {name}" for name in CLOCKS)
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE due AS "
+            f"SELECT {JOIN_KEY}, unnest(clocks) FROM ("
+            f"  SELECT {JOIN_KEY}, max(struct_pack({clocks})) AS clocks "
+            f"  FROM read_parquet($files) GROUP BY ALL"
+            f") AS newest LEFT JOIN (SELECT {JOIN_KEY}, struct_pack({clocks}) AS had FROM known) "
+            f"USING ({JOIN_KEY}) WHERE had IS NULL OR newest.clocks > had",
+            {"files": self._files},
+        )
+        return self._connection.sql("SELECT count(*) FROM due").fetchall()[0][0]
+
+
+def _state_path(lake: Lake, view: View) -> Path:
+    return repository(lake) / "online" / f"{view.name}.parquet"
+
+
+def _vector(kind: str) -> str:
+    return kind.replace("float32", "FLOAT")
+
+
+def _require_columns(files: list[str], view: View) -> None:
+    wanted = {JOIN_KEY, *CLOCKS, *(column.source for column in view.columns)}
+    for file in files:
+        if missing := sorted(wanted - set(pq.read_schema(file).names)):
+            raise FootpathError(
+                f"{file} lacks column {missing[0]} of view {view.name}: "
+                "the list of features changed, so rebuild that day"
+            )

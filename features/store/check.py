@@ -1,0 +1,104 @@
+"""Holds the online store to the offline one, on a sample of users, through stock Feast.
+
+For every current view and a sample of the users it has rows of: what `get_online_features` serves
+must equal what a point-in-time join of today gives, bit for bit.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from contracts.clock import now
+from contracts.dataset import Dataset
+from contracts.engine import connect
+from contracts.lake import Lake
+from features.store.definitions import JOIN_KEY
+from features.store.repository import open_store
+from features.store.views import View, current_views
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+SHOWN = 20  # mismatches in a report
+
+
+@dataclass(frozen=True)
+class OnlineCheck:
+    """How many (view, user) pairs were compared, how many agree, and which do not."""
+
+    sampled: int
+    equal: int
+    mismatches: list[str]  # one sentence a pair, the first 20
+
+
+def check_online(dataset: Dataset, lake: Lake, sample: int = 100, seed: int = 0) -> OnlineCheck:
+    """Compares online with offline values for `sample` users of every current view."""
+    store = open_store(lake)
+    checks = [
+        _check_view(store, lake, view, sample, seed)
+        for view in current_views(dataset, lake)
+        if lake.days(view.table)
+    ]
+    mismatches = [sentence for check in checks for sentence in check.mismatches]
+    return OnlineCheck(
+        sampled=sum(check.sampled for check in checks),
+        equal=sum(check.equal for check in checks),
+        mismatches=mismatches[:SHOWN],
+    )
+
+
+def _check_view(
+    store: "FeatureStore", lake: Lake, view: View, sample: int, seed: int
+) -> OnlineCheck:
+    users, instant = _sample_users(lake, view, sample, seed)
+    references = [f"{view.name}:{column.name}" for column in view.columns]
+    offline = _offline(store, users, instant, references)
+    online = store.get_online_features(
+        references, entity_rows=[{JOIN_KEY: user} for user in users]
+    ).to_dict()
+    mismatches = []
+    for row, user in enumerate(users):
+        served = {column.name: online[column.name][row] for column in view.columns}
+        wrong = [name for name, value in served.items() if value != offline[user][name]]
+        if wrong:
+            mismatches.append(
+                f"{wrong[0]} of user '{user}' in view {view.name} is {_short(served[wrong[0]])} "
+                f"online and {_short(offline[user][wrong[0]])} offline"
+            )
+    return OnlineCheck(len(users), len(users) - len(mismatches), mismatches)
+
+
+def _sample_users(lake: Lake, view: View, sample: int, seed: int) -> tuple[list[str], dt.datetime]:
+    """Returns users with a row in the view, and an instant by which every row is known."""
+    files = str(lake.table(view.table) / "*.parquet")
+    with connect() as connection:
+        users = connection.execute(
+            f"SELECT {JOIN_KEY} FROM (SELECT DISTINCT {JOIN_KEY} FROM read_parquet($files)) "
+            f"ORDER BY md5({JOIN_KEY} || $seed), {JOIN_KEY} LIMIT $sample",
+            {"files": files, "seed": str(seed), "sample": sample},
+        ).fetchall()
+        latest = connection.execute(
+            "SELECT epoch_us(max(greatest(event_timestamp, created))) FROM read_parquet($files)",
+            {"files": files},
+        ).fetchall()[0][0]
+    known_by = dt.datetime.fromtimestamp(latest / 1_000_000, dt.UTC)
+    return [user for (user,) in users], max(now(), known_by + dt.timedelta(seconds=1))
+
+
+def _offline(
+    store: "FeatureStore", users: list[str], instant: dt.datetime, references: list[str]
+) -> dict[str, dict]:
+    """Returns user -> feature -> value; NaN counts as no value, as it does online."""
+    import pandas as pd
+
+    entities = pd.DataFrame({JOIN_KEY: users, "event_timestamp": pd.Timestamp(instant)})
+    rows = store.get_historical_features(entities, references).to_arrow().to_pylist()
+    return {
+        row[JOIN_KEY]: {name: None if value != value else value for name, value in row.items()}
+        for row in rows
+    }
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

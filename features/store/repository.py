@@ -1,0 +1,153 @@
+"""The Feast repository on disk: its `feature_store.yaml`, how it is opened, and its lock.
+
+The YAML is written from two environment variables, so that a downstream team opens the same
+stores by the folder alone:
+
+  FOOTPATH_ONLINE_STORE   redis://[user@]host:port[/db] or rediss://...; SQLite where it is unset
+  FOOTPATH_REGISTRY       postgresql://...; a file where it is unset
+
+No secret is written: Feast itself expands ${FOOTPATH_REGISTRY} and ${FOOTPATH_REDIS_PASSWORD}
+in every process that opens the repository.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from contracts.dataset import Dataset
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_file
+from features.store.views import repository
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+CONFIG = "feature_store.yaml"
+
+TEMPLATE = """\
+# Written by Footpath from its environment; what is changed by hand is overwritten.
+project: {project}
+provider: local
+registry: {registry}
+online_store: {online_store}
+offline_store:
+  type: duckdb
+entity_key_serialization_version: 3
+materialization:
+  pull_latest_features: true
+  online_write_batch_size: 10000
+"""
+
+FILE_REGISTRY = """
+  path: registry.db
+  cache_ttl_seconds: 60"""
+
+SQL_REGISTRY = """
+  registry_type: sql
+  path: '${FOOTPATH_REGISTRY}'
+  cache_ttl_seconds: 60"""
+
+SQLITE = """
+  type: sqlite
+  path: online.db"""
+
+REDIS = """
+  type: redis
+  connection_string: '{address}'"""
+
+
+def write_config(dataset: Dataset, lake: Lake) -> None:
+    """Writes `feature_store.yaml`, unless it already says the same.
+
+    Raises:
+      FootpathError: an environment variable holds something else than the URL it should.
+    """
+    text = TEMPLATE.format(
+        project=dataset.slug,
+        registry=_registry(os.environ.get("FOOTPATH_REGISTRY")),
+        online_store=_online_store(os.environ.get("FOOTPATH_ONLINE_STORE")),
+    )
+    path = repository(lake) / CONFIG
+    if path.exists() and path.read_text() == text:
+        return
+    with lake.staging() as folder:
+        (folder / CONFIG).write_text(text)
+        publish_file(folder / CONFIG, path)
+
+
+def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
+    """Opens the repository with Feast; `registry` stands in for its registry file.
+
+    Raises:
+      FootpathError: there is no repository yet.
+    """
+    path = repository(lake) / CONFIG
+    if not path.exists():
+        raise FootpathError(
+            f"{path} is not there: apply the feature registry first (asset feature_registry)"
+        )
+    from feast import FeatureStore
+    from feast.repo_config import load_repo_config
+
+    config: Any = load_repo_config(path.parent, path)
+    if registry:
+        config.registry.path = str(registry)
+    return FeatureStore(repo_path=str(path.parent), config=config)
+
+
+def store_kinds(store: "FeatureStore") -> tuple[str, str]:
+    """Returns the types of the online store (sqlite, redis) and of the registry (file, sql)."""
+    config: Any = store.config
+    return config.online_store.type, str(config.registry.registry_type)
+
+
+@contextlib.contextmanager
+def locked(lake: Lake) -> Iterator[None]:
+    """Waits until no other process changes this repository, and keeps it so.
+
+    Feast's file registry has no concurrent writers, nor have the ledgers.
+    """
+    path = repository(lake) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _registry(url: str | None) -> str:
+    if not url:
+        return FILE_REGISTRY
+    if not url.startswith(("postgresql://", "postgresql+")):
+        raise FootpathError(
+            "FOOTPATH_REGISTRY must be a URL such as postgresql://user:password@host:5432/name; "
+            "unset it to keep the registry in a file"
+        )
+    return SQL_REGISTRY
+
+
+def _online_store(url: str | None) -> str:
+    if not url:
+        return SQLITE
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise FootpathError(
+            "FOOTPATH_ONLINE_STORE must be a URL such as redis://host:6379/0, or rediss://... for "
+            "TLS; unset it to serve from SQLite"
+        )
+    if parts.password:
+        raise FootpathError(
+            "FOOTPATH_ONLINE_STORE holds a password, which would be written to feature_store.yaml: "
+            "take it out and set FOOTPATH_REDIS_PASSWORD"
+        )
+    settings = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or 0}"]
+    if parts.scheme == "rediss":
+        settings.append("ssl=true")
+    if parts.username:
+        settings.append(f"username={parts.username}")
+    if os.environ.get("FOOTPATH_REDIS_PASSWORD"):
+        settings.append("password=${FOOTPATH_REDIS_PASSWORD}")
+    return REDIS.format(address=",".join(settings))

@@ -1,0 +1,84 @@
+"""The feature services as plain data: the ledger of every promise made to a downstream team.
+
+`services.json` holds each service's exact contents and the aliases that say which service new
+work should use. A service carries its version in its name and never changes: a classifier that
+was trained on one embedding must not be fed another. What changes is the alias.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_json, read_json
+from features.store.views import View, repository
+
+BEHAVIOR_SERVICE = "user_behavior"
+REPRESENTATION_SERVICE = "user_representation"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One feature service: view -> its features, and what is known of the model behind them."""
+
+    features: dict[str, list[str]]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Services:
+    """Every service that was promised by name, and alias -> the service to use now."""
+
+    services: dict[str, Service]
+    aliases: dict[str, str]
+
+    @property
+    def views(self) -> set[str]:
+        """Returns the names of all views that a service gives features of."""
+        return {view for service in self.services.values() for view in service.features}
+
+
+def known_services(lake: Lake) -> Services:
+    """Returns what `services.json` holds."""
+    path = repository(lake) / "services.json"
+    if not path.exists():
+        return Services({}, {})
+    document = read_json(path)
+    services = {name: Service(**service) for name, service in document["services"].items()}
+    return Services(services, document["aliases"])
+
+
+def point_alias(lake: Lake, alias: str, views: list[View]) -> str:
+    """Points an alias at the service that gives these views, promising it where there is none.
+
+    Returns:
+      The service's name, `<alias>__v<N>`: the same views give the same one, however often.
+    """
+    known = known_services(lake)
+    features = {view.name: [column.name for column in view.columns] for view in views}
+    family = [name for name in known.services if re.fullmatch(rf"{alias}__v\d+", name)]
+    name = next((n for n in family if known.services[n].features == features), None)
+    if name is None:
+        newest = max((int(n.rpartition("__v")[2]) for n in family), default=0)
+        name = f"{alias}__v{newest + 1}"
+    tags = {key: value for view in views for key, value in view.tags.items()}
+    changed = Services(
+        {name: Service(features, tags)} | known.services, known.aliases | {alias: name}
+    )
+    if changed != known:
+        publish_json(lake, dataclasses.asdict(changed), repository(lake) / "services.json")
+    return name
+
+
+def promoted_version(lake: Lake) -> str:
+    """Returns the model version behind the alias `user_representation`.
+
+    Raises:
+      FootpathError: none was promoted yet.
+    """
+    known = known_services(lake)
+    if REPRESENTATION_SERVICE not in known.aliases:
+        raise FootpathError(
+            f"no model version of {lake.root.name} was promoted yet: promote one, or name a version"
+        )
+    return known.services[known.aliases[REPRESENTATION_SERVICE]].tags["model_version"]

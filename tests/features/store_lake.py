@@ -1,0 +1,109 @@
+"""Writes small, contract-true tables into a lake for the tests of the feature store."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from contracts.clock import as_of_instant
+from contracts.dataset import Dataset, load_dataset
+from contracts.lake import Lake, publish_table
+from contracts.tables import FEATURE_CLOCKS, embeddings_schema
+from features.behavior import feature_fields
+
+DAY = dt.date(2026, 1, 10)
+HOUR = dt.timedelta(hours=1)
+
+
+def shop(windows: list[int] | None = None) -> Dataset:
+    """Returns the shop's data set, with other feature windows where they are given."""
+    dataset = load_dataset("shop")
+    if windows is None:
+        return dataset
+    features = dataset.features.model_copy(update={"windows": windows})
+    return dataset.model_copy(update={"features": features})
+
+
+def midnight(dataset: Dataset, day: dt.date) -> dt.datetime:
+    """Returns the event_timestamp of a day's rows."""
+    return as_of_instant(day, dataset.timezone)
+
+
+def clocks(event_timestamp: list, created: list, written_at: list) -> list[pa.Array]:
+    """Returns the three clock columns."""
+    columns = (event_timestamp, created, written_at)
+    return [pa.array(c, field.type) for c, field in zip(columns, FEATURE_CLOCKS, strict=True)]
+
+
+def behavior_rows(
+    dataset: Dataset,
+    day: dt.date,
+    users: list[str],
+    number: float,
+    late: dt.timedelta = HOUR,
+) -> pa.Table:
+    """Returns one row a user; every feature of the k-th user is `number + k`."""
+    instant = midnight(dataset, day)
+    count = len(users)
+    columns = clocks([instant] * count, [instant + late] * count, [instant + late] * count)
+    values = number + np.arange(count)
+    features = {
+        field.name: pa.array(values.astype(field.kind), field.kind.replace("float64", "double"))
+        for field in feature_fields(dataset)
+    }
+    names = ["event_timestamp", "created", "written_at"]
+    return pa.table(
+        {"user_id": users} | dict(zip(names, columns, strict=True)) | features,
+    )
+
+
+def publish_behavior(lake: Lake, day: dt.date, *tables: pa.Table) -> None:
+    """Publishes the day's object with the rows of all tables."""
+    publish_table(lake, pa.concat_tables(tables), lake.day("user_behavior_features", day))
+
+
+def publish_model(lake: Lake, version: str, dim: int = 4, **config: str) -> None:
+    """Writes what a checkpoint's config says of itself."""
+    path = lake.root / "models" / version / "config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"version": version, "dim": dim, "train_cutoff": "2026-01-05T23:00:00+00:00"}
+    path.write_text(json.dumps(document | config))
+
+
+def publish_embeddings(
+    lake: Lake,
+    dataset: Dataset,
+    version: str,
+    day: dt.date,
+    users: list[str],
+    vectors: np.ndarray,
+    late: dt.timedelta = HOUR,
+) -> Path:
+    """Publishes one day of a model version's embeddings; vectors is float32[users, dim]."""
+    instant, count, dim = midnight(dataset, day), len(users), vectors.shape[1]
+    flat = pa.array(vectors.astype(np.float32).ravel())
+    columns = [
+        pa.array(users),
+        *clocks([instant] * count, [instant + late] * count, [instant + late] * count),
+        pa.FixedSizeListArray.from_arrays(flat, dim),
+        pa.array([version] * count),
+    ]
+    target = lake.day(f"user_embeddings/{version}", day)
+    publish_table(lake, pa.Table.from_arrays(columns, schema=embeddings_schema(dim)), target)
+    return target
+
+
+def small_lake(home: Path, versions: tuple[str, ...] = ("ptum_bert4rec_v1",)) -> Lake:
+    """Returns a lake of the shop with three days, five users, and a vector of each version."""
+    dataset, lake = shop(), Lake(home / "lake" / "shop")
+    users = [f"u{k}" for k in range(5)]
+    for back in (2, 1, 0):
+        day = DAY - dt.timedelta(days=back)
+        publish_behavior(lake, day, behavior_rows(dataset, day, users, 10 * (3 - back)))
+        for number, version in enumerate(versions):
+            publish_model(lake, version)
+            vectors = np.eye(5, 4, dtype=np.float32) + 10 * number + back
+            publish_embeddings(lake, dataset, version, day, users, vectors)
+    return lake

@@ -1,0 +1,69 @@
+"""With its registry in PostgreSQL, a feature store needs no file of ours to be read."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+
+from contracts.errors import FootpathError
+from features.store import apply_registry, materialize, promote, repository
+from tests.features.store_lake import shop, small_lake
+
+psycopg = pytest.importorskip("psycopg")
+SERVER = os.environ.get("FOOTPATH_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database of the test's own, which FOOTPATH_REGISTRY points at."""
+    name = f"footpath_test_{uuid.uuid4().hex[:12]}"
+    try:
+        admin = psycopg.connect(f"{SERVER}/postgres", autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        pytest.skip(f"no PostgreSQL at FOOTPATH_TEST_POSTGRES ({error})")
+    with admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        try:
+            monkeypatch.setenv("FOOTPATH_REGISTRY", f"{SERVER}/{name}")
+            yield f"{SERVER}/{name}"
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_service_is_read_through_a_registry_in_postgres(
+    lake_home: Path, tmp_path: Path, registry: str
+):
+    from feast import FeatureStore
+
+    dataset, lake = shop(), small_lake(lake_home)
+    report = apply_registry(dataset, lake)
+    name = promote(dataset, lake, "ptum_bert4rec_v1")
+    materialize(dataset, lake)
+    assert report.registry == "sql"
+    assert not (repository(lake) / "registry.db").exists()
+
+    elsewhere = tmp_path / "team"
+    elsewhere.mkdir()
+    for file in ("feature_store.yaml", "online.db"):
+        copyfile(repository(lake) / file, elsewhere / file)
+    store = FeatureStore(repo_path=str(elsewhere))
+    assert store.get_project("shop").tags["user_representation"] == name
+    served = store.get_online_features(
+        store.get_feature_service(name), [{"user_id": "u1"}]
+    ).to_dict()
+    assert served["embedding_ptum_bert4rec_v1"] == [[0.0, 1.0, 0.0, 0.0]]
+
+
+def test_applying_again_to_postgres_keeps_every_service(lake_home: Path, registry: str):
+    dataset, lake = shop(), small_lake(lake_home)
+    promote(dataset, lake, "ptum_bert4rec_v1")
+    apply_registry(shop([1, 7]), lake)
+    report = apply_registry(dataset, lake)
+    assert "user_representation__v1" in report.services
+    for ledger in ("views.json", "services.json"):
+        (repository(lake) / ledger).unlink()
+    with pytest.raises(FootpathError, match="in the registry of project shop"):
+        apply_registry(shop([7]), lake)
