@@ -122,7 +122,7 @@ def _task_rows(
     else:
         value, label = "dense_rank() OVER (ORDER BY label::VARCHAR) - 1", "label::VARCHAR"
     end = as_of_instant(as_of + dt.timedelta(days=task.horizon_days or 0), dataset.timezone)
-    rows = connection.execute(
+    rows = connection.sql(
         f"""
         WITH valued AS (
           SELECT user_id, split, ({value})::DOUBLE AS value, {label} AS label
@@ -132,7 +132,7 @@ def _task_rows(
           value, label, split
         FROM valued WHERE isfinite(value) ORDER BY user_id
         """,
-        [as_of_instant(as_of, dataset.timezone), end, task.name],
+        params=[as_of_instant(as_of, dataset.timezone), end, task.name],
     )
     return rows.to_arrow_table().cast(LABELS)
 

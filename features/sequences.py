@@ -116,7 +116,7 @@ def _fit(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, l
     """Returns the vocabulary of each field, most frequent first; actions as they are declared."""
 
     def frequent(column: str, at_least: int) -> list[str]:
-        counted = connection.execute(
+        counted = connection.sql(
             f"SELECT {column} FROM past WHERE {column} IS NOT NULL GROUP BY {column} "
             f"HAVING count(*) >= {at_least} ORDER BY count(*) DESC, {column}"
         )
@@ -156,7 +156,7 @@ def _write_arrays(
     connection: duckdb.DuckDBPyConnection, folder: Path, words: dict[str, list[str]]
 ) -> tuple[int, int]:
     """Writes arrays and users to the folder, batch by batch; returns users and events."""
-    counts = connection.execute(
+    counts = connection.sql(
         "SELECT user_id, count(*) AS events FROM past GROUP BY user_id ORDER BY user_id"
     ).to_arrow_table()
     offsets = np.concatenate([[0], np.cumsum(counts["events"].to_numpy())]).astype(np.int64)
@@ -171,7 +171,7 @@ def _write_arrays(
     return counts.num_rows, int(offsets[-1])
 
 
-def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
     """Selects the fields of every event, in order of user and time."""
     columns = {"item": "item_id", "action": "action", "category": "category"}
     ids = ", ".join(
@@ -183,7 +183,7 @@ def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection
         f"LEFT JOIN {field}_words ON past.{column} = {field}_words.word"
         for field, column in columns.items()
     )
-    return connection.execute(
+    return connection.sql(
         f"SELECT {ids}, coalesce(value, 0)::FLOAT AS value, epoch_us(timestamp) // 1000000 AS time "
         f"FROM past {joins} ORDER BY user_id, timestamp, event_id"
     )
@@ -201,7 +201,7 @@ def _fill(arrays: dict[str, np.memmap], batches: Iterable[pa.RecordBatch]) -> No
 
 def _item_category(connection: duckdb.DuckDBPyConnection, items: int) -> np.ndarray:
     """Returns the category id of every item id, int32[items]; 0 where it has none."""
-    found = connection.execute(
+    found = connection.sql(
         "SELECT item_words.id AS item, category_words.id AS category FROM item_words "
         "JOIN catalogue ON item_words.word = catalogue.item_id "
         "JOIN category_words ON catalogue.category = category_words.word"

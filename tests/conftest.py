@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# What a query takes depends on the machine; pytest's own timeout stops what hangs.
+settings.register_profile("footpath", deadline=None)
+settings.load_profile("footpath")
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
