@@ -86,8 +86,8 @@ class RedisSink:
         except RedisError as error:
             settings = self._client.connection_pool.connection_kwargs
             raise FootpathError(
-                f"Redis at {settings.get('host')}:{settings.get('port')} refused: {str(error).rstrip(".")}; "
-                "mend it and materialize again, nothing is lost"
+                f"Redis at {settings.get('host')}:{settings.get('port')} refused: "
+                f"{str(error).rstrip('.')}; mend it and materialize again, nothing is lost"
             ) from error
 
 
