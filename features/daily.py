@@ -1,0 +1,139 @@
+"""What every daily table shares: reading days of the lake in one query, writing one file a day.
+
+In:  published daily objects. Out: an Ibis table that knows the day of each row, and, from one
+query over many days, one staged Parquet file a day. A range costs one pass, not one query a day.
+"""
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from contracts.clock import day_window
+from contracts.lake import Lake
+
+if TYPE_CHECKING:
+    import duckdb
+    import ibis.expr.types as ir
+    from ibis.backends.duckdb import Backend
+
+# Rows that travel from DuckDB to Arrow at a time: bounds memory, and is a row group's size.
+BATCH_ROWS = 100_000
+
+
+def open_engine() -> "tuple[Backend, duckdb.DuckDBPyConnection]":
+    """Opens Ibis on a DuckDB connection with the house's limits; returns both."""
+    import ibis
+
+    from contracts.engine import connect
+
+    connection = connect()
+    return ibis.duckdb.from_connection(connection), connection
+
+
+def read_days(engine: "Backend", lake: Lake, table: str, days: list[dt.date]) -> "ir.Table | None":
+    """Returns the published rows of those days with their partition as column `day`.
+
+    Days that are not published count as empty. None, if none of them is published.
+    """
+    paths = lake.existing(table, days)
+    if not paths:
+        return None
+    rows = engine.read_parquet(paths, filename=True)
+    day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
+    return rows.mutate(day=day).drop("filename")
+
+
+def calendar(days: list[dt.date], timezone: str) -> pa.Table:
+    """Returns one row a day: day, and its UTC instants starts (inclusive) and ends (exclusive)."""
+    windows = [day_window(day, timezone) for day in days]
+    instant = pa.timestamp("us", tz="UTC")
+    return pa.table(
+        {
+            "day": pa.array(days, pa.date32()),
+            "starts": pa.array([starts for starts, _ in windows], instant),
+            "ends": pa.array([ends for _, ends in windows], instant),
+        }
+    )
+
+
+def row_count(lake: Lake, table: str, day: dt.date) -> int:
+    """Returns the rows of a published day from the object's footer; 0 if it is not published."""
+    path = lake.day(table, day)
+    return pq.read_metadata(path).num_rows if path.exists() else 0
+
+
+def chunks(sized: Iterable[tuple[dt.date, int]], limit: int) -> Iterator[list[dt.date]]:
+    """Cuts days, given with a size each, into consecutive lists whose sizes add up to <= limit.
+
+    A day that is larger than the limit stands alone.
+    """
+    chunk: list[dt.date] = []
+    total = 0
+    for day, size in sized:
+        if chunk and total + size > limit:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(day)
+        total += size
+    if chunk:
+        yield chunk
+
+
+def exact_sum(values: "ir.FloatingColumn") -> "ir.FloatingScalar":
+    """Sums in millionths, as decimals: a sum of floats depends on its order, so on the engine.
+
+    What does not fit counts as zero: nulls, NaN, infinity, and values of 1e12 and above.
+    """
+    return values.try_cast("decimal(18, 6)").sum().fill_null(0).cast("float64")
+
+
+def stream(connection: "duckdb.DuckDBPyConnection", rows: "ir.Table") -> pa.RecordBatchReader:
+    """Runs an Ibis expression and gives its rows batch by batch.
+
+    Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 has dropped.
+    """
+    import ibis
+
+    return connection.sql(ibis.to_sql(rows, dialect="duckdb")).to_arrow_reader(BATCH_ROWS)
+
+
+def write_days(
+    rows: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path, days: list[dt.date]
+) -> dict[dt.date, Path]:
+    """Writes one Parquet file a day from rows that are ordered by their column `day`.
+
+    Args:
+      rows: batches with a date column `day` (in `days`, ascending) beside the schema's columns.
+      schema: columns of the files, in order.
+      folder: where the files go.
+      days: each gets a file, an empty one if it has no row.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {day: folder / f"{day.isoformat()}.parquet" for day in days}
+    written = set()
+    for day, parts in itertools.groupby(_by_day(rows), key=lambda part: part[0]):
+        if day in written:
+            raise AssertionError(f"the rows of {day} are not in one run: order them by day")
+        with pq.ParquetWriter(paths[day], schema, compression="zstd") as writer:
+            for _, part in parts:
+                writer.write_table(part.select(schema.names).cast(schema))
+        written.add(day)
+    for day in paths.keys() - written:
+        pq.write_table(schema.empty_table(), paths[day], compression="zstd")
+    return paths
+
+
+def _by_day(rows: Iterable[pa.RecordBatch]) -> Iterator[tuple[dt.date, pa.Table]]:
+    """Cuts each batch where its day changes."""
+    for batch in rows:
+        runs = pc.run_end_encode(batch.column("day"))
+        start = 0
+        for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            yield day, pa.Table.from_batches([batch.slice(start, end - start)])
+            start = end
