@@ -2,9 +2,9 @@
 
     python benchmarks/shop_generator.py [--users 200000] [--days 3] [--repeats 3]
 
-The process is bound to one core, so that "a second" means "a second of a core". The stages run
-one after the other over the same days, each day measured by itself and the best of the repeats
-taken, because a shared machine only ever makes things slower:
+The process is bound to one core and its own processor time is counted, so that "a second" means
+"a second of a core". The stages run one after the other over the same days, each day measured by
+itself and the best of the repeats taken, because a shared machine only ever makes things slower:
 
     draw    users' behaviour and delivery, until rows lie in order of arrival
     lines   rows to JSON lines in memory

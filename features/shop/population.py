@@ -19,7 +19,7 @@ from features.shop.randomness import Stream, generator
 LATENT = 6  # dimensions of interest
 AGES = (16, 85)  # [youngest, oldest)
 
-GENDER_STRENGTH = 0.55  # how far gender, age and the latent interests move the log interest
+GENDER_STRENGTH = 0.48  # how far gender, age and the latent interests move the log interest
 AGE_STRENGTH = 1.9
 LATENT_STRENGTH = 0.9
 AGE_WIDTH = 18.0  # years
@@ -62,9 +62,11 @@ class Population:
         angle = 0.5 * np.pi * day / DRIFT_DAYS
         latent = np.float32(np.cos(angle)) * self.interest[users]
         latent += np.float32(np.sin(angle)) * self.later_interest[users]
-        shown = self.loadings @ latent.T
         group = self.woman[users] * np.int16(AGES[1] - AGES[0]) + (self.age[users] - AGES[0])
-        shown += self.demographic[:, group]
+        shown = self.demographic[:, group]
+        # Not a matrix product: BLAS rounds differently with the number of its threads.
+        for loading, values in zip(self.loadings.T, np.ascontiguousarray(latent.T), strict=True):
+            shown += loading[:, None] * values
         return shown
 
 
