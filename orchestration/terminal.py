@@ -4,13 +4,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
 from contracts.dataset import Dataset
 from contracts.lake import Lake, home
+
+if TYPE_CHECKING:
+    from features.preview import Preview
 
 console = Console(highlight=False)
 
@@ -99,9 +104,31 @@ class Terminal:
         return pq.read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
 
 
-def show_preview(dataset: Dataset, sample: object) -> None:
+def show_preview(dataset: Dataset, sample: "Preview") -> None:
     """Prints what `datasets check` found."""
-    raise NotImplementedError
+    console.print(f"{dataset.title}: {sample.files:,} landing files, the first is {sample.file}")
+    console.print(
+        f"Of {sample.rows:,} rows in a sample of it, {sample.refused_rows:,} are refused."
+    )
+    _print_table("Events", sample.events)
+    if sample.refused_rows:
+        _print_table("Refused rows", sample.refused)
+
+
+def _print_table(title: str, rows: pa.Table) -> None:
+    table = Table(title=title)
+    filled = [name for name in rows.column_names if rows[name].null_count < rows.num_rows]
+    for name in filled:
+        table.add_column(name, overflow="fold")
+    for row in rows.select(filled).to_pylist():
+        table.add_row(*["" if value is None else _cell(value) for value in row.values()])
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):  # a map column
+        return ", ".join(f"{key}={entry}" for key, entry in value)
+    return str(value)
 
 
 def _bin(name: str) -> str:
