@@ -10,7 +10,7 @@ import duckdb
 from contracts.dataset import Dataset
 from contracts.tables import EVENTS
 from features.rows import ROWS
-from features.sql import check_expressions, column_types, name, text
+from features.sql import check_expressions, column_types, map_of, name, text
 
 # Why a row is refused before it is an event.
 UNREADABLE = "unreadable"
@@ -41,6 +41,7 @@ def events_select(dataset: Dataset) -> str:
         for field, sql in _expressions(dataset).items()
         if field != "timestamp"
     )
+    mapped += f", 'properties': {map_of(dataset.events.properties)}"
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in FIELDS if f != "timestamp")
     columns = ", ".join(f"{text(c)}: {name(c)}" for c in dataset.landing.columns)
@@ -54,7 +55,7 @@ def events_select(dataset: Dataset) -> str:
         f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
         f"__timestamp AS timestamp, {fields} "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
-        f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}, 'properties': {_properties(dataset)}}}) "
+        f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
         f"END AS __event FROM {ROWS})"
     )
 
@@ -62,15 +63,3 @@ def events_select(dataset: Dataset) -> str:
 def _expressions(dataset: Dataset) -> dict[str, str | None]:
     """Returns field -> SQL for every field of an event but `properties`."""
     return {field: getattr(dataset.events, field) for field in FIELDS if field != "properties"}
-
-
-def _properties(dataset: Dataset) -> str:
-    """Returns the SQL of the map without its nulls; null where nothing remains."""
-    pairs = ", ".join(
-        f"{{'k': {text(key)}, 'v': ({sql})::VARCHAR}}"
-        for key, sql in dataset.events.properties.items()
-    )
-    if not pairs:
-        return "NULL::MAP(VARCHAR, VARCHAR)"
-    filled = f"list_filter([{pairs}], lambda pair: pair.v IS NOT NULL)"
-    return f"map_from_entries(nullif({filled}, []))"

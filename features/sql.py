@@ -20,6 +20,14 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def map_of(values: Mapping[str, str]) -> str:
+    """Returns the SQL of a map of texts, from key -> SQL, without nulls; null if none is left."""
+    pairs = ", ".join(f"{{'k': {text(key)}, 'v': ({sql})::VARCHAR}}" for key, sql in values.items())
+    if not pairs:
+        return "NULL::MAP(VARCHAR, VARCHAR)"
+    return f"map_from_entries(nullif(list_filter([{pairs}], lambda pair: pair.v IS NOT NULL), []))"
+
+
 def column_types(
     connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str]
 ) -> dict[str, str]:
