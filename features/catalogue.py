@@ -1,13 +1,10 @@
-"""The files of items and users -> `items.parquet` and `users.parquet`.
+"""Catalogue and user files -> `items` and `users`: one row a key, attributes as text.
 
-In:  whole files below the source folder, and the YAML's expressions over their columns.
-Out: one row a key, sorted by it. Of several rows with one key the last counts: in the last file by
-name, on the last line. Rows that cannot be read or have no key are dropped and counted, and stop
-the build when they are more than a twentieth.
+In: the files that the YAML names, whole, each time. Out: `items.parquet`, `users.parquet`. These
+tables have no days: what the source says now replaces what it said before. Of two rows with one
+key the later one counts, in order of path and line.
 """
 
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -20,124 +17,120 @@ from contracts.lake import Lake, publish_table
 from contracts.tables import ITEMS, USERS
 from features.files import find_files, is_absolute
 from features.rows import ROWS, RowReader
-from features.sql import check_expressions, map_of, name, text
+from features.sql import check_expressions, name, text
 
-log = logging.getLogger(__name__)
-
-MOST_DROPPED = 0.05
+# More rows than this that cannot be read, or have no key, are a broken file and not bad luck.
+MAX_BROKEN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class _Catalogue:
-    """One of the two tables."""
+class _Target:
+    """One table: where its files lie and which expression gives which column."""
 
-    name: str
+    section: str  # of the YAML
     files: FileTable
-    key: str  # field
-    fields: Mapping[str, str | None]  # field -> SQL
-    attributes: Mapping[str, str]
-    schema: pa.Schema
+    key: str
+    columns: dict[str, str | None]  # column -> SQL, the key first
+    attributes: dict[str, str]
 
 
 def build_items(dataset: Dataset, lake: Lake) -> int:
-    """Publishes `items.parquet` and returns its rows; 0, and no file, if the YAML has no items.
+    """Publishes the catalogue and returns its rows; 0 where the data set has none.
 
     Raises:
-      FootpathError: no file is there, or too many of its rows are unusable.
+      FootpathError: files are missing or broken, or an expression is wrong.
     """
     items = dataset.items
     if items is None:
         return 0
-    fields = {"item_id": items.item_id, "title": items.title, "category": items.category}
-    table = _Catalogue("items", items, "item_id", fields, items.attributes, ITEMS)
-    return _build(dataset, lake, table)
+    columns = {"item_id": items.item_id, "title": items.title, "category": items.category}
+    target = _Target("items", items, "item_id", columns, items.attributes)
+    return _publish(dataset, lake, target, ITEMS)
 
 
 def build_users(dataset: Dataset, lake: Lake) -> int:
-    """Publishes `users.parquet` and returns its rows; 0, and no file, if the YAML has no users.
+    """Publishes the users table and returns its rows; 0 where the data set has none.
 
     Raises:
-      FootpathError: no file is there, or too many of its rows are unusable.
+      FootpathError: files are missing or broken, or an expression is wrong.
     """
     users = dataset.users
     if users is None:
         return 0
-    fields = {"user_id": users.user_id}
-    table = _Catalogue("users", users, "user_id", fields, users.attributes, USERS)
-    return _build(dataset, lake, table)
+    target = _Target("users", users, "user_id", {"user_id": users.user_id}, users.attributes)
+    return _publish(dataset, lake, target, USERS)
 
 
-def _build(dataset: Dataset, lake: Lake, table: _Catalogue) -> int:
-    folder = "" if is_absolute(table.files.url) else source_folder(dataset.name)
-    files = find_files(folder, table.files.url)
+def _publish(dataset: Dataset, lake: Lake, target: _Target, schema: pa.Schema) -> int:
+    with connect() as connection:
+        _check(connection, dataset, target)
+        _read(connection, dataset, target)
+        rows = connection.sql(
+            f"SELECT * EXCLUDE (__file, __line) FROM read WHERE {target.key} IS NOT NULL "
+            f"QUALIFY row_number() OVER (PARTITION BY {target.key} ORDER BY __file DESC, "
+            f"__line DESC) = 1 ORDER BY {target.key}"
+        ).to_arrow_table()
+    publish_table(lake, rows.select(schema.names).cast(schema), lake.single(target.section))
+    return rows.num_rows
+
+
+def _check(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Target) -> None:
+    """Binds the expressions before any file is read."""
+    where = f"data set '{dataset.name}': {target.section}"
+    expressions = {field: sql for field, sql in target.columns.items() if sql}
+    expressions |= {f"attributes.{key}": sql for key, sql in target.attributes.items()}
+    check_expressions(connection, where, target.files.columns, expressions)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Target) -> None:
+    """Makes the table `read` of all rows of all files, mapped."""
+    url = target.files.url
+    folder = "" if is_absolute(url) else source_folder(dataset.name)
+    files = find_files(folder, url)
     if not files:
         raise FootpathError(
-            f"data set '{dataset.name}' has no file of {table.name}: "
-            f"looked for {table.files.url} under {folder or 'its absolute address'}"
+            f"data set '{dataset.name}' has no file of {target.section}: "
+            f"looked for {url} under {folder or 'its absolute address'}"
         )
-    with connect() as connection:
-        expressions = {field: sql for field, sql in table.fields.items() if sql}
-        expressions |= {f"attributes.{key}": sql for key, sql in table.attributes.items()}
-        where = f"data set '{dataset.name}': {table.name}"
-        reader = RowReader(connection, table.files, files)
-        check_expressions(connection, where, table.files.columns, expressions)
-        started = False
-        for _ in reader.chunks():
-            how = (
-                "INSERT INTO catalogue" if started else "CREATE OR REPLACE TEMP TABLE catalogue AS"
-            )
-            connection.execute(f"{how} {_select(table)}")
-            started = True
-        if reader.faults:
-            raise FootpathError("; ".join(reader.faults.values()))
-        rows = _last_rows(connection, table) if started else table.schema.empty_table()
-    publish_table(lake, rows, lake.single(table.name))
-    return len(rows)
-
-
-def _select(table: _Catalogue) -> str:
-    """Returns the SELECT from `rows_read` to rows of the table; null where a row is unusable."""
-    fields = ", ".join(
-        f"{text(field)}: nullif(({sql or 'NULL'})::VARCHAR, '')"
-        for field, sql in table.fields.items()
-    )
-    row = f"TRY({{{fields}, 'attributes': {map_of(table.attributes)}}})"
-    return (
-        f"SELECT __file, __line, CASE WHEN __problem IS NULL THEN {row} END AS row, "
-        f"coalesce(__problem, 'no {table.key}') AS problem FROM {ROWS}"
-    )
-
-
-def _last_rows(connection: duckdb.DuckDBPyConnection, table: _Catalogue) -> pa.Table:
-    """Returns the last row of each key.
-
-    Raises:
-      FootpathError: more than a twentieth of the rows have no key or cannot be read.
-    """
-    key = f"row.{name(table.key)}"
-    found = connection.execute(
-        f"SELECT count(*), count({key}), count(DISTINCT {key}), "
-        f"min_by('line ' || __line || ': ' || problem, (__file, __line)) "
-        f"FILTER ({key} IS NULL) FROM catalogue"
-    ).fetchall()
-    total, usable, distinct, example = found[0]
-    if total - usable > MOST_DROPPED * total:
+    reader = RowReader(connection, target.files, files)
+    select = _select(target)
+    created = False
+    broken: list[tuple] = []
+    total = 0
+    for _ in reader.chunks():
+        how = "INSERT INTO read" if created else "CREATE TEMP TABLE read AS"
+        connection.execute(f"{how} {select}")
+        created = True
+        total += connection.sql(f"SELECT count(*) FROM {ROWS}").fetchall()[0][0]
+        broken += connection.sql(
+            f"SELECT __file, __line, coalesce(__problem, '{target.key} is null') FROM ({select}) "
+            f"WHERE {target.key} IS NULL"
+        ).fetchall()
+    if reader.faults:
+        raise FootpathError("; ".join(reader.faults.values()))
+    if not created:
+        raise FootpathError(f"{files[0].path} has no rows: {target.section} needs at least one")
+    if len(broken) > MAX_BROKEN_SHARE * total:
+        file, line, problem = broken[0]
         raise FootpathError(
-            f"{table.name} in {table.files.url}: {total - usable:,} of {total:,} rows cannot be "
-            f"read or have no {table.key}, such as {example}: mend the file or the YAML"
+            f"{files[file].path}: {len(broken):,} of {total:,} rows cannot be used, "
+            f"the first in line {line}: {problem}"
         )
-    if total > distinct:
-        log.info(
-            f"{table.name}: {total:,} rows, {total - usable:,} without a key or unreadable, "
-            f"{usable - distinct:,} replaced by a later row of their key"
-        )
-    columns = ", ".join(f"row.{name(column)} AS {name(column)}" for column in table.schema.names)
-    return (
-        connection.sql(
-            f"SELECT {columns} FROM catalogue WHERE {key} IS NOT NULL "
-            f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY __file DESC, __line DESC) = 1 "
-            f"ORDER BY {key}"
-        )
-        .to_arrow_table()
-        .cast(table.schema)
+
+
+def _select(target: _Target) -> str:
+    """Returns the SELECT over `rows_read`; a row that cannot be read has no key."""
+    columns = ", ".join(
+        f"CASE WHEN __problem IS NULL THEN TRY(({sql})::VARCHAR) END AS {name(column)}"
+        if sql
+        else f"NULL::VARCHAR AS {name(column)}"
+        for column, sql in target.columns.items()
     )
+    keys = ", ".join(text(key) for key in target.attributes)
+    values = ", ".join(f"TRY(({sql})::VARCHAR)" for sql in target.attributes.values())
+    pairs = f"map([{keys}]::VARCHAR[], [{values}]::VARCHAR[])"
+    # A null attribute is one that the row does not have.
+    attributes = (
+        f"map_from_entries(list_filter(map_entries({pairs}), lambda e: e.value IS NOT NULL))"
+    )
+    return f"SELECT __file, __line, {columns}, {attributes} AS attributes, __problem FROM {ROWS}"
