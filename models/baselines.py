@@ -1,0 +1,144 @@
+"""What to beat: the majority class, and linear models on the bag of a user's items.
+
+    python -m models.baselines CONFIG.json
+
+CONFIG.json holds the fields of models.config.BaselinesConfig: sequences, labels, out, tasks,
+label_shares, seeds.
+
+TF-IDF with logistic regression is what a practitioner would try first, and is hard to beat; its
+64 main components (LSA) are the fair rival of a dense user vector. What needs no labels (the item
+weights, the components) is fitted on all users, as pre-training is.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss, mean_absolute_error
+from sklearn.preprocessing import StandardScaler
+
+from contracts.lake import Lake, publish_table
+from models.config import BaselinesConfig
+from models.data import Sequences, open_sequences
+from models.evaluation import headline, measure, metrics_table
+from models.packed import UNK
+from models.report import Reporter, run_program
+from models.tasks import Labelled, Task, load_tasks
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
+
+Matrix = Any  # a sparse or dense matrix of one row a user
+Predict = Callable[[Task, Labelled], np.ndarray]  # -> what `measure` takes, for the test users
+
+
+def baselines(config: BaselinesConfig, reporter: Reporter) -> dict[str, Any]:
+    """Measures every baseline on every task, share and seed."""
+    sequences = open_sequences(config.sequences)
+    tasks = load_tasks(config.labels, sequences, config.tasks)
+    bag = TfidfTransformer(sublinear_tf=True).fit_transform(item_counts(sequences))
+    methods = {"majority": _majority, "tfidf_lr": _linear(bag)}
+    if min(bag.shape) > config.lsa_dim:
+        components = TruncatedSVD(config.lsa_dim, random_state=0).fit_transform(bag)
+        methods["lsa_lr"] = _linear(StandardScaler().fit_transform(components))
+    rows: list[dict] = []
+    for number, (task, share, seed) in enumerate(_runs(config, tasks), start=1):
+        train = task.train_share(share, seed)
+        for method, predict in methods.items():
+            rows += _measure(method, predict, task, train, share, seed)
+        planned = len(tasks) * len(config.label_shares) * config.seeds
+        reporter.progress(number, planned, task=task.name, label_share=share)
+    publish_table(Lake(config.out.parent), metrics_table(rows), config.out)
+    return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
+
+
+def item_counts(sequences: Sequences) -> csr_matrix:
+    """Counts each user's items -> sparse [U, V], without events that have no known item."""
+    item, size = np.array(sequences.item), sequences.sizes["item"]  # copies: sorted in place
+    known = (item > UNK).astype(np.float64)
+    offsets = np.array(sequences.offsets)
+    counts = csr_matrix((known, item, offsets), shape=(sequences.users, size))
+    counts.sum_duplicates()
+    counts.eliminate_zeros()
+    return counts
+
+
+def _runs(config: BaselinesConfig, tasks: list[Task]) -> Iterator[tuple[Task, float, int]]:
+    for task in tasks:
+        for share in sorted(config.label_shares):
+            for seed in range(config.seeds):
+                yield task, share, seed
+
+
+def _measure(
+    method: str, predict: Predict, task: Task, train: Labelled, share: float, seed: int
+) -> list[dict]:
+    begun, test = time.monotonic(), task.splits["test"]
+    figures = measure(task, test.y_n, predict(task, train))
+    common = {
+        "method": method,
+        "encoder": "-",
+        "protocol": "baseline",
+        "task": task.name,
+        "label_share": share,
+        "seed": seed,
+        "train_users": len(train.users_n),
+        "test_users": len(test.users_n),
+        "seconds": time.monotonic() - begun,
+        "model_version": None,
+    }
+    return [{**common, "metric": name, "value": value} for name, value in figures.items()]
+
+
+def _majority(task: Task, train: Labelled) -> np.ndarray:
+    """The class shares of the training users, or their median, for everyone."""
+    users = len(task.splits["test"].users_n)
+    if not task.is_classification:
+        return np.full((users, 1), np.median(train.y_n))
+    shares = np.bincount(train.y_n, minlength=len(task.classes)) / len(train.y_n)
+    return np.tile(shares, (users, 1))
+
+
+def _linear(x: Matrix) -> Predict:
+    """A linear model on rows of x, with the strength that does best on validation."""
+
+    def predict(task: Task, train: Labelled) -> np.ndarray:
+        valid, test, classes = task.splits["valid"], task.splits["test"], len(task.classes)
+        fitted = [_fit(x[train.users_n], train.y_n, classes, strength) for strength in STRENGTHS]
+        losses = [_loss(task, valid.y_n, model(x[valid.users_n])) for model in fitted]
+        return fitted[int(np.argmin(losses))](x[test.users_n])
+
+    return predict
+
+
+def _fit(x: Matrix, y: np.ndarray, classes: int, strength: float) -> Callable[[Matrix], np.ndarray]:
+    if not classes:
+        ridge = Ridge(alpha=1 / strength).fit(x, y)
+        return lambda rows: ridge.predict(rows).reshape(-1, 1)
+    model = LogisticRegression(C=strength, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # validation judges it as it is
+        model.fit(x, y)
+
+    def predict(rows: Matrix) -> np.ndarray:
+        probabilities = np.zeros((rows.shape[0], classes))
+        probabilities[:, model.classes_] = model.predict_proba(rows)
+        return probabilities
+
+    return predict
+
+
+def _loss(task: Task, y: np.ndarray, predicted: np.ndarray) -> float:
+    if not task.is_classification:
+        return float(mean_absolute_error(y, predicted[:, 0]))
+    return float(log_loss(y, predicted, labels=range(len(task.classes))))
+
+
+if __name__ == "__main__":
+    run_program(BaselinesConfig, baselines)

@@ -1,0 +1,266 @@
+"""Training sequences, memory-mapped: reading a batch copies that batch and nothing else.
+
+Comes in: the pointer that `features/` publishes and the folder of flat arrays that it names.
+Goes out: `Events`, the windows of chosen users, and events of other users to tell them from.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from contracts.errors import FootpathError
+from contracts.lake import read_json
+from models.draw import Draw
+from models.packed import Events, ragged_arange
+
+_ARRAYS = {
+    "item": np.int32,
+    "action": np.int32,
+    "category": np.int32,
+    "value": np.float32,
+    "time": np.int64,
+}
+_BLOCK = 1 << 22  # events that are checked at a time
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """U users and their N events. Field arrays are maps of files; nothing is loaded."""
+
+    path: Path  # of the pointer, for messages
+    offsets: np.ndarray  # int64 [U+1]
+    item: np.ndarray
+    action: np.ndarray
+    category: np.ndarray
+    value: np.ndarray
+    time: np.ndarray
+    item_category: np.ndarray
+    vocabulary: dict[str, list[str]]
+    pointer: dict
+
+    @property
+    def users(self) -> int:
+        """How many users there are."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Events of each user, int64 [U]."""
+        return np.diff(self.offsets)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each vocabulary."""
+        return {field: len(names) for field, names in self.vocabulary.items()}
+
+    def user_ids(self) -> list[str]:
+        """Returns the user ids in row order."""
+        column = pq.read_table(self.path.parent / self.pointer["folder"] / "users.parquet")
+        return column["user_id"].to_pylist()
+
+    def windows(self, users_N: np.ndarray, start_N: np.ndarray, length_N: np.ndarray) -> Events:
+        """Reads N windows; a start counts from the user's first event."""
+        lengths = torch.from_numpy(length_N.astype(np.int64))
+        first = np.repeat(self.offsets[users_N] + start_N, length_N)
+        index = first + ragged_arange(lengths).numpy()
+        own_first = np.repeat(self.offsets[users_N], length_N)
+        return self._events(index, lengths, before=np.where(index > own_first, index - 1, index))
+
+    def random_windows(self, draw: Draw, max_length: int) -> Events:
+        """Reads a window of each user of the draw: all events, or max_length at a random place."""
+        lengths = self.lengths[draw.users_B]
+        taken = np.minimum(lengths, max_length)
+        start = draw.integers("window", lengths - taken + 1)[:, 0]
+        return self.windows(draw.users_B, start, taken)
+
+    def others(self, draw: Draw, count: int) -> Events:
+        """Reads, for each user of the draw, `count` events of other users, by popularity.
+
+        Every event of every other user is equally likely.
+        """
+        own = self.lengths[draw.users_B]
+        index = draw.integers("others", self.offsets[-1] - own, count)
+        index += np.where(index >= self.offsets[draw.users_B][:, None], own[:, None], 0)
+        flat = index.reshape(-1)
+        lengths = torch.full((len(own),), count, dtype=torch.int64)
+        return self._events(flat, lengths, before=flat)
+
+    def _events(self, index: np.ndarray, lengths: torch.Tensor, before: np.ndarray) -> Events:
+        time = self.time[index]
+        return Events(
+            item_T=_as_ids(self.item[index]),
+            action_T=_as_ids(self.action[index]),
+            category_T=_as_ids(self.category[index]),
+            gap_T=_as_ids(gap_buckets(time - self.time[before], index == before)),
+            value_T=torch.from_numpy(np.asarray(self.value[index])),
+            time_T=_as_ids(time),
+            position_T=ragged_arange(lengths),
+            lengths_B=lengths,
+        )
+
+
+def gap_buckets(seconds: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+    """Returns 0 for a user's first event, else 2 + floor(log2(seconds + 1)); 1 means hidden.
+
+    Buckets as in the PTUM authors' script, but to the event before: the next would tell the future.
+    """
+    whole = np.clip(seconds, 0, 2**31 - 2) + 1
+    bucket = 2 + np.frexp(whole.astype(np.float64))[1].astype(np.int64) - 1
+    return np.where(is_first, 0, bucket)
+
+
+def open_sequences(path: Path) -> Sequences:
+    """Maps the arrays that a pointer names, and checks every value once.
+
+    Raises:
+      FootpathError: a file is missing or malformed, an id is outside its vocabulary, a value is not
+        finite, a user's events are out of order, or there are no users.
+    """
+    pointer = read_json(path)
+    for key in ("folder", "fingerprint", "vocabulary_hash", "train_cutoff"):
+        if key not in pointer:
+            raise FootpathError(f"{path}: field '{key}' is missing: rebuild training_sequences")
+    folder = path.parent / pointer["folder"]
+    sequences = Sequences(
+        path=path,
+        offsets=_map(folder / "offsets.npy", np.int64),
+        **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()},
+        item_category=_map(folder / "item_category.npy", np.int32),
+        vocabulary=_vocabulary(folder / "vocabulary.json"),
+        pointer=pointer,
+    )
+    _check(sequences, folder)
+    return sequences
+
+
+def epoch_batches(users: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Returns the users of an epoch in random order, cut into batches; every user is in one."""
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(users)
+    return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
+
+
+def chunks(
+    lengths: np.ndarray, users: np.ndarray, max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts whole histories into chunks of nearly equal length, none above max_length.
+
+    Returns:
+      For each chunk: position of its user in `users`, start in the user's history, length. Together
+      the chunks hold every event once.
+    """
+    events = lengths[users]
+    count = -(-events // max_length)
+    owner = np.repeat(np.arange(len(users)), count)
+    nth = ragged_arange(torch.from_numpy(count.astype(np.int64))).numpy()
+    base, longer = events[owner] // count[owner], events[owner] % count[owner]
+    return owner, nth * base + np.minimum(nth, longer), base + (nth < longer)
+
+
+def blocks(sizes: np.ndarray, budget: int) -> Iterator[slice]:
+    """Cuts a run of sizes into slices whose sum is about `budget`; each holds one at least."""
+    if len(sizes):
+        block = (np.cumsum(sizes) - sizes) // budget
+        edges = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(sizes)]
+        for start, stop in itertools.pairwise(edges):
+            yield slice(start, stop)
+
+
+def _as_ids(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.int64))
+
+
+def _map(path: Path, dtype: type) -> np.ndarray:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise FootpathError(f"{path} is not there: rebuild training_sequences") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise FootpathError(f"{path} is not a NumPy array that can be read ({error})") from None
+    if mapped.dtype != dtype or mapped.ndim != 1:
+        raise FootpathError(
+            f"{path}: expected a flat array of {np.dtype(dtype)}, "
+            f"found {mapped.dtype} of shape {mapped.shape}"
+        )
+    return mapped.view(np.ndarray)  # still a map of the file, without np.memmap's slow indexing
+
+
+def _vocabulary(path: Path) -> dict[str, list[str]]:
+    vocabulary = read_json(path)
+    for field in ("item", "action", "category"):
+        names = vocabulary.get(field)
+        if not isinstance(names, list) or names[:3] != ["[PAD]", "[MASK]", "[UNK]"]:
+            raise FootpathError(
+                f"{path}: field '{field}' must be a list that begins with [PAD], [MASK], [UNK]: "
+                f"rebuild training_sequences"
+            )
+    return vocabulary
+
+
+def _check(sequences: Sequences, folder: Path) -> None:
+    offsets, events = sequences.offsets, len(sequences.item)
+    if sequences.users < 1 or events == 0:
+        raise FootpathError(
+            f"{folder} has no users with events: is there any event before "
+            f"{sequences.pointer['train_cutoff']}?"
+        )
+    if offsets[0] != 0 or offsets[-1] != events or (np.diff(offsets) < 0).any():
+        raise FootpathError(f"{folder}/offsets.npy does not divide the {events} events of item.npy")
+    for name in _ARRAYS:
+        if len(getattr(sequences, name)) != events:
+            raise FootpathError(f"{folder}/{name}.npy and item.npy differ in length")
+    for start in range(0, events, _BLOCK):
+        _check_block(sequences, folder, start, min(start + _BLOCK, events))
+
+
+def _check_block(sequences: Sequences, folder: Path, start: int, stop: int) -> None:
+    for name, size in sequences.sizes.items():
+        ids = getattr(sequences, name)[start:stop]
+        _refuse(
+            (ids < 0) | (ids >= size), sequences, start,
+            f"{folder}/{name}.npy: an id is outside the vocabulary of {size}",
+        )  # fmt: skip
+    values = sequences.value[start:stop]
+    _refuse(~np.isfinite(values), sequences, start, f"{folder}/value.npy: a value is not a number")
+    backwards = np.zeros(stop - start, dtype=bool)
+    backwards[1:] = np.diff(sequences.time[start:stop]) < 0
+    firsts = sequences.offsets[:-1]
+    backwards[firsts[(firsts >= start) & (firsts < stop)] - start] = False
+    _refuse(
+        backwards, sequences, start, f"{folder}/time.npy: an event is earlier than the one before"
+    )
+
+
+def _refuse(broken: np.ndarray, sequences: Sequences, start: int, what: str) -> None:
+    if broken.any():
+        event = start + int(np.argmax(broken))
+        row = int(np.searchsorted(sequences.offsets, event, side="right")) - 1
+        user = sequences.user_ids()[row]
+        raise FootpathError(
+            f"{what} (event {event - sequences.offsets[row]} of user '{user}', "
+            f"counted from 0): rebuild training_sequences"
+        )
+
+
+def same_vocabulary(sequences: Sequences, vocabulary_hash: str, checkpoint: Path) -> None:
+    """Refuses sequences that were encoded with another vocabulary than a checkpoint's.
+
+    Raises:
+      FootpathError: the hashes differ.
+    """
+    if sequences.pointer["vocabulary_hash"] != vocabulary_hash:
+        raise FootpathError(
+            f"{sequences.path} was encoded with another vocabulary than the checkpoint "
+            f"{checkpoint}: build the sequences with the checkpoint's vocabulary.json, "
+            f"or train on these sequences"
+        )
+
+
+def vocabulary_text(sequences: Sequences) -> str:
+    """Returns the vocabulary as the JSON text that a checkpoint keeps."""
+    return json.dumps(sequences.vocabulary, ensure_ascii=False)

@@ -1,0 +1,119 @@
+"""Writes one vector a user, as of the instant at which the sequences end.
+
+    python -m models.embed CONFIG.json
+
+CONFIG.json holds the fields of models.config.EmbedConfig, for example
+    {"sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
+     "checkpoint": ".footpath/lake/shop/models/ptum_bert4rec_v1",
+     "out": ".footpath/lake/shop/user_embeddings/ptum_bert4rec_v1/2026-02-22.parquet",
+     "event_timestamp": "2026-02-22T23:00:00+00:00", "created": "2026-02-23T00:00:00+00:00",
+     "model_version": "ptum_bert4rec_v1"}
+
+Comes in: a checkpoint, and sequences that were encoded with its vocabulary. Goes out: a Parquet
+object of schema `embeddings_schema`, sorted by user, visible only when it is whole.
+"""
+
+import datetime as dt
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from contracts.clock import now
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_file
+from contracts.tables import embeddings_schema
+from models.checkpoint import Checkpoint, load_checkpoint
+from models.config import EmbedConfig
+from models.data import Sequences, open_sequences, same_vocabulary
+from models.device import prepare
+from models.report import Reporter, run_program
+from models.vectors import vector_blocks
+
+
+def embed(config: EmbedConfig, reporter: Reporter) -> dict[str, Any]:
+    """Embeds every user who has an event, and returns how many."""
+    device = prepare(config.device, config.threads)
+    clocks = _clocks(config)
+    sequences = open_sequences(config.sequences)
+    checkpoint = load_checkpoint(config.checkpoint)
+    _check(config, sequences, checkpoint, clocks["event_timestamp"])
+    checkpoint.model.to(device)
+    users = np.flatnonzero(sequences.lengths)
+    ids = pa.array(sequences.user_ids(), pa.string()).take(pa.array(users))
+    schema, begun, done = embeddings_schema(checkpoint.model.config.dim), time.monotonic(), 0
+    with Lake(config.out.parent).staging() as folder:
+        staged = folder / config.out.name
+        with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
+            for block, vectors in vector_blocks(checkpoint.model, sequences, users):
+                part = ids.slice(block.start, block.stop - block.start)
+                writer.write_table(_rows(part, vectors, clocks, config.model_version, schema))
+                done = block.stop
+                reporter.progress(done, len(users))
+        publish_file(staged, config.out)
+    seconds = time.monotonic() - begun
+    return {
+        "embeddings": str(config.out),
+        "rows": done,
+        "events": len(sequences.item),
+        "seconds": round(seconds, 3),
+        "events_per_second": round(len(sequences.item) / max(seconds, 1e-9), 1),
+    }
+
+
+def _rows(
+    ids: pa.Array, vectors: Tensor, clocks: dict[str, dt.datetime], version: str, schema: pa.Schema
+) -> pa.Table:
+    dim = vectors.shape[1]
+    columns = {
+        "user_id": ids,
+        **{
+            name: pa.repeat(pa.scalar(at, schema.field(name).type), len(ids))
+            for name, at in clocks.items()
+        },
+        "embedding": pa.FixedSizeListArray.from_arrays(vectors.numpy().reshape(-1), dim),
+        "model_version": pa.repeat(version, len(ids)),
+    }
+    return pa.table(columns, schema=schema)
+
+
+def _clocks(config: EmbedConfig) -> dict[str, dt.datetime]:
+    clocks = {
+        "event_timestamp": _instant("event_timestamp", config.event_timestamp),
+        "created": _instant("created", config.created),
+    }
+    if clocks["created"] < clocks["event_timestamp"]:
+        raise FootpathError(
+            f"created ({config.created}) is before event_timestamp ({config.event_timestamp}): "
+            f"a vector cannot be known before its input ends"
+        )
+    return clocks | {"written_at": now()}
+
+
+def _instant(name: str, text: str) -> dt.datetime:
+    try:
+        instant = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise FootpathError(f"{name}: '{text}' is not an ISO 8601 instant") from None
+    if instant.tzinfo is None:
+        raise FootpathError(f"{name}: '{text}' has no time zone: write it in UTC, ending in +00:00")
+    return instant
+
+
+def _check(
+    config: EmbedConfig, sequences: Sequences, checkpoint: Checkpoint, as_of: dt.datetime
+) -> None:
+    same_vocabulary(sequences, checkpoint.config["vocabulary_hash"], config.checkpoint)
+    newest = dt.datetime.fromtimestamp(int(sequences.time.max()), dt.UTC)
+    if newest >= as_of:
+        raise FootpathError(
+            f"{config.sequences} holds an event of {newest.isoformat()}, which is not before "
+            f"event_timestamp {config.event_timestamp}: build the sequences as of that day"
+        )
+
+
+if __name__ == "__main__":
+    run_program(EmbedConfig, embed)

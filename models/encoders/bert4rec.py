@@ -1,0 +1,83 @@
+"""BERT4Rec-style user encoder: a small bidirectional Transformer (Sun et al., CIKM 2019).
+
+Differs from the paper in normalising before each block instead of after it, which needs no long
+warm-up, and in pooling all states into one user vector.
+
+Shapes: T events, b sequences of up to l events in a bucket, D width, H heads.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.encoders import base
+from models.layers import Dropout
+from models.packed import Bucket, Packed
+
+MAX_PADDING = 0.05  # share of the slots of the attention's rectangles
+
+
+@dataclass(frozen=True)
+class Options(base.Options):
+    """Sizes of the Transformer."""
+
+    layers: int = 2
+    heads: int = 2
+    feedforward: int = 2  # times the width
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.layers, self.heads, self.feedforward) < 1:
+            raise ValueError("layers, heads and feedforward must be 1 or more")
+
+
+class Bert4Rec(base.UserEncoder):
+    """Linear layers run on the packed events; attention alone runs on buckets."""
+
+    options_class = Options
+
+    def __init__(self, dim: int, options: Options) -> None:
+        super().__init__(dim, options)
+        if dim % options.heads:
+            raise ValueError(f"dim {dim} does not divide among {options.heads} heads")
+        self.dropout = Dropout(options.dropout)
+        self.blocks = nn.ModuleList([_Block(dim, options) for _ in range(options.layers)])
+        self.norm = nn.LayerNorm(dim)
+
+    def states(self, x_TD: Tensor, events: Packed) -> Tensor:
+        """Lets every event see all others of its sequence."""
+        buckets = events.buckets(MAX_PADDING)
+        x_TD = self.dropout(x_TD)
+        for block in self.blocks:
+            x_TD = block(x_TD, buckets)
+        return self.norm(x_TD)
+
+
+class _Block(nn.Module):
+    def __init__(self, dim: int, options: Options) -> None:
+        super().__init__()
+        self.heads = options.heads
+        self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.up = nn.Linear(dim, options.feedforward * dim)
+        self.down = nn.Linear(options.feedforward * dim, dim)
+        self.dropout = Dropout(options.dropout)
+
+    def forward(self, x_TD: Tensor, buckets: list[Bucket]) -> Tensor:
+        x_TD = x_TD + self.dropout(self._attend(self.attention_norm(x_TD), buckets))
+        hidden = F.gelu(self.up(self.feedforward_norm(x_TD)))
+        return x_TD + self.dropout(self.down(hidden))
+
+    def _attend(self, x_TD: Tensor, buckets: list[Bucket]) -> Tensor:
+        parts = self.qkv(x_TD).split([bucket.events for bucket in buckets])
+        mixed = [self._attend_in(bucket, qkv) for bucket, qkv in zip(buckets, parts, strict=True)]
+        return self.out(torch.cat(mixed))
+
+    def _attend_in(self, bucket: Bucket, qkv: Tensor) -> Tensor:
+        parts = bucket.to_rectangle(qkv).chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bucket.real_b11l)
+        return bucket.to_rows(mixed.transpose(1, 2).flatten(2))

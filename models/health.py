@@ -1,0 +1,20 @@
+"""Has the representation collapsed? Two figures of a batch of user vectors that would show it."""
+
+import torch
+from torch import Tensor
+
+
+def spread(users_BD: Tensor) -> float:
+    """Returns the mean over dimensions of the standard deviation over users; 0 when all agree."""
+    return float(users_BD.detach().float().std(dim=0, correction=0).mean())
+
+
+def effective_rank(users_BD: Tensor) -> float:
+    """Returns exp of the entropy of the normalised singular values, from 1 to min(B, D).
+
+    Roy and Vetterli, 2007: The effective rank: a measure of effective dimensionality.
+    """
+    centred = users_BD.detach().float()
+    values = torch.linalg.svdvals(centred - centred.mean(dim=0))
+    shares = values / values.sum().clamp_min(1e-12)
+    return float(torch.exp(torch.special.entr(shares).sum()))

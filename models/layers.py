@@ -1,0 +1,40 @@
+"""Layers that torch has too, where its own are slow on a CPU."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    """Dropout that draws one random byte a value: on a CPU, drawing is what dropout costs.
+
+    The rate is rounded to a multiple of 1/256, and the scale goes with the rounded rate.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate, self.level = rate, round(rate * 256)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeroes values at random while training."""
+        if x.is_cuda:
+            return F.dropout(x, self.rate, self.training)
+        if not self.training or self.level == 0:
+            return x
+        return _ByteDropout.apply(x, self.level)  # type: ignore[return-value]
+
+
+class _ByteDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, level: int) -> Tensor:
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        bytes_of_x = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        scale = (bytes_of_x >= level).to(x.dtype).mul_(256 / (256 - level))
+        ctx.save_for_backward(scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.saved_tensors[0], None

@@ -1,0 +1,29 @@
+"""Pre-training objectives: a new one is a file beside these and a line in OBJECTIVES."""
+
+from typing import Any
+
+from contracts.errors import FootpathError
+from models.config import parse
+from models.objectives.base import Objective
+from models.objectives.none import NoPretraining
+from models.objectives.ptum import Ptum
+from models.user_model import ModelConfig
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "none": NoPretraining,
+    "ptum": Ptum,
+}
+
+
+def build_objective(method: str, model: ModelConfig, options: dict[str, Any]) -> Objective:
+    """Builds an objective from its options.
+
+    Raises:
+      FootpathError: the method or one of its options is unknown.
+    """
+    if method not in OBJECTIVES:
+        raise FootpathError(
+            f"there is no method '{method}': the known ones are {', '.join(OBJECTIVES)}"
+        )
+    kind = OBJECTIVES[method]
+    return kind(model, parse(kind.options_class, options, f"objective {method}"))

@@ -1,0 +1,63 @@
+"""What every pre-training objective is.
+
+An objective works in two halves. `sample` runs on the host: it cuts, hides and draws, from the
+windows of a batch, and needs no model. `forward` runs on the device: it encodes the sample and
+returns a loss. Neither knows of files, devices or of who started the run.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from models.draw import Draw
+from models.packed import Events
+from models.user_model import ModelConfig, UserModel
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of an objective that has none."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step of an objective gives."""
+
+    loss: Tensor  # scalar
+    users_BD: Tensor  # user vectors of the batch, for the health figures
+    figures: dict[str, Tensor]  # scalars to report, without gradient
+
+
+class Objective(nn.Module):
+    """Base of all objectives. Its own weights, such as a projector, are trained with the model's.
+
+    Attributes:
+      trains: false for the comparison without pre-training.
+      min_events: users with fewer events are left out.
+      others: events of other users that `sample` is given for each user.
+    """
+
+    options_class: ClassVar[type[Any]] = Options
+    trains: ClassVar[bool] = True
+
+    def __init__(self, model: ModelConfig, options: Any) -> None:
+        super().__init__()
+        self.model_config, self.options = model, options
+        self.min_events = 1
+        self.others = 0
+
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Any:
+        """Prepares a batch of B windows: a dataclass of tensors, `Packed` and numbers."""
+        raise NotImplementedError
+
+    def forward(self, model: UserModel, sample: Any) -> Outcome:
+        """Encodes a sample and returns its loss."""
+        raise NotImplementedError
+
+    def encoded_events(self, sample: Any) -> int:
+        """Returns how many events the encoder sees in a sample, each pass counted."""
+        raise NotImplementedError
+
+    def after_step(self, model: UserModel, progress: float) -> None:
+        """Is called after each optimiser step, with the share of training that is done."""

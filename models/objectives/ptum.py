@@ -1,0 +1,188 @@
+"""PTUM: pre-training user models from unlabelled behaviours (Wu et al., Findings of EMNLP 2020).
+
+Two tasks, equations as in the paper's section 3:
+  masked behaviour prediction: one behaviour of the user is hidden; the user vector tells it from P
+    behaviours of other users, by dot product and a softmax over P + 1;
+  next K behaviours prediction: from all but the last K, each of those is told from P others;
+  loss = masked + next_weight * mean over K of next.
+
+Where the released script departs from the paper, the paper is followed: each user's next-K task has
+the user's own positions and time gaps, what is cut off is absent instead of empty, padding is
+never attended to, and histories are not cut to their earliest events (windows lie at random). A
+candidate's position would add the same number to all P + 1 logits, so candidates carry none.
+
+Shapes: B users, T events, N targets, C = P + 1 candidates (the first is the right one), D width.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.draw import Draw
+from models.objectives.base import Objective, Outcome
+from models.packed import Events, Packed, join, pack
+from models.user_model import ModelConfig, UserModel
+
+SPARE = 2  # others drawn in excess, to replace those equal to the target
+
+
+@dataclass(frozen=True)
+class Options:
+    """Defaults of the paper, and the many-mask variant that learns faster on a small budget."""
+
+    next_events: int = 2  # K; 0 leaves the task out
+    next_weight: float = 1.0  # lambda
+    negatives: int = 4  # P; 0 takes the softmax over the whole item vocabulary
+    masked_weight: float = 1.0  # 0 leaves the task out
+    hide_share: float = 0.0  # of a user's events that are hidden and predicted; 0 hides just one
+
+    def __post_init__(self) -> None:
+        if min(self.next_events, self.negatives, self.next_weight, self.masked_weight) < 0:
+            raise ValueError("numbers and weights must not be negative")
+        if not 0 <= self.hide_share < 1:
+            raise ValueError(f"hide_share {self.hide_share} is not a share in [0, 1)")
+        if self.masked_weight == 0 and (self.next_weight == 0 or self.next_events == 0):
+            raise ValueError("both tasks are left out")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """2B sequences (masked, then without the last K) and the N events to tell from others."""
+
+    views: Packed
+    view_N: Tensor  # the sequence whose vector predicts each target
+    weight_N: Tensor  # share of each target in the loss
+    is_next_N: Tensor
+    item_NC: Tensor  # candidates; without negatives, the target alone
+    action_NC: Tensor
+    category_NC: Tensor
+    equal_NC: Tensor  # a candidate that is no other behaviour than the target, and no contrast
+
+
+class Ptum(Objective):
+    """Masked behaviour and next K behaviours."""
+
+    options_class = Options
+
+    def __init__(self, model: ModelConfig, options: Options) -> None:
+        super().__init__(model, options)
+        self.next_events = options.next_events if options.next_weight > 0 else 0
+        self.min_events = max(2, self.next_events + 1)
+        per_target = options.negatives + SPARE if options.negatives else 0
+        self.others = (1 + self.next_events) * per_target
+
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:
+        """Hides, cuts and draws."""
+        users = len(windows.lengths_B)
+        views, targets = [], []
+        if self.options.masked_weight > 0:
+            hidden_T = _choose_hidden(windows, draw, self.options.hide_share)
+            views.append(windows.hide(hidden_T))
+            targets.append(_masked_targets(windows, hidden_T, self.options.masked_weight))
+        if self.next_events:
+            everyone = torch.arange(users)
+            past = windows.lengths_B - self.next_events
+            views.append(windows.cut(everyone, torch.zeros_like(everyone), past))
+            offset = users * (len(views) - 1)
+            targets.append(_next_targets(windows, self.next_events, offset, self.options))
+        index_N, view_N, slot_N, weight_N, is_next_N = map(torch.cat, zip(*targets, strict=True))
+        other_NP = self._others_of(windows.sequence_T[index_N], slot_N)
+        item, action, category = (
+            torch.cat([getattr(windows, f)[index_N, None], getattr(others, f)[other_NP]], dim=1)
+            for f in ("item_T", "action_T", "category_T")
+        )
+        item, action, category, equal = self._without_spares(item, action, category)
+        return Sample(pack(join(views)), view_N, weight_N, is_next_N, item, action, category, equal)
+
+    def forward(self, model: UserModel, sample: Sample) -> Outcome:
+        """Tells each target from its candidates."""
+        users_BD = model(sample.views)
+        query_ND = users_BD[sample.view_N]
+        if self.options.negatives:
+            content = model.behaviour.content(sample.item_NC, sample.action_NC, sample.category_NC)
+            logits = torch.einsum("nd,ncd->nc", query_ND, content)
+            logits = logits.masked_fill(sample.equal_NC, float("-inf"))
+            right_N = torch.zeros_like(sample.view_N)
+        else:
+            logits = query_ND @ model.behaviour.items().T
+            right_N = sample.item_NC[:, 0]
+        loss_N = F.cross_entropy(logits, right_N, reduction="none")
+        return Outcome(
+            loss=(loss_N * sample.weight_N).sum(),
+            users_BD=users_BD,
+            figures=_figures(loss_N.detach(), logits.detach(), right_N, sample),
+        )
+
+    def encoded_events(self, sample: Sample) -> int:
+        """Returns the events of both views."""
+        return len(sample.views.item_T)
+
+    def _others_of(self, user_N: Tensor, slot_N: Tensor) -> Tensor:
+        """Returns which events of other users stand against each target, spares included.
+
+        Each of a user's 1 + K slots has its own; targets of one slot (many hidden) share them.
+        """
+        per_target = self.others // (1 + self.next_events)
+        first_N = user_N * self.others + slot_N * per_target
+        return first_N[:, None] + torch.arange(per_target)
+
+    def _without_spares(self, *fields: Tensor) -> tuple[Tensor, ...]:
+        """Keeps the target and the first P others that differ from it in item or action."""
+        item, action, category = fields
+        equal = (item == item[:, :1]) & (action == action[:, :1])
+        equal[:, 0] = False
+        keep = torch.sort(equal.to(torch.int8), dim=1, stable=True).indices
+        keep = keep[:, : 1 + self.options.negatives]
+        return tuple(x.gather(1, keep) for x in (item, action, category, equal))
+
+
+def _choose_hidden(windows: Events, draw: Draw, share: float) -> Tensor:
+    """Returns true for one random event of each user or, with a share, for each with that chance.
+
+    One at least is hidden of every user, and one at least is not.
+    """
+    lengths = windows.lengths_B.numpy()
+    one_B = windows.starts_B + torch.from_numpy(draw.integers("hidden", lengths)[:, 0])
+    hidden_T = torch.zeros(len(windows.item_T), dtype=torch.bool)
+    if share:
+        chance_BL = draw.uniform("hide_share", int(lengths.max()))
+        chance_T = chance_BL[windows.sequence_T.numpy(), windows.position_T.numpy()]
+        hidden_T = torch.from_numpy(chance_T < share)
+        seen = 1 + draw.integers("seen", lengths - 1)[:, 0]
+        shift = (one_B - windows.starts_B).numpy() + seen
+        hidden_T[windows.starts_B + torch.from_numpy(np.mod(shift, lengths))] = False
+    hidden_T[one_B] = True
+    return hidden_T
+
+
+_Targets = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # event, view, slot, weight, is it next
+
+
+def _masked_targets(windows: Events, hidden_T: Tensor, weight: float) -> _Targets:
+    index_N = torch.nonzero(hidden_T)[:, 0]
+    view_N = windows.sequence_T[index_N]
+    users = len(windows.lengths_B)
+    count_B = torch.bincount(view_N, minlength=users)
+    weight_N = weight / (count_B[view_N] * users)
+    zeros = torch.zeros_like(index_N)
+    return index_N, view_N, zeros, weight_N, zeros.bool()
+
+
+def _next_targets(windows: Events, k: int, offset: int, options: Options) -> _Targets:
+    users = len(windows.lengths_B)
+    ends_B = windows.starts_B + windows.lengths_B
+    index_N = (ends_B[:, None] - k + torch.arange(k)).reshape(-1)
+    view_N = offset + torch.arange(users).repeat_interleave(k)
+    weight_N = torch.full((users * k,), options.next_weight / (users * k))
+    return index_N, view_N, 1 + torch.arange(k).repeat(users), weight_N, torch.ones(users * k) > 0
+
+
+def _figures(loss_N: Tensor, logits: Tensor, right_N: Tensor, sample: Sample) -> dict[str, Tensor]:
+    figures = {"accuracy": (logits.argmax(1) == right_N).float().mean()}
+    for name, chosen in (("masked", ~sample.is_next_N), ("next", sample.is_next_N)):
+        if chosen.any():
+            figures[f"{name}_loss"] = loss_N[chosen].mean()
+    return figures

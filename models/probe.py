@@ -1,0 +1,122 @@
+"""Linear heads on frozen user vectors: logistic regression and ridge, penalty chosen on validation.
+
+The same head starts fine-tuning (linear probing, then fine-tuning: Kumar et al., ICLR 2022): a new
+head fails on vectors whose spread is small against their mean.
+
+Shapes: n users, D width, C classes (1 for regression).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.tasks import Task
+
+PENALTIES = (1e-1, 1.0, 10.0, 100.0, 1000.0)  # on half the squared weights, against a sum of losses
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """Mean and scale of each dimension over the training users."""
+
+    mean_D: Tensor
+    scale_D: Tensor
+
+    @classmethod
+    def of(cls, x_nD: Tensor) -> "Standardizer":
+        """Measures vectors; a dimension that never varies keeps its scale."""
+        scale = x_nD.std(dim=0, correction=0)
+        return cls(x_nD.mean(dim=0), torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Gives each dimension mean 0 and spread 1 over the training users."""
+        return (x - self.mean_D) / self.scale_D
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A head: scores = x W^T + b. Class scores are logits."""
+
+    weight_CD: Tensor
+    bias_C: Tensor
+
+    def __call__(self, x_nD: Tensor) -> Tensor:
+        """Scores vectors -> [n, C]."""
+        return F.linear(x_nD, self.weight_CD, self.bias_C)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Puts numbers to predict on a common scale; class indices stay as they are."""
+
+    centre: float
+    spread: float
+
+    @classmethod
+    def of(cls, task: Task, y_n: np.ndarray) -> "Scale":
+        """Measures the numbers of the training users."""
+        if task.is_classification:
+            return cls(0.0, 1.0)
+        return cls(float(y_n.mean()), float(y_n.std()) or 1.0)
+
+    def targets(self, y_n: np.ndarray) -> Tensor:
+        """Returns class indices (int64 [n]) or standardised numbers (float64 [n])."""
+        return torch.from_numpy(y_n if y_n.dtype == np.int64 else (y_n - self.centre) / self.spread)
+
+    def predictions(self, task: Task, scores_nC: Tensor) -> np.ndarray:
+        """Returns class probabilities [n, C], or numbers [n, 1] in their own unit."""
+        if task.is_classification:
+            return scores_nC.double().softmax(dim=1).numpy()
+        return scores_nC.double().numpy() * self.spread + self.centre
+
+
+def fit_head(train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], classes: int) -> Linear:
+    """Fits a head on the training users, with the penalty that does best on the others.
+
+    Args:
+      train: standardised vectors [n, D], and targets [n].
+      valid: the same of the validation users.
+      classes: how many there are; 0 for a number.
+    """
+    x, y = train[0].double(), train[1]
+    heads = _logistic(x, y, classes) if classes else _ridge(x, y)
+    losses = [float(task_loss(head(valid[0].double()), valid[1])) for head in heads]
+    best = heads[int(np.argmin(losses))]
+    return Linear(best.weight_CD.float(), best.bias_C.float())
+
+
+def task_loss(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
+    """Cross-entropy for classes, mean absolute error for numbers."""
+    if targets_n.is_floating_point():
+        return (scores_nC[:, 0] - targets_n.to(scores_nC.dtype)).abs().mean()
+    return F.cross_entropy(scores_nC, targets_n)
+
+
+def _logistic(x_nD: Tensor, y_n: Tensor, classes: int) -> list[Linear]:
+    weight = torch.zeros(classes, x_nD.shape[1], dtype=x_nD.dtype, requires_grad=True)
+    bias = torch.zeros(classes, dtype=x_nD.dtype, requires_grad=True)
+    heads = []
+    for penalty in sorted(PENALTIES, reverse=True):  # each solution starts the next
+        optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure(optimizer=optimizer, penalty=penalty) -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(F.linear(x_nD, weight, bias), y_n)
+            loss = loss + penalty / (2 * len(x_nD)) * weight.square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)  # type: ignore[arg-type]
+        heads.append(Linear(weight.detach().clone(), bias.detach().clone()))
+    return heads
+
+
+def _ridge(x_nD: Tensor, y_n: Tensor) -> list[Linear]:
+    gram, centre = x_nD.T @ x_nD, y_n.mean()
+    eye = torch.eye(len(gram), dtype=gram.dtype)
+    moment = x_nD.T @ (y_n - centre)
+    solved = [torch.linalg.solve(gram + penalty * eye, moment) for penalty in PENALTIES]
+    return [Linear(weight[None, :], centre[None]) for weight in solved]

@@ -1,0 +1,112 @@
+"""How a program of this room speaks: JSON lines by hand, Dagster Pipes when Dagster started it.
+
+By hand, standard output gets one JSON object a line; the last one is the result. Through Pipes,
+the same objects go to Dagster as custom messages, and progress to its log as well.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from contracts.errors import FootpathError
+from models.config import load_config
+
+Config = TypeVar("Config")
+
+BY_PIPES = "DAGSTER_PIPES_CONTEXT"
+WITH_PARENT = "FOOTPATH_DIE_WITH_PARENT"
+_PR_SET_PDEATHSIG = 1
+
+
+class Reporter:
+    """Tells whoever started the program how far it is."""
+
+    def __init__(self, pipes: Any = None) -> None:
+        self._pipes = pipes
+        self._every = 10.0 if pipes else 1.0  # seconds
+        self._last = -self._every
+
+    def progress(self, step: int, steps: int, **figures: Any) -> None:
+        """Reports progress, at most once a second by hand and every ten seconds to Dagster."""
+        now = time.monotonic()
+        if now - self._last < self._every and step < steps:
+            return
+        self._last = now
+        self._send({"event": "progress", "step": step, "steps": steps, **figures})
+        if self._pipes:
+            shown = ", ".join(f"{name} {_short(value)}" for name, value in figures.items())
+            self._pipes.log.info(f"step {step} of {steps}: {shown}")
+
+    def say(self, text: str) -> None:
+        """Reports something worth a line."""
+        if self._pipes:
+            self._pipes.log.info(text)
+        else:
+            self._send({"event": "log", "text": text})
+
+    def result(self, values: dict[str, Any]) -> None:
+        """Reports what the program achieved; the last thing it says."""
+        self._send({"kind": "result", **values})
+
+    def fault(self, text: str) -> None:
+        """Reports why the program stops."""
+        if self._pipes:
+            self._pipes.log.error(text)
+        sys.stderr.write(text + "\n")
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._pipes:
+            self._pipes.report_custom_message(message)
+        else:
+            sys.stdout.write(json.dumps(message) + "\n")
+            sys.stdout.flush()
+
+
+def run_program(config_class: type[Config], work: Callable[[Config, Reporter], dict]) -> None:
+    """Runs a program whose one argument is a JSON file; exits with 1 and a sentence on a fault."""
+    if len(sys.argv) != 2:
+        sys.stderr.write("expected one argument: the path of a JSON file with the configuration\n")
+        sys.exit(2)
+    die_with_parent()
+    with _reporter() as reporter:
+        try:
+            result = work(load_config(config_class, Path(sys.argv[1])), reporter)
+        except FootpathError as error:
+            reporter.fault(str(error))
+            sys.exit(1)
+        reporter.result(result)
+
+
+def die_with_parent() -> None:
+    """Asks Linux to kill this process when its parent dies, if the parent wished so.
+
+    A trainer that outlives the run that started it would hold the GPU and the checkpoint folder.
+    Killing is safe: training resumes exactly.
+    """
+    if sys.platform != "linux" or not (os.environ.get(WITH_PARENT) or os.environ.get(BY_PIPES)):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it died before the request was made
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def _reporter() -> Iterator[Reporter]:
+    if not os.environ.get(BY_PIPES):
+        yield Reporter()
+        return
+    from dagster_pipes import open_dagster_pipes
+
+    with open_dagster_pipes() as pipes:
+        yield Reporter(pipes)
+
+
+def _short(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,133 @@
+"""A task model: user model, standardiser and linear head, trained together.
+
+It starts as the frozen probe it is compared with, so what fine-tuning adds is seen, and training
+stops where the validation loss does: a model that fine-tuning does not help stays the probe.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.data import Sequences, epoch_batches
+from models.draw import Draw, key_of
+from models.optim import guarded_step, make_optimizer, schedule, set_lr
+from models.packed import Packed, pack, to_device
+from models.probe import Linear, Standardizer, task_loss
+from models.user_model import UserModel
+from models.vectors import user_vectors
+
+WARMUP = 0.1
+
+
+class TaskModel(nn.Module):
+    """Packed events -> scores [B, C]: class logits, or a standardised number."""
+
+    mean_D: Tensor
+    scale_D: Tensor
+
+    def __init__(self, user_model: UserModel, standardizer: Standardizer, head: Linear) -> None:
+        super().__init__()
+        self.user_model = user_model
+        self.register_buffer("mean_D", standardizer.mean_D.clone())
+        self.register_buffer("scale_D", standardizer.scale_D.clone())
+        classes, dim = head.weight_CD.shape
+        self.head = nn.Linear(dim, classes)
+        with torch.no_grad():
+            self.head.weight.copy_(head.weight_CD)
+            self.head.bias.copy_(head.bias_C)
+
+    def forward(self, events: Packed) -> Tensor:
+        """Scores B windows."""
+        return self.score(self.user_model(events))
+
+    def score(self, users_BD: Tensor) -> Tensor:
+        """Scores user vectors."""
+        return self.head((users_BD - self.mean_D) / self.scale_D)
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """How a task model is trained."""
+
+    lr: float  # peak
+    epochs: int
+    patience: int  # epochs without a better validation loss
+    batch_size: int
+    weight_decay: float
+    seed: int  # of the order, the windows and dropout
+
+
+@torch.no_grad()
+def scores_of(model: TaskModel, sequences: Sequences, users_U: np.ndarray) -> Tensor:
+    """Scores whole histories -> [U, C] on the CPU."""
+    vectors = user_vectors(model.user_model, sequences, users_U)
+    return model.score(vectors.to(model.mean_D.device)).cpu()
+
+
+def finetune_task(
+    model: TaskModel,
+    sequences: Sequences,
+    users: dict[str, np.ndarray],
+    targets: dict[str, Tensor],
+    settings: TuneSettings,
+) -> int:
+    """Trains a task model in place, and leaves it at its best epoch by validation loss.
+
+    Args:
+      model: starts from a fitted head.
+      sequences: where the histories are.
+      users: rows of the sequences, by split: train and valid.
+      targets: of those users.
+      settings: how to train.
+
+    Returns:
+      The best epoch; 0 where the fitted head on the encoder as given was best.
+    """
+    optimizer = make_optimizer(model, settings.lr, settings.weight_decay)
+    best_loss, best_epoch = _valid_loss(model, sequences, users, targets), 0
+    best_state = copy.deepcopy(model.state_dict())
+    for epoch in range(1, settings.epochs + 1):
+        _train_epoch(model, sequences, users["train"], targets["train"], optimizer, settings, epoch)
+        loss = _valid_loss(model, sequences, users, targets)
+        if loss < best_loss:
+            best_loss, best_epoch = loss, epoch
+            best_state = copy.deepcopy(model.state_dict())
+        elif epoch - best_epoch >= settings.patience:
+            break
+    model.load_state_dict(best_state)
+    return best_epoch
+
+
+def _train_epoch(
+    model: TaskModel,
+    sequences: Sequences,
+    users_n: np.ndarray,
+    targets_n: Tensor,
+    optimizer: torch.optim.Optimizer,
+    settings: TuneSettings,
+    epoch: int,
+) -> None:
+    device, seed = model.mean_D.device, settings.seed
+    batches = epoch_batches(np.arange(len(users_n)), settings.batch_size, seed, epoch)
+    model.train()
+    for nth, chosen in enumerate(batches):
+        progress = (epoch - 1 + nth / len(batches)) / settings.epochs
+        set_lr(optimizer, settings.lr * schedule(progress, WARMUP))
+        draw = Draw(seed, epoch, users_n[chosen])
+        windows = sequences.random_windows(draw, model.user_model.config.max_length)
+        torch.manual_seed(key_of(seed, epoch, nth) >> 1)
+        scores = model(to_device(pack(windows), device))
+        loss = task_loss(scores, targets_n[chosen].to(device))
+        guarded_step(optimizer, model.parameters(), loss, clip=1.0)
+
+
+def _valid_loss(
+    model: TaskModel,
+    sequences: Sequences,
+    users: dict[str, np.ndarray],
+    targets: dict[str, Tensor],
+) -> float:
+    return float(task_loss(scores_of(model, sequences, users["valid"]), targets["valid"]))

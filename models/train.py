@@ -1,0 +1,99 @@
+"""Pre-trains an encoder of user behaviour without labels.
+
+    python -m models.train CONFIG.json
+
+CONFIG.json holds the fields of models.config.TrainConfig, for example
+    {"sequences": ".footpath/lake/shop/sequences/2026-02-21.json", "recipe": "ptum_bert4rec",
+     "version": "ptum_bert4rec_v1", "out": ".footpath/lake/shop/models/ptum_bert4rec_v1"}
+
+Comes in: training sequences. Goes out: a checkpoint folder. Killed at any moment and run again with
+the same file, it goes on where it was; finished, it does nothing.
+"""
+
+from typing import Any
+
+import torch
+
+from contracts.errors import FootpathError
+from contracts.lake import read_json
+from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
+from models.config import TrainConfig, plain
+from models.data import Sequences, open_sequences, vocabulary_text
+from models.device import prepare
+from models.objectives import Objective, build_objective
+from models.report import Reporter, run_program
+from models.trainer import Trainer
+from models.user_model import ModelConfig, UserModel, build_model
+
+
+def train(config: TrainConfig, reporter: Reporter) -> dict[str, Any]:
+    """Trains one model version and returns its figures."""
+    device = prepare(config.device, config.threads)
+    sequences = open_sequences(config.sequences)
+    with owned(config.out):
+        model, objective = build(config, sequences)
+        described = describe(config, sequences, model, objective)
+        if is_finished(config.out):
+            return finished_before(config, described)
+        model.to(device)
+        objective.to(device)
+        curves, metrics = None, {}
+        if objective.trains:
+            trainer = Trainer(config, sequences, model, objective)
+            history = trainer.fit(reporter)
+            curves, metrics = history.curves(), history.summary(trainer.per_epoch)
+        metrics |= {"users": sequences.users, "events": len(sequences.item)}
+        save_checkpoint(config.out, model, described, metrics, vocabulary_text(sequences), curves)
+    return {"version": config.version, "checkpoint": str(config.out), **metrics}
+
+
+def build(config: TrainConfig, sequences: Sequences) -> tuple[UserModel, Objective]:
+    """Builds the model and the objective with the fresh weights of the seed."""
+    torch.manual_seed(config.seed)
+    model = build_model(
+        ModelConfig(
+            config.encoder,
+            config.dim,
+            config.max_length,
+            config.fields,
+            config.encoder_options,
+            sequences.sizes,
+        )
+    )
+    return model, build_objective(config.method, model.config, config.objective)
+
+
+def describe(
+    config: TrainConfig, sequences: Sequences, model: UserModel, objective: Objective
+) -> dict[str, Any]:
+    """Returns what the checkpoint's config.json says."""
+    return plain(config) | {
+        "encoder_options": model.config.encoder_options,
+        "objective": plain(objective.options),
+        "sizes": sequences.sizes,
+        "train_cutoff": sequences.pointer["train_cutoff"],
+        "vocabulary_hash": sequences.pointer["vocabulary_hash"],
+        "data_fingerprint": sequences.pointer["fingerprint"],
+    }
+
+
+def finished_before(config: TrainConfig, described: dict[str, Any]) -> dict[str, Any]:
+    """Returns the figures of a version that was finished earlier.
+
+    Raises:
+      FootpathError: the folder holds another model.
+    """
+    found = load_config_of(config.out)
+    free = {"sequences", "out", "checkpoint_seconds", "device", "threads"}
+    for name in described.keys() - free:
+        if found.get(name) != described[name]:
+            raise FootpathError(
+                f"{config.out} holds a finished model whose {name} is {found.get(name)}, "
+                f"and {described[name]} is asked for: choose another version"
+            )
+    metrics = read_json(config.out / "metrics.json")
+    return {"version": config.version, "checkpoint": str(config.out), **metrics}
+
+
+if __name__ == "__main__":
+    run_program(TrainConfig, train)
