@@ -1,8 +1,9 @@
 """The YAML's expressions -> canonical events, rows refused that have none.
 
 In:  `rows_read` (features/rows.py). Out: a SELECT with `__file`, `__line`, `__raw`, `__broken` (the
-rule that the row breaks, or null), `__detail`, and the fields of an event. An expression that
-fails on a row refuses that row; for `timestamp`, failing and giving null are the same: undated.
+rule that the row breaks, or null), `__detail`, and the fields of an event. Empty text is null. An
+expression that fails on a row refuses that row; for `timestamp`, failing and giving null are the
+same: undated.
 """
 
 import duckdb
@@ -18,7 +19,6 @@ UNDATED = "undated"
 OUT_OF_RANGE = "out_of_range"
 
 FIELDS = [field.name for field in EVENTS]
-_TYPES = {"timestamp": "TIMESTAMPTZ", "value": "DOUBLE"}
 
 
 def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
@@ -37,7 +37,7 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
 def events_select(dataset: Dataset) -> str:
     """Returns the SELECT that turns `rows_read` into events and refused rows."""
     mapped = ", ".join(
-        f"{text(field)}: ({sql or 'NULL'})::{_TYPES.get(field, 'VARCHAR')}"
+        f"{text(field)}: {_typed(field, sql)}"
         for field, sql in _expressions(dataset).items()
         if field != "timestamp"
     )
@@ -57,6 +57,14 @@ def events_select(dataset: Dataset) -> str:
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
         f"END AS __event FROM {ROWS})"
+    )
+
+
+def _typed(field: str, sql: str | None) -> str:
+    return (
+        f"({sql or 'NULL'})::DOUBLE"
+        if field == "value"
+        else f"nullif(({sql or 'NULL'})::VARCHAR, '')"
     )
 
 
