@@ -54,8 +54,7 @@ def run_chain(
     """
     for number, stage in enumerate(_stages(dataset, config), start=1):
         started = time.monotonic()
-        where = f" {stage.first} to {stage.last}" if stage.first != stage.last else ""
-        say(f"{number}. {stage.title}{where}")
+        say(f"{number}. {stage.title}")
         _run(dataset, instance, stage, resources)
         say(f"   done in {time.monotonic() - started:.1f} s")
 
@@ -68,13 +67,14 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
 
     lake = Lake.of(dataset.name)
     first, last = _days(dataset, config, arrival_days(dataset))
+    span = f"{first} to {last}"
     if dataset.items or dataset.users:
         yield Stage("tables", "Catalogue and users")
     if dataset.landing.is_dated:
-        yield Stage("landing", "Landing files", str(first), str(last))
+        yield Stage("landing", f"Landing files of {span}", str(first), str(last))
     else:
         yield Stage("landing", "Landing files")
-    yield Stage("daily", "Events, sessions and behaviour features", str(first), str(last))
+    yield Stage("daily", f"Events, sessions, behaviour features of {span}", str(first), str(last))
     as_of = str(default_as_of(dataset, lake))
     yield Stage("inputs", f"Labels and training sequences as of {as_of}", as_of, as_of)
     learning = dataset.learning

@@ -112,7 +112,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def pretrained_encoder(
         context: dg.AssetExecutionContext, config: LearningRun, pipes: dg.PipesSubprocessClient
-    ) -> None:
+    ) -> dg.MaterializeResult:
         """An encoder of user behaviour, pre-trained without labels; each run makes a version."""
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
@@ -141,6 +141,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
                 | _plottable(result),
                 partition_key=recipe,
             )
+        return dg.MaterializeResult()
 
     return pretrained_encoder
 

@@ -74,6 +74,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
                 },
             )
             context.add_asset_metadata({"dagster/row_count": result["rows"]}, partition_key=key)
+        return dg.MaterializeResult()
 
     return user_embeddings
 
