@@ -1,9 +1,9 @@
 """Finds the rows of a view that the online store does not have yet.
 
-In come the daily objects and the state that the last materialization left; out come the latest row
-of every user whose (event_timestamp, created, written_at) is newer than the one in the store. So a
-corrected day reaches the store, though its event_timestamp is equal, and a late or backfilled old
-day does not overwrite a newer one.
+In come the daily objects and the state that the last materialization left; out comes the latest row
+of every user, by (event_timestamp, created, written_at), unless the store has it or has one of a
+later day. So a corrected day reaches the store, though its event_timestamp is equal, and a late or
+backfilled old day does not overwrite a newer one.
 
 The state is one Parquet file a view: the clocks of every user's row in the store, and in its
 metadata the objects that were read (name, size, time of change) and the token of the store that was
@@ -24,6 +24,7 @@ from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
 from contracts.tables import FEATURE_CLOCKS
 from features.store.definitions import JOIN_KEY
+from features.store.served import missing_column
 from features.store.views import View, repository
 
 CLOCKS = tuple(field.name for field in FEATURE_CLOCKS)
@@ -73,15 +74,18 @@ class Changes:
         self._view = view
         self._state = state
         self._objects = {
-            path.name: [path.stat().st_size, path.stat().st_mtime_ns]
-            for path in sorted(lake.table(view.table).glob("*.parquet"))
+            path.name: _stamp(path) for path in sorted(lake.table(view.table).glob("*.parquet"))
         }
-        self._files = [
-            str(lake.table(view.table) / name)
+        changed = [
+            lake.table(view.table) / name
             for name, stamp in self._objects.items()
             if state.objects.get(name) != stamp
         ]
-        _require_columns(self._files, view)
+        if gap := missing_column(changed, view):
+            raise FootpathError(
+                f"{gap} of view {view.name}: the list of features changed, so rebuild that day"
+            )
+        self._files = [str(path) for path in changed]
         self.rows = self._find() if self._files else 0
 
     def batches(self, size: int) -> Iterator[pa.RecordBatch]:
@@ -93,7 +97,7 @@ class Changes:
             for c in self._view.columns
         )
         relation = self._connection.sql(
-            f"SELECT DISTINCT ON ({JOIN_KEY}) {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
+            f"SELECT {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
             f"FROM read_parquet($files) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
             f"ORDER BY strlen({JOIN_KEY}), {JOIN_KEY}",
             params={"files": self._files},
@@ -111,16 +115,18 @@ class Changes:
         return State(self._state.token, self._objects, rows.cast(STATE))
 
     def _find(self) -> int:
-        """Makes the table `due`: the newest clocks of each user, where they are newer."""
+        """Makes the table `due`: the newest clocks of each user whose row must be written.
+
+        A day's object holds all revisions of the day, so that its newest is the one to have.
+        """
         self._connection.register("known", self._state.rows)
-        clocks = ", ".join(f"{name} := {name}" for name in CLOCKS)
+        clocks = f"struct_pack({', '.join(f'{name} := {name}' for name in CLOCKS)})"
         self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE due AS "
-            f"SELECT {JOIN_KEY}, unnest(clocks) FROM ("
-            f"  SELECT {JOIN_KEY}, max(struct_pack({clocks})) AS clocks "
-            f"  FROM read_parquet($files) GROUP BY ALL"
-            f") AS newest LEFT JOIN (SELECT {JOIN_KEY}, struct_pack({clocks}) AS had FROM known) "
-            f"USING ({JOIN_KEY}) WHERE had IS NULL OR newest.clocks > had",
+            f"CREATE OR REPLACE TEMP TABLE due AS SELECT {JOIN_KEY}, unnest(newest) FROM "
+            f"(SELECT {JOIN_KEY}, max({clocks}) AS newest FROM read_parquet($files) GROUP BY ALL) "
+            f"LEFT JOIN (SELECT {JOIN_KEY}, {clocks} AS held FROM known) USING ({JOIN_KEY}) "
+            "WHERE held IS NULL OR newest.event_timestamp > held.event_timestamp "
+            "OR (newest.event_timestamp = held.event_timestamp AND newest != held)",
             {"files": self._files},
         )
         return self._connection.sql("SELECT count(*) FROM due").fetchall()[0][0]
@@ -130,15 +136,10 @@ def _state_path(lake: Lake, view: View) -> Path:
     return repository(lake) / "online" / f"{view.name}.parquet"
 
 
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
 def _vector(kind: str) -> str:
     return kind.replace("float32", "FLOAT")
-
-
-def _require_columns(files: list[str], view: View) -> None:
-    wanted = {JOIN_KEY, *CLOCKS, *(column.source for column in view.columns)}
-    for file in files:
-        if missing := sorted(wanted - set(pq.read_schema(file).names)):
-            raise FootpathError(
-                f"{file} lacks column {missing[0]} of view {view.name}: "
-                "the list of features changed, so rebuild that day"
-            )

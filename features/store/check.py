@@ -1,7 +1,7 @@
 """Holds the online store to the offline one, on a sample of users, through stock Feast.
 
-For every current view and a sample of the users it has rows of: what `get_online_features` serves
-must equal what a point-in-time join of today gives, bit for bit.
+For every view that is kept up to date and a sample of the users it has rows of, what
+`get_online_features` serves must equal what a point-in-time join of today gives, bit for bit.
 """
 
 import datetime as dt
@@ -14,7 +14,8 @@ from contracts.engine import connect
 from contracts.lake import Lake
 from features.store.definitions import JOIN_KEY
 from features.store.repository import open_store
-from features.store.views import View, current_views
+from features.store.served import served_views
+from features.store.views import View
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -32,11 +33,11 @@ class OnlineCheck:
 
 
 def check_online(dataset: Dataset, lake: Lake, sample: int = 100, seed: int = 0) -> OnlineCheck:
-    """Compares online with offline values for `sample` users of every current view."""
+    """Compares online with offline values for `sample` users of every served view."""
     store = open_store(lake)
     checks = [
         _check_view(store, lake, view, sample, seed)
-        for view in current_views(dataset, lake)
+        for view in served_views(dataset, lake).views
         if lake.days(view.table)
     ]
     mismatches = [sentence for check in checks for sentence in check.mismatches]

@@ -18,8 +18,9 @@ from features.store.definitions import JOIN_KEY, feature_view, user_entity
 from features.store.encode import encode
 from features.store.redis_sink import RedisSink
 from features.store.repository import locked, open_store, store_kinds
+from features.store.served import served_views
 from features.store.sqlite_sink import SqliteSink
-from features.store.views import View, current_views
+from features.store.views import View
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -35,6 +36,7 @@ class MaterializeReport:
 
     online_store: str  # sqlite or redis
     rows: dict[str, int]
+    frozen: list[str]  # one sentence for each old view that can no longer be kept up to date
 
 
 def materialize(
@@ -52,18 +54,18 @@ def materialize(
     """
     with locked(lake):
         store = open_store(lake)
-        views = current_views(dataset, lake)
-        _make_tables(store, lake, views)
+        served = served_views(dataset, lake)
+        _make_tables(store, lake, served.views)
         sink = open_sink(store)
         try:
             token = sink.token()
             if token is None:
                 token = uuid.uuid4().hex
                 sink.set_token(token)
-            rows = {view.name: _write(lake, view, sink, token, progress) for view in views}
+            rows = {view.name: _write(lake, view, sink, token, progress) for view in served.views}
         finally:
             sink.close()
-        return MaterializeReport(store_kinds(store)[0], rows)
+        return MaterializeReport(store_kinds(store)[0], rows, served.frozen)
 
 
 def open_sink(store: "FeatureStore") -> Sink:

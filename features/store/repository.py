@@ -32,8 +32,8 @@ TEMPLATE = """\
 # Written by Footpath from its environment; what is changed by hand is overwritten.
 project: {project}
 provider: local
-registry: {registry}
-online_store: {online_store}
+registry:{registry}
+online_store:{online_store}
 offline_store:
   type: duckdb
 entity_key_serialization_version: 3

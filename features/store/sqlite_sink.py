@@ -1,25 +1,23 @@
 """Writes encoded feature rows to Feast's SQLite online store.
 
 The rows are those that `SqliteOnlineStore.online_write_batch` would write, byte for byte: one row a
-user and feature in the table `<project>_<view>`. They go in by a hundred a statement and in the
-order of the primary key, which is what makes the difference once the encoding costs nothing.
+user and feature in the table `<project>_<view>`. They go in by one statement a user, which binds
+the key and the clocks once, and in the order of the primary key: that halves the time once the
+encoding costs nothing.
 """
 
-import itertools
 import sqlite3
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from features.store.encode import Encoded
-from features.store.views import View
+from features.store.views import Column, View
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-ROWS = 100  # of a statement: fewer cost calls, more cost SQLite's parameter arrays
 COLUMNS = ("entity_key", "feature_name", "value", "value_text", "event_ts", "created_ts")
 PAGES = -262_144  # KiB of cache: a transaction must not spill, for a spill locks readers out
 
@@ -48,49 +46,37 @@ class SqliteSink:
 
     def write(self, encoded: Encoded, view: View) -> None:
         """Upserts one batch in one transaction: a reader sees all of a user's row or none."""
-        table = f"{self._project}_{view.name}"
-        cells = itertools.chain.from_iterable(_rows(encoded, view))
-        total = encoded.batch.num_rows * len(view.columns)
+        batch = encoded.batch
+        cells = [encoded.keys.to_pylist(), _seconds(batch["event_timestamp"])]
+        cells.append(_seconds(batch["created"]))
+        for column in _in_key_order(view):
+            cells.append(encoded.values[column.name].to_pylist())
+            cells.append(_texts(batch[column.name], column.kind))
         with self._connection:
-            statement = _upsert(table, ROWS)
-            for _ in range(total // ROWS):
-                row_cells = tuple(itertools.islice(cells, ROWS * len(COLUMNS)))
-                self._connection.execute(statement, row_cells)
-            if rest := tuple(cells):
-                self._connection.execute(_upsert(table, total % ROWS), rest)
+            self._connection.executemany(
+                _upsert(f"{self._project}_{view.name}", view), zip(*cells, strict=True)
+            )
 
     def close(self) -> None:
         """Closes the connection."""
         self._connection.close()
 
 
-def _upsert(table: str, rows: int) -> str:
-    marks = ", ".join([f"({', '.join('?' * len(COLUMNS))})"] * rows)
+def _upsert(table: str, view: View) -> str:
+    """Returns a statement for one user: ?1 is the key, ?2 and ?3 the clocks, then the cells."""
+    rows = ", ".join(
+        f"(?1, '{column.name}', ?{4 + 2 * n}, ?{5 + 2 * n}, ?2, ?3)"
+        for n, column in enumerate(_in_key_order(view))
+    )
     update = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[2:])
     return (
-        f'INSERT INTO "{table}" ({", ".join(COLUMNS)}) VALUES {marks} '
+        f'INSERT INTO "{table}" ({", ".join(COLUMNS)}) VALUES {rows} '
         f"ON CONFLICT(entity_key, feature_name) DO UPDATE SET {update}"
     )
 
 
-def _rows(encoded: Encoded, view: View) -> Iterator[tuple]:
-    """Gives the table's rows, all features of a user together."""
-    keys = encoded.keys.to_pylist()
-    event_ts = _seconds(encoded.batch.column("event_timestamp"))
-    created_ts = _seconds(encoded.batch.column("created"))
-    per_feature = [
-        zip(
-            keys,
-            itertools.repeat(column.name),
-            encoded.values[column.name].to_pylist(),
-            _texts(encoded.batch.column(column.name), column.kind),
-            event_ts,
-            created_ts,
-            strict=False,  # the repeated name has no end
-        )
-        for column in sorted(view.columns, key=lambda column: column.name.encode())
-    ]
-    return itertools.chain.from_iterable(zip(*per_feature, strict=True))
+def _in_key_order(view: View) -> list[Column]:
+    return sorted(view.columns, key=lambda column: column.name.encode())
 
 
 def _texts(values: pa.Array, kind: str) -> list[str | None]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_json, read_json
+from features.behavior import feature_fields
 
 BEHAVIOR = "user_behavior_features"
 EMBEDDINGS = "user_embeddings"
@@ -81,8 +82,6 @@ def behavior_view(dataset: Dataset, lake: Lake) -> View:
 
     A list that was registered before gets its version back; a new one gets the next.
     """
-    from features.behavior import feature_fields
-
     columns = {
         field.name: Column(field.name, field.name, field.kind, field.description)
         for field in feature_fields(dataset)

@@ -43,11 +43,15 @@ def behavior_rows(
     users: list[str],
     number: float,
     late: dt.timedelta = HOUR,
+    written: dt.timedelta | None = None,
 ) -> pa.Table:
-    """Returns one row a user; every feature of the k-th user is `number + k`."""
-    instant = midnight(dataset, day)
-    count = len(users)
-    columns = clocks([instant] * count, [instant + late] * count, [instant + late] * count)
+    """Returns one row a user; every feature of the k-th user is `number + k`.
+
+    The rows were known `late` after the day's end, and written then, or `written` after it.
+    """
+    instant, count = midnight(dataset, day), len(users)
+    written_at = instant + (written or late)
+    columns = clocks([instant] * count, [instant + late] * count, [written_at] * count)
     values = number + np.arange(count)
     features = {
         field.name: pa.array(values.astype(field.kind), field.kind.replace("float64", "double"))

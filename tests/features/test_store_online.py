@@ -137,6 +137,20 @@ def test_a_late_old_day_does_not_overwrite_a_newer_row(lake_home: Path):
     assert online(lake, first_feature(lake, "int64"), ["u1", "u9"]) == [31, 501]
 
 
+def test_a_day_that_was_rebuilt_without_its_corrections_reaches_the_store(lake_home: Path):
+    dataset, lake = shop(), small_lake(lake_home)
+    everyone = [f"u{k}" for k in range(5)]
+    corrected = behavior_rows(dataset, DAY, ["u3"], 99, late=5 * HOUR)
+    publish_behavior(lake, DAY, behavior_rows(dataset, DAY, everyone, 30), corrected)
+    apply_registry(dataset, lake)
+    materialize(dataset, lake)
+    rebuilt = behavior_rows(dataset, DAY, everyone, 50, written=9 * HOUR)
+    publish_behavior(lake, DAY, rebuilt)
+    materialize(dataset, lake)
+    check = check_online(dataset, lake)
+    assert (check.sampled, check.mismatches) == (10, [])
+
+
 def test_a_lost_store_is_filled_again(lake_home: Path):
     dataset, lake = shop(), small_lake(lake_home)
     apply_registry(dataset, lake)
@@ -167,13 +181,45 @@ def test_more_rows_than_a_batch_all_arrive(lake_home: Path, monkeypatch: pytest.
 
 
 def test_a_day_without_a_feature_of_the_list_is_named(lake_home: Path):
-    dataset, lake = shop([1, 7]), small_lake(lake_home)
+    dataset, lake = shop([7, 30]), small_lake(lake_home)
     table = behavior_rows(dataset, DAY, ["u1"], 1)
     last = table.column_names[-1]
     publish_behavior(lake, DAY, table.drop_columns([last]))
     apply_registry(dataset, lake)
     with pytest.raises(FootpathError, match=rf"2026-01-10.parquet lacks column {last}"):
         materialize(dataset, lake)
+
+
+def test_an_older_service_is_kept_up_to_date_while_its_columns_are_there(lake_home: Path):
+    lake = small_lake(lake_home)
+    apply_registry(shop([7, 30]), lake)
+    materialize(shop([7, 30]), lake)
+    dataset = shop([1, 7, 30])
+    apply_registry(dataset, lake)
+    publish_behavior(lake, DAY, behavior_rows(dataset, DAY, ["u3"], 99, late=5 * HOUR))
+
+    report = materialize(dataset, lake)
+
+    assert report.frozen == []
+    assert report.rows["user_behavior_features_v1"] == 1
+    assert online(lake, "events_7d", ["u2", "u3"]) == [32, 99]
+
+
+def test_an_older_service_whose_columns_are_gone_is_named_and_left_as_it_was(lake_home: Path):
+    lake = small_lake(lake_home)
+    apply_registry(shop(), lake)
+    materialize(shop(), lake)
+    dataset = shop([7, 30])
+    apply_registry(dataset, lake)
+    publish_behavior(lake, DAY, behavior_rows(dataset, DAY, ["u3"], 99, late=5 * HOUR))
+
+    report = materialize(dataset, lake)
+
+    assert len(report.frozen) == 1
+    assert report.frozen[0].startswith("view user_behavior_features_v1 of an older service")
+    assert online(lake, first_feature(lake, "int64"), ["u2", "u3"]) == [32, 33]
+    check = check_online(dataset, lake)
+    assert check.sampled == check.equal > 0
 
 
 def test_without_a_registry_materialize_says_what_to_do(lake_home: Path):

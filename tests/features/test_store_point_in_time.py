@@ -87,7 +87,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.mark.parametrize("known_only", [True, False])
 @given(rows=feature_rows(), labels=LABELS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_training_set_equals_brute_force(
     lake: Lake, known_only: bool, rows: list[Row], labels: list[tuple[str, int]]
 ):

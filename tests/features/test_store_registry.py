@@ -9,7 +9,15 @@ import yaml
 
 from contracts.errors import FootpathError
 from contracts.lake import Lake
-from features.store import apply_registry, known_services, promote, promoted_version, repository
+from features.store import (
+    apply_registry,
+    check_online,
+    known_services,
+    materialize,
+    promote,
+    promoted_version,
+    repository,
+)
 from features.store.repository import open_store
 from tests.features.store_lake import publish_model, shop, small_lake
 
@@ -35,9 +43,12 @@ def test_applying_registers_every_model_version_and_the_behaviour_service(lake_h
     assert (report.registry, report.online_store) == ("file", "sqlite")
 
 
-def test_applying_works_before_there_is_any_data(lake_home: Path):
-    report = apply_registry(shop(), Lake(lake_home / "lake" / "shop"))
+def test_everything_works_before_there_is_any_data(lake_home: Path):
+    lake = Lake(lake_home / "lake" / "shop")
+    report = apply_registry(shop(), lake)
     assert report.views == ["user_behavior_features_v1"]
+    assert set(materialize(shop(), lake).rows.values()) == {0}
+    assert check_online(shop(), lake).sampled == 0
 
 
 def test_applying_twice_changes_nothing(lake_home: Path):
@@ -182,9 +193,10 @@ def test_a_wrong_setting_is_explained(
 
 
 def test_the_order_of_the_feature_list_is_no_new_version(lake_home: Path):
-    lake = small_lake(lake_home)
-    apply_registry(shop([1, 7, 30]), lake)
-    report = apply_registry(shop([30, 7, 1]), lake)
+    dataset, lake = shop(), small_lake(lake_home)
+    apply_registry(dataset, lake)
+    search, view, *rest = dataset.actions
+    report = apply_registry(dataset.model_copy(update={"actions": [view, search, *rest]}), lake)
     assert report.services == ["user_behavior__v1"]
 
 
