@@ -16,8 +16,8 @@ import pyarrow as pa
 from contracts.dataset import Csv
 from features.layout import CsvLayout, JsonLayout
 
-# A quoted field that spans more lines than this is an unclosed quote.
-LONGEST_FIELD_LINES = 1000
+# A quoted field that spans lines and has more bytes than this is an unclosed quote.
+LONGEST_FIELD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,23 @@ class Piece:
 
 
 def end_of_records(data: bytes, csv: Csv | None) -> int:
-    """Returns where the last whole record of data ends; 0 if there is none."""
+    """Returns where the last whole record of data ends; 0 if there is none.
+
+    Args:
+      data: starts with a record.
+      csv: given if quoted fields may span lines.
+    """
     end = data.rfind(b"\n") + 1
     quote = csv.quote.encode() if csv else b""
-    if quote and data.count(quote, 0, end) % 2:
-        # The last quote opened a field that goes on behind the cut: cut before its line.
-        opened = data.rfind(quote, 0, end)
-        return data.rfind(b"\n", 0, opened) + 1 or end
-    return end
+    if not quote or not data.count(quote, 0, end) % 2:
+        return end
+    # An odd number of quotes: a field goes on behind the cut, so cut where quotes are even.
+    text = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(text == ord("\n")) + 1
+    is_outside = np.searchsorted(np.flatnonzero(text == ord(quote)), ends) % 2 == 0
+    outside = int(ends[is_outside][-1]) if is_outside.any() else 0
+    # A quote that was never closed would hold back everything after it.
+    return outside if len(data) - outside < LONGEST_FIELD else end
 
 
 def lines_of(pieces: list[Piece], csv: Csv | None) -> pa.Table:
@@ -82,20 +91,29 @@ def _record_starts(
 ) -> np.ndarray:
     """Tells for each line whether a record starts there, or a quoted field goes on.
 
-    Only lines with an odd number of quotes can open or close such a field; the loop is over those.
-    A quote that is never closed, or closed in another file, opens nothing: its line is refused.
+    Only lines with an odd number of quotes can open or close such a field, and the loop is over
+    those. Lines are one record if together they are proper CSV; a quote that is never closed opens
+    nothing, and its line is refused alone.
     """
     is_start = np.ones(len(starts), bool)
     quotes = np.flatnonzero(np.frombuffer(data, np.uint8) == ord(csv.quote))
     counts = np.searchsorted(quotes, ends) - np.searchsorted(quotes, starts)
-    quote, delimiter = re.escape(csv.quote.encode()), re.escape(csv.delimiter.encode())
-    opens = re.compile(b"(?:^|%b)%b(?:[^%b]|%b%b)*$" % (delimiter, *[quote] * 4), re.DOTALL)
+    record = _record_pattern(csv)
     is_inside = False
     for first, last in itertools.pairwise(np.flatnonzero(counts % 2).tolist()):
         if is_inside:
             is_inside = False
-        elif last - first <= LONGEST_FIELD_LINES and owner[first] == owner[last]:
-            is_inside = opens.search(data[starts[first] : ends[first]]) is not None
+        elif owner[first] == owner[last] and ends[last] - starts[first] < LONGEST_FIELD:
+            lines = data[starts[first] : ends[last]].rstrip(b"\r\n")
+            is_inside = record.fullmatch(lines) is not None
             if is_inside:
                 is_start[first + 1 : last + 1] = False
     return is_start
+
+
+def _record_pattern(csv: Csv) -> re.Pattern[bytes]:
+    """Returns what a CSV record is: fields quoted as a whole, or on one line and not quoted."""
+    quote, delimiter = re.escape(csv.quote.encode()), re.escape(csv.delimiter.encode())
+    quoted = b"%b(?:[^%b]|%b%b)*+%b" % (quote, quote, quote, quote, quote)
+    plain = b"(?!%b)(?:(?!%b)[^\n])*+" % (quote, delimiter)
+    return re.compile(b"(?:%b|%b)(?:%b(?:%b|%b))*+" % (quoted, plain, delimiter, quoted, plain))
