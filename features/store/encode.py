@@ -19,8 +19,6 @@ import pyarrow.compute as pc
 
 from features.store.views import Column, View
 
-EMPTY = pa.scalar(b"", pa.binary())
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -49,7 +47,7 @@ def entity_keys(users: pa.StringArray, join_key: str) -> pa.BinaryArray:
     head += struct.pack("<I", ValueType.STRING)
     text = users.cast(pa.binary())
     lengths = pc.binary_length(text).cast(pa.uint32())
-    return _joined(pa.scalar(head, pa.binary()), _fixed(_bytes_of(lengths.to_numpy())), text)
+    return joined(constant(head), _fixed(_bytes_of(lengths.to_numpy())), text)
 
 
 def encode_values(values: pa.Array, column: Column) -> pa.BinaryArray:
@@ -61,7 +59,17 @@ def encode_values(values: pa.Array, column: Column) -> pa.BinaryArray:
         encoded = _encode_doubles(values.fill_null(0.0))
     else:
         encoded = _encode_vectors(values)
-    return pc.if_else(missing, EMPTY, encoded)
+    return pc.if_else(missing, constant(b""), encoded)
+
+
+def constant(value: bytes) -> pa.BinaryScalar:
+    """Returns a value that stands in every row. Not made at import: that would load pandas."""
+    return pa.scalar(value, pa.binary())
+
+
+def joined(*parts: pa.Array | pa.Scalar) -> pa.BinaryArray:
+    """Returns the concatenation of the parts, row by row."""
+    return pc.binary_join_element_wise(*parts, constant(b""))
 
 
 def _encode_distinct(values: pa.Array) -> pa.BinaryArray:
@@ -70,7 +78,7 @@ def _encode_distinct(values: pa.Array) -> pa.BinaryArray:
 
     coded = values.dictionary_encode()
     distinct = [Value(int64_val=n).SerializeToString() for n in coded.dictionary.to_pylist()]
-    return pa.array(distinct, pa.binary()).take(coded.indices).fill_null(EMPTY)
+    return pa.array(distinct, pa.binary()).take(coded.indices).fill_null(constant(b""))
 
 
 def _encode_doubles(values: pa.DoubleArray) -> pa.BinaryArray:
@@ -103,7 +111,3 @@ def _fixed(rows: np.ndarray) -> pa.BinaryArray:
     width = rows.shape[1]
     buffer = pa.py_buffer(np.ascontiguousarray(rows))
     return pa.Array.from_buffers(pa.binary(width), len(rows), [None, buffer]).cast(pa.binary())
-
-
-def _joined(*parts: pa.Array | pa.Scalar) -> pa.BinaryArray:
-    return pc.binary_join_element_wise(*parts, EMPTY)

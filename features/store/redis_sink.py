@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import FootpathError
-from features.store.encode import EMPTY, Encoded
+from features.store.encode import Encoded, constant, joined
 from features.store.views import View
 
 if TYPE_CHECKING:
@@ -95,20 +95,20 @@ def hset_commands(encoded: Encoded, view: View, project: str) -> pa.Buffer:
     """Returns one HSET command a user, back to back, in RESP."""
     from feast.infra.online_stores.helpers import _mmh3
 
-    keys = pc.binary_join_element_wise(encoded.keys, _binary(project.encode()), EMPTY)
+    keys = joined(encoded.keys, constant(project.encode()))
     fields = [(f"_ts:{view.name}".encode(), _timestamps(encoded.batch.column("event_timestamp")))]
     fields += [(_mmh3(f"{view.name}:{c.name}"), encoded.values[c.name]) for c in view.columns]
-    parts = [_binary(b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(fields))), *_bulk(keys)]
+    parts = [constant(b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(fields))), *_bulk(keys)]
     for name, values in fields:
-        parts += [_binary(b"$%d\r\n%s\r\n" % (len(name), name)), *_bulk(values)]
-    commands = pc.binary_join_element_wise(*parts, EMPTY)
+        parts += [constant(b"$%d\r\n%s\r\n" % (len(name), name)), *_bulk(values)]
+    commands = joined(*parts)
     return commands.buffers()[2].slice(0, pc.sum(pc.binary_length(commands)).as_py())
 
 
 def _bulk(values: pa.BinaryArray) -> list[pa.Array | pa.Scalar]:
     """Returns the pieces of a bulk string: $<length>, the bytes."""
     lengths = pc.binary_length(values).cast(pa.string()).cast(pa.binary())
-    return [_binary(b"$"), lengths, _binary(b"\r\n"), values, _binary(b"\r\n")]
+    return [constant(b"$"), lengths, constant(b"\r\n"), values, constant(b"\r\n")]
 
 
 def _timestamps(instants: pa.TimestampArray) -> pa.BinaryArray:
@@ -122,7 +122,3 @@ def _timestamps(instants: pa.TimestampArray) -> pa.BinaryArray:
         message.FromDatetime(instant)
         distinct.append(message.SerializeToString())
     return pa.array(distinct, pa.binary()).take(coded.indices)
-
-
-def _binary(value: bytes) -> pa.BinaryScalar:
-    return pa.scalar(value, pa.binary())

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,13 +24,24 @@ from features.store.repository import open_store
 from tests.features.store_lake import publish_model, shop, small_lake
 
 TWO = ("ptum_bert4rec_v1", "none_bert4rec_v1")
-DEPLOY = Path(__file__).parents[2] / "deploy"
+ROOT = Path(__file__).parents[2]
 
 
 def contents(lake: Lake, service: str) -> dict[str, list[str]]:
     """Returns what Feast's registry says a service gives."""
     projections = open_store(lake).get_feature_service(service).feature_view_projections
     return {p.name: [feature.name for feature in p.features] for p in projections}
+
+
+def test_importing_the_store_loads_nothing_heavy():
+    code = (
+        "import sys, features.similar, features.store\n"
+        "print({'feast', 'pandas', 'ibis', 'torch', 'redis'} & sys.modules.keys())"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "set()"
 
 
 def test_applying_registers_every_model_version_and_the_behaviour_service(lake_home: Path):
@@ -167,7 +180,7 @@ def test_the_written_profile_is_the_one_in_deploy(lake_home: Path, monkeypatch: 
     lake = Lake(lake_home / "lake" / "shop")
     write_config(shop(), lake)
     written = (repository(lake) / "feature_store.yaml").read_text()
-    deployed = (DEPLOY / "feature_store.redis.yaml").read_text()
+    deployed = (ROOT / "deploy" / "feature_store.redis.yaml").read_text()
 
     assert "secret" not in written
     assert "hunter2" not in written
