@@ -100,7 +100,13 @@ def _logistic(x_nD: Tensor, y_n: Tensor, classes: int) -> list[Linear]:
     bias = torch.zeros(classes, dtype=x_nD.dtype, requires_grad=True)
     heads = []
     for penalty in sorted(PENALTIES, reverse=True):  # each solution starts the next
-        optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(
+            [weight, bias],
+            max_iter=100,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-6,
+            line_search_fn="strong_wolfe",
+        )
 
         def closure(optimizer=optimizer, penalty=penalty) -> Tensor:
             optimizer.zero_grad()

@@ -45,6 +45,7 @@ class Bert4Rec(base.UserEncoder):
         self.dropout = Dropout(options.dropout)
         self.blocks = nn.ModuleList([_Block(dim, options) for _ in range(options.layers)])
         self.norm = nn.LayerNorm(dim)
+        self.apply(_init)
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see all others of its sequence."""
@@ -53,6 +54,13 @@ class Bert4Rec(base.UserEncoder):
         for block in self.blocks:
             x_TD = block(x_TD, buckets)
         return self.norm(x_TD)
+
+
+def _init(module: nn.Module) -> None:
+    """BERT's: so small that at first the sum of the events' own vectors prevails."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
 
 
 class _Block(nn.Module):

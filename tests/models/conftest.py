@@ -1,0 +1,136 @@
+"""Small sequences with a pattern planted in them, written as `features/` writes them."""
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from contracts.tables import LABELS
+
+SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
+CUTOFF = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
+START = int(dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp())
+ITEMS = 40
+
+
+def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: Any) -> Path:
+    """Writes users of the given lengths; user n prefers items of half n % 2. Returns the pointer.
+
+    `changes` replace arrays or pointer fields by name.
+    """
+    rng = np.random.default_rng(seed)
+    events = sum(lengths)
+    half = np.repeat(np.arange(len(lengths)) % 2, lengths)
+    own = rng.random(events) < 0.9
+    item = rng.integers(0, ITEMS // 2, events) + np.where(own, half, 1 - half) * (ITEMS // 2)
+    arrays = {
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "item": (item + 3).astype(np.int32),
+        "action": rng.integers(3, 5, events).astype(np.int32),
+        "category": (item // (ITEMS // 4) + 3).astype(np.int32),
+        "value": rng.random(events).astype(np.float32),
+        "time": np.concatenate(
+            [START + np.cumsum(rng.integers(1, 5000, n)) for n in lengths] or [np.zeros(0)]
+        ).astype(np.int64),
+        "item_category": np.array(
+            [0] * 3 + [3 + n // (ITEMS // 4) for n in range(ITEMS)], np.int32
+        ),
+    }
+    arrays |= {k: v for k, v in changes.items() if k in arrays}
+    data = folder / "sequences" / "2026-01-31-0123abcd"
+    data.mkdir(parents=True)
+    for name, array in arrays.items():
+        np.save(data / f"{name}.npy", array)
+    vocabulary = {
+        "item": SPECIAL + [f"item-{n}" for n in range(ITEMS)],
+        "action": [*SPECIAL, "view", "purchase"],
+        "category": SPECIAL + [f"category-{n}" for n in range(4)],
+    }
+    (data / "vocabulary.json").write_text(json.dumps(vocabulary))
+    pq.write_table(pa.table({"user_id": user_names(len(lengths))}), data / "users.parquet")
+    pointer = {
+        "folder": data.name,
+        "fingerprint": f"data-{seed}-{events}",
+        "vocabulary_hash": "vocabulary-0",
+        "train_cutoff": CUTOFF.isoformat(),
+        "users": len(lengths),
+        "events": events,
+    }
+    pointer |= {k: v for k, v in changes.items() if k in pointer}
+    path = folder / "sequences" / "2026-01-31.json"
+    path.write_text(json.dumps(pointer))
+    return path
+
+
+def user_names(count: int) -> list[str]:
+    return [f"user-{n:04d}" for n in range(count)]
+
+
+def write_labels(path: Path, rows: list[dict]) -> Path:
+    """Writes label rows; each gives user_id, task and value, and may change the rest."""
+    common = {"as_of": CUTOFF, "label_end": CUTOFF, "label": None, "split": "train"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([common | row for row in rows], schema=LABELS), path)
+    return path
+
+
+def planted_labels(users: int) -> list[dict]:
+    """Labels that follow from which half of the items a user prefers; `activity` is a number."""
+    split = ["train"] * 7 + ["valid"] + ["test"] * 2
+    names = user_names(users)
+    halves = [
+        {
+            "user_id": name,
+            "task": "half",
+            "value": float(n % 2),
+            "label": ["left", "right"][n % 2],
+        }
+        for n, name in enumerate(names)
+    ]
+    numbers = [
+        {"user_id": name, "task": "number", "value": 100.0 * (n % 2) + 50.0}
+        for n, name in enumerate(names)
+    ]
+    rows = [row | {"split": split[(n // 2) % 10]} for n, row in enumerate(halves)]
+    return rows + [row | {"split": split[(n // 2) % 10]} for n, row in enumerate(numbers)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The models here are too small to share out."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_sequences(tmp_path: Path) -> Callable[..., Path]:
+    """Returns a function of lengths (and changes) that writes sequences and gives the pointer."""
+    return lambda lengths, **changes: write_sequences(tmp_path, lengths, **changes)
+
+
+@pytest.fixture
+def make_labels(tmp_path: Path) -> Callable[[list[dict]], Path]:
+    """Returns a function of label rows that writes them and gives the path."""
+    return lambda rows: write_labels(tmp_path / "labels" / "2026-01-31.parquet", rows)
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 120 users whose label follows from their items; `sequences` and `labels`."""
+    folder = tmp_path_factory.mktemp("planted")
+    lengths = np.random.default_rng(1).integers(8, 30, 120).tolist()
+    write_sequences(folder, lengths)
+    write_labels(folder / "labels.parquet", planted_labels(120))
+    return folder
+
+
+@pytest.fixture
+def plant() -> Callable[[int], list[dict]]:
+    """Returns the function that makes planted label rows for a number of users."""
+    return planted_labels

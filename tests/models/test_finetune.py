@@ -1,0 +1,184 @@
+import datetime as dt
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from contracts.errors import FootpathError
+from contracts.tables import METRICS
+from models.baselines import baselines
+from models.checkpoint import load_checkpoint, load_config_of, read_tensors
+from models.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
+from models.data import open_sequences
+from models.finetune import finetune
+from models.report import Reporter
+from models.tasks import load_tasks
+from models.train import train
+
+TASKS = [
+    {"name": "half", "kind": "classification", "metric": "auc"},
+    {"name": "number", "kind": "regression", "metric": "mae"},
+]
+CHOSEN = tuple(TaskConfig(**task) for task in TASKS)
+
+
+def pretrain(pointer: Path, out: Path, recipe: str, **changes) -> Path:
+    settings = {"sequences": str(pointer), "out": str(out), "version": out.name, "recipe": recipe}
+    settings |= {"dim": 16, "max_length": 20, "epochs": 15, "batch_size": 16, "lr": 0.01}
+    train(parse(TrainConfig, settings | changes, "test"), Reporter())
+    return out
+
+
+@pytest.fixture(scope="module")
+def pointer(planted: Path) -> Path:
+    return planted / "sequences" / "2026-01-31.json"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(pointer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretrain(pointer, tmp_path_factory.mktemp("models") / "ptum_gru4rec_v1", "ptum_gru4rec")
+
+
+def settings_of(pointer: Path, out: Path, **changes) -> dict:
+    labels = pointer.parent.parent / "labels.parquet"
+    common = {"sequences": str(pointer), "labels": str(labels), "out": str(out), "tasks": TASKS}
+    return common | {"label_shares": [0.2, 1.0], "seeds": 2} | changes
+
+
+def values(path: Path, **wanted) -> list[float]:
+    rows = pq.read_table(path).to_pylist()
+    return [r["value"] for r in rows if all(r[k] == v for k, v in wanted.items())]
+
+
+def test_probe_and_finetuning_find_planted_labels(pointer, checkpoint, tmp_path):
+    out = tmp_path / "metrics" / "m.parquet"
+    settings = settings_of(pointer, out, checkpoint=str(checkpoint), epochs=2)
+    result = finetune(
+        parse(FinetuneConfig, settings | {"model_out": str(tmp_path / "tasks")}, "test"), Reporter()
+    )
+    assert pq.read_schema(out).equals(METRICS)
+    for protocol in ("frozen", "finetuned"):
+        auc = {"task": "half", "metric": "auc", "protocol": protocol}
+        assert min(values(out, **auc, label_share=1.0)) > 0.9
+        assert len(values(out, **auc, label_share=0.2)) == 2  # seeds
+        mae = values(out, task="number", metric="mae", protocol=protocol, label_share=1.0)
+        assert max(mae) < 25  # the median would be wrong by 50
+        assert result[f"half/{protocol}_auc"] > 0.9
+    assert values(out, task="half", metric="auc", seed=0, label_share=1.0, encoder="gru4rec")
+    assert result["rows"] == pq.read_table(out).num_rows
+
+    described = load_config_of(tmp_path / "tasks" / "half")
+    assert described["classes"] == ["left", "right"]
+    weights, _ = read_tensors(tmp_path / "tasks" / "half" / "model.safetensors")
+    assert weights["head.weight"].shape == (2, 16)
+
+
+def test_the_frozen_probe_does_not_change_the_encoder(pointer, checkpoint, tmp_path):
+    before = (checkpoint / "model.safetensors").read_bytes()
+    settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(checkpoint), seeds=1)
+    finetune(parse(FinetuneConfig, settings | {"epochs": 1}, "test"), Reporter())
+    first = pq.read_table(tmp_path / "m.parquet").drop_columns("seconds")
+    finetune(parse(FinetuneConfig, settings | {"epochs": 1}, "test"), Reporter())
+    assert pq.read_table(tmp_path / "m.parquet").drop_columns("seconds").equals(first)
+    assert (checkpoint / "model.safetensors").read_bytes() == before
+
+
+def test_scratch_is_for_random_weights_only(pointer, checkpoint, tmp_path):
+    settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(checkpoint))
+    wrong = parse(FinetuneConfig, settings | {"protocols": ["scratch"]}, "test")
+    with pytest.raises(FootpathError, match="'scratch' is for 'none'"):
+        finetune(wrong, Reporter())
+    random = pretrain(pointer, tmp_path / "none_bert4rec_v1", "none_bert4rec")
+    settings |= {"checkpoint": str(random), "protocols": ["scratch"], "epochs": 1, "seeds": 1}
+    assert "half/scratch_auc" in finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+
+
+def test_another_vocabulary_is_refused(checkpoint, planted, make_sequences, tmp_path):
+    other = make_sequences([9] * 20, vocabulary_hash="vocabulary-1")
+    settings = settings_of(other, tmp_path / "m.parquet", checkpoint=str(checkpoint))
+    settings["labels"] = str(planted / "labels.parquet")
+    with pytest.raises(FootpathError, match="was encoded with another vocabulary"):
+        finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+
+
+def test_baselines_know_the_planted_items_and_majority_knows_nothing(pointer, tmp_path):
+    out = tmp_path / "baselines.parquet"
+    settings = settings_of(pointer, out, lsa_dim=8)
+    result = baselines(parse(BaselinesConfig, settings, "test"), Reporter())
+    assert pq.read_schema(out).equals(METRICS)
+    assert result["half/majority_auc"] == 0.5
+    for method in ("tfidf_lr", "lsa_lr"):
+        assert result[f"half/{method}_auc"] > 0.95
+        assert result[f"number/{method}_mae"] < 30 < result["number/majority_mae"]
+
+
+def test_a_larger_label_share_holds_the_smaller_one_and_every_class(pointer):
+    sequences = open_sequences(pointer)
+    task = load_tasks(pointer.parent.parent / "labels.parquet", sequences, CHOSEN)[0]
+    for seed in range(5):
+        shares = [set(task.train_share(s, seed).users_n.tolist()) for s in (0.02, 0.3, 0.6, 1.0)]
+        assert all(small < large for small, large in zip(shares[:-1], shares[1:], strict=True))
+        assert set(task.train_share(0.02, seed).y_n.tolist()) == {0, 1}
+        assert shares[-1] == set(task.splits["train"].users_n.tolist())
+    held_out = [set(task.splits[s].users_n.tolist()) for s in ("train", "valid", "test")]
+    assert not held_out[0] & (held_out[1] | held_out[2])
+
+
+def _relabel(rows, task, **changes):
+    return [r | changes if r["task"] == task else r for r in rows]
+
+
+LATE = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
+FAULTS = {
+    "labels 1 users who have no events in .*, such as 'ghost'": lambda rows: [
+        *rows,
+        {"user_id": "ghost", "task": "half", "value": 0.0},
+    ],
+    "labels a user twice": lambda rows: [*rows, rows[0]],
+    "the value of user 'user-0000' is not a number": lambda rows: [
+        rows[0] | {"value": float("nan")},
+        *rows[1:],
+    ],
+    "a value that is no class index": lambda rows: [rows[0] | {"value": 0.5}, *rows[1:]],
+    "one class only, 'left', among the 14 users of the train": lambda rows: _relabel(
+        rows, "half", value=0.0, label="left"
+    ),
+    "has no users in the valid split": lambda rows: _relabel(rows, "half", split="train"),
+    "task 'half' has no labels": lambda rows: [r for r in rows if r["task"] != "half"],
+    "labels are as of 2026-01-31.* saw events until 2026-02-01": lambda rows: [
+        r | {"as_of": LATE} for r in rows
+    ],
+}
+
+
+@pytest.mark.parametrize("sentence", FAULTS)
+def test_broken_labels_are_refused_with_a_sentence(make_sequences, make_labels, plant, sentence):
+    sequences = open_sequences(make_sequences([5] * 20))
+    labels = make_labels(FAULTS[sentence](plant(20)))
+    with pytest.raises(FootpathError, match=sentence):
+        load_tasks(labels, sequences, CHOSEN)
+
+
+def test_a_model_that_saw_the_future_of_the_labels_is_refused(make_sequences, make_labels, plant):
+    sequences, labels = open_sequences(make_sequences([5] * 20)), make_labels(plant(20))
+    assert load_tasks(labels, sequences, CHOSEN, "2026-02-01T00:00:00+00:00")
+    with pytest.raises(FootpathError, match="the checkpoint saw events until 2026-02-02"):
+        load_tasks(labels, sequences, CHOSEN, "2026-02-02T00:00:00+00:00")
+
+
+def test_the_labels_file_must_be_one(make_sequences, tmp_path):
+    sequences = open_sequences(make_sequences([5, 5]))
+    (tmp_path / "labels.parquet").write_text("no")
+    with pytest.raises(FootpathError, match="cannot be read as Parquet"):
+        load_tasks(tmp_path / "labels.parquet", sequences, CHOSEN)
+
+
+def test_a_checkpoint_survives_the_round_trip(checkpoint):
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.config["recipe"] == "ptum_gru4rec"
+    assert json.loads((checkpoint / "vocabulary.json").read_text())["action"][3] == "view"
+    assert all(torch.isfinite(w).all() for w in loaded.model.state_dict().values())
+    assert np.isfinite(json.loads((checkpoint / "metrics.json").read_text())["loss"])

@@ -1,0 +1,245 @@
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors import safe_open
+
+from contracts.errors import FootpathError
+from models.checkpoint import load_checkpoint, read_tensors
+from models.config import TrainConfig, parse
+from models.report import Reporter
+from models.train import train
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(sequences: Path, out: Path, **changes) -> dict:
+    return {
+        "sequences": str(sequences),
+        "out": str(out),
+        "version": out.name,
+        "recipe": "ptum_bert4rec",
+        "dim": 16,
+        "max_length": 20,
+        "epochs": 4,
+        "batch_size": 16,
+        "threads": 1,
+        "device": "cpu",
+    } | changes
+
+
+def run(settings: dict) -> dict:
+    return train(parse(TrainConfig, settings, "test"), Reporter())
+
+
+def command(settings: dict, path: Path) -> list[str]:
+    path.write_text(json.dumps(settings))
+    return [sys.executable, "-m", "models.train", str(path)]
+
+
+@pytest.fixture
+def pointer(planted: Path) -> Path:
+    return planted / "sequences" / "2026-01-31.json"
+
+
+def test_a_killed_run_resumes_to_the_same_losses_and_weights_bit_for_bit(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "killed_v1", epochs=10, checkpoint_seconds=0)
+    arguments = command(settings, tmp_path / "config.json")
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
+    state = tmp_path / "killed_v1" / "state.safetensors"
+    deadline = time.monotonic() + 120
+    while not state.exists() or _step_of(state) < 10:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed_v1" / "config.json").exists()
+    killed_at = _step_of(state)
+
+    settings["checkpoint_seconds"] = 1e6
+    arguments = command(settings, tmp_path / "config.json")
+    again = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in again.stdout.splitlines()]
+    assert lines[0]["text"] == f"resumed at step {killed_at} of 80"
+    assert lines[-1]["kind"] == "result"
+
+    run(settings | {"out": str(tmp_path / "whole_v1")})
+    one, two = (load_checkpoint(tmp_path / name).model for name in ("killed_v1", "whole_v1"))
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, two.state_dict()[name]), name
+    curves = [pq.read_table(tmp_path / n / "curves.parquet") for n in ("killed_v1", "whole_v1")]
+    assert curves[0].equals(curves[1])
+    assert curves[0].num_rows == 80
+
+
+def _step_of(state: Path) -> int:
+    with safe_open(state, framework="pt") as file:
+        return json.loads(file.metadata()["facts"])["step"]
+
+
+def test_ptum_learns_the_planted_pattern(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "m_v1", epochs=15, lr=0.01)
+    result = run(settings)
+    knowing_nothing = 2 * torch.log(torch.tensor(5.0))
+    assert result["first_loss"] == pytest.approx(float(knowing_nothing), rel=0.05)
+    assert result["loss"] < 0.85 * knowing_nothing
+    assert result["effective_rank"] > 2
+    assert result["spread"] > 0
+
+
+@pytest.mark.parametrize("encoder", ["bert4rec", "gru4rec"])
+def test_a_finished_checkpoint_says_what_it_is_and_unpickles_nothing(pointer, tmp_path, encoder):
+    settings = config(pointer, tmp_path / "m_v1", epochs=1, recipe=f"ptum_{encoder}")
+    result = run(settings)
+    folder = tmp_path / "m_v1"
+    names = {path.name for path in folder.iterdir()}
+    expected = {"config.json", "model.safetensors", "vocabulary.json", "metrics.json"}
+    assert names == expected | {"curves.parquet", "owner.lock"}
+    found = json.loads((folder / "config.json").read_text())
+    assert found["method"] == "ptum"
+    assert found["encoder"] == encoder
+    assert found["train_cutoff"] == "2026-02-01T00:00:00+00:00"
+    assert found["vocabulary_hash"] == "vocabulary-0"
+    assert found["data_fingerprint"].startswith("data-")
+    assert found["objective"]["negatives"] == 4
+    assert json.loads((folder / "metrics.json").read_text())["loss"] == result["loss"]
+    loaded = load_checkpoint(folder).model.state_dict()
+    stored, _ = read_tensors(folder / "model.safetensors")
+    assert all(torch.equal(loaded[name], stored[name]) for name in loaded)
+
+
+def test_a_finished_version_is_not_trained_again_and_never_overwritten(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "m_v1", epochs=1)
+    first = run(settings)
+    stamp = (tmp_path / "m_v1" / "model.safetensors").stat().st_mtime_ns
+    assert run(settings)["loss"] == first["loss"]
+    assert (tmp_path / "m_v1" / "model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(FootpathError, match="whose lr is 0.001, and 0.5 is asked for"):
+        run(settings | {"lr": 0.5})
+
+
+def test_an_unfinished_version_is_not_continued_with_another_configuration(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "m_v1", checkpoint_seconds=0)
+    path = tmp_path / "config.json"
+    process = subprocess.Popen(command(settings | {"epochs": 5000}, path), cwd=ROOT)
+    state = tmp_path / "m_v1" / "state.safetensors"
+    while not state.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    with pytest.raises(FootpathError, match="belongs to another configuration or other data"):
+        run(settings)
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(FootpathError, match=r"state\.safetensors is damaged"):
+        run(settings | {"epochs": 5000})
+
+
+def test_no_pretraining_writes_a_random_checkpoint_at_once(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "m_v1", recipe="none_gru4rec")
+    assert "loss" not in run(settings)
+    model = load_checkpoint(tmp_path / "m_v1").model
+    run(settings | {"out": str(tmp_path / "m_v2")})
+    again = load_checkpoint(tmp_path / "m_v2").model
+    assert torch.equal(model.behaviour.items(), again.behaviour.items())
+    run(settings | {"out": str(tmp_path / "m_v3"), "seed": 1})
+    other = load_checkpoint(tmp_path / "m_v3").model
+    assert not torch.equal(model.behaviour.items(), other.behaviour.items())
+
+
+def test_a_folder_has_one_writer(pointer, tmp_path):
+    folder = tmp_path / "m_v1"
+    folder.mkdir()
+    with open(folder / "owner.lock", "w") as lock:
+        lock.write("4711")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FootpathError, match="is being written by process 4711"):
+            run(config(pointer, folder))
+    run(config(pointer, folder, epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: f.write_bytes(f.read_bytes()[:-7]), "is damaged"),
+        (lambda f: f.write_bytes(b"\x80\x04." + f.read_bytes()[3:]), "is damaged"),
+        (lambda f: f.unlink(), "is missing"),
+    ],
+)
+def test_a_damaged_checkpoint_is_a_sentence(pointer, tmp_path, damage, sentence):
+    run(config(pointer, tmp_path / "m_v1", recipe="none_bert4rec"))
+    damage(tmp_path / "m_v1" / "model.safetensors")
+    with pytest.raises(FootpathError, match=sentence):
+        load_checkpoint(tmp_path / "m_v1")
+
+
+def test_divergence_stops_with_a_sentence(pointer, tmp_path):
+    with pytest.raises(FootpathError, match="training diverged: loss .* lower the learning rate"):
+        run(config(pointer, tmp_path / "m_v1", lr=1e30, clip=0, warmup=0))
+
+
+def test_users_with_too_few_events_are_a_sentence(make_sequences, tmp_path):
+    with pytest.raises(FootpathError, match="no user has the 3 events that the objective needs"):
+        run(config(make_sequences([1, 1, 2]), tmp_path / "m_v1"))
+
+
+def test_users_with_one_event_do_not_stop_the_others(make_sequences, tmp_path):
+    result = run(config(make_sequences([1, 9, 1, 12, 2]), tmp_path / "m_v1", epochs=2))
+    assert result["users"] == 5
+    assert result["steps"] == 2
+
+
+def test_one_user_cannot_be_told_from_others(make_sequences, tmp_path):
+    with pytest.raises(FootpathError, match="has one user"):
+        run(config(make_sequences([12]), tmp_path / "m_v1"))
+
+
+def test_a_fault_ends_the_program_with_one_sentence_and_no_traceback(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "m_v1") | {"batchsize": 3}
+    arguments = command(settings, tmp_path / "config.json")
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines() == [
+        f"{tmp_path}/config.json: unknown field 'batchsize': did you mean 'batch_size'?"
+    ]
+
+
+def test_the_program_dies_with_its_parent(tmp_path):
+    child = (
+        "import time; from models.report import die_with_parent; "
+        "die_with_parent(); print(1, flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import subprocess, sys, time\n"
+        f"p = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)"
+    )
+    environment = os.environ | {"FOOTPATH_DIE_WITH_PARENT": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+    )
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while _is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
