@@ -1,4 +1,5 @@
 import datetime as dt
+import itertools
 import json
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_larger_label_share_holds_the_smaller_one_and_every_class(pointer):
     task = load_tasks(pointer.parent.parent / "labels.parquet", sequences, CHOSEN)[0]
     for seed in range(5):
         shares = [set(task.train_share(s, seed).users_n.tolist()) for s in (0.02, 0.3, 0.6, 1.0)]
-        assert all(small < large for small, large in zip(shares[:-1], shares[1:], strict=True))
+        assert all(small < large for small, large in itertools.pairwise(shares))
         assert set(task.train_share(0.02, seed).y_n.tolist()) == {0, 1}
         assert shares[-1] == set(task.splits["train"].users_n.tolist())
     held_out = [set(task.splits[s].users_n.tolist()) for s in ("train", "valid", "test")]

@@ -123,7 +123,7 @@ def test_a_finished_version_is_not_trained_again_and_never_overwritten(pointer, 
     stamp = (tmp_path / "m_v1" / "model.safetensors").stat().st_mtime_ns
     assert run(settings)["loss"] == first["loss"]
     assert (tmp_path / "m_v1" / "model.safetensors").stat().st_mtime_ns == stamp
-    with pytest.raises(FootpathError, match="whose lr is 0.001, and 0.5 is asked for"):
+    with pytest.raises(FootpathError, match=r"whose lr is 0\.001, and 0\.5 is asked for"):
         run(settings | {"lr": 0.5})
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_a_sentence(pointer, tmp_path, damage, sentence)
 
 
 def test_divergence_stops_with_a_sentence(pointer, tmp_path):
-    with pytest.raises(FootpathError, match="training diverged: loss .* lower the learning rate"):
+    with pytest.raises(FootpathError, match=r"training diverged: loss .* lower the learning rate"):
         run(config(pointer, tmp_path / "m_v1", lr=1e30, clip=0, warmup=0))
 
 
