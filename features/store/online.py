@@ -32,10 +32,11 @@ Sink = SqliteSink | RedisSink
 
 @dataclass(frozen=True)
 class MaterializeReport:
-    """How many users' rows were written, view by view."""
+    """How many users' rows were written."""
 
     online_store: str  # sqlite or redis
-    rows: dict[str, int]
+    rows: int  # of all views
+    views: dict[str, int]  # view -> its rows
     frozen: list[str]  # one sentence for each old view that can no longer be kept up to date
 
 
@@ -65,7 +66,7 @@ def materialize(
             rows = {view.name: _write(lake, view, sink, token, progress) for view in served.views}
         finally:
             sink.close()
-        return MaterializeReport(store_kinds(store)[0], rows, served.frozen)
+        return MaterializeReport(store_kinds(store)[0], sum(rows.values()), rows, served.frozen)
 
 
 def open_sink(store: "FeatureStore") -> Sink:

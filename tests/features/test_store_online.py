@@ -90,7 +90,7 @@ def test_sqlite_holds_byte_for_byte_what_feast_itself_would_write(lake_home: Pat
 
     report = materialize(dataset, lake)
 
-    assert set(report.rows.values()) == {500}
+    assert set(report.views.values()) == {500}
     assert tables(repository(lake) / "online.db") == stock
     assert sum(map(len, stock.values())) > 500
 
@@ -98,8 +98,8 @@ def test_sqlite_holds_byte_for_byte_what_feast_itself_would_write(lake_home: Pat
 def test_a_second_run_writes_nothing(lake_home: Path):
     dataset, lake = shop(), small_lake(lake_home)
     apply_registry(dataset, lake)
-    assert set(materialize(dataset, lake).rows.values()) == {5}
-    assert set(materialize(dataset, lake).rows.values()) == {0}
+    assert set(materialize(dataset, lake).views.values()) == {5}
+    assert materialize(dataset, lake).rows == 0
 
 
 def test_progress_counts_up_to_the_rows_of_each_view(lake_home: Path):
@@ -120,7 +120,7 @@ def test_a_correction_with_an_equal_event_timestamp_reaches_the_store(lake_home:
 
     report = materialize(dataset, lake)
 
-    assert report.rows["user_behavior_features_v1"] == 1
+    assert report.views["user_behavior_features_v1"] == 1
     assert online(lake, first_feature(lake, "int64"), ["u2", "u3"]) == [32, 99]
 
 
@@ -133,7 +133,7 @@ def test_a_late_old_day_does_not_overwrite_a_newer_row(lake_home: Path):
 
     report = materialize(dataset, lake)
 
-    assert report.rows["user_behavior_features_v1"] == 1
+    assert report.views["user_behavior_features_v1"] == 1
     assert online(lake, first_feature(lake, "int64"), ["u1", "u9"]) == [31, 501]
 
 
@@ -167,7 +167,7 @@ def test_a_run_that_died_before_its_state_was_published_is_repeated(lake_home: P
     materialize(dataset, lake)
     full = tables(repository(lake) / "online.db")
     shutil.rmtree(repository(lake) / "online")
-    assert set(materialize(dataset, lake).rows.values()) == {5}
+    assert set(materialize(dataset, lake).views.values()) == {5}
     assert tables(repository(lake) / "online.db") == full
 
 
@@ -201,7 +201,7 @@ def test_an_older_service_is_kept_up_to_date_while_its_columns_are_there(lake_ho
     report = materialize(dataset, lake)
 
     assert report.frozen == []
-    assert report.rows["user_behavior_features_v1"] == 1
+    assert report.views["user_behavior_features_v1"] == 1
     assert online(lake, "events_7d", ["u2", "u3"]) == [32, 99]
 
 

@@ -104,7 +104,7 @@ def test_a_correction_with_an_equal_event_timestamp_reaches_redis(
 
     report = materialize(dataset, lake)
 
-    assert report.rows["user_behavior_features_v1"] == 1
+    assert report.views["user_behavior_features_v1"] == 1
     assert online(lake, first_feature(lake, "int64"), ["u2", "u3"]) == [32, 99]
 
 
@@ -114,7 +114,7 @@ def test_a_flushed_server_is_filled_again(lake_home: Path, client: "redis.Redis"
     materialize(dataset, lake)
     full = hashes(client)
     client.flushall()
-    assert set(materialize(dataset, lake).rows.values()) == {5}
+    assert set(materialize(dataset, lake).views.values()) == {5}
     assert hashes(client) == full
 
 
@@ -128,7 +128,7 @@ def test_moving_from_sqlite_to_redis_writes_everything(
         assert materialize(dataset, lake).online_store == "sqlite"
     apply_registry(dataset, lake)
     report = materialize(dataset, lake)
-    assert (report.online_store, set(report.rows.values())) == ("redis", {5})
+    assert (report.online_store, set(report.views.values())) == ("redis", {5})
 
 
 def test_a_store_whose_keys_expire_is_refused(lake_home: Path, client: "redis.Redis"):
@@ -153,7 +153,7 @@ def test_a_refused_write_leaves_the_connection_usable(lake_home: Path, client: "
             materialize(dataset, lake)
     finally:
         client.config_set("maxmemory", "0")
-    assert materialize(dataset, lake).rows["user_behavior_features_v1"] == 2
+    assert materialize(dataset, lake).views["user_behavior_features_v1"] == 2
     assert online(lake, first_feature(lake, "int64"), ["u1", "u2"]) == [70, 71]
 
 

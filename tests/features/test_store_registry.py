@@ -60,7 +60,7 @@ def test_everything_works_before_there_is_any_data(lake_home: Path):
     lake = Lake(lake_home / "lake" / "shop")
     report = apply_registry(shop(), lake)
     assert report.views == ["user_behavior_features_v1"]
-    assert set(materialize(shop(), lake).rows.values()) == {0}
+    assert set(materialize(shop(), lake).views.values()) == {0}
     assert check_online(shop(), lake).sampled == 0
 
 
