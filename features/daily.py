@@ -4,6 +4,7 @@ In:  published daily objects. Out: an Ibis table that knows the day of each row,
 query over many days, one staged Parquet file a day. A range costs one pass, not one query a day.
 """
 
+import contextlib
 import datetime as dt
 import itertools
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,6 @@ from contracts.clock import day_window
 from contracts.lake import Lake
 
 if TYPE_CHECKING:
-    import duckdb
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
@@ -26,27 +26,37 @@ if TYPE_CHECKING:
 BATCH_ROWS = 100_000
 
 
-def open_engine() -> "tuple[Backend, duckdb.DuckDBPyConnection]":
-    """Opens Ibis on a DuckDB connection with the house's limits; returns both."""
+@contextlib.contextmanager
+def open_engine() -> "Iterator[Backend]":
+    """Gives Ibis on a DuckDB connection with the house's limits (`.con`), and closes it."""
     import ibis
 
     from contracts.engine import connect
 
-    connection = connect()
-    return ibis.duckdb.from_connection(connection), connection
+    with connect() as connection:
+        yield ibis.duckdb.from_connection(connection)
 
 
-def read_days(engine: "Backend", lake: Lake, table: str, days: list[dt.date]) -> "ir.Table | None":
+def read_days(
+    engine: "Backend", lake: Lake, table: str, schema: pa.Schema, days: list[dt.date]
+) -> "ir.Table":
     """Returns the published rows of those days with their partition as column `day`.
 
-    Days that are not published count as empty. None, if none of them is published.
+    Days that are not published count as empty.
     """
     paths = lake.existing(table, days)
     if not paths:
-        return None
+        nothing = schema.empty_table().append_column("day", pa.array([], pa.date32()))
+        return register(engine, f"no_{table}", nothing)
     rows = engine.read_parquet(paths, filename=True)
     day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
     return rows.mutate(day=day).drop("filename")
+
+
+def register(engine: "Backend", name: str, table: pa.Table) -> "ir.Table":
+    """Makes an Arrow table known; Ibis 12 cannot create tables of them on DuckDB 2."""
+    engine.con.register(name, table)
+    return engine.table(name)
 
 
 def calendar(days: list[dt.date], timezone: str) -> pa.Table:
@@ -93,14 +103,23 @@ def exact_sum(values: "ir.FloatingColumn") -> "ir.FloatingScalar":
     return values.try_cast("decimal(18, 6)").sum().fill_null(0).cast("float64")
 
 
-def stream(connection: "duckdb.DuckDBPyConnection", rows: "ir.Table") -> pa.RecordBatchReader:
-    """Runs an Ibis expression and gives its rows batch by batch.
+def keep(engine: "Backend", name: str, rows: "ir.Table") -> "ir.Table":
+    """Computes an expression once, for several queries; large results spill to disk.
+
+    The table has the types that Ibis knows of; DuckDB's own sum of integers, say, is wider.
+    """
+    engine.con.execute(f'DROP TABLE IF EXISTS temp."{name}"')
+    return engine.create_table(name, rows, temp=True)
+
+
+def stream(engine: "Backend", rows: "ir.Table") -> pa.RecordBatchReader:
+    """Runs an expression and gives its rows batch by batch.
 
     Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 has dropped.
     """
     import ibis
 
-    return connection.sql(ibis.to_sql(rows, dialect="duckdb")).to_arrow_reader(BATCH_ROWS)
+    return engine.con.sql(ibis.to_sql(rows, dialect="duckdb")).to_arrow_reader(BATCH_ROWS)
 
 
 def write_days(

@@ -34,13 +34,14 @@ import pyarrow as pa
 from contracts.clock import day_window, days_between
 from contracts.dataset import Dataset
 from contracts.lake import Lake
-from contracts.tables import SESSIONS
+from contracts.tables import EVENTS, SESSIONS
 from features.daily import (
     calendar,
     chunks,
     exact_sum,
     open_engine,
     read_days,
+    register,
     row_count,
     stream,
     write_days,
@@ -84,18 +85,14 @@ def _stage_chunk(
     gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
     since = {day: _lookback(day, gap, dataset.timezone) for day in days}
     needed = {read for day in days for read in days_between(since[day][0], day)}
-    engine, connection = open_engine()
-    with connection:
-        events = read_days(engine, lake, "events", sorted(needed))
-        if events is None:
-            return write_days([], SESSIONS, folder, days)
+    with open_engine() as engine:
+        events = read_days(engine, lake, "events", EVENTS, sorted(needed))
         events = events.filter(events.timestamp >= since[days[0]][1])
-        connection.register("clock", _clock(min(needed), days[-1], dataset.timezone))
-        clock = engine.table("clock")
+        clock = register(engine, "clock", _clock(min(needed), days[-1], dataset.timezone))
         sessions = sessions_of(events, clock, gap)
         sessions = sessions.filter(sessions.day.isin(days))
         rows = sessions.order_by("day", "user_id", "started_at")
-        return write_days(stream(connection, rows), SESSIONS, folder, days)
+        return write_days(stream(engine, rows), SESSIONS, folder, days)
 
 
 def _lookback(day: dt.date, gap: dt.timedelta, timezone: str) -> tuple[dt.date, dt.datetime]:

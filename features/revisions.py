@@ -1,0 +1,102 @@
+"""A late rebuild of feature rows: what changed is added, what was known stays.
+
+In:  freshly computed rows of some days, and those days' published objects. Out: all rows that the
+objects shall hold. A training set for the past filters by `created` and so sees what was known
+then; the online store takes the latest. Where nothing changed, the result is what was published,
+to the byte.
+"""
+# pyright: reportOperatorIssue=false
+# Ibis types a column as Column, which has no operators, whatever it holds.
+
+import datetime as dt
+import functools
+import operator
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts.errors import FootpathError
+from contracts.lake import Lake
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+CLOCKS = ("day", "user_id", "event_timestamp", "created", "written_at")
+
+
+def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Schema) -> None:
+    """Checks that a table's published days have the columns that are about to be added to.
+
+    Raises:
+      FootpathError: one has others.
+    """
+    for path in lake.existing(table, days):
+        if (found := pq.read_schema(path).names) != schema.names:
+            more, less = set(found) - set(schema.names), set(schema.names) - set(found)
+            raise FootpathError(
+                f"{path} has other columns than the data set now declares "
+                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}): "
+                f"remove the folder {lake.table(table)} and rebuild all its days"
+            )
+
+
+def merge_revisions(
+    fresh: "ir.Table", published: "ir.Table", days: list[dt.date], written: dt.datetime
+) -> "ir.Table":
+    """Adds to the published rows what the fresh ones say anew.
+
+    - A user whose values differ from the latest published gets one more row, `created` now.
+    - A user without a row gets the first one. Where the day is published already, `created` is now
+      too, for nobody knew of it before.
+    - A user who is gone from a published day gets a row of zeros, `created` now.
+
+    Args:
+      fresh: day, user_id, event_timestamp, created (as if built in time), written_at, then values.
+      published: the same columns, all revisions.
+      days: those whose object is published, be it empty.
+      written: the present. `created` is at least this and after the row that it corrects.
+
+    Returns:
+      The same columns: every published row, and the added ones.
+    """
+    import ibis
+
+    values = [name for name in fresh.columns if name not in CLOCKS]
+    present = ibis.literal(written, "timestamp('UTC', 6)")
+    latest = _latest(published)
+    latest = latest.mutate(
+        corrected=ibis.greatest(present, latest.created + ibis.interval(microseconds=1))
+    )
+
+    known = latest.select("day", "user_id", "corrected", **{f"old_{n}": latest[n] for n in values})
+    both = fresh.left_join(known, ["day", "user_id"])
+    late = both.day.isin(days).ifelse(ibis.greatest(present, both.created), both.created)
+    changed = _any(both[name] != both[f"old_{name}"] for name in values)
+    added = both.mutate(created=both.corrected.coalesce(late))
+    added = added.filter(both.corrected.isnull() | changed)
+
+    gone = latest.anti_join(fresh, ["day", "user_id"])
+    gone = gone.filter(_any(gone[name] != 0 for name in values))
+    gone = gone.mutate(
+        created=gone.corrected,
+        written_at=present,
+        **{name: ibis.literal(0, gone[name].type()) for name in values},
+    )
+    return ibis.union(*(rows.select(fresh.columns) for rows in (published, added, gone)))
+
+
+def _latest(published: "ir.Table") -> "ir.Table":
+    """Returns, for each user and day, the row that was created last."""
+    import ibis
+
+    newest_first = ibis.window(
+        group_by=[published.day, published.user_id], order_by=ibis.desc(published.created)
+    )
+    ranked = published.mutate(place=ibis.row_number().over(newest_first))
+    return ranked.filter(ranked.place == 0).drop("place")
+
+
+def _any(conditions: "Iterable[ir.BooleanValue]") -> "ir.BooleanValue":
+    return functools.reduce(operator.or_, conditions)
