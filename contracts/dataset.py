@@ -183,6 +183,7 @@ class Learning(Strict):
     min_item_count: int = Field(2, ge=1, description="rarer items become [UNK]")
     dim: int = Field(64, ge=8)
     epochs: int = Field(10, ge=1, description="passes of pre-training over the users")
+    finetune_epochs: int = Field(8, ge=1, description="at most; fine-tuning stops early")
     recipes: list[Name] = ["ptum_bert4rec", "ptum_gru4rec", "none_bert4rec", "none_gru4rec"]
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = [0.2, 1.0]
     seeds: int = Field(1, ge=1)

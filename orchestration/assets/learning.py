@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -13,8 +14,8 @@ from contracts.lake import Lake, read_json
 from contracts.tables import LABELS
 from orchestration.gated import column_schema
 from orchestration.partitions import days, days_of, model_versions, recipes
-from orchestration.programs import run_program
-from orchestration.versions import allocate, latest_finished, metric_files
+from orchestration.programs import run_program, run_side_by_side
+from orchestration.versions import ModelVersion, allocate, latest_finished, metric_files
 
 GROUP = "learning"
 OWNERS = ["team:data-science"]
@@ -117,6 +118,8 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
         pointer = lake.root / "sequences" / f"{as_of}.json"
+        data = read_json(pointer)["fingerprint"]
+        work, versions = [], []
         for recipe in context.partition_keys:
             method, encoder = recipe.split("_", 1)
             settings = {
@@ -129,17 +132,17 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
                 "epochs": config.epochs or dataset.learning.epochs,
                 "seed": config.seed,
             }
-            data = read_json(pointer)["fingerprint"]
             version = allocate(lake, recipe, as_of, settings | {"fingerprint": data})
-            out = {"version": version.version, "out": version.folder(lake)}
-            result = run_program(context, pipes, lake, "models.train", settings | out)
+            settings |= {"version": version.version, "out": version.folder(lake)}
+            work.append(partial(_train, context, pipes, lake, settings))
+            versions.append(version)
+        for version, result in zip(versions, run_side_by_side(work), strict=True):
             context.instance.add_dynamic_partitions(
                 str(model_versions(dataset).name), [version.version]
             )
             context.add_asset_metadata(
-                {"model_version": version.version, "checkpoint": dg.MetadataValue.path(out["out"])}
-                | _plottable(result),
-                partition_key=recipe,
+                {"checkpoint": dg.MetadataValue.path(version.folder(lake))} | _plottable(result),
+                partition_key=version.recipe,
             )
         return dg.MaterializeResult()
 
@@ -173,30 +176,23 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:
         lake = Lake.of(dataset.name)
         wanted = [t for t in dataset.tasks if specs[t.name].key in context.selected_asset_keys]
-        found: dict[str, dict[str, dict]] = {task.name: {} for task in wanted}
-        for recipe in context.partition_keys:
-            version = latest_finished(lake, recipe)
-            if version is None:
-                raise FootpathError(
-                    f"recipe {recipe} of data set '{dataset.name}' has no finished model version: "
-                    f"materialize pretrained_encoder for it first"
-                )
-            scratch = recipe.startswith("none_")
-            result = run_program(
+        versions = [_finished(dataset, lake, recipe) for recipe in context.partition_keys]
+        work = [
+            partial(
+                _finetune,
                 context,
                 pipes,
                 lake,
-                "models.finetune",
-                {
-                    **_task_inputs(dataset, lake, version.as_of, wanted),
-                    "checkpoint": version.folder(lake),
-                    "out": str(lake.single(f"metrics/{version.version}")),
-                    "model_out": str(lake.root / "task_models" / version.version),
-                    "protocols": ["frozen", "scratch" if scratch else "finetuned"],
-                },
+                _task_inputs(dataset, lake, version.as_of, wanted)
+                | {"epochs": dataset.learning.finetune_epochs},
+                version,
             )
+            for version in versions
+        ]
+        found: dict[str, dict[str, dict]] = {task.name: {} for task in wanted}
+        for version, result in zip(versions, run_side_by_side(work), strict=True):
             for task in wanted:
-                found[task.name][recipe] = {"model_version": version.version} | {
+                found[task.name][version.recipe] = {"model_version": version.version} | {
                     key.split("/", 1)[1]: value
                     for key, value in _plottable(result).items()
                     if key.startswith(f"{task.name}/")
@@ -208,6 +204,44 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(asset_key=key)
 
     return finetuned
+
+
+def _train(
+    context: dg.AssetExecutionContext,
+    pipes: dg.PipesSubprocessClient,
+    lake: Lake,
+    settings: dict,
+    machine: dict,
+) -> dict:
+    return run_program(context, pipes, lake, "models.train", settings | machine)
+
+
+def _finetune(
+    context: dg.AssetExecutionContext,
+    pipes: dg.PipesSubprocessClient,
+    lake: Lake,
+    inputs: dict,
+    version: ModelVersion,
+    machine: dict,
+) -> dict:
+    scratch = version.recipe.startswith("none_")
+    settings = inputs | {
+        "checkpoint": version.folder(lake),
+        "out": str(lake.single(f"metrics/{version.version}")),
+        "model_out": str(lake.root / "task_models" / version.version),
+        "protocols": ["frozen", "scratch" if scratch else "finetuned"],
+    }
+    return run_program(context, pipes, lake, "models.finetune", settings | machine)
+
+
+def _finished(dataset: Dataset, lake: Lake, recipe: str) -> ModelVersion:
+    version = latest_finished(lake, recipe)
+    if version is None:
+        raise FootpathError(
+            f"recipe {recipe} of data set '{dataset.name}' has no finished model version: "
+            f"materialize pretrained_encoder for it first"
+        )
+    return version
 
 
 def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
