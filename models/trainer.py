@@ -109,7 +109,7 @@ class Trainer:
         saved = begun = time.monotonic()
         earlier, events_before = self.history.seconds, self.history.events
         while self.history.step < self.steps and self._progress() < 1:
-            loss = self._step()
+            loss = self.step()
             now = time.monotonic()
             self.history.seconds = earlier + now - begun
             rate = (self.history.events - events_before) / (now - begun)
@@ -125,7 +125,8 @@ class Trainer:
                 saved = now
         return self.history
 
-    def _step(self) -> float:
+    def step(self) -> float:
+        """Trains on the next batch and returns its loss."""
         history, config = self.history, self.config
         epoch, nth = divmod(history.step, self.per_epoch)
         draw = Draw(config.seed, epoch, self._users_of(epoch)[nth])
