@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -123,13 +124,16 @@ def _run(
         tags = {ASSET_PARTITION_RANGE_START_TAG: stage.first}
         tags[ASSET_PARTITION_RANGE_END_TAG] = str(stage.last)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    result = job.execute_in_process(
-        instance=instance,
-        run_config={**quiet, **(stage.config or {})},
-        tags=tags,
-        raise_on_error=False,
-        resources=resources,
-    )
+    try:
+        result = job.execute_in_process(
+            instance=instance,
+            run_config={**quiet, **(stage.config or {})},
+            tags=tags,
+            raise_on_error=False,
+            resources=resources,
+        )
+    except DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
     if not result.success:
         raise FootpathError(_reason(result))
 

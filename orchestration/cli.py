@@ -116,14 +116,25 @@ def main() -> None:
     # Beta and preview notices of the libraries below are ours to read, not the user's.
     warnings.simplefilter("ignore")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    code = _exit_code()
+    # DuckDB's binding reports its own leaks at interpreter exit, page after page: leave without.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _exit_code() -> int:
     try:
         app(standalone_mode=True)
+    except SystemExit as done:
+        return int(done.code or 0)
     except FootpathError as error:
         typer.secho(f"footpath: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(1) from None
+        return 1
     except KeyboardInterrupt:
         typer.secho("footpath: stopped; run the same command to go on", err=True)
-        raise SystemExit(130) from None
+        return 130
+    return 0
 
 
 if __name__ == "__main__":

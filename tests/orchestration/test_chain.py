@@ -1,0 +1,80 @@
+"""The whole chain on a small shop: every count agrees with what the shop put in."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from tests.orchestration.conftest import footpath
+
+
+@pytest.fixture
+def lake(small_shop: Path) -> Path:
+    return small_shop / "lake" / "shop"
+
+
+@pytest.fixture
+def truth(small_shop: Path) -> dict:
+    return json.loads((small_shop / "source/shop/truth.json").read_text())
+
+
+def count(pattern: Path, where: str = "true") -> int:
+    query = f"SELECT count(*) FROM read_parquet('{pattern}') WHERE {where}"
+    return duckdb.sql(query).fetchall()[0][0]
+
+
+def test_every_row_is_published_or_in_quarantine_or_a_repeat(lake, truth):
+    published = count(lake / "events/*.parquet")
+    refused = count(lake / "quarantine/*/*.parquet")
+    assert published == truth["events"]
+    assert refused == sum(truth["malformed"].values())
+    assert published + refused + truth["repeated"] == truth["lines"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [("action_known", "unknown_action"), ("user_id_present", "missing_user")],
+)
+def test_quarantine_says_which_rule_each_row_breaks(lake, truth, rule, kind):
+    rules = duckdb.sql(
+        f"SELECT DISTINCT unnest(broken) FROM read_parquet('{lake}/quarantine/*/*.parquet')"
+    ).fetchall()
+    assert (rule,) in rules
+    found = count(lake / "quarantine/*/*.parquet", f"list_contains(broken, '{rule}')")
+    assert found == truth["malformed"][kind]
+
+
+def test_every_event_is_in_one_session_or_in_one_that_is_still_open(lake):
+    events = count(lake / "events/*.parquet")
+    closed = duckdb.sql(f"SELECT sum(length) FROM read_parquet('{lake}/sessions/*.parquet')")
+    open_events = events - closed.fetchall()[0][0]
+    assert 0 <= open_events < events * 0.02
+
+
+def test_the_leaderboard_has_every_recipe_and_the_baselines(lake):
+    table = (lake / "leaderboard/leaderboard.md").read_text()
+    for name in ("ptum", "bert4rec", "gru4rec", "majority", "tfidf"):
+        assert name in table
+    assert (lake / "leaderboard/leaderboard.png").stat().st_size > 10_000
+
+
+def test_the_output_ends_with_results_and_three_commands_that_run(small_shop):
+    output = (small_shop / "run.out").read_text()
+    after = output[output.index("Next:") :].splitlines()[1:4]
+    assert [line.split()[0].rsplit("/", 1)[-1] for line in after] == ["make", "footpath", "python"]
+    user = after[1].split()[3]
+    similar = footpath(small_shop, "users", "similar", user)
+    assert similar.returncode == 0, similar.stderr
+    assert len(similar.stdout.splitlines()) == 10
+    unknown = footpath(small_shop, "users", "similar", "nobody")
+    assert unknown.returncode == 1
+    assert "nobody" in unknown.stderr
+
+
+def test_embeddings_carry_version_and_clocks(lake):
+    (path, *_) = sorted(lake.glob("user_embeddings/*/*.parquet"))
+    rows = pq.read_table(path)
+    assert set(rows["model_version"].to_pylist()) == {path.parent.name}
+    assert all(c >= e for c, e in zip(rows["created"], rows["event_timestamp"], strict=True))
