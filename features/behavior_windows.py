@@ -119,12 +119,12 @@ def _distinct(
 
     A key is in the window of w days that ends with day D if its last occurrence up to D is less
     than w days back. So an occurrence counts from its day on, until w days later or until the next
-    occurrence takes over. Of those before `first`, the last is enough.
+    occurrence takes over. Of those up to `first`, the last is enough.
     """
     import ibis
 
     seen = events.filter(events[key].notnull())
-    seen = seen.mutate(told_apart=ibis.greatest(seen.n, first - 1))
+    seen = seen.mutate(told_apart=ibis.greatest(seen.n, first))
     seen = seen.group_by("user_id", key, "told_apart").agg(n=seen.n.max())
     in_order = ibis.window(group_by=[seen.user_id, seen[key]], order_by=seen.n)
     seen = seen.mutate(lasts=(seen.n.lead().over(in_order) - seen.n).fill_null(max(windows)))

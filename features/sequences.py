@@ -183,8 +183,11 @@ def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
         f"LEFT JOIN {field}_words ON past.{column} = {field}_words.word"
         for field, column in columns.items()
     )
+    # A value beyond float32, or NaN, would stop the query or poison the training.
+    number = "TRY_CAST(value AS FLOAT)"
     return connection.sql(
-        f"SELECT {ids}, coalesce(value, 0)::FLOAT AS value, epoch_us(timestamp) // 1000000 AS time "
+        f"SELECT {ids}, CASE WHEN isfinite({number}) THEN {number} ELSE 0 END::FLOAT AS value, "
+        f"epoch_us(timestamp) // 1000000 AS time "
         f"FROM past {joins} ORDER BY user_id, timestamp, event_id"
     )
 

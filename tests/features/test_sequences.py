@@ -110,6 +110,12 @@ def test_a_frozen_vocabulary_keeps_its_ids_and_later_items_are_unknown(lake):
     assert load(fitted)["item"].tolist() == [3, 3, 3, 4, 4]
 
 
+@pytest.mark.parametrize("bad", [1e300, float("nan"), float("-inf")])
+def test_a_value_that_no_float32_holds_counts_as_none(lake, bad):
+    publish_events(lake, [view("x", 3, "a", bad), view("x", 2, "a", 4.5)], BERLIN)
+    assert load(build_sequences(SHOP, lake, AS_OF))["value"].tolist() == [0, 4.5]
+
+
 def test_an_item_called_like_a_special_word_is_not_one(lake):
     publish_events(lake, [view("x", 3, "[MASK]"), view("x", 2, "[MASK]")], BERLIN)
     report = build_sequences(SHOP, lake, AS_OF)
