@@ -22,6 +22,7 @@ Config = TypeVar("Config")
 
 BY_PIPES = "DAGSTER_PIPES_CONTEXT"
 WITH_PARENT = "FOOTPATH_DIE_WITH_PARENT"
+FAULT_FILE = "FOOTPATH_FAULT_FILE"  # where whoever started the program looks for its sentence
 _PR_SET_PDEATHSIG = 1
 
 
@@ -59,6 +60,8 @@ class Reporter:
         """Reports why the program stops."""
         if self._pipes:
             self._pipes.log.error(text)
+        if path := os.environ.get(FAULT_FILE):
+            Path(path).write_text(text)
         sys.stderr.write(text + "\n")
 
     def _send(self, message: dict[str, Any]) -> None:

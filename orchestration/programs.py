@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterPipesExecutionError
 
+from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_json
 from orchestration.instance import REPOSITORY
 
@@ -42,22 +44,29 @@ def run_program(
     The configuration stays in the lake, so that the run can be repeated by hand.
 
     Raises:
-      Failure: the program stopped; its own sentence is in the log of the run.
+      FootpathError: the program stopped, with its own sentence.
     """
     name = f"{module.rsplit('.', 1)[-1]}-{Path(config['out']).name}.json"
     path = lake.root / "runs" / name
     publish_json(lake, config, path)
     context.log.info(f"python -m {module} {path}")
-    invocation = pipes.run(
-        context=context.op_execution_context,
-        command=[sys.executable, "-m", module, str(path)],
-        cwd=str(REPOSITORY),
-    )
+    fault = path.with_suffix(".fault")
+    fault.unlink(missing_ok=True)
+    try:
+        invocation = pipes.run(
+            context=context.op_execution_context,
+            command=[sys.executable, "-m", module, str(path)],
+            cwd=str(REPOSITORY),
+            env={"FOOTPATH_FAULT_FILE": str(fault)},
+        )
+    except DagsterPipesExecutionError as error:
+        sentence = fault.read_text() if fault.exists() else f"{module} stopped: {error}"
+        raise FootpathError(sentence) from None
     results = [
         message.get("payload", message)
         for message in invocation.get_custom_messages()
         if isinstance(message, dict)
     ]
     if not results:
-        raise dg.Failure(f"{module} ended without a result: see the output of its process")
+        raise FootpathError(f"{module} ended without a result: see the output of its process")
     return results[-1]
