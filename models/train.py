@@ -22,7 +22,7 @@ from models.data import Sequences, open_sequences, vocabulary_text
 from models.device import prepare
 from models.objectives import Objective, build_objective
 from models.report import Reporter, run_program
-from models.trainer import Trainer
+from models.trainer import NOT_IDENTITY, Trainer
 from models.user_model import ModelConfig, UserModel, build_model
 
 
@@ -84,8 +84,7 @@ def finished_before(config: TrainConfig, described: dict[str, Any]) -> dict[str,
       FootpathError: the folder holds another model.
     """
     found = load_config_of(config.out)
-    free = {"sequences", "out", "checkpoint_seconds", "device", "threads"}
-    for name in described.keys() - free:
+    for name in sorted(described.keys() - NOT_IDENTITY):
         if found.get(name) != described[name]:
             raise FootpathError(
                 f"{config.out} holds a finished model whose {name} is {found.get(name)}, "

@@ -35,7 +35,7 @@ from models.report import Reporter
 from models.user_model import UserModel
 
 # What may differ between a run and the one that resumes it.
-_NOT_IDENTITY = {"sequences", "out", "checkpoint_seconds", "device", "threads"}
+NOT_IDENTITY = {"sequences", "out", "checkpoint_seconds", "device", "threads"}
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Trainer:
         return self.history.seconds * (1 - progress) / progress
 
     def _identity(self) -> str:
-        settings = {k: v for k, v in plain(self.config).items() if k not in _NOT_IDENTITY}
+        settings = {k: v for k, v in plain(self.config).items() if k not in NOT_IDENTITY}
         return identity(settings | {"data": self.sequences.pointer["fingerprint"]})
 
     def _save(self) -> None:
