@@ -25,7 +25,7 @@ test-long: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --level error
+	$(BIN)/pyright --pythonpath $(BIN)/python --level error
 	$(BIN)/lint-imports
 
 setup: $(READY)

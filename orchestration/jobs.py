@@ -67,7 +67,7 @@ def chain_job(dataset: Dataset) -> dg.JobDefinition:
     return chain
 
 
-def schedules(dataset: Dataset, jobs: list) -> list[dg.ScheduleDefinition]:
+def schedules(dataset: Dataset, jobs: list) -> list:
     """Returns the daily schedule of a source that goes on: landing, then everything of the day."""
     if dataset.partitions.end or not dataset.landing.is_dated:
         return []

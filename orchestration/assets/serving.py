@@ -42,7 +42,9 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         metadata=column_schema(embeddings_schema(dataset.learning.dim)),
         pool="gpu",
     )
-    def user_embeddings(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> None:
+    def user_embeddings(
+        context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
+    ) -> dg.MaterializeResult:
         """One vector per active user as of the end of the day, by one model version."""
         from features.sequences import build_sequences
 
