@@ -6,7 +6,6 @@ Bring your own labels as a CSV of user_id, event_timestamp (when the label was k
 zone) and any further columns: `--labels labels.csv`. Without it, five users get a made-up label.
 """
 
-# ruff: noqa: T201
 import argparse
 import warnings
 from pathlib import Path
