@@ -30,6 +30,7 @@ from validation.tables import Audit
 
 # Rows that go through pandas at a time: about half a gigabyte.
 GX_ROWS = 1_000_000
+BATCH_ROWS = 100_000
 
 _numbers = itertools.count()
 
@@ -74,6 +75,9 @@ class AuditedDays:
         number = next(_numbers)
         self.view = f"audited_{number}"
         connection.register(f"audited_files_{number}", pa.table(files))
+        # Parquet's statistics leave NaN out, and DuckDB believes them: it would fold isnan to false
+        # and skip row groups that hold nothing but NaN above a bound.
+        connection.execute("SET disabled_optimizers = 'statistics_propagation,filter_pushdown'")
         columns = ", ".join(f"{sql} AS {column}" for column, sql in audit.columns.items())
         connection.execute(
             f"CREATE TEMP VIEW {self.view} AS SELECT day, {columns}, {audit.place} AS place, "
@@ -146,11 +150,11 @@ class AuditedDays:
         """Yields the audited columns, at most GX_ROWS rows at a time; once if there are none."""
         columns = ", ".join(self.audit.columns)
         rows = self.connection.sql(f"SELECT day::VARCHAR AS day, {columns} FROM {self.view}")
-        reader = rows.to_arrow_reader(GX_ROWS // 8)
+        reader = rows.to_arrow_reader(min(GX_ROWS, BATCH_ROWS))
         parts: list[pa.RecordBatch] = []
         is_empty = True
         for part in reader:
-            if sum(map(len, [*parts, part])) > GX_ROWS:
+            if parts and sum(map(len, [*parts, part])) > GX_ROWS:
                 yield pa.Table.from_batches(parts)
                 parts, is_empty = [], False
             parts.append(part)
