@@ -22,6 +22,7 @@ Config = TypeVar("Config")
 
 BY_PIPES = "DAGSTER_PIPES_CONTEXT"
 WITH_PARENT = "FOOTPATH_DIE_WITH_PARENT"
+TERMINAL = "FOOTPATH_TERMINAL"  # set where a person watches: progress goes to stderr as well
 FAULT_FILE = "FOOTPATH_FAULT_FILE"  # where whoever started the program looks for its sentence
 _PR_SET_PDEATHSIG = 1
 
@@ -33,6 +34,7 @@ class Reporter:
         self._pipes = pipes
         self._every = 10.0 if pipes else 1.0  # seconds
         self._last = -self._every
+        self._name = Path(sys.argv[1]).stem if os.environ.get(TERMINAL) else ""
 
     def progress(self, step: int, steps: int, **figures: Any) -> None:
         """Reports progress, at most once a second by hand and every ten seconds to Dagster."""
@@ -41,9 +43,11 @@ class Reporter:
             return
         self._last = now
         self._send({"event": "progress", "step": step, "steps": steps, **figures})
+        shown = ", ".join(f"{name} {_short(value)}" for name, value in figures.items())
         if self._pipes:
-            shown = ", ".join(f"{name} {_short(value)}" for name, value in figures.items())
             self._pipes.log.info(f"step {step} of {steps}: {shown}")
+        if self._name:
+            sys.stderr.write(f"   {self._name}: step {step} of {steps}, {shown}\n")
 
     def say(self, text: str) -> None:
         """Reports something worth a line."""

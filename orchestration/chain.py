@@ -56,8 +56,9 @@ def run_chain(
     for number, stage in enumerate(_stages(dataset, config), start=1):
         started = time.monotonic()
         say(f"{number}. {stage.title}")
-        _run(dataset, instance, stage, resources)
-        say(f"   done in {time.monotonic() - started:.1f} s")
+        rows = _run(dataset, instance, stage, resources)
+        made = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+        say(f"   {time.monotonic() - started:.1f} s{f'; rows: {made}' if made else ''}")
 
 
 def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
@@ -115,7 +116,8 @@ def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tupl
 
 def _run(
     dataset: Dataset, instance: dg.DagsterInstance, stage: Stage, resources: dict | None
-) -> None:
+) -> dict[str, int]:
+    """Runs one stage and returns the rows of every asset that it has made."""
     from orchestration.definitions import defs
 
     job = defs.resolve_job_def(f"{dataset.slug}_{stage.job}")
@@ -136,6 +138,12 @@ def _run(
         raise KeyboardInterrupt from None
     if not result.success:
         raise FootpathError(_reason(result))
+    rows: dict[str, int] = {}
+    for event in result.get_asset_materialization_events():
+        made = event.step_materialization_data.materialization
+        if count := made.metadata.get("dagster/row_count"):
+            rows[made.asset_key.path[-1]] = rows.get(made.asset_key.path[-1], 0) + int(count.value)
+    return rows
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

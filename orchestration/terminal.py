@@ -1,5 +1,6 @@
 """What `footpath run` shows on a terminal: stages, progress, results, and what to do next."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class Terminal:
         from orchestration.instance import open_instance
         from orchestration.progress import TerminalProgress
 
+        os.environ["FOOTPATH_TERMINAL"] = "1"  # the programs that train tell loss and time left
         with open_instance() as instance:
             run_chain(
                 self.dataset,
