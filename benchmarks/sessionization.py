@@ -1,0 +1,209 @@
+"""Sessionization against hand-written DuckDB and against the speed of the files themselves.
+
+    python -m benchmarks.sessionization --events 10_000_000
+
+Writes generated events (about 50 a user and 8 a session, one file a day) to a temporary lake, then
+turns them into sessions four times, each in a process of its own, under one memory limit
+(FOOTPATH_MEMORY):
+
+  read_write   reads the events and writes them again: the limit of any engine on these files
+  sums         hand-written window SQL, aggregated: bounds, length and value of each session
+  full         the same SQL with all columns of SESSIONS: id, lists of actions and items, ...
+  footpath     `stage_sessions` over the whole range of days: all columns, the rule for bots, one
+               sorted file a day, look-back and all
+
+Read the ratios, not the seconds: they are of one machine and one run. The processes must find the
+same runs of events (what the rule for bots cuts in two counts as one), or the program fails.
+
+10 million events, two runs on 2 cores that had other work to do, so that CPU says more than time
+(footpath = 1): full 1.10 and 1.32 of the CPU, 0.76 and 1.79 of the time; sums 0.41 and 0.46 of the
+CPU; read_write 0.36 and 0.37. Peak memory: full 3.0 GB, footpath 1.8 GB, sums 1.3 GB.
+"""
+
+import argparse
+import datetime as dt
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from contracts.clock import days_between
+from contracts.dataset import Dataset, load_dataset
+from contracts.engine import connect
+from contracts.lake import Lake
+
+FIRST = dt.date(2026, 1, 1)
+EVENTS_PER_USER, EVENTS_PER_SESSION, GAP_MINUTES = 50, 8, 30
+
+# Every column is a hash of the event's or its session's number: the same events in every run.
+# A session starts on `since` and may reach into the next day, so two starting days are looked at.
+GENERATE = """
+COPY (
+  WITH numbered AS (
+    SELECT since, i, hash(since, 's', hash(since, i) % {sessions}) AS session
+    FROM range({events}) AS numbers(i), (VALUES (DATE '{day}'), (DATE '{day}' - 1)) AS days(since)
+  ), timed AS (
+    SELECT *, since::TIMESTAMPTZ + to_microseconds(
+      (session % 86_400_000_000 + hash(since, 't', i) % 2_400_000_000)::BIGINT) AS timestamp
+    FROM numbered
+  )
+  SELECT md5(since || '/' || i) AS event_id,
+    format('u{{:08d}}', hash('u', session) % {users}) AS user_id,
+    timestamp,
+    ['search', 'view', 'view', 'view', 'purchase'][(1 + hash(since, 'a', i) % 5)::BIGINT] AS action,
+    format('i{{:06d}}', hash(since, 'i', i) % 20_000) AS item_id,
+    CASE WHEN hash(since, 'a', i) % 5 = 4 THEN (hash(since, 'v', i) % 10_000) / 100 END AS value,
+    NULL::VARCHAR AS session_id, NULL::MAP(VARCHAR, VARCHAR) AS properties
+  FROM timed WHERE timestamp >= DATE '{day}' AND timestamp < DATE '{day}' + 1
+  ORDER BY user_id, timestamp, event_id
+) TO '{path}' (FORMAT parquet, COMPRESSION zstd)
+"""
+
+READ_WRITE = "SELECT * FROM read_parquet('{events}')"
+
+SUMS = """
+SELECT user_id, min(timestamp) AS started_at, max(timestamp) AS ended_at,
+  count(*)::INTEGER AS length, sum(coalesce(value, 0)) AS value
+FROM (
+  SELECT *, sum(is_start) OVER (PARTITION BY user_id ORDER BY timestamp, event_id) AS session
+  FROM (
+    SELECT user_id, timestamp, event_id, value, (coalesce(timestamp - lag(timestamp) OVER (
+      PARTITION BY user_id ORDER BY timestamp, event_id) > INTERVAL {gap} MINUTE, true))::INTEGER
+      AS is_start
+    FROM read_parquet('{events}')
+  )
+) GROUP BY user_id, session
+"""
+
+FULL = """
+SELECT md5(user_id || '|' || min(timestamp)) AS session_id, user_id,
+  min(timestamp) AS started_at, max(timestamp) AS ended_at,
+  max(timestamp) + INTERVAL {gap} MINUTE AS closes_at, count(*)::INTEGER AS length,
+  date_diff('microsecond', min(timestamp), max(timestamp)) / 1e6 AS duration_seconds,
+  list(action ORDER BY timestamp, event_id) AS actions,
+  list(item_id ORDER BY timestamp, event_id) AS item_ids,
+  count(DISTINCT item_id)::INTEGER AS distinct_items, sum(coalesce(value, 0)) AS value
+FROM (
+  SELECT *, sum(is_start) OVER (PARTITION BY user_id ORDER BY timestamp, event_id) AS session
+  FROM (
+    SELECT user_id, timestamp, event_id, action, item_id, value,
+      (coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, event_id)
+        > INTERVAL {gap} MINUTE, true))::INTEGER AS is_start
+    FROM read_parquet('{events}')
+  )
+) GROUP BY user_id, session
+"""
+
+# Pieces of one run of events, cut at midnight, count once.
+COUNT_RUNS = """
+SELECT count(*) FILTER (coalesce(started_at - before > INTERVAL {gap} MINUTE, true)), sum(length)
+FROM (
+  SELECT *, lag(ended_at) OVER (PARTITION BY user_id ORDER BY started_at) AS before
+  FROM read_parquet('{sessions}')
+)
+"""
+
+QUERIES = {"read_write": READ_WRITE, "sums": SUMS, "full": FULL}
+
+
+def generate(lake: Lake, events: int, days: int) -> None:
+    """Writes the events of every day, as if published."""
+    lake.table("events").mkdir(parents=True)
+    a_day = events // days
+    sizes = {"sessions": a_day // EVENTS_PER_SESSION, "users": events // EVENTS_PER_USER}
+    with connect() as connection:
+        for day in _days(days):
+            path = lake.day("events", day)
+            connection.execute(GENERATE.format(events=a_day, day=day, path=path, **sizes))
+
+
+def measure(engine: str, lake: Lake, days: int) -> dict:
+    """Runs one engine in this process; returns seconds, CPU seconds, peak gigabytes, runs."""
+    with tempfile.TemporaryDirectory(dir=lake.root) as folder:
+        run = _footpath if engine == "footpath" else _hand_written
+        started, computed = time.perf_counter(), time.process_time()
+        run(engine, lake, days, Path(folder))
+        seconds, cpu = time.perf_counter() - started, time.process_time() - computed
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        found = None if engine == "read_write" else _count_runs(Path(folder))
+    return {"engine": engine, "seconds": seconds, "cpu": cpu, "peak_gb": peak, "found": found}
+
+
+def _count_runs(folder: Path) -> list[int]:
+    with connect() as connection:
+        query = COUNT_RUNS.format(sessions=folder / "*.parquet", gap=GAP_MINUTES)
+        return [int(number) for number in connection.execute(query).fetchall()[0]]
+
+
+def _hand_written(engine: str, lake: Lake, days: int, folder: Path) -> None:  # noqa: ARG001
+    with connect() as connection:
+        events = lake.table("events") / "*.parquet"
+        query = QUERIES[engine].format(events=events, gap=GAP_MINUTES)
+        target = folder / "sessions.parquet"
+        connection.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _footpath(engine: str, lake: Lake, days: int, folder: Path) -> None:  # noqa: ARG001
+    from features.sessions import stage_sessions
+
+    # One day more: what is open at the last midnight closes in it.
+    stage_sessions(_dataset(), lake, _days(days + 1), folder)
+
+
+def _dataset() -> Dataset:
+    values = load_dataset("shop").model_dump()
+    return Dataset.model_validate(
+        values | {"timezone": "UTC", "sessions": {"gap_minutes": GAP_MINUTES}}
+    )
+
+
+def _days(count: int) -> list[dt.date]:
+    return days_between(FIRST, FIRST + dt.timedelta(days=count - 1))
+
+
+def compare(events: int, days: int, folder: Path) -> list[dict]:
+    """Generates events, then measures each engine in a process of its own."""
+    lake = Lake(folder)
+    generate(lake, events, days)
+    results = []
+    for engine in [*QUERIES, "footpath"]:
+        command = [sys.executable, "-m", "benchmarks.sessionization", "--engine", engine]
+        command += ["--days", str(days), "--folder", str(folder)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        results.append(json.loads(done.stdout))
+    found = {result["engine"]: result["found"] for result in results if result["found"]}
+    if len({tuple(counts) for counts in found.values()}) > 1:
+        raise SystemExit(f"the engines disagree on (runs, events): {found}")
+    return results
+
+
+def main() -> None:
+    """Prints one row an engine: events a second, peak memory, time and CPU against footpath's."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--folder", help="where the events lie (default: a temporary folder)")
+    parser.add_argument("--engine", choices=[*QUERIES, "footpath"], help="measure one, as JSON")
+    given = parser.parse_args()
+    if given.engine:
+        print(json.dumps(measure(given.engine, Lake(Path(given.folder)), given.days)))
+        return
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        results = compare(given.events, given.days, Path(folder))
+    ours = results[-1]
+    runs, events = ours["found"]
+    print(f"{events:,} events, {runs:,} runs, {os.cpu_count()} cores")
+    print(f"{'engine':<12}{'M events/s':>12}{'peak GB':>9}{'time':>7}{'CPU':>7}  (footpath = 1)")
+    for result in results:
+        rate = events / result["seconds"] / 1e6
+        ratios = [result[cost] / ours[cost] for cost in ("seconds", "cpu")]
+        print(f"{result['engine']:<12}{rate:>12.2f}{result['peak_gb']:>9.2f}", end="")
+        print("".join(f"{ratio:>7.2f}" for ratio in ratios))
+
+
+if __name__ == "__main__":
+    main()
