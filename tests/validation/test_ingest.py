@@ -1,0 +1,182 @@
+"""Landing files to published events: no row is lost, made or counted twice, even if killed."""
+
+import datetime as dt
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.clock import day_window
+from contracts.lake import Lake
+from tests.features import crash
+from tests.features.shop_source import Source, row
+from tests.validation.ingest import DAYS, SHOP, ingest, ingest_in, visible
+from validation.gate import Verdict
+
+HOURS = ["2026-01-05/09", "2026-01-05/10", "2026-01-06/09"]
+WINDOWS = {day: day_window(day, SHOP.timezone) for day in DAYS}
+crash.preload("tests.validation.ingest", "great_expectations")
+
+INSTANTS = st.sampled_from(
+    ["2026-01-03T22:59:59Z", "2026-01-03T23:00:00Z", "2026-01-05T10:00:00Z", "2026-01-05T23:30:00Z",
+     "2026-01-06T22:59:59.999999Z", "2026-01-07T23:00:00Z", "soon", ""]
+)  # fmt: skip
+EVENTS = st.builds(
+    row,
+    st.sampled_from(["a", "b", "c", "d", None]),
+    INSTANTS,
+    user=st.sampled_from(["u1", "u2", "", None]),
+    type=st.sampled_from(["view", "view", "view", "bogus"]),
+    price=st.sampled_from([1.5, 1.5, -1, None, "x"]),
+).map(str.encode)
+LINES = st.lists(EVENTS | st.sampled_from([b"{", b'{"id": "\xff"}', b"", b"[]"]), max_size=14)
+
+
+class Expected:
+    """What plain Python makes of the files: published events and the count of every other row."""
+
+    def __init__(self, files: list[list[bytes]]) -> None:
+        self.rows = self.refused = 0
+        self.by_day: dict[dt.date, list[dict]] = {day: [] for day in DAYS}
+        for hour, lines in zip(HOURS, files, strict=False):
+            # A file has no event later than the day after its own.
+            last = dt.date.fromisoformat(hour[:10]) + dt.timedelta(days=1)
+            for line in filter(None, lines):
+                self.rows += 1
+                event, day = self._read(line)
+                if day and day <= last:
+                    self.by_day[day].append(event)
+                else:
+                    self.refused += 1
+        self.repeats = {day: self._drop_repeats(day) for day in DAYS}
+        self.clean = {
+            day: [e for e in rows if self._keeps_rules(e)] for day, rows in self.by_day.items()
+        }
+
+    @staticmethod
+    def _read(line: bytes) -> tuple[dict, dt.date | None]:
+        try:
+            event = json.loads(line)
+            instant = dt.datetime.fromisoformat(event["ts"])
+            event["price"] is None or float(event["price"])
+        except (ValueError, TypeError):
+            return {}, None
+        days = [day for day, (start, end) in WINDOWS.items() if start <= instant < end]
+        return event, days[0] if days else None
+
+    def _drop_repeats(self, day: dt.date) -> int:
+        first: dict[str, dict] = {}
+        kept = []
+        for event in self.by_day[day]:
+            if event["id"] is None or event["id"] not in first:
+                first[event["id"]] = event
+                kept.append(event)
+        repeats = len(self.by_day[day]) - len(kept)
+        self.by_day[day] = kept
+        return repeats
+
+    @staticmethod
+    def _keeps_rules(event: dict) -> bool:
+        return bool(
+            event["id"]
+            and event["user"]
+            and event["type"] == "view"
+            and (event["price"] is None or event["price"] >= 0)
+        )
+
+
+def check(expected: Expected, verdicts: dict[dt.date, Verdict], lake: Lake) -> None:
+    found = visible(lake.root)
+    landing = [rows for path, rows in found.items() if path.startswith("quarantine/landing")]
+    assert sum(map(len, landing)) == expected.refused
+    for day, verdict in verdicts.items():
+        staged, clean = expected.by_day[day], expected.clean[day]
+        assert verdict.passed == (bool(clean) or not staged)
+        assert verdict.rows_in == len(staged) + expected.repeats[day]
+        assert (verdict.repeats, verdict.rows_published) == (expected.repeats[day], len(clean))
+        assert verdict.rows_quarantined == len(staged) - len(clean)
+        published = found.get(f"events/{day}.parquet", [])
+        ids = Counter((event["event_id"], event["value"]) for event in published)
+        assert ids == Counter((event["id"], event["price"]) for event in clean)
+    assert expected.rows == expected.refused + sum(v.rows_in for v in verdicts.values())
+
+
+@settings(max_examples=8, deadline=None)
+@given(files=st.lists(LINES, min_size=1, max_size=3))
+def test_every_row_is_published_quarantined_or_a_repeat(files):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOOTPATH_HOME", f"{folder}/home")
+        source = Source(Path(folder) / "source")
+        for hour, lines in zip(HOURS, files, strict=False):
+            source.write(hour, *lines)
+        expected = Expected(files)
+        check(expected, ingest(), Lake.of("shop"))
+        # The same files again, and under other names: not a row more.
+        for hour, lines in zip(HOURS, files, strict=False):
+            source.write(hour, *lines)
+        before = visible(Lake.of("shop").root)
+        ingest()
+        assert visible(Lake.of("shop").root) == before
+
+
+def test_killed_at_any_moment_readers_see_whole_days_and_the_next_run_ends_the_same(
+    tmp_path, monkeypatch
+):
+    """Two deliveries, of which the second changes files of the first, each killed several times."""
+    picks = random.Random(0)
+    deliveries = [_delivery(picks, files=3, late=0), _delivery(picks, files=4, late=30)]
+    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "undisturbed"))
+    source = Source(tmp_path / "source")
+    undisturbed, seconds = [], 0.0
+    for lines in deliveries:
+        _write(source, lines)
+        started = time.monotonic()
+        ingest()
+        seconds = time.monotonic() - started
+        undisturbed.append(visible(Lake.of("shop").root))
+
+    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "killed"))
+    source = Source(tmp_path / "source of the killed")
+    root = Lake.of("shop").root
+    whole: dict[str, list] = {}
+    for lines, end in zip(deliveries, undisturbed, strict=True):
+        _write(source, lines)
+        for _ in range(4):
+            child = crash.start(ingest_in, str(tmp_path / "killed"))
+            child.join(timeout=picks.uniform(0.3, 1.3) * seconds)
+            child.kill()
+            child.join()
+            for path, rows in visible(root).items():
+                if path.startswith("events"):
+                    assert rows in (end[path], whole.get(path)), path
+        ingest()
+        whole = visible(root)
+        assert whole == end
+
+
+def _delivery(picks: random.Random, files: int, late: int) -> dict[str, list[str]]:
+    """Returns hour -> lines; the same hours have some of the same ids in every delivery."""
+    delivery = {}
+    for n in range(files):
+        last = 5 + n % 2
+        delivery[f"2026-01-0{last}/{n:02}"] = [
+            row(
+                f"{n}-{k}",
+                f"2026-01-0{picks.randint(4, last)}T{k % 24:02}:00:00Z",
+                user=f"u{k % 5}",
+                type="view" if k % 9 else "bogus",
+            )
+            for k in range(40 + late)
+        ]
+    return delivery
+
+
+def _write(source: Source, delivery: dict[str, list[str]]) -> None:
+    for hour, lines in delivery.items():
+        source.write(hour, *lines)
