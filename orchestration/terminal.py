@@ -91,13 +91,14 @@ class Terminal:
             ("leaderboard", "leaderboard/leaderboard.html"),
             ("feature store", "feature_store"),
         ):
-            table.add_row(what, f"{self.lake.root}/{relative}")
+            table.add_row(what, f"{_short(self.lake.root)}/{relative}")
         console.print(table)
         console.print("Next:")
         console.print("  make ui            # all of it in Dagster, at http://127.0.0.1:3000")
         console.print(f"  {_bin('footpath')} users similar {self._a_user()} --dataset {name}")
         store = self.lake.root / "feature_store"
-        console.print(f"  {_bin('python')} docs/examples/retrieve.py --repo {_short(store)}")
+        example = f"  {_bin('python')} docs/examples/retrieve.py --repo {_short(store)}"
+        console.print(example, soft_wrap=True)
 
     def _a_user(self) -> str:
         import pyarrow.parquet as pq
