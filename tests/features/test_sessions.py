@@ -194,10 +194,10 @@ def test_daily_builds_equal_the_one_shot_over_adversarial_streams(
     tmp_path: Path, place: int, gap: int
 ) -> None:
     rng = random.Random(1000 * gap + place)
-    assert_daily_equals_one_shot(tmp_path, rng, PLACES[place], gap, streams=200, parts=4)
+    assert_daily_equals_one_shot(tmp_path, rng, PLACES[place], gap, streams=200, parts=3)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rng=st.randoms(use_true_random=False),
     place=st.sampled_from(PLACES),
