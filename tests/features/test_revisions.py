@@ -16,7 +16,7 @@ from features.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 
 DAY = dt.date(2026, 3, 10)
-DAYS = [DAY + dt.timedelta(days=n) for n in range(4)]
+DAYS = [DAY + dt.timedelta(days=n) for n in range(3)]
 NOON = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
 ENDS = dt.datetime(2026, 3, 11, tzinfo=dt.UTC)
 TABLE = "user_behavior_features"
@@ -31,7 +31,11 @@ def lake(tmp_path: Path) -> Lake:
 @pytest.fixture
 def dataset() -> Dataset:
     return dataset_like(
-        "shop", timezone="UTC", items=None, features={"windows": [1, 2], "delay_minutes": 60}
+        "shop",
+        timezone="UTC",
+        actions=["view", "purchase"],
+        items=None,
+        features={"windows": [1, 2], "delay_minutes": 60},
     )
 
 
