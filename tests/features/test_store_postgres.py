@@ -15,6 +15,8 @@ from tests.features.store_lake import shop, small_lake
 psycopg = pytest.importorskip("psycopg")
 SERVER = os.environ.get("FOOTPATH_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:

@@ -26,6 +26,8 @@ from tests.features.test_store_online import edge_case_lake, first_feature, onli
 
 redis = pytest.importorskip("redis")
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
