@@ -55,21 +55,17 @@ def find_arrivals(
     files = {file.path: file for pattern in globs for file in find_files(folder, pattern)}
     arrivals = [_arrival(dataset, file) for _, file in sorted(files.items())]
     if days is not None and landing.is_dated:
-        arrivals = [arrival for arrival in arrivals if arrival.day in days]
-    if not arrivals and not _may_be_empty(dataset, dates, folder):
+        wanted = set(days)
+        arrivals = [arrival for arrival in arrivals if arrival.day in wanted]
+    # Days without a file are fine where the source has such days, and has files at all.
+    may_be_none = dates is not None and dataset.quality.allow_empty_days
+    if not arrivals and not (may_be_none and find_files(folder, _glob(landing.url, {}))):
         when = f" for {_span(days)}" if days and landing.is_dated else ""
         raise FootpathError(
             f"data set '{dataset.name}' has no landing file{when}: "
             f"looked for {landing.url} under {folder or 'its absolute address'}"
         )
     return arrivals
-
-
-def _may_be_empty(dataset: Dataset, dates: object, folder: str) -> bool:
-    """Tells whether days without a file are fine: if the source has such, and has other files."""
-    if dates is None or not dataset.quality.allow_empty_days:
-        return False
-    return bool(find_files(folder, _glob(dataset.landing.url, {})))
 
 
 def _dates(dataset: Dataset, days: list[dt.date]) -> list[dict[str, str]]:

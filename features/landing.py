@@ -43,7 +43,7 @@ from features.manifest import (
 from features.mapping import OUT_OF_RANGE, UNDATED, UNREADABLE, check_mapping
 from features.rows import ENOUGH_TO_JUDGE, RowReader
 
-__all__ = ["LandedFile", "LandingReport", "arrival_days", "land"]
+__all__ = ["LandingReport", "arrival_days", "land"]
 
 # What is read in one pass: so many bytes as they lie, so many files.
 PASS_BYTES = 64 << 20
@@ -51,19 +51,6 @@ PASS_FILES = 256
 PUBLISHERS = 8
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class LandedFile:
-    """Where the rows of one landing file went."""
-
-    path: str
-    arrival_day: dt.date | None
-    rows: int
-    unreadable: int
-    undated: int
-    out_of_range: int
-    days: dict[dt.date, int]  # event day -> rows
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,7 @@ class LandingReport:
     quarantined: int
     late: int  # rows of an event day before the file's arrival day
     days: list[dt.date]  # event days whose fragments changed
-    files: list[LandedFile]
+    files: list[Manifest]  # those that were read
 
 
 @dataclass
@@ -87,7 +74,7 @@ class _Run:
     lake: Lake
     connection: duckdb.DuckDBPyConnection
     old: dict[str, Manifest | None]  # by path
-    landed: list[LandedFile] = field(default_factory=list)
+    landed: list[Manifest] = field(default_factory=list)
     days: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
 
@@ -127,8 +114,8 @@ def land(
         files_read=len(run.landed),
         files_skipped=len(arrivals) - len(run.landed),
         rows=sum(file.rows for file in run.landed),
-        quarantined=sum(file.rows - sum(file.days.values()) for file in run.landed),
-        late=sum(_late(file) for file in run.landed),
+        quarantined=sum(file.quarantined for file in run.landed),
+        late=sum(file.late for file in run.landed),
         days=sorted(map(dt.date.fromisoformat, run.days)),
         files=run.landed,
     )
@@ -245,7 +232,7 @@ def _note(run: _Run, manifest: Manifest) -> None:
     old = run.old[manifest.path]
     if old is None or old.version != manifest.version:
         run.days |= manifest.days.keys() | (old.days.keys() if old else set())
-        run.landed.append(_landed_file(manifest))
+        run.landed.append(manifest)
 
 
 def _sweep(lake: Lake, arrivals: list[Arrival]) -> None:
@@ -259,22 +246,6 @@ def _sweep(lake: Lake, arrivals: list[Arrival]) -> None:
         identity, _, version = path.stem.partition("-")
         if identity in versions and version != versions[identity]:
             path.unlink(missing_ok=True)
-
-
-def _landed_file(manifest: Manifest) -> LandedFile:
-    return LandedFile(
-        path=manifest.path,
-        arrival_day=dt.date.fromisoformat(manifest.arrival_day) if manifest.arrival_day else None,
-        rows=manifest.rows,
-        unreadable=manifest.unreadable,
-        undated=manifest.undated,
-        out_of_range=manifest.out_of_range,
-        days={dt.date.fromisoformat(day): rows for day, rows in manifest.days.items()},
-    )
-
-
-def _late(file: LandedFile) -> int:
-    return sum(n for day, n in file.days.items() if file.arrival_day and day < file.arrival_day)
 
 
 def _raise_faults(run: _Run, files: int) -> None:

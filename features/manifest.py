@@ -23,7 +23,7 @@ LANDING_FORMAT = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """One landing file as it was read, and where its rows went."""
+    """One landing file as it was read, and where its rows went. Days are ISO dates."""
 
     path: str  # as SourceFile.path
     size: int
@@ -42,6 +42,11 @@ class Manifest:
     def quarantined(self) -> int:
         """Rows that became no event."""
         return self.unreadable + self.undated + self.out_of_range
+
+    @property
+    def late(self) -> int:
+        """Rows of an event day before the day on which the file arrived."""
+        return sum(n for day, n in self.days.items() if self.arrival_day and day < self.arrival_day)
 
     @property
     def version(self) -> str:

@@ -94,12 +94,12 @@ class AuditedDays:
     def count(self) -> dict[dt.date, DayCounts]:
         """Counts every day's rows and broken rows by DuckDB."""
         counts = {day: DayCounts() for day in self.paths}
+        names = [rule.name for rule in self.audit.rules]
         by_rule = ", ".join(f"count(*) FILTER ({rule.broken})" for rule in self.audit.rules)
         for day, rows, broken_rows, *broken in self.connection.execute(
             f"SELECT day, count(*), count(*) FILTER ({self.broken}), {by_rule} "
             f"FROM {self.view} GROUP BY day"
         ).fetchall():
-            names = [rule.name for rule in self.audit.rules]
             found = {name: n for name, n in zip(names, broken, strict=True) if n}
             counts[day] = DayCounts(rows, broken_rows, found)
         for day, rows in self._repeated_keys():
@@ -121,7 +121,7 @@ class AuditedDays:
         """Audits the days by Great Expectations, and compares.
 
         Returns:
-          Sentences on what it counts otherwise than DuckDB did; the Data Docs page.
+          Sentences on what it counts otherwise than DuckDB did; the (first) Data Docs page.
         """
         days = sorted(counts)
         total = sum(found.rows for found in counts.values())
@@ -129,12 +129,13 @@ class AuditedDays:
         suite = build_suite(self.audit, [str(day) for day in days] if is_whole else [])
         label = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
         unexpected: Counter[str] = Counter()
-        page = None
+        first_page = None
         for part, rows in enumerate(self._batches(), start=1):
             result = validate(suite, rows)
             unexpected.update(unexpected_counts(result))
-            name = label if part == 1 else f"{label} part {part}"
-            page = page or write_page(pages, self.audit.table, name, result)
+            name = label if is_whole else f"{label} part {part}"
+            page = write_page(pages, self.audit.table, name, result)
+            first_page = first_page or page
         expected: Counter[str] = Counter()
         for found in counts.values():
             expected.update(found.broken)
@@ -144,7 +145,7 @@ class AuditedDays:
             f"the row rules find {expected[rule]:,}: this is a fault of Footpath, please report it"
             for rule, found in sorted(unexpected.items())
             if found != expected[rule]
-        ], page
+        ], first_page
 
     def _batches(self) -> Iterator[pa.Table]:
         """Yields the audited columns, at most GX_ROWS rows at a time; once if there are none."""

@@ -97,7 +97,8 @@ def audit_events(
     verdicts = {}
     with connect() as connection:
         rows, findings = _audit(connection, dataset, lake, audit, paths)
-        broken = write_refused(rows, folder / "refused") if rows else {}
+        has_broken = any(finding.counts.broken_rows for finding in findings.values())
+        broken = write_refused(rows, folder / "refused") if rows and has_broken else {}
     for day, finding in findings.items():
         clean = folder / "clean" / f"{day}.parquet"
         if not finding.failures:

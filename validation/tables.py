@@ -98,9 +98,12 @@ def features_audit(staged: pa.Schema) -> Audit:
     """Returns what a day of behaviour features must be, whichever features it has.
 
     Args:
-      staged: the schema of a staged file: whole numbers are counts, floats may be negative.
+      staged: the schema of a staged file, which all days of the range share: whole numbers are
+        counts, floats may be negative.
     """
-    schema = pa.schema([pa.field("user_id", pa.string()), *FEATURE_CLOCKS])
+    keys = [pa.field("user_id", pa.string()), *FEATURE_CLOCKS]
+    names = [key.name for key in keys]
+    schema = pa.schema([*keys, *(field for field in staged if field.name not in names)])
     columns = {"user_id": "user_id", "day_end": "day_end"}
     columns |= {field.name: field.name for field in FEATURE_CLOCKS}
     rules = [present(column) for column in columns if column != "day_end"]
