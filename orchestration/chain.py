@@ -101,9 +101,8 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
 
 def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tuple[dt.date, dt.date]:
     """Returns the first and last day to build: as asked, or all that have ended."""
-    first = dt.date.fromisoformat(config.first_day or str(dataset.partitions.start))
-    found = arrivals[-1] if arrivals else dataset.partitions.end
-    last = dt.date.fromisoformat(config.last_day) if config.last_day else found
+    first = _day(config.first_day) or dataset.partitions.start
+    last = _day(config.last_day) or (arrivals[-1] if arrivals else dataset.partitions.end)
     while last and last >= first and day_window(last, dataset.timezone)[1] > now():
         last -= dt.timedelta(days=1)
     if last is None or last < first:
@@ -112,6 +111,13 @@ def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tupl
             f"look at partitions.start and landing.url of its YAML"
         )
     return first, last
+
+
+def _day(text: str) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(text) if text else None
+    except ValueError:
+        raise FootpathError(f"'{text}' is not a day: write it as 2026-01-31") from None
 
 
 def _run(

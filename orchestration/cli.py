@@ -35,6 +35,8 @@ def run(
     users: Annotated[int, typer.Option(help="users of the synthetic shop", min=50)] = 2000,
     days: Annotated[int, typer.Option(help="days of the synthetic shop", min=14)] = 60,
     seed: Annotated[int, typer.Option(help="of the shop and of the training")] = 0,
+    first_day: Annotated[str, typer.Option(help="such as 2026-01-01; by default the first")] = "",
+    last_day: Annotated[str, typer.Option(help="by default the last that has landed")] = "",
 ) -> None:
     """Run the whole chain of a data set, from landing files to the feature store."""
     from orchestration.terminal import Terminal
@@ -47,7 +49,7 @@ def run(
         _require_folder(dataset, data)
         link_source(dataset, data)
     source_folder(dataset)
-    terminal.run_chain(seed)
+    terminal.run_chain(seed, first_day, last_day)
     terminal.show_results()
 
 

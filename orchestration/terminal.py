@@ -58,7 +58,7 @@ class Terminal:
         console.print(f"   {truth.lines:,} rows, among them broken, late and repeated ones")
         return folder
 
-    def run_chain(self, seed: int) -> None:
+    def run_chain(self, seed: int, first_day: str, last_day: str) -> None:
         """Runs the whole chain on the instance that the UI shows."""
         from orchestration.chain import WholeChain, run_chain
         from orchestration.instance import open_instance
@@ -69,7 +69,7 @@ class Terminal:
             run_chain(
                 self.dataset,
                 instance,
-                WholeChain(seed=seed),
+                WholeChain(seed=seed, first_day=first_day, last_day=last_day),
                 lambda line: console.print(line if line.startswith(" ") else f"[bold]{line}"),
                 {"progress": TerminalProgress()},
             )

@@ -7,7 +7,7 @@ import pytest
 
 from tests.orchestration.conftest import footpath
 
-USERS = "\n".join(f"{n}|{20 + n}|{'MF'[n % 2]}|student|12345" for n in range(1, 31)) + "\n"
+USERS = "\n".join(f"{n}|{20 + n % 4}|{'MF'[n % 2]}|student|12345" for n in range(1, 31)) + "\n"
 ITEMS = "\n".join(f"{n}|Film {n}|01-Jan-1995|||0|1" + "|0" * 17 for n in range(1, 31)) + "\n"
 DAY = 874800000  # within 1997-09-21 UTC
 
@@ -69,8 +69,10 @@ def test_broken_files_are_told_by_name(movies, tmp_path, spoil, sentence):
 
 def test_a_truncated_gzip_is_told_and_what_was_published_stays(movies, tmp_path):
     home = tmp_path / "home"
-    arguments = ("run", "--dataset", "ml-100k", "--data", str(movies))
-    footpath(home, *arguments)  # it stops later: one day of thirty users is too little to learn
+    arguments = ("run", "--dataset", "ml-100k", "--data", str(movies), "--last-day", "1997-09-22")
+    # Everybody is alike, so the chain stops where labels are made: events are published by then.
+    (movies / "u.user").write_text(USERS.replace("|F|", "|M|").replace("student", "writer"))
+    assert "has the one class" in refused(home, *arguments)
     events = home / "lake/ml-100k/events/1997-09-21.parquet"
     before = events.read_bytes()
     packed = gzip.compress((movies / "u.data").read_bytes())
@@ -78,6 +80,12 @@ def test_a_truncated_gzip_is_told_and_what_was_published_stays(movies, tmp_path)
     (movies / "u.data").unlink()
     assert "u.data.gz is a truncated gzip" in refused(home, *arguments)
     assert events.read_bytes() == before
+
+
+def test_a_day_that_is_none_and_days_before_the_first(movies, tmp_path):
+    arguments = ("run", "--dataset", "ml-100k", "--data", str(movies), "--last-day")
+    assert "'soon' is not a day" in refused(tmp_path / "home", *arguments, "soon")
+    assert "no finished day from 1997-09-20" in refused(tmp_path / "home", *arguments, "1997-01-01")
 
 
 def test_a_preview_shows_what_a_sample_becomes(movies, tmp_path):
