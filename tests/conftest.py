@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share, and the rule that servers are really tested in CI."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def ml_100k() -> Path:
 
 
 _skipped_servers: list[str] = []
+_STATUS = pytest.StashKey[int]()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -45,10 +47,21 @@ def pytest_runtest_makereport(item: pytest.Item):
         _skipped_servers.append(item.nodeid)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fails the run where servers must be tested and one was not."""
     if os.environ.get("FOOTPATH_REQUIRE_SERVERS") and _skipped_servers:
         session.exitstatus = 1
+    session.config.stash[_STATUS] = int(session.exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leaves before DuckDB 2.0 prints pages about its own leaks over the summary."""
+    if _STATUS in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_STATUS])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -51,7 +51,7 @@ def test_a_source_that_was_never_linked_and_one_that_is_not_there(tmp_path):
         (lambda movies: (movies / "u.item").unlink(), "no file of items"),
         (
             lambda movies: (movies / "u.data").write_text("user,item\n" * 50),
-            "u.data: none of its 50 rows",
+            "u.data: every row has another number of columns",
         ),
         (
             lambda movies: (movies / "u.data").rename(movies / "u.data.gz"),
