@@ -107,7 +107,7 @@ def check(expected: Expected, verdicts: dict[dt.date, Verdict], lake: Lake) -> N
     assert expected.rows == expected.refused + sum(v.rows_in for v in verdicts.values())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(files=st.lists(LINES, min_size=1, max_size=3))
 def test_every_row_is_published_quarantined_or_a_repeat(files):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
