@@ -43,11 +43,13 @@ class Reporter:
             return
         self._last = now
         self._send({"event": "progress", "step": step, "steps": steps, **figures})
-        shown = ", ".join(f"{name} {_short(value)}" for name, value in figures.items())
+        shown = "".join(
+            f", {name.replace('_', ' ')} {_short(value)}" for name, value in figures.items()
+        )
         if self._pipes:
-            self._pipes.log.info(f"step {step} of {steps}: {shown}")
+            self._pipes.log.info(f"step {step} of {steps}{shown}")
         if self._name:
-            sys.stderr.write(f"   {self._name}: step {step} of {steps}, {shown}\n")
+            sys.stderr.write(f"   {self._name}: step {step} of {steps}{shown}\n")
 
     def say(self, text: str) -> None:
         """Reports something worth a line."""
@@ -116,4 +118,6 @@ def _reporter() -> Iterator[Reporter]:
 
 
 def _short(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

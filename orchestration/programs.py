@@ -46,8 +46,8 @@ def run_program(
     Raises:
       FootpathError: the program stopped, with its own sentence.
     """
-    name = f"{module.rsplit('.', 1)[-1]}-{Path(config['out']).name}.json"
-    path = lake.root / "runs" / name
+    parts = [module.rsplit(".", 1)[-1], config.get("model_version"), Path(config["out"]).stem]
+    path = lake.root / "runs" / f"{'-'.join(part for part in parts if part)}.json"
     publish_json(lake, config, path)
     context.log.info(f"python -m {module} {path}")
     fault = path.with_suffix(".fault")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -11,6 +12,9 @@ from contracts.tables import EVENTS, ITEMS, USERS
 from orchestration.gated import build_days, check_spec, column_schema
 from orchestration.partitions import days, days_of
 from orchestration.progress import Progress
+
+if TYPE_CHECKING:
+    from features.landing import LandedFile
 
 GROUP = "ingestion"
 OWNERS = ["team:data-platform"]
@@ -48,17 +52,24 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
             days_of(context) if dated else None,
             progress.of(context, "landing files"),
         )
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": report.rows,
-                "files_read": report.files_read,
-                "files_skipped": report.files_skipped,
-                "rows_quarantined": report.quarantined,
-                "event_days": len(report.days),
-            }
-        )
+        if not dated:
+            return dg.MaterializeResult(metadata=_counts(report.files))
+        for day in days_of(context):
+            files = [file for file in report.files if file.arrival_day == day]
+            context.add_asset_metadata(_counts(files), partition_key=str(day))
+        return dg.MaterializeResult(metadata={"files_skipped": report.files_skipped})
 
     return landing
+
+
+def _counts(files: "list[LandedFile]") -> dict[str, int]:
+    """Returns the figures of the files that this run has read; those it knew count nothing."""
+    rows = sum(file.rows for file in files)
+    return {
+        "dagster/row_count": rows,
+        "files_read": len(files),
+        "rows_quarantined": rows - sum(sum(file.days.values()) for file in files),
+    }
 
 
 def _events(dataset: Dataset) -> dg.AssetsDefinition:
