@@ -53,7 +53,7 @@ def deliver(source: Source, files: list[list[tuple[str, int]]]) -> None:
         source.write(hour, *lines)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(files=st.lists(ROWS, min_size=1, max_size=3))
 def test_an_id_is_one_event_and_what_was_delivered_first_counts(files):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -68,7 +68,7 @@ def test_an_id_is_one_event_and_what_was_delivered_first_counts(files):
     assert parts[DAY].fragment_rows == sum(map(len, files)) == len(first) + parts[DAY].repeats
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(files=st.lists(ROWS, min_size=1, max_size=3))
 def test_without_ids_a_content_counts_as_often_as_in_the_file_that_has_it_most(files):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -63,7 +63,7 @@ def as_csv(
     return buffer.getvalue(), lines
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     rows=st.lists(st.tuples(*[TEXT | st.text(' a",\n\r', max_size=8)] * 3), max_size=12),
     chunk=st.sampled_from([16, 100, 1 << 20]),

@@ -107,7 +107,7 @@ def check(expected: Expected, verdicts: dict[dt.date, Verdict], lake: Lake) -> N
     assert expected.rows == expected.refused + sum(v.rows_in for v in verdicts.values())
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(files=st.lists(LINES, min_size=1, max_size=3))
 def test_every_row_is_published_quarantined_or_a_repeat(files):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def test_killed_at_any_moment_readers_see_whole_days_and_the_next_run_ends_the_s
     whole: dict[str, list] = {}
     for lines, end in zip(deliveries, undisturbed, strict=True):
         _write(source, lines)
-        for _ in range(4):
+        for _ in range(3):
             child = crash.start(ingest_in, str(tmp_path / "killed"))
             child.join(timeout=picks.uniform(0.3, 1.3) * seconds)
             child.kill()

@@ -88,7 +88,7 @@ def expected_counts(rows: list[dict]) -> dict[str, int]:
     return {rule: n for rule, n in expected.items() if n}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(rows=MESSY_EVENTS)
 def test_both_engines_count_the_broken_events_of_a_day(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("staged")
