@@ -30,6 +30,7 @@ from contracts.lake import Lake, publish_file
 from features.arrivals import Arrival, arrival_days, find_arrivals
 from features.cutting import CutFile, Cutter
 from features.manifest import (
+    LandedFile,
     Manifest,
     file_id,
     fragment_name,
@@ -43,7 +44,7 @@ from features.manifest import (
 from features.mapping import OUT_OF_RANGE, UNDATED, UNREADABLE, check_mapping
 from features.rows import ENOUGH_TO_JUDGE, RowReader
 
-__all__ = ["LandingReport", "arrival_days", "land"]
+__all__ = ["LandedFile", "LandingReport", "arrival_days", "land"]
 
 # What is read in one pass: so many bytes as they lie, so many files.
 PASS_BYTES = 64 << 20
@@ -63,7 +64,7 @@ class LandingReport:
     quarantined: int
     late: int  # rows of an event day before the file's arrival day
     days: list[dt.date]  # event days whose fragments changed
-    files: list[Manifest]  # those that were read
+    files: list[LandedFile]  # those that were read
 
 
 @dataclass
@@ -117,7 +118,7 @@ def land(
         quarantined=sum(file.quarantined for file in run.landed),
         late=sum(file.late for file in run.landed),
         days=sorted(map(dt.date.fromisoformat, run.days)),
-        files=run.landed,
+        files=[LandedFile.of(file) for file in run.landed],
     )
 
 

@@ -55,6 +55,35 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class LandedFile:
+    """Where the rows of one landing file went: what a manifest tells of it, with days as dates."""
+
+    path: str
+    arrival_day: dt.date | None  # None where the source is not dated
+    rows: int
+    unreadable: int
+    undated: int
+    out_of_range: int
+    late: int
+    days: dict[dt.date, int]  # event day -> rows
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "LandedFile":
+        """Returns what a manifest tells."""
+        day = manifest.arrival_day
+        return cls(
+            path=manifest.path,
+            arrival_day=dt.date.fromisoformat(day) if day else None,
+            rows=manifest.rows,
+            unreadable=manifest.unreadable,
+            undated=manifest.undated,
+            out_of_range=manifest.out_of_range,
+            late=manifest.late,
+            days={dt.date.fromisoformat(day): rows for day, rows in manifest.days.items()},
+        )
+
+
+@dataclass(frozen=True)
 class Fragment:
     """The rows of one landing file that fall on one event day."""
 

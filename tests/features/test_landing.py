@@ -94,7 +94,7 @@ def test_an_arrival_day_is_the_local_day_of_the_files_hours(source, lake):
         "events/2026-01-04/23.jsonl.gz",
         "events/2026-01-05/22.jsonl.gz",
     ]
-    assert {file.arrival_day for file in report.files} == {"2026-01-05"}
+    assert {file.arrival_day for file in report.files} == {day(5)}
 
 
 def test_a_date_without_an_hour_is_the_arrival_day_itself(source, lake):
