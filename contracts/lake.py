@@ -9,6 +9,7 @@ import datetime as dt
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,10 +62,19 @@ class Lake:
         """Gives an empty folder on the lake's file system, and removes it afterwards."""
         folder = self.root / "_staging" / uuid.uuid4().hex
         folder.mkdir(parents=True)
+        _sweep(folder.parent)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(staging: Path) -> None:
+    """Removes what killed runs have left: folders that nobody has written to for a day."""
+    for folder in staging.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # its own run may be ending right now
+            if time.time() - folder.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

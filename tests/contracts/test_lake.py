@@ -3,6 +3,8 @@
 import datetime as dt
 import itertools
 import json
+import os
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +39,17 @@ def test_a_failure_while_staging_leaves_the_published_day(lake_home):
         fail_halfway()
     assert pq.read_table(lake.day("events", DAY))["a"].to_pylist() == [1]
     assert list(lake.root.glob("**/half.parquet")) == []
+
+
+def test_what_a_killed_run_left_is_swept_after_a_day_and_not_before(lake_home):
+    staging = Lake.of("shop").root / "_staging"
+    for name, hours in [("killed", 25), ("running", 1)]:
+        (staging / name).mkdir(parents=True)
+        moment = time.time() - hours * 3600
+        os.utime(staging / name, (moment, moment))
+    with Lake.of("shop").staging():
+        pass
+    assert [path.name for path in staging.iterdir()] == ["running"]
 
 
 def test_a_published_folder_is_never_overwritten(lake_home):
