@@ -7,6 +7,7 @@ import dagster as dg
 
 from contracts.dataset import dataset_names, load_dataset
 from orchestration.assets.behaviour import behaviour_assets
+from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
@@ -21,6 +22,7 @@ def dataset_definitions(name: str) -> dg.Definitions:
         *ingestion_assets(dataset),
         *behaviour_assets(dataset),
         *learning_assets(dataset),
+        *evaluation_assets(dataset),
         *serving_assets(dataset),
     ]
     jobs = stage_jobs(dataset, assets)

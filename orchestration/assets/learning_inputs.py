@@ -1,0 +1,60 @@
+"""What the assets of learning and evaluation share: the run's choices, inputs, figures."""
+
+import datetime as dt
+
+import dagster as dg
+
+from contracts.dataset import Dataset
+from contracts.errors import FootpathError
+from contracts.lake import Lake
+
+GROUP = "learning"
+OWNERS = ["team:data-science"]
+
+
+class LearningRun(dg.Config):
+    """What a run may choose; the data set's YAML says the rest."""
+
+    as_of: str = ""  # a day; by default the newest for which training sequences were built
+    seed: int = 0
+    epochs: int = 0  # 0: as the YAML says
+
+
+def newest_as_of(lake: Lake) -> str:
+    """Returns the newest day for which training sequences were built.
+
+    Raises:
+      FootpathError: there are none.
+    """
+    stems = [path.stem for path in (lake.root / "sequences").glob("*.json")]
+    found = sorted(stem for stem in stems if _is_day(stem))
+    if not found:
+        raise FootpathError(
+            f"{lake.root / 'sequences'} has no training sequences: "
+            f"materialize training_sequences for a day first"
+        )
+    return found[-1]
+
+
+def all_days(dataset: Dataset, name: str) -> dg.AssetDep:
+    """Depends on every day there is: what is read ends with the as-of."""
+    return dg.AssetDep(
+        dg.AssetKey([dataset.slug, name]), partition_mapping=dg.AllPartitionMapping()
+    )
+
+
+def plottable(result: dict) -> dict:
+    """Returns the numbers and short texts of a program's result, as Dagster plots them."""
+    return {
+        key: value
+        for key, value in result.items()
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and key != "kind"
+    }
+
+
+def _is_day(text: str) -> bool:
+    try:
+        dt.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
