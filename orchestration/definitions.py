@@ -36,5 +36,9 @@ def dataset_definitions(name: str) -> dg.Definitions:
 
 defs = dg.Definitions.merge(
     *[dataset_definitions(name) for name in dataset_names()],
-    dg.Definitions(resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()}),
+    dg.Definitions(
+        resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
+        # A process a step would import everything again for each; what is heavy has its own anyway.
+        executor=dg.in_process_executor,
+    ),
 )
