@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from contracts.clock import day_window, days_between
-from contracts.dataset import Dataset, Landing, source_folder
+from contracts.dataset import Dataset
 from contracts.errors import FootpathError
+from contracts.links import source_folder
+from contracts.source import Landing
 from features.files import SourceFile, find_files, is_absolute
 
 DIGITS = {"year": 4, "month": 2, "day": 2, "hour": 2}

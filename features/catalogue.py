@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from contracts.dataset import Dataset, FileTable, source_folder
+from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
+from contracts.links import source_folder
+from contracts.source import FileTable
 from contracts.tables import ITEMS, USERS
 from features.files import find_files, is_absolute
 from features.rows import ROWS, RowReader

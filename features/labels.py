@@ -13,10 +13,11 @@ import duckdb
 import pyarrow as pa
 
 from contracts.clock import as_of_instant, days_between
-from contracts.dataset import Dataset, Task
+from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
+from contracts.learning import Task
 from contracts.tables import LABELS
 
 # Users are dealt to the splits once, by a hash of their id: the same for every task, as-of and run.

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import duckdb
 
-from contracts.dataset import FileTable
 from contracts.errors import FootpathError
+from contracts.source import FileTable
 from features.files import SourceFile, read_blocks
 from features.sql import name, text
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from contracts.dataset import FileTable
 from contracts.errors import FootpathError
+from contracts.source import FileTable
 from features.files import SourceFile, read_blocks
 from features.layout import CsvLayout, JsonLayout, csv_layout, parquet_layout
 from features.lines import Piece, end_of_records, lines_of

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from contracts.dataset import link_source, load_dataset, source_folder
+from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
+from contracts.links import link_source, source_folder
 from orchestration import cli_datasets
 
 app = typer.Typer(

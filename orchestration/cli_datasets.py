@@ -5,14 +5,9 @@ from typing import Annotated
 
 import typer
 
-from contracts.dataset import (
-    dataset_names,
-    link_source,
-    load_dataset,
-    load_dataset_file,
-    source_folder,
-)
+from contracts.dataset import dataset_names, load_dataset, load_dataset_file
 from contracts.errors import FootpathError
+from contracts.links import link_source, source_folder
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets before they are run.")
 

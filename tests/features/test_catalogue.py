@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import link_source
 from contracts.errors import FootpathError
 from contracts.lake import Lake
+from contracts.links import link_source
 from features.catalogue import build_items, build_users
 from tests.features.event_log import dataset_like
 

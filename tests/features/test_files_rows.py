@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.dataset import FileTable
 from contracts.engine import connect
 from contracts.errors import FootpathError
+from contracts.source import FileTable
 from features import rows as rows_module
 from features.files import find_files
 from features.rows import RowReader

@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset, link_source
+from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake, read_json
+from contracts.links import link_source
 from contracts.tables import FRAGMENT, QUARANTINE
 from features.landing import arrival_days, land
 from tests.features.event_log import dataset_like

@@ -7,8 +7,9 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset, link_source
+from contracts.dataset import Dataset
 from contracts.lake import Lake
+from contracts.links import link_source
 from orchestration.assets.behaviour import behaviour_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.progress import Progress
