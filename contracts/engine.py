@@ -5,11 +5,14 @@ import tempfile
 
 import duckdb
 
+from contracts.lake import is_remote, lakes
+
 
 def connect() -> duckdb.DuckDBPyConnection:
     """Opens an in-memory DuckDB in UTC, bounded by FOOTPATH_MEMORY (default 4GB).
 
-    Work above the bound spills to the temporary folder. Extensions are never downloaded.
+    Work above the bound spills to the temporary folder. Extensions are never downloaded: where the
+    lake is on S3, it is read through s3fs.
     """
     connection = duckdb.connect(
         config={
@@ -19,4 +22,7 @@ def connect() -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute("SET TimeZone = 'UTC'")
+    where = lakes()
+    if is_remote(where):
+        connection.register_filesystem(where.fs)  # pyright: ignore[reportAttributeAccessIssue]
     return connection

@@ -1,11 +1,19 @@
 """Where everything of one data set lies, and the one way in which files become visible there.
 
 A reader's glob is `<table>/*.parquet`: one object a day, replaced in one step. What is not
-finished lies in `_staging/`, which no glob reaches.
+finished lies in a staging folder, which no glob reaches: on a local disk it is renamed into place,
+on S3 it is sent as one object. A path of the lake is a `pathlib.Path`, or on S3 a universal path
+with the same methods; nothing but these methods and the functions here is used on it.
+
+    FOOTPATH_HOME   state of this machine (default .footpath)
+    FOOTPATH_LAKE   where the lakes of all data sets lie, such as s3://bucket/lake
+                    (default <home>/lake); credentials and endpoint come from the usual AWS_*
+                    variables
 """
 
 import contextlib
 import datetime as dt
+import fcntl
 import json
 import os
 import shutil
@@ -13,17 +21,50 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
 
+# A staging folder that nobody has written to for so long was left by a killed run.
+LEFT_BEHIND_SECONDS = 24 * 3600
+
 
 def home() -> Path:
-    """Returns the folder of all state: FOOTPATH_HOME, or `.footpath` in the working directory."""
+    """Returns the folder of this machine's state: FOOTPATH_HOME, or `.footpath` here."""
     return Path(os.environ.get("FOOTPATH_HOME", ".footpath")).absolute()
+
+
+def lakes() -> Path:
+    """Returns the folder of all lakes: FOOTPATH_LAKE, or `lake` in the home folder."""
+    where = os.environ.get("FOOTPATH_LAKE", "")
+    if "://" not in where:
+        return Path(where).absolute() if where else home() / "lake"
+    return _remote(where)
+
+
+@cache
+def _remote(url: str) -> Path:
+    """Returns a universal path; one instance, for it holds the connections."""
+    from upath import UPath
+
+    try:
+        # A long-lived process would see the listing of yesterday.
+        return cast("Path", UPath(url, use_listings_cache=False))
+    except (ValueError, ImportError) as error:
+        raise FootpathError(
+            f"FOOTPATH_LAKE is '{url}', which cannot be opened ({error}): "
+            f"give a folder or a URL such as s3://bucket/lake"
+        ) from None
+
+
+def is_remote(path: Path) -> bool:
+    """Tells whether a path of the lake is not on a local disk."""
+    return not isinstance(path, Path)
 
 
 @dataclass(frozen=True)
@@ -34,8 +75,13 @@ class Lake:
 
     @classmethod
     def of(cls, dataset: str) -> "Lake":
-        """Returns the lake folder of a data set below the home folder."""
-        return cls(home() / "lake" / dataset)
+        """Returns the lake of a data set."""
+        return cls(lakes() / dataset)
+
+    @property
+    def work(self) -> Path:
+        """The local folder for what is written in place: the lake itself where that is local."""
+        return home() / "work" / self.root.name if is_remote(self.root) else self.root
 
     def table(self, name: str) -> Path:
         """Returns the folder of a table of daily objects."""
@@ -51,7 +97,8 @@ class Lake:
 
     def existing(self, table: str, days: list[dt.date]) -> list[str]:
         """Returns the objects of those days that are published, as strings, in order."""
-        return [str(path) for day in days if (path := self.day(table, day)).exists()]
+        published = set(self.days(table))
+        return [str(self.day(table, day)) for day in days if day in published]
 
     def single(self, name: str) -> Path:
         """Returns the object of a table without partitions, such as `items`."""
@@ -59,8 +106,8 @@ class Lake:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """Gives an empty folder on the lake's file system, and removes it afterwards."""
-        folder = self.root / "_staging" / uuid.uuid4().hex
+        """Gives an empty local folder, on the lake's own disk if it has one; removes it after."""
+        folder = self.work / "_staging" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         _sweep(folder.parent)
         try:
@@ -68,12 +115,21 @@ class Lake:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Waits until no other process of this machine holds the lock of that name."""
+        path = self.work / name / ".lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
 
 def _sweep(staging: Path) -> None:
-    """Removes what killed runs have left: folders that nobody has written to for a day."""
+    """Removes what killed runs have left."""
     for folder in staging.iterdir():
         with contextlib.suppress(FileNotFoundError):  # its own run may be ending right now
-            if time.time() - folder.stat().st_mtime > 24 * 3600:
+            if time.time() - folder.stat().st_mtime > LEFT_BEHIND_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -86,8 +142,13 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 def publish_file(staged: Path, target: Path) -> None:
     """Makes a finished staged file visible in one step, replacing what was there.
 
-    The data is on disk before the name is: a crash leaves the old object or the new one.
+    On a disk the data is there before the name is; on S3 the object appears when the last byte of
+    it has arrived. A crash leaves the old object or the new one.
     """
+    if is_remote(target):
+        _system(target).put_file(str(staged), _key(target))
+        staged.unlink()
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(staged, "rb") as handle:
         os.fsync(handle.fileno())
@@ -101,23 +162,95 @@ def publish_table(lake: Lake, table: pa.Table, target: Path) -> None:
         publish_file(folder / target.name, target)
 
 
-def publish_json(lake: Lake, value: object, target: Path) -> None:
-    """Writes a JSON document to target in one step."""
+def publish_text(lake: Lake, text: str, target: Path) -> None:
+    """Writes a UTF-8 text to target in one step."""
     with lake.staging() as folder:
         staged = folder / target.name
-        staged.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+        staged.write_text(text, encoding="utf-8")
         publish_file(staged, target)
+
+
+def publish_json(lake: Lake, value: object, target: Path) -> None:
+    """Writes a JSON document to target in one step."""
+    publish_text(lake, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", target)
 
 
 def publish_folder(staged: Path, target: Path) -> None:
     """Moves a finished folder to a name that nobody has yet; its pointer is published after it.
 
-    A folder of the same name is the same content (names carry a hash), so it is kept.
+    A folder of the same name is the same content (names carry a hash), so it is kept. On S3 the
+    objects are sent one after the other: what a killed run has sent is sent again.
     """
+    if is_remote(target):
+        for path in sorted(path for path in staged.rglob("*") if path.is_file()):
+            publish_file(path, target / path.relative_to(staged).as_posix())
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         return
     os.replace(staged, target)
+
+
+def local_copy(lake: Lake, path: Path) -> Path:
+    """Returns a file or folder of the lake on a local disk: itself, or a fresh copy of it.
+
+    The copy has the same place below `lake.work` and is left there: what has the same size and is
+    younger than its original is not fetched again.
+    """
+    if not is_remote(path):
+        return path
+    target = lake.work / path.relative_to(lake.root).as_posix()
+    system, root = _system(path), _key(path)
+    found = system.find(root, detail=True) or {}
+    if system.isfile(root):
+        found = {root: system.info(root)}
+    for key, info in found.items():
+        copy = target / key[len(root) :].lstrip("/") if key != root else target
+        if not _is_fresh(copy, info):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            staged = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
+            system.get_file(key, str(staged))
+            os.replace(staged, copy)
+    return target
+
+
+def _is_fresh(copy: Path, info: dict[str, Any]) -> bool:
+    changed = info.get("LastModified")
+    if not copy.exists() or changed is None:
+        return False
+    status = copy.stat()
+    return status.st_size == info["size"] and status.st_mtime > changed.timestamp()
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder of the lake with all that is in it; nothing happens if it is not there."""
+    if not is_remote(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists():
+        _system(path).rm(_key(path), recursive=True)
+
+
+def open_parquet(path: Path) -> Any:
+    """Returns what PyArrow reads a Parquet object from: the path, or an open object of S3."""
+    if not is_remote(path):
+        return path
+    # Footers and column chunks: small reads, so no megabytes ahead.
+    return _system(path).open(_key(path), "rb", block_size=1 << 20)
+
+
+def read_table(path: Path, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+    """Reads one Parquet object of the lake."""
+    return pq.read_table(open_parquet(path), columns=columns, filters=filters)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Reads the schema of a Parquet object of the lake."""
+    return pq.read_schema(open_parquet(path))
+
+
+def read_metadata(path: Path) -> pq.FileMetaData:
+    """Reads the footer of a Parquet object of the lake."""
+    return pq.read_metadata(open_parquet(path))
 
 
 def read_json(path: Path) -> dict:
@@ -134,3 +267,11 @@ def read_json(path: Path) -> dict:
         ) from None
     except json.JSONDecodeError as error:
         raise FootpathError(f"{path} is not valid JSON ({error}): remove it and rebuild") from None
+
+
+def _system(path: Path) -> Any:
+    return cast("Any", path).fs
+
+
+def _key(path: Path) -> str:
+    return cast("Any", path).path
