@@ -194,8 +194,8 @@ def publish_folder(staged: Path, target: Path) -> None:
 def local_copy(lake: Lake, path: Path) -> Path:
     """Returns a file or folder of the lake on a local disk: itself, or a fresh copy of it.
 
-    The copy has the same place below `lake.work` and is left there: what has the same size and is
-    younger than its original is not fetched again.
+    The copy has the same place below `lake.work` and is left there: what has the size and the time
+    of change of its original is not fetched again.
     """
     if not is_remote(path):
         return path
@@ -210,16 +210,45 @@ def local_copy(lake: Lake, path: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             staged = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
             system.get_file(key, str(staged))
+            os.utime(staged, (_changed(info), _changed(info)))
             os.replace(staged, copy)
     return target
 
 
 def _is_fresh(copy: Path, info: dict[str, Any]) -> bool:
-    changed = info.get("LastModified")
-    if not copy.exists() or changed is None:
+    if not copy.exists():
         return False
     status = copy.stat()
-    return status.st_size == info["size"] and status.st_mtime > changed.timestamp()
+    return (status.st_size, status.st_mtime) == (info["size"], _changed(info))
+
+
+def _changed(info: dict[str, Any]) -> float:
+    return info["LastModified"].timestamp()
+
+
+def stamps(folder: Path) -> dict[str, str]:
+    """Returns the Parquet objects of a folder by name, each with what changes when it does."""
+    if is_remote(folder):
+        found = _system(folder).glob(f"{_key(folder)}/*.parquet", detail=True).items()
+        return {key.rpartition("/")[2]: str(info["ETag"]).strip('"') for key, info in found}
+    status = {path.name: path.stat() for path in folder.glob("*.parquet")}
+    return {name: f"{found.st_size}-{found.st_mtime_ns}" for name, found in status.items()}
+
+
+def send_copy(lake: Lake, path: Path, last: str = "") -> None:
+    """Publishes what a program has written below `lake.work` in the place of a path of the lake.
+
+    Nothing is to be done where the lake is local: there it was written in its place. The object
+    named `last` is sent last, for it says that the folder is whole; locks are not sent.
+    """
+    if not is_remote(path):
+        return
+    written = lake.work / path.relative_to(lake.root).as_posix()
+    files = [written] if written.is_file() else sorted(written.rglob("*"))
+    files = [file for file in files if file.is_file() and file.suffix != ".lock"]
+    for file in sorted(files, key=lambda file: file.name == last):
+        key = file.relative_to(lake.work).as_posix()
+        _system(lake.root).put_file(str(file), _key(lake.root / key))
 
 
 def remove_folder(path: Path) -> None:

@@ -11,19 +11,26 @@ hundred thousand users. Vectors of different versions are never compared.
 """
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_folder, publish_json, read_json, write_parquet
+from contracts.lake import (
+    Lake,
+    local_copy,
+    publish_folder,
+    publish_json,
+    read_json,
+    read_table,
+    remove_folder,
+    write_parquet,
+)
 from features.store.services import promoted_version
 from features.store.views import embedding_view, repository
 
@@ -89,8 +96,8 @@ def similar_users(
             f"there is no index of similar users for {version} ({pointer} is missing): "
             f"materialize similar_users_index; indexed: {_indexed(lake)}"
         )
-    folder = pointer.parent / read_json(pointer)["folder"]
-    users = pq.read_table(folder / "users.parquet").column("user_id").combine_chunks()
+    folder = local_copy(lake, pointer.parent / read_json(pointer)["folder"])
+    users = read_table(folder / "users.parquet").column("user_id").combine_chunks()
     row = pc.index(users, user_id).as_py()
     if row < 0:
         raise FootpathError(
@@ -149,7 +156,7 @@ def _publish(lake: Lake, version: str, users: pa.Array, vectors: "np.ndarray") -
     publish_json(lake, {"folder": target.name, "users": len(users)}, pointer)
     for old in pointer.parent.glob(f"{version}-????????"):
         if old.name not in (target.name, before):
-            shutil.rmtree(old)
+            remove_folder(old)
     return target
 
 

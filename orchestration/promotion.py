@@ -2,10 +2,9 @@
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake
+from contracts.lake import Lake, read_table
 from orchestration.versions import all_versions, metric_files
 
 
@@ -27,7 +26,7 @@ def leading_version(dataset: Dataset, lake: Lake) -> str | None:
     files = metric_files(lake, dataset.learning.recipes)
     if not dataset.tasks or not files:
         return embedded[-1]
-    metrics = pa.concat_tables([pq.read_table(path) for path in files])
+    metrics = pa.concat_tables([read_table(path) for path in files])
     scores = {version: _score(dataset, metrics, version) for version in embedded}
     scores = {version: score for version, score in scores.items() if score is not None}
     return max(scores, key=lambda version: scores[version]) if scores else embedded[-1]

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, home
+from contracts.lake import Lake, home, read_table
 
 if TYPE_CHECKING:
     from features.preview import Preview
@@ -96,15 +96,13 @@ class Terminal:
         console.print("Next:")
         console.print("  make ui            # all of it in Dagster, at http://127.0.0.1:3000")
         console.print(f"  {_bin('footpath')} users similar {self._a_user()} --dataset {name}")
-        store = self.lake.root / "feature_store"
+        store = self.lake.work / "feature_store"
         example = f"  {_bin('python')} docs/examples/retrieve.py --repo {_short(store)}"
         console.print(example, soft_wrap=True)
 
     def _a_user(self) -> str:
-        import pyarrow.parquet as pq
-
         found = sorted(self.lake.table("user_embeddings").glob("*/*.parquet"))
-        return pq.read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
+        return read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
 
 
 def show_preview(dataset: Dataset, sample: "Preview") -> None:
@@ -142,5 +140,5 @@ def _short(path: Path) -> str:
     """Returns the path as seen from here, where that is shorter."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, TypeError):  # elsewhere, or on S3
         return str(path)

@@ -6,9 +6,9 @@ later day. So a corrected day reaches the store, though its event_timestamp is e
 backfilled old day does not overwrite a newer one.
 
 The state is one Parquet file a view: the clocks of every user's row in the store, and in its
-metadata the objects that were read (name, size, time of change) and the token of the store that was
-written. Objects that have not changed are not read again; a store that lost its token is filled
-from scratch.
+metadata the objects that were read (name, and what changes with it) and the token of the store
+that was written. Objects that have not changed are not read again; a store that lost its token is
+filled from scratch.
 """
 
 import json
@@ -18,10 +18,9 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake, publish_table, read_table, stamps
 from contracts.tables import FEATURE_CLOCKS
 from features.store.definitions import JOIN_KEY
 from features.store.served import missing_column
@@ -37,7 +36,7 @@ class State:
     """What the online store holds of one view."""
 
     token: str
-    objects: dict[str, list[int]]  # file name -> [bytes, mtime in ns]
+    objects: dict[str, str]  # file name -> what changes when the file does
     rows: pa.Table  # STATE
 
     @classmethod
@@ -50,7 +49,7 @@ def read_state(lake: Lake, view: View, token: str) -> State:
     """Returns the state that was left for the store of this token; an empty one for another."""
     path = _state_path(lake, view)
     if path.exists():
-        rows = pq.read_table(path)
+        rows = read_table(path)
         metadata = json.loads((rows.schema.metadata or {})[b"footpath"])
         if metadata["token"] == token:
             return State(token, metadata["objects"], rows.replace_schema_metadata(None))
@@ -73,12 +72,10 @@ class Changes:
         self._connection = connection
         self._view = view
         self._state = state
-        self._objects = {
-            path.name: _stamp(path) for path in sorted(lake.table(view.table).glob("*.parquet"))
-        }
+        self._objects = stamps(lake.table(view.table))
         changed = [
             lake.table(view.table) / name
-            for name, stamp in self._objects.items()
+            for name, stamp in sorted(self._objects.items())
             if state.objects.get(name) != stamp
         ]
         if gap := missing_column(changed, view):
@@ -134,11 +131,6 @@ class Changes:
 
 def _state_path(lake: Lake, view: View) -> Path:
     return repository(lake) / "online" / f"{view.name}.parquet"
-
-
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _vector(kind: str) -> str:

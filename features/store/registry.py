@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake, local_copy, publish_file
 from features.store import definitions
-from features.store.repository import locked, open_store, store_kinds, write_config
+from features.store.repository import REGISTRY, locked, open_store, store_kinds, write_config
 from features.store.services import (
     BEHAVIOR_SERVICE,
     REPRESENTATION_SERVICE,
@@ -25,6 +25,7 @@ from features.store.views import (
     behavior_view,
     current_views,
     embedding_view,
+    opened_repository,
     record_views,
     repository,
 )
@@ -95,7 +96,7 @@ def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
         _apply_to(store, objects)
     return ApplyReport(
         project=dataset.slug,
-        repository=str(repository(lake)),
+        repository=str(opened_repository(lake)),
         registry=registry,
         online_store=online_store,
         views=sorted(views),
@@ -106,11 +107,11 @@ def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
 
 def _apply_to_file(lake: Lake, objects: list) -> None:
     """Applies to a copy and publishes that: Feast writes its registry file in place."""
-    target = repository(lake) / "registry.db"
+    target = repository(lake) / REGISTRY
     with lake.staging() as folder:
         staged = folder / target.name
         if target.exists():
-            copyfile(target, staged)
+            copyfile(local_copy(lake, target), staged)
         _apply_to(open_store(lake, registry=staged), objects)
         publish_file(staged, target)
 

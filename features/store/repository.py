@@ -11,22 +11,21 @@ in every process that opens the repository.
 """
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file
-from features.store.views import repository
+from contracts.lake import Lake, local_copy, publish_text
+from features.store.views import opened_repository, repository
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
 CONFIG = "feature_store.yaml"
+REGISTRY = "registry.db"
 
 TEMPLATE = """\
 # Written by Footpath from its environment; what is changed by hand is overwritten.
@@ -74,9 +73,7 @@ def write_config(dataset: Dataset, lake: Lake) -> None:
     path = repository(lake) / CONFIG
     if path.exists() and path.read_text() == text:
         return
-    with lake.staging() as folder:
-        (folder / CONFIG).write_text(text)
-        publish_file(folder / CONFIG, path)
+    publish_text(lake, text, path)
 
 
 def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
@@ -93,10 +90,13 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
-    config: Any = load_repo_config(path.parent, path)
+    folder = opened_repository(lake)
+    config: Any = load_repo_config(folder, local_copy(lake, path))
     if registry:
         config.registry.path = str(registry)
-    return FeatureStore(repo_path=str(path.parent), config=config)
+    elif config.registry.registry_type == "file" and (repository(lake) / REGISTRY).exists():
+        local_copy(lake, repository(lake) / REGISTRY)
+    return FeatureStore(repo_path=str(folder), config=config)
 
 
 def store_kinds(store: "FeatureStore") -> tuple[str, str]:
@@ -105,17 +105,12 @@ def store_kinds(store: "FeatureStore") -> tuple[str, str]:
     return config.online_store.type, str(config.registry.registry_type)
 
 
-@contextlib.contextmanager
-def locked(lake: Lake) -> Iterator[None]:
+def locked(lake: Lake) -> contextlib.AbstractContextManager[None]:
     """Waits until no other process changes this repository, and keeps it so.
 
     Feast's file registry has no concurrent writers, nor have the ledgers.
     """
-    path = repository(lake) / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return lake.locked("feature_store")
 
 
 def _registry(url: str | None) -> str:

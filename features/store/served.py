@@ -7,10 +7,8 @@ date for as long as the day objects have its columns. Once they do not, it is fr
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from contracts.dataset import Dataset
-from contracts.lake import Lake
+from contracts.lake import Lake, read_schema
 from contracts.tables import FEATURE_CLOCKS
 from features.store.definitions import JOIN_KEY
 from features.store.services import known_services
@@ -45,6 +43,6 @@ def missing_column(objects: list[Path], view: View) -> str | None:
     wanted = {JOIN_KEY, *(field.name for field in FEATURE_CLOCKS)}
     wanted |= {column.source for column in view.columns}
     for path in objects:
-        if missing := sorted(wanted - set(pq.read_schema(path).names)):
+        if missing := sorted(wanted - set(read_schema(path).names)):
             return f"{path} lacks column {missing[0]}"
     return None

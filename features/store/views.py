@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_json, read_json
+from contracts.lake import Lake, publish_json, read_json, read_schema
 from features.behavior import feature_fields
 
 BEHAVIOR = "user_behavior_features"
@@ -56,8 +55,13 @@ class View:
 
 
 def repository(lake: Lake) -> Path:
-    """Returns the Feast repository of a data set: what `FeatureStore(repo_path=...)` takes."""
+    """Returns the folder of a data set's Feast repository and of the ledgers that go with it."""
     return lake.root / "feature_store"
+
+
+def opened_repository(lake: Lake) -> Path:
+    """Returns what `FeatureStore(repo_path=...)` takes here: the repository, or its local copy."""
+    return lake.work / "feature_store"
 
 
 def model_versions(lake: Lake) -> list[str]:
@@ -176,7 +180,7 @@ def _refuse_change(before: View, now: View) -> None:
 
 
 def _vector_length(path: Path) -> int:
-    kind = pq.read_schema(path).field("embedding").type
+    kind = read_schema(path).field("embedding").type
     if not pa.types.is_fixed_size_list(kind):
         raise FootpathError(
             f"{path}: column embedding is {kind}, and a list of a fixed number of float32 values "

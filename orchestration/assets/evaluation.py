@@ -10,7 +10,7 @@ import dagster as dg
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.lake import Lake, local_copy, publish_file
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
@@ -155,17 +155,21 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         from models.leaderboard import collect, plot, to_markdown, write_html
 
         lake = Lake.of(dataset.name)
-        table = collect(metric_files(lake, dataset.learning.recipes))
+        files = metric_files(lake, dataset.learning.recipes)
+        table = collect([local_copy(lake, path) for path in files])
         folder = lake.root / "leaderboard"
-        folder.mkdir(parents=True, exist_ok=True)
-        plot(table, folder / "leaderboard.png")
-        write_html(table, folder / "leaderboard.png", folder / "leaderboard.html")
         markdown = to_markdown(table)
-        (folder / "leaderboard.md").write_text(markdown)
+        with lake.staging() as staging:
+            (staging / "leaderboard.md").write_text(markdown)
+            plot(table, staging / "leaderboard.png")
+            picture = _image(staging / "leaderboard.png")
+            write_html(table, staging / "leaderboard.png", staging / "leaderboard.html")
+            for staged in sorted(staging.iterdir()):
+                publish_file(staged, folder / staged.name)
         return dg.MaterializeResult(
             metadata={
                 "table": dg.MetadataValue.md(markdown),
-                "plot": dg.MetadataValue.md(_image(folder / "leaderboard.png")),
+                "plot": dg.MetadataValue.md(picture),
                 "page": dg.MetadataValue.path(str(folder / "leaderboard.html")),
                 "dagster/row_count": table.num_rows,
             }

@@ -104,7 +104,7 @@ def _registry(dataset: Dataset) -> dg.AssetsDefinition:
                 "views": ", ".join(report.views),
                 "services": ", ".join(report.services),
                 "promoted": leader or "none",
-                "repository": dg.MetadataValue.path(str(lake.root / "feature_store")),
+                "repository": dg.MetadataValue.path(report.repository),
             }
         )
 
