@@ -13,9 +13,7 @@ A dated source's file holds no event later than the day after its arrival; an un
 last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
 """
 
-import contextlib
 import datetime as dt
-import fcntl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -98,7 +96,8 @@ def land(
     """
     arrivals = find_arrivals(dataset, days)
     mapping = mapping_hash(dataset)
-    with _one_at_a_time(lake), connect() as connection:
+    # One run at a time: another one would sweep what this one publishes.
+    with lake.locked("landing"), connect() as connection:
         check_mapping(connection, dataset)
         old = {a.file.path: read_manifest(lake, file_id(a.file.path)) for a in arrivals}
         todo = [a for a in arrivals if not _is_known(a, old[a.file.path], mapping)]
@@ -120,16 +119,6 @@ def land(
         days=sorted(map(dt.date.fromisoformat, run.days)),
         files=[LandedFile.of(file) for file in run.landed],
     )
-
-
-@contextlib.contextmanager
-def _one_at_a_time(lake: Lake) -> Iterator[None]:
-    """Waits until no other run lands into this lake: it would sweep what this one publishes."""
-    folder = lake.table("landing")
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool:
