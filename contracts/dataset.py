@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from contracts.errors import FootpathError
-from contracts.feature_list import Features
+from contracts.feature_list import Features, check_features
 from contracts.fields import Name, Strict, Zone
 from contracts.learning import Learning, Task
 from contracts.policy import Quality, Sessions
@@ -54,6 +54,12 @@ class Dataset(Strict):
                 )
         if len({task.name for task in self.tasks}) < len(self.tasks):
             raise ValueError("two tasks share a name")
+        return self
+
+    @model_validator(mode="after")
+    def _features_can_be_made(self) -> "Dataset":
+        has_categories = self.items is not None and self.items.category is not None
+        check_features(self.features, self.actions, has_categories)
         return self
 
 
