@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.clock import day_window
-from contracts.lake import Lake
+from contracts.lake import Lake, read_metadata
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -75,7 +75,7 @@ def calendar(days: list[dt.date], timezone: str) -> pa.Table:
 def row_count(lake: Lake, table: str, day: dt.date) -> int:
     """Returns the rows of a published day from the object's footer; 0 if it is not published."""
     path = lake.day(table, day)
-    return pq.read_metadata(path).num_rows if path.exists() else 0
+    return read_metadata(path).num_rows if path.exists() else 0
 
 
 def chunks(sized: Iterable[tuple[dt.date, int]], limit: int) -> Iterator[list[dt.date]]:

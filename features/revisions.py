@@ -15,10 +15,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.lake import Lake, read_schema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -32,8 +31,9 @@ def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Sche
     Raises:
       FootpathError: one has others.
     """
-    for path in lake.existing(table, days):
-        if (found := pq.read_schema(path).names) != schema.names:
+    published = set(lake.days(table))
+    for path in (lake.day(table, day) for day in days if day in published):
+        if (found := read_schema(path).names) != schema.names:
             more, less = set(found) - set(schema.names), set(schema.names) - set(found)
             raise FootpathError(
                 f"{path} has other columns than the data set now declares "

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contracts.lake import is_remote
+
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
 
@@ -56,6 +58,9 @@ def _index(folder: Path) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """Writes a page in one step: a browser sees the old one or the new one."""
+    if is_remote(path):
+        path.write_text(text, encoding="utf-8")  # one PUT
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     staged.write_text(text, encoding="utf-8")

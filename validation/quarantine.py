@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from contracts.lake import Lake
+from contracts.lake import Lake, read_table
 from contracts.tables import QUARANTINE
 
 Stage = Literal["landing", "events", "stopped"]
@@ -42,6 +41,6 @@ def read_quarantine(
     for stage in stages:
         for path in sorted((lake.table("quarantine") / stage).glob("*.parquet")):
             if left > 0:
-                parts.append(pq.read_table(path, filters=filters).slice(0, left).cast(QUARANTINE))
+                parts.append(read_table(path, filters=filters).slice(0, left).cast(QUARANTINE))
                 left -= len(parts[-1])
     return pa.concat_tables(parts)
