@@ -259,6 +259,15 @@ def remove_folder(path: Path) -> None:
         _system(path).rm(_key(path), recursive=True)
 
 
+def ibis_path(path: Path | str) -> str:
+    """Returns a path of the lake as Ibis, and Feast through it, must be given it.
+
+    For s3:// Ibis loads an extension of DuckDB, which would be downloaded and has settings of its
+    own; s3a:// names the same object and is read through the file system that was registered.
+    """
+    return str(path).replace("s3://", "s3a://", 1)
+
+
 def open_parquet(path: Path) -> Any:
     """Returns what PyArrow reads a Parquet object from: the path, or an open object of S3."""
     if not is_remote(path):

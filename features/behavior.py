@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from contracts.clock import days_between, now
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.lake import Lake, ibis_path
 from contracts.tables import EVENTS, SESSIONS
 from features.behavior_fields import (
     FeatureField,
@@ -31,6 +31,7 @@ from features.behavior_fields import (
 )
 from features.behavior_windows import activity_of, day_number, variety_of, windows_of, with_number
 from features.daily import calendar, keep, open_engine, read_days, register, stream, write_days
+from features.provenance import published_inputs
 from features.revisions import check_published, merge_revisions
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def stage_features(
     check_published(lake, TABLE, days, feature_schema(fields))
     written, staged = now(), {}
     for run in _runs(days):
+        inputs = published_inputs(lake, {day: feature_needs(dataset, day) for day in run})
         with open_engine() as engine:
             users = _summarize(engine, dataset, lake, run)
             size = max(1, CHUNK_ROWS // max(1, users))
@@ -79,8 +81,15 @@ def stage_features(
                 rows = _with_published(engine, lake, fresh, chunk, written)
                 rows = rows.order_by("day", "user_id", "created")
                 schema = feature_schema(fields)
-                staged |= write_days(stream(engine, rows), schema, folder, chunk)
+                staged |= write_days(stream(engine, rows), schema, folder, chunk, inputs)
     return staged
+
+
+def feature_needs(dataset: Dataset, day: dt.date) -> dict[str, list[dt.date]]:
+    """Returns the days of each table that a day of features is computed from."""
+    longest = window_days(dataset)[-1]
+    needed = days_between(day - dt.timedelta(days=longest), day)
+    return {"events": needed, "sessions": needed}
 
 
 def _runs(days: list[dt.date]) -> list[list[dt.date]]:
@@ -121,7 +130,7 @@ def _with_category(engine: "Backend", lake: Lake, events: "ir.Table") -> "ir.Tab
             f"{path} is not there, and the behaviour features take categories from it: "
             "materialize items first"
         )
-    items = engine.read_parquet(str(path)).select("item_id", "category")
+    items = engine.read_parquet(ibis_path(path)).select("item_id", "category")
     events = events.left_join(items, "item_id").drop("item_id_right")
     return events.mutate(category=events.category.fill_null(NO_CATEGORY))
 

@@ -7,7 +7,7 @@ query over many days, one staged Parquet file a day. A range costs one pass, not
 import contextlib
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.clock import day_window
-from contracts.lake import Lake, read_metadata
+from contracts.lake import Lake, ibis_path, read_metadata
+from features.provenance import Inputs, footer
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -48,7 +49,7 @@ def read_days(
     if not paths:
         nothing = schema.empty_table().append_column("day", pa.array([], pa.date32()))
         return register(engine, f"no_{table}", nothing)
-    rows = engine.read_parquet(paths, filename=True)
+    rows = engine.read_parquet([ibis_path(path) for path in paths], filename=True)
     day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
     return rows.mutate(day=day).drop("filename")
 
@@ -123,7 +124,11 @@ def stream(engine: "Backend", rows: "ir.Table") -> pa.RecordBatchReader:
 
 
 def write_days(
-    rows: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path, days: list[dt.date]
+    rows: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    folder: Path,
+    days: list[dt.date],
+    inputs: Mapping[dt.date, Inputs],
 ) -> dict[dt.date, Path]:
     """Writes one Parquet file a day from rows that are ordered by their column `day`.
 
@@ -132,6 +137,7 @@ def write_days(
       schema: columns of the files, in order.
       folder: where the files go.
       days: each gets a file, an empty one if it has no row.
+      inputs: what each day was built from, for its footer (features/provenance.py).
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {day: folder / f"{day.isoformat()}.parquet" for day in days}
@@ -142,9 +148,12 @@ def write_days(
         with pq.ParquetWriter(paths[day], schema, compression="zstd") as writer:
             for _, part in parts:
                 writer.write_table(part.select(schema.names).cast(schema))
+            writer.add_key_value_metadata(footer(inputs[day]))
         written.add(day)
     for day in paths.keys() - written:
-        pq.write_table(schema.empty_table(), paths[day], compression="zstd")
+        with pq.ParquetWriter(paths[day], schema, compression="zstd") as writer:
+            writer.write_table(schema.empty_table())
+            writer.add_key_value_metadata(footer(inputs[day]))
     return paths
 
 

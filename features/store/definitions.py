@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from contracts.lake import Lake
+from contracts.lake import Lake, ibis_path
 from features.store.services import Services
 from features.store.views import View
 
@@ -37,7 +37,7 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
 
     source = FileSource(
         name=view.name,
-        path=str(lake.table(view.table) / "*.parquet"),
+        path=ibis_path(lake.table(view.table) / "*.parquet"),
         timestamp_field="event_timestamp",
         created_timestamp_column="created",
         field_mapping={c.source: c.name for c in view.columns if c.source != c.name},

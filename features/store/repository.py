@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, local_copy, publish_text
+from contracts.lake import Lake, is_remote, local_copy, publish_text
 from features.store.views import opened_repository, repository
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
+    if is_remote(lake.root):
+        _let_feast_read(lake)
     folder = opened_repository(lake)
     config: Any = load_repo_config(folder, local_copy(lake, path))
     if registry:
@@ -97,6 +99,16 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     elif config.registry.registry_type == "file" and (repository(lake) / REGISTRY).exists():
         local_copy(lake, repository(lake) / REGISTRY)
     return FeatureStore(repo_path=str(folder), config=config)
+
+
+def _let_feast_read(lake: Lake) -> None:
+    """Gives the engine of Feast's offline store the file system that the lake lies on."""
+    import ibis
+
+    engine: Any = ibis.get_backend()
+    root: Any = lake.root
+    if not engine.con.filesystem_is_registered("s3"):
+        engine.con.register_filesystem(root.fs)
 
 
 def store_kinds(store: "FeatureStore") -> tuple[str, str]:
