@@ -7,6 +7,11 @@ import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
+# Keys in the footers of published objects: what a day was built from (features/provenance.py), and
+# for events how many rows there were before the gate, so that what was lost could be told.
+BUILT_FROM = b"footpath.built_from"
+ROWS_STAGED = b"footpath.rows_staged"
+
 # One row an event, sorted by (user_id, timestamp, event_id) inside a day.
 EVENTS = pa.schema(
     [

@@ -28,6 +28,7 @@ from contracts.tables import FRAGMENT
 from features.daily import BATCH_ROWS, chunks, write_days
 from features.manifest import Fragment, committed_fragments
 from features.mapping import FIELDS
+from features.provenance import Inputs, fragment_inputs
 from features.sql import name, text
 
 # Fragment bytes, compressed, that one query sees: days beyond it are a query of their own.
@@ -66,14 +67,15 @@ def stage_events(
     with connect() as connection:
         for chunk in chunks(sizes, CHUNK_BYTES):
             parts = [fragment for day in chunk for fragment in fragments[day]]
-            staged |= _stage_chunk(connection, dataset, chunk, parts, folder)
+            inputs = {day: fragment_inputs(fragments[day]) for day in chunk}
+            staged |= _stage_chunk(connection, dataset, inputs, parts, folder)
     return staged
 
 
 def _stage_chunk(
     connection: duckdb.DuckDBPyConnection,
     dataset: Dataset,
-    days: list[dt.date],
+    inputs: dict[dt.date, Inputs],
     fragments: list[Fragment],
     folder: Path,
 ) -> dict[dt.date, StagedEvents]:
@@ -86,7 +88,7 @@ def _stage_chunk(
         delivered = dict(counts)
         rows = connection.sql(_distinct_events(dataset)).to_arrow_reader(BATCH_ROWS)
     staged = {}
-    for day, path in write_days(rows, FRAGMENT, folder, days).items():
+    for day, path in write_days(rows, FRAGMENT, folder, list(inputs), inputs).items():
         in_fragments = delivered.get(day, 0)
         kept = pq.read_metadata(path).num_rows
         staged[day] = StagedEvents(path, in_fragments, in_fragments - kept)

@@ -89,6 +89,8 @@ class Fragment:
 
     day: dt.date
     path: Path
+    identity: str  # of the landing file
+    version: str  # of its content, as the mapping cuts it
     source_file: str
     arrival: str  # orders deliveries: ISO instant, empty where the source is not dated
 
@@ -162,5 +164,6 @@ def committed_fragments(lake: Lake, days: list[dt.date]) -> list[Fragment]:
                 manifests[identity] = read_manifest(lake, identity)
             manifest = manifests[identity]
             if manifest and manifest.version == version:
-                found.append(Fragment(day, path, manifest.path, manifest.arrival or ""))
+                arrival = manifest.arrival or ""
+                found.append(Fragment(day, path, identity, version, manifest.path, arrival))
     return found

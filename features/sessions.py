@@ -46,6 +46,7 @@ from features.daily import (
     stream,
     write_days,
 )
+from features.provenance import published_inputs
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -78,6 +79,12 @@ def stage_sessions(
     return staged
 
 
+def session_needs(dataset: Dataset, day: dt.date) -> dict[str, list[dt.date]]:
+    """Returns the days of events that a day of sessions is computed from."""
+    gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
+    return {"events": days_between(_lookback(day, gap, dataset.timezone)[0], day)}
+
+
 def _stage_chunk(
     dataset: Dataset, lake: Lake, days: list[dt.date], folder: Path
 ) -> dict[dt.date, Path]:
@@ -85,6 +92,7 @@ def _stage_chunk(
     gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
     since = {day: _lookback(day, gap, dataset.timezone) for day in days}
     needed = {read for day in days for read in days_between(since[day][0], day)}
+    inputs = published_inputs(lake, {day: session_needs(dataset, day) for day in days})
     with open_engine() as engine:
         events = read_days(engine, lake, "events", EVENTS, sorted(needed))
         events = events.filter(events.timestamp >= since[days[0]][1])
@@ -92,7 +100,7 @@ def _stage_chunk(
         sessions = sessions_of(events, clock, gap)
         sessions = sessions.filter(sessions.day.isin(days))
         rows = sessions.order_by("day", "user_id", "started_at")
-        return write_days(stream(engine, rows), SESSIONS, folder, days)
+        return write_days(stream(engine, rows), SESSIONS, folder, days, inputs)
 
 
 def _lookback(day: dt.date, gap: dt.timedelta, timezone: str) -> tuple[dt.date, dt.datetime]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.tables import EVENTS, QUARANTINE
+from contracts.tables import BUILT_FROM, EVENTS, QUARANTINE, ROWS_STAGED
 from validation.counts import AuditedDays
 from validation.rules import literal
 
@@ -70,6 +70,12 @@ def write_clean(staged: Path, broken: np.ndarray, target: Path) -> None:
                 batch = batch.filter(pa.array(is_clean))
             writer.write_table(pa.Table.from_batches([batch]).select(EVENTS.names).cast(EVENTS))
             start = end
+        # What the day was built from stays with it; the rows before the gate account for repeats.
+        told = file.metadata.metadata or {}
+        writer.add_key_value_metadata(
+            {key: told[key] for key in (BUILT_FROM,) if key in told}
+            | {ROWS_STAGED: str(file.metadata.num_rows).encode()}
+        )
 
 
 def _reasons(rows: AuditedDays, attribute: str) -> str:
