@@ -226,12 +226,12 @@ def _changed(info: dict[str, Any]) -> float:
     return info["LastModified"].timestamp()
 
 
-def stamps(folder: Path) -> dict[str, str]:
-    """Returns the Parquet objects of a folder by name, each with what changes when it does."""
+def stamps(folder: Path, pattern: str = "*.parquet") -> dict[str, str]:
+    """Returns the objects of a folder by name, each with what changes when it does."""
     if is_remote(folder):
-        found = _system(folder).glob(f"{_key(folder)}/*.parquet", detail=True).items()
+        found = _system(folder).glob(f"{_key(folder)}/{pattern}", detail=True).items()
         return {key.rpartition("/")[2]: str(info["ETag"]).strip('"') for key, info in found}
-    status = {path.name: path.stat() for path in folder.glob("*.parquet")}
+    status = {path.name: path.stat() for path in folder.glob(pattern)}
     return {name: f"{found.st_size}-{found.st_mtime_ns}" for name, found in status.items()}
 
 

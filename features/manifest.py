@@ -11,14 +11,19 @@ be published: nobody reads it.
 import datetime as dt
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, read_json
+from contracts.errors import FootpathError
+from contracts.lake import Lake, read_json, stamps
 
 # Raise it when the same file would be cut into other fragments than before.
 LANDING_FORMAT = 1
+
+READERS = 16
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,12 @@ def file_id(path: str) -> str:
 
 def manifest_path(lake: Lake, identity: str) -> Path:
     """Returns where a landing file's manifest lies."""
-    return lake.table("landing") / "files" / f"{identity}.json"
+    return files_folder(lake) / f"{identity}.json"
+
+
+def files_folder(lake: Lake) -> Path:
+    """Returns the folder of manifests."""
+    return lake.table("landing") / "files"
 
 
 def quarantine_path(lake: Lake, identity: str) -> Path:
@@ -140,12 +150,39 @@ def fragment_name(identity: str, version: str) -> str:
 def read_manifest(lake: Lake, identity: str) -> Manifest | None:
     """Returns a landing file's manifest; None if it was not read, or by another release."""
     path = manifest_path(lake, identity)
-    if not path.exists():
-        return None
+    return _parse(path) if path.exists() else None
+
+
+def _parse(path: Path) -> Manifest | None:
     try:
         return Manifest(**read_json(path))
     except TypeError:
         return None
+
+
+def manifests(lake: Lake) -> dict[str, Manifest]:
+    """Returns all manifests by file id; those that this process has read before are not read anew.
+
+    Raises:
+      FootpathError: one is of another release, so that nobody knows where its rows are.
+    """
+    folder = files_folder(lake)
+    found = sorted(stamps(folder, "*.json").items())
+    with ThreadPoolExecutor(READERS) as pool:  # on S3 each is a request
+        read = pool.map(lambda item: _manifest(folder / item[0], item[1]), found)
+        ids = [name.removesuffix(".json") for name, _ in found]
+        known = {i: manifest for i, manifest in zip(ids, read, strict=True) if manifest}
+    if lost := sorted(set(ids) - known.keys()):
+        raise FootpathError(
+            f"{len(lost)} manifests in {folder} are of another release, such as {lost[0]}.json: "
+            f"materialize landing for all arrival days, which reads their files again"
+        )
+    return known
+
+
+@lru_cache(maxsize=50_000)
+def _manifest(path: Path, stamp: str) -> Manifest | None:  # noqa: ARG001 - changed: read again
+    return _parse(path)
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:

@@ -1,0 +1,150 @@
+"""Which published days are due for a rebuild: those that were built from other data than there is.
+
+In:  the manifests of landing files, and what every published day says that it was built from
+(features/provenance.py). Out: the days of events, sessions and behaviour features that a rebuild
+would build from something else, each with the reason.
+
+A late row changes the fragments of its day D, so events D are due. From the fragments follows the
+fingerprint that the rebuilt events will have, from it what sessions D to D+2 will be built from,
+and from theirs the features up to D+32: whatever differs from what the objects say is due. Nothing
+is remembered between a change and its rebuild, so a run that is killed between events and sessions
+leaves sessions due; and as only data counts, a file that is delivered again as it was makes
+nothing due.
+
+A day that was never published is not due, for nobody has built it yet: backfilling is not ours.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from contracts.dataset import Dataset
+from contracts.lake import Lake, stamps
+from features.behavior import feature_needs
+from features.manifest import Manifest, files_folder, manifests
+from features.provenance import UNKNOWN, Inputs, fingerprint, inputs_from, read_inputs
+from features.sessions import session_needs
+
+# What is rebuilt, in order.
+TABLES = ("events", "sessions", "user_behavior_features")
+
+READERS = 16
+
+
+@dataclass(frozen=True)
+class Closure:
+    """The days that are due, in order of table and day."""
+
+    reasons: dict[str, dict[dt.date, str]]  # table -> day -> why, in a few words
+    will_be: dict[str, dict[dt.date, str]]  # table -> day -> fingerprint after the rebuild
+
+    @property
+    def days(self) -> list[dt.date]:
+        """The days on which anything is due."""
+        return sorted({day for of_table in self.reasons.values() for day in of_table})
+
+    def span(self, max_days: int) -> tuple[dt.date, dt.date]:
+        """Returns the first range to rebuild, of at most so many days; the rest is due after it."""
+        first = self.days[0]
+        return first, max(day for day in self.days if (day - first).days < max_days)
+
+    def key(self, first: dt.date, last: dt.date) -> str:
+        """Returns what stands for this rebuild: the same for the same days and the same data."""
+        wanted = [
+            [table, str(day), self.will_be[table][day]]
+            for table, of_table in self.reasons.items()
+            for day in of_table
+            if first <= day <= last
+        ]
+        return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+
+
+def lake_state(lake: Lake) -> str:
+    """Returns what stays the same as long as nothing can have become due: a few listings."""
+    found = [sorted(stamps(files_folder(lake), "*.json").items())]
+    found += [sorted(stamps(lake.table(table)).items()) for table in TABLES]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+
+
+def find_closure(dataset: Dataset, lake: Lake) -> Closure:
+    """Finds the published days that are due.
+
+    What has not changed since the last call in this process is not read again.
+    """
+    files = manifests(lake)
+    was = {table: _published(lake, table) for table in TABLES}
+    by_day = _fragments(files)
+    will = {"events": {day: {"fragments": by_day.get(day, {})} for day in was["events"]}}
+    hashes = {"events": _hashes(will["events"])}
+    needs: dict[str, Callable] = {
+        "sessions": session_needs,
+        "user_behavior_features": feature_needs,
+    }
+    for table, of_day in needs.items():
+        will[table] = inputs_from({day: of_day(dataset, day) for day in was[table]}, hashes)
+        hashes[table] = _hashes(will[table])
+    reasons = {
+        table: {
+            day: _reason(inputs, will[table][day], files)
+            for day, inputs in was[table].items()
+            if inputs != will[table][day]
+        }
+        for table in TABLES
+    }
+    return Closure(reasons, hashes)
+
+
+def _published(lake: Lake, table: str) -> dict[dt.date, Inputs]:
+    """Returns what the published days of a table were built from, in order."""
+    found = sorted(stamps(lake.table(table)).items())
+    with ThreadPoolExecutor(READERS) as pool:
+        read = pool.map(lambda item: _inputs(lake.table(table) / item[0], item[1]), found)
+        days = [dt.date.fromisoformat(name.removesuffix(".parquet")) for name, _ in found]
+        return dict(zip(days, read, strict=True))
+
+
+@lru_cache(maxsize=20_000)
+def _inputs(path: Path, stamp: str) -> Inputs:  # noqa: ARG001 - a changed object is read again
+    return read_inputs(path)
+
+
+def _fragments(files: dict[str, Manifest]) -> dict[dt.date, dict[str, str]]:
+    """Returns the fragments that each event day has now: landing file -> version."""
+    by_day: dict[dt.date, dict[str, str]] = {}
+    for identity, manifest in sorted(files.items()):
+        for day in manifest.days:
+            by_day.setdefault(dt.date.fromisoformat(day), {})[identity] = manifest.version
+    return by_day
+
+
+def _hashes(inputs: dict[dt.date, Inputs]) -> dict[dt.date, str]:
+    return {day: fingerprint(of_day) for day, of_day in inputs.items()}
+
+
+def _reason(was: Inputs, will: Inputs, files: dict[str, Manifest]) -> str:
+    """Says what differs, in words."""
+    if was == UNKNOWN:
+        return "does not say what it was built from"
+    told = []
+    for table, inputs in will.items():
+        old = was.get(table, {})
+        for change, names in (
+            ("new", inputs.keys() - old.keys()),
+            ("changed", {name for name in inputs.keys() & old.keys() if inputs[name] != old[name]}),
+            ("gone", old.keys() - inputs.keys()),
+        ):
+            if names:
+                shown = sorted(files[name].path if name in files else name for name in names)
+                told.append(f"{table} {change}: {_list(shown)}")
+    return "; ".join(told)
+
+
+def _list(names: Iterable[str], most: int = 3) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
