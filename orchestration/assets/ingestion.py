@@ -41,6 +41,8 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
         kinds={"duckdb", dataset.landing.format},
         partitions_def=days(dataset) if dated else None,
         backfill_policy=dg.BackfillPolicy.single_run() if dated else None,
+        # Two runs, on two machines, would sweep each other's fragments.
+        pool=f"{dataset.slug}_landing",
     )
     def landing(context: dg.AssetExecutionContext, progress: Progress) -> dg.MaterializeResult:
         """Each landing file read once and cut by event day, with a manifest of where rows went."""
