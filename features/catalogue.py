@@ -2,7 +2,8 @@
 
 In: the files that the YAML names, whole, each time. Out: `items.parquet`, `users.parquet`. These
 tables have no days: what the source says now replaces what it said before. Of two rows with one
-key the later one counts, in order of path and line.
+key the later one counts, in order of path and line. `explode` makes several rows of one, and rows
+for which `where` is not true do not count.
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from contracts.engine import connect
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
 from contracts.links import source_folder
-from contracts.source import FileTable
+from contracts.source import Lookup
 from contracts.tables import ITEMS, USERS
 from features.files import find_files, is_absolute
+from features.pieces import exploded, with_pieces
 from features.rows import ROWS, RowReader
 from features.sql import check_expressions, name, text
 
@@ -30,7 +32,7 @@ class _Target:
     """One table: where its files lie and which expression gives which column."""
 
     section: str  # of the YAML
-    files: FileTable
+    files: Lookup
     key: str
     columns: dict[str, str | None]  # column -> SQL, the key first
     attributes: dict[str, str]
@@ -70,7 +72,7 @@ def _publish(dataset: Dataset, lake: Lake, target: _Target, schema: pa.Schema) -
         rows = connection.sql(
             f"SELECT * EXCLUDE (__file, __line) FROM read WHERE {target.key} IS NOT NULL "
             f"QUALIFY row_number() OVER (PARTITION BY {target.key} ORDER BY __file DESC, "
-            f"__line DESC) = 1 ORDER BY {target.key}"
+            f"__line DESC, __place DESC) = 1 ORDER BY {target.key}"
         ).to_arrow_table()
     publish_table(lake, rows.select(schema.names).cast(schema), lake.single(target.section))
     return rows.num_rows
@@ -81,7 +83,10 @@ def _check(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Tar
     where = f"data set '{dataset.name}': {target.section}"
     expressions = {field: sql for field, sql in target.columns.items() if sql}
     expressions |= {f"attributes.{key}": sql for key, sql in target.attributes.items()}
-    check_expressions(connection, where, target.files.columns, expressions)
+    if target.files.where:
+        expressions["where"] = target.files.where
+    columns = with_pieces(connection, where, target.files.columns, target.files.explode)
+    check_expressions(connection, where, columns, expressions)
 
 
 def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Target) -> None:
@@ -103,7 +108,7 @@ def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Targ
         how = "INSERT INTO read" if created else "CREATE TEMP TABLE read AS"
         connection.execute(f"{how} {select}")
         created = True
-        total += connection.sql(f"SELECT count(*) FROM {ROWS}").fetchall()[0][0]
+        total += connection.sql(f"SELECT count(*) FROM ({select})").fetchall()[0][0]
         broken += connection.sql(
             f"SELECT __file, __line, coalesce(__problem, '{target.key} is null') FROM ({select}) "
             f"WHERE {target.key} IS NULL"
@@ -135,4 +140,11 @@ def _select(target: _Target) -> str:
     attributes = (
         f"map_from_entries(list_filter(map_entries({pairs}), lambda e: e.value IS NOT NULL))"
     )
-    return f"SELECT __file, __line, {columns}, {attributes} AS attributes, __problem FROM {ROWS}"
+    files = target.files
+    place = "place" if files.explode else "NULL"
+    # A row that cannot be read is broken, whatever `where` would say of it.
+    counts = f" WHERE __problem IS NOT NULL OR ({files.where})" if files.where else ""
+    return (
+        f"SELECT __file, __line, {place} AS __place, {columns}, {attributes} AS attributes, "
+        f"__problem FROM {exploded(ROWS, files.explode)}{counts}"
+    )

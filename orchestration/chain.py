@@ -21,6 +21,11 @@ from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
 
+# In the order in which they run.
+STAGES = (
+    "tables", "landing", "daily", "inputs", "pretraining", "evaluation", "embedding", "serving",
+)  # fmt: skip
+
 
 class WholeChain(dg.Config):
     """Which days and which recipes; by default all that the data set has."""
@@ -28,6 +33,7 @@ class WholeChain(dg.Config):
     first_day: str = ""
     last_day: str = ""
     seed: int = 0
+    until: str = ""  # the last stage to run, such as daily; by default all of them
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Stage:
     first: str | None = None
     last: str | None = None
     config: dict | None = None
+    tags: dict[str, str] | None = None
 
 
 def run_chain(
@@ -51,14 +58,18 @@ def run_chain(
     """Runs every stage of a data set.
 
     Raises:
-      FootpathError: a stage failed; what was published before stays.
+      FootpathError: a stage failed; what was published before stays. Or there is no such stage.
     """
+    if config.until and config.until not in STAGES:
+        raise FootpathError(f"there is no stage '{config.until}': they are {', '.join(STAGES)}")
     for number, stage in enumerate(_stages(dataset, config), start=1):
         started = time.monotonic()
         say(f"{number}. {stage.title}")
-        rows = _run(dataset, instance, stage, resources)
+        rows = run_stage(dataset, instance, stage, resources)
         made = ", ".join(f"{name} {count:,}" for name, count in rows.items())
         say(f"   {time.monotonic() - started:.1f} s{f'; rows: {made}' if made else ''}")
+        if stage.job == config.until:
+            return
 
 
 def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
@@ -120,17 +131,21 @@ def _day(text: str) -> dt.date | None:
         raise FootpathError(f"'{text}' is not a day: write it as 2026-01-31") from None
 
 
-def _run(
-    dataset: Dataset, instance: dg.DagsterInstance, stage: Stage, resources: dict | None
+def run_stage(
+    dataset: Dataset, instance: dg.DagsterInstance, stage: Stage, resources: dict | None = None
 ) -> dict[str, int]:
-    """Runs one stage and returns the rows of every asset that it has made."""
+    """Runs one stage and returns the rows of every asset that it has made.
+
+    Raises:
+      FootpathError: it failed; what was published before stays.
+    """
     from orchestration.definitions import defs
 
     job = defs.resolve_job_def(f"{dataset.slug}_{stage.job}")
-    tags = {}
+    tags = dict(stage.tags or {})
     if stage.first:
-        tags = {ASSET_PARTITION_RANGE_START_TAG: stage.first}
-        tags[ASSET_PARTITION_RANGE_END_TAG] = str(stage.last)
+        tags |= {ASSET_PARTITION_RANGE_START_TAG: stage.first}
+        tags |= {ASSET_PARTITION_RANGE_END_TAG: str(stage.last)}
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     try:
         result = job.execute_in_process(

@@ -38,6 +38,7 @@ def run(
     seed: Annotated[int, typer.Option(help="of the shop and of the training")] = 0,
     first_day: Annotated[str, typer.Option(help="such as 2026-01-01; by default the first")] = "",
     last_day: Annotated[str, typer.Option(help="by default the last that has landed")] = "",
+    until: Annotated[str, typer.Option(help="the last stage, such as daily: all if empty")] = "",
 ) -> None:
     """Run the whole chain of a data set, from landing files to the feature store."""
     from orchestration.terminal import Terminal
@@ -50,7 +51,7 @@ def run(
         _require_folder(dataset, data)
         link_source(dataset, data)
     source_folder(dataset)
-    terminal.run_chain(seed, first_day, last_day)
+    terminal.run_chain(seed, first_day, last_day, until)
     terminal.show_results()
 
 

@@ -58,7 +58,7 @@ class Terminal:
         console.print(f"   {truth.lines:,} rows, among them broken, late and repeated ones")
         return folder
 
-    def run_chain(self, seed: int, first_day: str, last_day: str) -> None:
+    def run_chain(self, seed: int, first_day: str, last_day: str, until: str = "") -> None:
         """Runs the whole chain on the instance that the UI shows."""
         from orchestration.chain import WholeChain, run_chain
         from orchestration.instance import open_instance
@@ -69,7 +69,7 @@ class Terminal:
             run_chain(
                 self.dataset,
                 instance,
-                WholeChain(seed=seed, first_day=first_day, last_day=last_day),
+                WholeChain(seed=seed, first_day=first_day, last_day=last_day, until=until),
                 lambda line: console.print(line if line.startswith(" ") else f"[bold]{line}"),
                 {"progress": TerminalProgress()},
             )
@@ -91,17 +91,24 @@ class Terminal:
             ("leaderboard", "leaderboard/leaderboard.html"),
             ("feature store", "feature_store"),
         ):
-            table.add_row(what, f"{_short(self.lake.root)}/{relative}")
+            if "{" in relative or (self.lake.root / relative).exists():
+                table.add_row(what, f"{_short(self.lake.root)}/{relative}")
         console.print(table)
         console.print("Next:")
         console.print("  make ui            # all of it in Dagster, at http://127.0.0.1:3000")
-        console.print(f"  {_bin('footpath')} users similar {self._a_user()} --dataset {name}")
+        user = self._a_user()
+        if user is None:  # the chain was stopped before its end
+            console.print(f"  {_bin('footpath')} run --dataset {name}    # the rest of the chain")
+            return
+        console.print(f"  {_bin('footpath')} users similar {user} --dataset {name}")
         store = self.lake.work / "feature_store"
         example = f"  {_bin('python')} docs/examples/retrieve.py --repo {_short(store)}"
         console.print(example, soft_wrap=True)
 
-    def _a_user(self) -> str:
+    def _a_user(self) -> str | None:
         found = sorted(self.lake.table("user_embeddings").glob("*/*.parquet"))
+        if not found:
+            return None
         return read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
 
 
