@@ -1,12 +1,12 @@
 """Which landing files there are, and on which day each arrived.
 
-In:  the data set's URL with date fields, or a plain glob, below its source folder.
+In:  the data set's URL with date fields, with {hours} since an origin, or a plain glob, below its
+     source folder.
 Out: the files of some arrival days, or all of them. An arrival day is the local day of the data set
 that the hour in the file's name falls in; without an hour, the date in the name itself.
 """
 
 import datetime as dt
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -15,10 +15,12 @@ from contracts.clock import day_window, days_between
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.links import source_folder
-from contracts.source import Landing
 from features.files import SourceFile, find_files, is_absolute
+from features.patterns import name_pattern
 
-DIGITS = {"year": 4, "month": 2, "day": 2, "hour": 2}
+# As a glob says it: {hours} may be longer, and what does not fit is left out after it was found.
+DIGITS = {"year": "[0-9]" * 4} | dict.fromkeys(("month", "day", "hour"), "[0-9]" * 2)
+DIGITS["hours"] = "[0-9]*"
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,21 @@ def find_arrivals(
     """
     landing = dataset.landing
     folder = folder or ("" if is_absolute(landing.url) else source_folder(dataset.name))
-    dates = _dates(dataset, days) if days is not None and landing.is_dated else None
+    is_cut = days is not None and landing.is_dated
+    dates = _dates(dataset, days) if is_cut and landing.origin is None else None
     globs = [_glob(landing.url, {})] if dates is None else [_glob(landing.url, d) for d in dates]
     files = {file.path: file for pattern in globs for file in find_files(folder, pattern)}
+    if landing.origin:
+        fits = name_pattern(landing.url).fullmatch
+        files = {path: file for path, file in files.items() if fits(path)}
     arrivals = [_arrival(dataset, file) for _, file in sorted(files.items())]
-    if days is not None and landing.is_dated:
+    if is_cut:
         wanted = set(days)
         arrivals = [arrival for arrival in arrivals if arrival.day in wanted]
     # Days without a file are fine where the source has such days, and has files at all.
-    may_be_none = dates is not None and dataset.quality.allow_empty_days
+    may_be_none = is_cut and dataset.quality.allow_empty_days
     if not arrivals and not (may_be_none and find_files(folder, _glob(landing.url, {}))):
-        when = f" for {_span(days)}" if days and landing.is_dated else ""
+        when = f" for {_span(days)}" if is_cut and days else ""
         raise FootpathError(
             f"data set '{dataset.name}' has no landing file{when}: "
             f"looked for {landing.url} under {folder or 'its absolute address'}"
@@ -87,7 +93,7 @@ def _dates(dataset: Dataset, days: list[dt.date]) -> list[dict[str, str]]:
 def _glob(url: str, values: Mapping[str, str]) -> str:
     """Returns the URL with some date fields filled in and the others open."""
     for field, digits in DIGITS.items():
-        url = url.replace(f"{{{field}}}", values.get(field, "[0-9]" * digits))
+        url = url.replace(f"{{{field}}}", values.get(field, digits))
     return url
 
 
@@ -96,39 +102,24 @@ def _arrival(dataset: Dataset, file: SourceFile) -> Arrival:
     landing = dataset.landing
     if not landing.is_dated:
         return Arrival(file, None, None)
-    match = _names(landing).fullmatch(file.path)
+    match = name_pattern(landing.url).fullmatch(file.path)
     if match is None:
         raise FootpathError(f"{file.path} does not fit the name {landing.url}: give it another one")
     fields = {field: int(digits) for field, digits in match.groupdict().items()}
     try:
-        local = dt.datetime(**fields, tzinfo=ZoneInfo(landing.arrival_timezone))
-    except ValueError as error:
+        if landing.origin:
+            local = landing.origin + dt.timedelta(hours=fields["hours"])
+        else:
+            local = dt.datetime(**fields, tzinfo=ZoneInfo(landing.arrival_timezone))
+    except (ValueError, OverflowError) as error:
         raise FootpathError(
             f"{file.path} has an impossible date in its name ({error}): rename it"
         ) from None
     zone = ZoneInfo(dataset.timezone)
-    if "hour" not in fields:
+    if fields.keys().isdisjoint(("hour", "hours")):
         day = local.date()
         return Arrival(file, day, day_window(day, dataset.timezone)[0])
     return Arrival(file, local.astimezone(zone).date(), local.astimezone(dt.UTC))
-
-
-def _names(landing: Landing) -> re.Pattern[str]:
-    """Returns the pattern of file names: date fields as groups, globs as globs."""
-    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    known: set[str] = set()
-    pattern = ""
-    for part in re.split(r"({\w+}|\*\*/|\*\*|\*|\?|\[[^\]]+\])", landing.url):
-        field = part.strip("{}")
-        if field in DIGITS and part != field:
-            digits = rf"\d{{{DIGITS[field]}}}"
-            pattern += f"(?P={field})" if field in known else f"(?P<{field}>{digits})"
-            known.add(field)
-        elif part.startswith("[") and part.endswith("]"):
-            pattern += part
-        else:
-            pattern += wild.get(part, re.escape(part))
-    return re.compile(pattern)
 
 
 def _span(days: list[dt.date]) -> str:

@@ -64,10 +64,12 @@ class Cutter:
         connection.register("day_starts", _day_starts(dataset, max(last_days)))
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE landed (file INTEGER, source_file VARCHAR, "
-            "source_line BIGINT, day DATE, broken VARCHAR, detail VARCHAR, raw VARCHAR, "
-            "event_id VARCHAR, user_id VARCHAR, timestamp TIMESTAMPTZ, action VARCHAR, "
-            "item_id VARCHAR, value DOUBLE, session_id VARCHAR, properties MAP(VARCHAR, VARCHAR))"
+            "source_line BIGINT, place BIGINT, pieces BIGINT, day DATE, broken VARCHAR, "
+            "detail VARCHAR, raw VARCHAR, event_id VARCHAR, user_id VARCHAR, "
+            "timestamp TIMESTAMPTZ, action VARCHAR, item_id VARCHAR, value DOUBLE, "
+            "session_id VARCHAR, properties MAP(VARCHAR, VARCHAR))"
         )
+        self._is_exploded = dataset.events.explode is not None
         self._insert = f"INSERT INTO landed {_landed_select(dataset)}"
 
     def add_rows(self) -> None:
@@ -83,6 +85,11 @@ class Cutter:
         ).fetchall():
             counts.setdefault(file, {})[key] = rows
         return counts
+
+    def added(self) -> dict[int, int]:
+        """Returns for each file how many rows more than it has `explode` should have made."""
+        counts = "SELECT file, coalesce(sum(pieces), 0) - count(pieces) FROM landed GROUP BY file"
+        return dict(self.connection.execute(counts).fetchall())
 
     def example(self, file: int) -> str:
         """Describes a refused row of a file, one that could be read if there is any."""
@@ -111,8 +118,9 @@ class Cutter:
     ) -> Iterator[tuple[tuple, Path, int]]:
         """Writes rows, ordered by keys, to one Parquet file a run of equal keys."""
         schema = FRAGMENT if "day" in keys else QUARANTINE
+        order = ", ".join([*keys, "source_line", *(["place"] if self._is_exploded else [])])
         batches = self.connection.sql(
-            f"SELECT {select} AND list_contains(?, file) ORDER BY {', '.join(keys)}, source_line",
+            f"SELECT {select} AND list_contains(?, file) ORDER BY {order}",
             params=[files],
         ).to_arrow_reader(BATCH_ROWS)
         for key, parts in itertools.groupby(_runs(batches, keys), key=lambda part: part[0]):
@@ -129,7 +137,9 @@ def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
     """Returns the last event day that a file may have (features/landing.py says why)."""
     if arrival.day is None and dataset.partitions.end:
         return dataset.partitions.end
-    return (arrival.day or now().date()) + dt.timedelta(days=1)
+    if arrival.day is None:
+        return now().date() + dt.timedelta(days=1)
+    return arrival.day + dt.timedelta(days=dataset.landing.ahead_days)
 
 
 def _day_starts(dataset: Dataset, last: dt.date) -> pa.Table:
@@ -152,7 +162,8 @@ def _landed_select(dataset: Dataset) -> str:
     days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
     fields = ", ".join(name(column) for column in FIELDS)
     return (
-        "SELECT file, source_file, __line, day, broken, CASE WHEN broken IS NOT NULL THEN "
+        "SELECT file, source_file, __line, __place, __pieces, day, broken, "
+        "CASE WHEN broken IS NOT NULL THEN "
         f"coalesce(__detail, timestamp || ' is not in the data set''s days, {days}') END, "
         f"CASE WHEN broken IS NOT NULL THEN __raw END, {fields} "
         "FROM (SELECT *, coalesce(__broken, CASE WHEN day IS NULL OR timestamp >= ends "

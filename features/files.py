@@ -1,27 +1,25 @@
 """Finds source files, and streams their bytes decompressed.
 
-In:  a folder or URL and a pattern; files as they lie there, plain, gzipped or zstd.
-Out: the files found, with what shows that one has changed; blocks of decompressed bytes.
-Local paths go the direct way, URLs go through fsspec. What is damaged ends in one sentence.
+In:  a folder or URL and a pattern; files as they lie there, plain, gzipped or zstd, on their own or
+     in tar archives. Out: the files found, with what shows that one has changed; blocks of
+     decompressed bytes. What is damaged ends in one sentence.
 """
 
 import contextlib
 import hashlib
 import stat
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import IO, Any
+from pathlib import Path, PurePath
+from typing import Any
 
 from contracts.errors import FootpathError
-
-# Read at a time: small enough that a block of zeros a thousandfold larger still fits in memory.
-BLOCK = 1 << 20
+from features.archives import SUFFIXES, Archives, members, split_pattern
+from features.patterns import name_pattern
+from features.streams import blocks_of, decompressed, open_url, told, watched
 
 # What is not read: without this list its bytes would be taken for text.
-FOREIGN = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".lz4", ".snappy", ".br")
+FOREIGN = (".zip", ".bz2", ".xz", ".tbz2", ".txz", ".7z", ".lz4", ".snappy", ".br")
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,13 @@ class SourceFile:
     url: str
     size: int
     stamp: str  # changes when the file does: modification time, or the store's ETag
+    archive: str = ""  # the path of the archive that it lies in, and then the url is the archive's
+    offset: int = 0  # where it begins in the archive's decompressed bytes
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Orders files as they lie, so that an archive is read from its start to its end."""
+        return self.url, self.offset
 
 
 def find_files(folder: str, pattern: str) -> list[SourceFile]:
@@ -40,20 +45,47 @@ def find_files(folder: str, pattern: str) -> list[SourceFile]:
     Args:
       folder: a local folder or an fsspec URL.
       pattern: relative to the folder; or an absolute path or URL, and then folder is not used.
+        Behind a part that ends as an archive does, it goes on with the archive's members.
 
     Raises:
-      FootpathError: the folder is not there or cannot be listed.
+      FootpathError: the folder is not there or cannot be listed, or an archive is broken.
     """
     if is_absolute(pattern):
         folder, pattern = "", pattern.removeprefix("file://")
     folder = folder.removeprefix("file://")
     finder = _find_remote if "://" in (folder or pattern) else _find_local
-    return sorted(finder(folder, pattern), key=lambda file: file.path)
+    pattern, inside = split_pattern(pattern)
+    found = finder(folder, pattern)
+    if inside:
+        found = (member for archive in found for member in _find_members(archive, inside))
+    return sorted(map(_checked, found), key=lambda file: file.path)
 
 
 def is_absolute(pattern: str) -> bool:
     """Tells whether a pattern says itself where it starts."""
     return "://" in pattern or Path(pattern).is_absolute()
+
+
+def _checked(file: SourceFile) -> SourceFile:
+    """Refuses a name that could not be written into a table."""
+    try:
+        file.path.encode()
+    except UnicodeEncodeError:
+        shown = file.path.encode(errors="backslashreplace").decode()
+        raise FootpathError(f"{shown} has a name that is not UTF-8: rename it") from None
+    return file
+
+
+def _find_members(archive: SourceFile, inside: str) -> Iterator[SourceFile]:
+    """Finds the members of an archive that match a pattern."""
+    stamp = f"{archive.stamp}-{archive.size}" if archive.stamp else ""
+    matches = name_pattern(inside).fullmatch
+    for member in members(archive.path, archive.url, stamp):
+        if matches(member.name):
+            path = f"{archive.path}/{member.name}"
+            if member.flaw:
+                raise FootpathError(f"{path} {member.flaw}")
+            yield SourceFile(path, archive.url, member.size, stamp, archive.path, member.offset)
 
 
 def _find_local(folder: str, pattern: str) -> Iterator[SourceFile]:
@@ -94,82 +126,35 @@ def _stamp(info: dict[str, Any]) -> str:
     return next((str(info[key]).strip('"') for key in known if info.get(key)), "")
 
 
-def read_blocks(file: SourceFile, digest: "hashlib._Hash | None" = None) -> Iterator[bytes]:
+def read_blocks(
+    file: SourceFile, digest: "hashlib._Hash | None" = None, archives: Archives | None = None
+) -> Iterator[bytes]:
     """Yields a file's decompressed bytes in blocks, by its suffix .gz, .zst or none of them.
 
     Args:
       file: which.
       digest: is fed the bytes as they lie in the file.
+      archives: an archive that it has open goes on where it was left.
 
     Raises:
       FootpathError: the file cannot be read, is truncated or damaged, or is an archive.
     """
+    if file.path.lower().endswith(SUFFIXES):
+        raise FootpathError(
+            f"{file.path} is an archive: say which of its members to read, "
+            f"such as {PurePath(file.path).name}/*.csv"
+        )
     if file.path.lower().endswith(FOREIGN):
         raise FootpathError(
-            f"{file.path}: archives and this kind of compression are not read: "
+            f"{file.path}: this kind of compression is not read: "
             f"unpack it, or compress it with gzip or zstd"
         )
-    try:
-        with open_file(file) as handle:
-            raw = _watched(iter(partial(handle.read, BLOCK), b""), digest)
-            start = _decompressor(file.path)
-            yield from _inflate(raw, start, file.path) if start else raw
-    except OSError as error:
-        raise FootpathError(
-            f"{file.path} cannot be read: {error.strerror or error}: check the file and its rights"
-        ) from None
-
-
-def open_file(file: SourceFile) -> IO[bytes]:
-    """Opens a file for reading, as it lies there."""
-    if "://" not in file.url:
-        return open(file.url, "rb")
-    import fsspec
-
-    system, path = fsspec.core.url_to_fs(file.url)
-    return system.open(path, "rb")
-
-
-def _watched(blocks: Iterator[bytes], digest: "hashlib._Hash | None") -> Iterator[bytes]:
-    for block in blocks:
-        if digest is not None:
-            digest.update(block)
-        yield block
-
-
-def _decompressor(path: str) -> Callable[[], Any] | None:
-    """Returns what starts a stream, judged by the suffix; None where the bytes are plain."""
-    if path.endswith(".gz"):
-        return partial(zlib.decompressobj, wbits=zlib.MAX_WBITS | 16)
-    if path.endswith((".zst", ".zstd")):
-        import zstandard
-
-        return zstandard.ZstdDecompressor().decompressobj
-    return None
-
-
-def _inflate(blocks: Iterator[bytes], start: Callable[[], Any], path: str) -> Iterator[bytes]:
-    """Decompresses one stream, or several one after the other, as `cat a.gz b.gz` makes them."""
-    stream = None
-    for block in blocks:
-        rest = block
-        while rest:
-            stream = stream or start()
-            try:
-                data = stream.decompress(rest)
-            except Exception as error:  # zlib.error or zstandard.ZstdError, which has no stub
-                raise FootpathError(
-                    f"{path} is not what its name says, or is damaged ({error}): ask for it again"
-                ) from None
-            rest = b""
-            if stream.eof:
-                # Zeros after the end are padding, as gzip itself takes them.
-                rest = stream.unused_data.lstrip(b"\0")
-                stream = None
-            if data:
-                yield data
-    if stream is not None:
-        kind = "gzip" if path.endswith(".gz") else "zstd"
-        raise FootpathError(
-            f"{path} is a truncated {kind}: it ends in the middle of its data: ask for it again"
-        )
+    if not file.archive:
+        with told(file.path), open_url(file.url) as handle:
+            yield from decompressed(blocks_of(handle, digest), file.path)
+    elif archives is None:
+        with Archives() as opened:
+            yield from read_blocks(file, digest, opened)
+    else:
+        member = archives.read(file.archive, file.url, file.offset, file.size)
+        yield from decompressed(watched(member, digest), file.path)

@@ -6,8 +6,8 @@ be read, have no timestamp, or fall on no day of the data set; in `landing/files
 published last, which makes the others count (features/manifest.py).
 
 A file is read again only if its size or stamp changed, or what the YAML says of it. Many small
-files share one pass over DuckDB. Rows of a file = rows in its fragments + rows in quarantine:
-asserted on what was written.
+files share one pass over DuckDB. Rows of a file + those that `explode` added = rows in its
+fragments + rows in quarantine: asserted on what was written.
 
 A dated source's file holds no event later than the day after its arrival; an undated one without a
 last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
@@ -25,11 +25,13 @@ from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_file
+from features.archives import Archives
 from features.arrivals import Arrival, arrival_days, find_arrivals
 from features.cutting import CutFile, Cutter
 from features.manifest import (
     LandedFile,
     Manifest,
+    all_manifests,
     file_id,
     fragment_name,
     fragments_folder,
@@ -42,7 +44,7 @@ from features.manifest import (
 from features.mapping import OUT_OF_RANGE, UNDATED, UNREADABLE, check_mapping
 from features.rows import ENOUGH_TO_JUDGE, RowReader
 
-__all__ = ["LandedFile", "LandingReport", "arrival_days", "land"]
+__all__ = ["LandedFile", "LandingReport", "arrival_days", "land", "new_arrivals"]
 
 # What is read in one pass: so many bytes as they lie, so many files.
 PASS_BYTES = 64 << 20
@@ -72,6 +74,7 @@ class _Run:
     dataset: Dataset
     lake: Lake
     connection: duckdb.DuckDBPyConnection
+    archives: Archives
     old: dict[str, Manifest | None]  # by path
     landed: list[Manifest] = field(default_factory=list)
     days: set[str] = field(default_factory=set)
@@ -97,11 +100,12 @@ def land(
     arrivals = find_arrivals(dataset, days)
     mapping = mapping_hash(dataset)
     # One run at a time: another one would sweep what this one publishes.
-    with lake.locked("landing"), connect() as connection:
+    with lake.locked("landing"), connect() as connection, Archives() as archives:
         check_mapping(connection, dataset)
         old = {a.file.path: read_manifest(lake, file_id(a.file.path)) for a in arrivals}
         todo = [a for a in arrivals if not _is_known(a, old[a.file.path], mapping)]
-        run = _Run(dataset, lake, connection, old)
+        todo.sort(key=lambda arrival: arrival.file.place)
+        run = _Run(dataset, lake, connection, archives, old)
         done = 0
         for batch in _passes(todo):
             _land_pass(run, batch, mapping)
@@ -119,6 +123,12 @@ def land(
         days=sorted(map(dt.date.fromisoformat, run.days)),
         files=[LandedFile.of(file) for file in run.landed],
     )
+
+
+def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[Arrival]:
+    """Returns those of some landing files that were not read as they lie there."""
+    mapping, known = mapping_hash(dataset), all_manifests(lake)
+    return [a for a in arrivals if not _is_known(a, known.get(file_id(a.file.path)), mapping)]
 
 
 def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool:
@@ -143,7 +153,8 @@ def _passes(todo: list[Arrival]) -> Iterator[list[Arrival]]:
 
 def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
     """Reads files, writes what becomes of them to staging, and publishes it file by file."""
-    reader = RowReader(run.connection, run.dataset.landing, [arrival.file for arrival in batch])
+    files = [arrival.file for arrival in batch]
+    reader = RowReader(run.connection, run.dataset.landing, files, archives=run.archives)
     cutter = Cutter(run.connection, run.dataset, batch)
     for _ in reader.chunks():
         cutter.add_rows()
@@ -163,13 +174,14 @@ def _manifests(
     batch: list[Arrival], reader: RowReader, cutter: Cutter, mapping: str
 ) -> dict[int, Manifest]:
     """Counts where the rows of each file went, and finds the files without a usable row."""
-    counts = cutter.counts()
+    counts, added = cutter.counts(), cutter.added()
     manifests = {}
     for number in [n for n in range(len(batch)) if n not in reader.faults]:
         arrival, rows = batch[number], reader.facts[number].rows
         days = counts.get(number, {})
         refused = {rule: days.pop(rule, 0) for rule in (UNREADABLE, UNDATED, OUT_OF_RANGE)}
-        if rows >= ENOUGH_TO_JUDGE and refused[UNREADABLE] + refused[UNDATED] == rows:
+        unusable = refused[UNREADABLE] + refused[UNDATED]
+        if rows >= ENOUGH_TO_JUDGE and unusable == rows + added.get(number, 0):
             reader.faults[number] = (
                 f"{arrival.file.path}: none of its {rows:,} rows becomes a dated event "
                 f"({cutter.example(number)}): mend events.timestamp in the YAML, "
@@ -186,6 +198,7 @@ def _manifests(
             arrival_day=arrival.day.isoformat() if arrival.day else None,
             rows=rows,
             days=days,
+            added=added.get(number, 0),
             **refused,
         )
     return manifests
@@ -193,9 +206,9 @@ def _manifests(
 
 def _check_sum(manifest: Manifest, cut: CutFile) -> None:
     """Asserts that no row was lost or made."""
-    assert manifest.rows == cut.fragment_rows + cut.quarantine_rows, (
-        f"{manifest.path}: {manifest.rows} rows were read, {cut.fragment_rows} are in "
-        f"fragments and {cut.quarantine_rows} in quarantine"
+    assert manifest.rows + manifest.added == cut.fragment_rows + cut.quarantine_rows, (
+        f"{manifest.path}: {manifest.rows} rows were read and {manifest.added} added, "
+        f"{cut.fragment_rows} are in fragments and {cut.quarantine_rows} in quarantine"
     )
 
 

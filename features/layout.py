@@ -20,6 +20,7 @@ import duckdb
 
 from contracts.errors import FootpathError
 from contracts.source import FileTable
+from features.archives import Archives
 from features.files import SourceFile, read_blocks
 from features.sql import name, text
 
@@ -38,7 +39,7 @@ class CsvLayout:
 
     delimiter: str
     quote: str
-    positions: tuple[int, ...]
+    positions: tuple[int | None, ...]  # None for an optional column that is not there
     width: int
 
     def select(self, source: str, types: Mapping[str, str]) -> str:
@@ -50,7 +51,7 @@ class CsvLayout:
             f"should be {self.width}' END"
         )
         width = f"CASE WHEN len(__fields) <> {self.width} THEN len(__fields) END"
-        values = [f"nullif(__fields[{position}], '')" for position in self.positions]
+        values = [f"nullif(__fields[{p}], '')" if p else "NULL" for p in self.positions]
         return _typed(_records(source, self._fields()), shape, width, values, types)
 
     def _fields(self) -> str:
@@ -93,13 +94,14 @@ def csv_layout(table: FileTable, header: bytes | None, path: str) -> CsvLayout:
     reader = csv.reader([line], delimiter=UNIT, quotechar=quote or None, quoting=quoting)
     found = [column.strip() for column in next(reader, [])]
     for column in declared:
-        if found.count(column) != 1:
+        if found.count(column) != 1 and (column in found or column not in table.optional):
             how = "has no" if column not in found else "has more than one"
             raise FootpathError(
                 f"{path}: its header {how} column '{column}', which the YAML declares "
                 f"(it has: {', '.join(found)}): mend the YAML or ask for the file again"
             )
-    return CsvLayout(delimiter, quote, tuple(found.index(c) + 1 for c in declared), len(found))
+    positions = tuple(found.index(c) + 1 if c in found else None for c in declared)
+    return CsvLayout(delimiter, quote, positions, len(found))
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,17 @@ class ParquetLayout:
 
     path: str
     digest: str
+    columns: tuple[str, ...]  # those that the file has
 
     def select(self, file: int, types: Mapping[str, str], is_sample: bool = False) -> str:
         """Returns the SELECT over the file. `__raw` is null where the row could be read."""
         columns = [name(column) for column in types]
+        found = [
+            name(column) if column in self.columns else f"NULL AS {name(column)}"
+            for column in types
+        ]
         rows = (
-            f"(SELECT {file} AS __file, file_row_number + 1 AS __line, {', '.join(columns)} "
+            f"(SELECT {file} AS __file, file_row_number + 1 AS __line, {', '.join(found)} "
             f"FROM read_parquet({text(self.path)}, file_row_number = true)"
             f"{f' LIMIT {SAMPLE_ROWS}' if is_sample else ''})"
         )
@@ -144,9 +151,9 @@ class ParquetLayout:
 
 @contextlib.contextmanager
 def parquet_layout(
-    connection: duckdb.DuckDBPyConnection, file: SourceFile, columns: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection, file: SourceFile, table: FileTable, archives: Archives
 ) -> Iterator[ParquetLayout]:
-    """Gives a Parquet file as it can be read from here: a URL is copied for the while.
+    """Gives a Parquet file as it can be read from here: what is not a file here is copied.
 
     Raises:
       FootpathError: the file is not Parquet, or lacks a declared column.
@@ -154,10 +161,10 @@ def parquet_layout(
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="footpath-") as folder:
         path = file.url
-        if "://" in path:
+        if "://" in path or file.archive:
             path = str(Path(folder) / "copy.parquet")
             with open(path, "wb") as copy:
-                copy.writelines(read_blocks(file, digest))
+                copy.writelines(read_blocks(file, digest, archives))
         else:
             for _ in read_blocks(file, digest):
                 pass
@@ -168,13 +175,13 @@ def parquet_layout(
             raise FootpathError(
                 f"{file.path} is not Parquet, or is damaged ({reason}): ask for it again"
             ) from None
-        for column in columns:
-            if column not in found:
+        for column in table.columns:
+            if column not in found and column not in table.optional:
                 raise FootpathError(
                     f"{file.path} has no column '{column}', which the YAML declares (it has: "
                     f"{', '.join(found)}): mend the YAML or ask for the file again"
                 )
-        yield ParquetLayout(path, digest.hexdigest())
+        yield ParquetLayout(path, digest.hexdigest(), tuple(found))
 
 
 def _json_value(value: str, kind: str) -> str:

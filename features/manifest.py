@@ -17,7 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from contracts.dataset import Dataset
-from contracts.errors import FootpathError
 from contracts.lake import Lake, read_json, stamps
 
 # Raise it when the same file would be cut into other fragments than before.
@@ -42,6 +41,7 @@ class Manifest:
     undated: int
     out_of_range: int
     days: dict[str, int]  # event day -> rows in its fragment
+    added: int = 0  # rows that `events.explode` made beyond those of the file
 
     @property
     def quarantined(self) -> int:
@@ -71,6 +71,7 @@ class LandedFile:
     out_of_range: int
     late: int
     days: dict[dt.date, int]  # event day -> rows
+    added: int = 0  # rows that `events.explode` made beyond those of the file
 
     @classmethod
     def of(cls, manifest: Manifest) -> "LandedFile":
@@ -85,6 +86,7 @@ class LandedFile:
             out_of_range=manifest.out_of_range,
             late=manifest.late,
             days={dt.date.fromisoformat(day): rows for day, rows in manifest.days.items()},
+            added=manifest.added,
         )
 
 
@@ -160,24 +162,17 @@ def _parse(path: Path) -> Manifest | None:
         return None
 
 
-def manifests(lake: Lake) -> dict[str, Manifest]:
-    """Returns all manifests by file id; those that this process has read before are not read anew.
+def all_manifests(lake: Lake) -> dict[str, Manifest | None]:
+    """Returns all manifests by file id, None for one of another release.
 
-    Raises:
-      FootpathError: one is of another release, so that nobody knows where its rows are.
+    Those that this process has read before are not read anew.
     """
     folder = files_folder(lake)
     found = sorted(stamps(folder, "*.json").items())
     with ThreadPoolExecutor(READERS) as pool:  # on S3 each is a request
         read = pool.map(lambda item: _manifest(folder / item[0], item[1]), found)
         ids = [name.removesuffix(".json") for name, _ in found]
-        known = {i: manifest for i, manifest in zip(ids, read, strict=True) if manifest}
-    if lost := sorted(set(ids) - known.keys()):
-        raise FootpathError(
-            f"{len(lost)} manifests in {folder} are of another release, such as {lost[0]}.json: "
-            f"materialize landing for all arrival days, which reads their files again"
-        )
-    return known
+        return dict(zip(ids, read, strict=True))
 
 
 @lru_cache(maxsize=50_000)

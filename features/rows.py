@@ -24,6 +24,7 @@ import duckdb
 
 from contracts.errors import FootpathError
 from contracts.source import FileTable
+from features.archives import Archives
 from features.files import SourceFile, read_blocks
 from features.layout import CsvLayout, JsonLayout, csv_layout, parquet_layout
 from features.lines import Piece, end_of_records, lines_of
@@ -60,6 +61,7 @@ class RowReader:
       table: layout and declared columns.
       files: what to read; a file's number is its place here.
       sample_bytes: stop each file after about so many bytes (decompressed); 0 reads all.
+      archives: keeps an archive open from one reader to the next.
 
     Attributes:
       faults: a sentence for each file that cannot be used; none of its rows may be.
@@ -73,15 +75,21 @@ class RowReader:
         table: FileTable,
         files: Sequence[SourceFile],
         sample_bytes: int = 0,
+        archives: Archives | None = None,
     ) -> None:
         self.connection = connection
         self.table = table
         self.files = files
         self.sample_bytes = sample_bytes
+        self.archives = archives or Archives()
         self.types = column_types(connection, table.columns)
         self.faults: dict[int, str] = {}
         self.digests: dict[int, str] = {}
         self.facts = {number: FileFacts() for number in range(len(files))}
+
+    def _in_place(self) -> list[tuple[int, SourceFile]]:
+        """Returns the files with their numbers, so that an archive is read once."""
+        return sorted(enumerate(self.files), key=lambda pair: pair[1].place)
 
     def chunks(self) -> Iterator[None]:
         """Fills `rows_read` with the next rows, each time it is resumed; then judges the files."""
@@ -113,9 +121,9 @@ class RowReader:
         self.connection.unregister("lines_read")
 
     def _parquet_chunks(self) -> Iterator[None]:
-        for number, file in enumerate(self.files):
+        for number, file in self._in_place():
             try:
-                with parquet_layout(self.connection, file, self.table.columns) as layout:
+                with parquet_layout(self.connection, file, self.table, self.archives) as layout:
                     self._create(layout.select(number, self.types, bool(self.sample_bytes)))
                     self.digests[number] = layout.digest
             except FootpathError as error:
@@ -127,7 +135,7 @@ class RowReader:
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {ROWS} AS {select}")
 
     def _pieces(self) -> Iterator[Piece]:
-        for number, file in enumerate(self.files):
+        for number, file in self._in_place():
             try:
                 yield from self._pieces_of(number, file)
             except FootpathError as error:
@@ -170,9 +178,11 @@ class RowReader:
         csv = self.table.csv if self.table.format == "csv" else None
         chunk = self.sample_bytes or CHUNK
         parts: list[bytes] = []
-        for block in read_blocks(file, digest):
+        size, enough = 0, chunk
+        for block in read_blocks(file, digest, self.archives):
             parts.append(_to_utf8(block) if csv and csv.encoding == "latin-1" else block)
-            if sum(map(len, parts)) < chunk:
+            size += len(parts[-1])
+            if size < enough:
                 continue
             data = b"".join(parts)
             end = end_of_records(data, csv)
@@ -186,6 +196,9 @@ class RowReader:
             if end and self.sample_bytes:
                 return
             parts = [data[end:]]
+            # A row longer than a chunk is not looked through again for every block of it.
+            size = len(parts[0])
+            enough = max(chunk, min(2 * size, LONGEST_ROW + 1))
         if data := b"".join(parts):
             yield data if data.endswith(b"\n") else data + b"\n"
 
@@ -239,7 +252,7 @@ class RowReader:
                 f"none of its {facts.rows:,} rows can be read as {self.table.format} with the "
                 f"declared columns ({facts.first_problem}): mend the YAML or ask for the file again"
             )
-        missing = [column for column in names if column not in facts.seen]
+        missing = [c for c in names if c not in facts.seen and c not in self.table.optional]
         # Without undeclared keys the source just leaves its nulls out.
         if self.table.format == "jsonl" and facts.readable and missing and facts.undeclared:
             return (
