@@ -11,22 +11,31 @@ is remembered between a change and its rebuild, so a run that is killed between 
 leaves sessions due; and as only data counts, a file that is delivered again as it was makes
 nothing due.
 
-A day that was never published is not due, for nobody has built it yet: backfilling is not ours.
+A day that was never published is not due, nor is one that lacks a table before it: nobody has built
+them yet, and backfilling is not ours.
 """
 
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from contracts.dataset import Dataset
+from contracts.errors import FootpathError
 from contracts.lake import Lake, stamps
 from features.behavior import feature_needs
-from features.manifest import Manifest, files_folder, manifests
+from features.manifest import (
+    Manifest,
+    all_manifests,
+    files_folder,
+    fragment_name,
+    fragments_folder,
+    manifest_path,
+)
 from features.provenance import UNKNOWN, Inputs, fingerprint, inputs_from, read_inputs
 from features.sessions import session_needs
 
@@ -41,7 +50,8 @@ class Closure:
     """The days that are due, in order of table and day."""
 
     reasons: dict[str, dict[dt.date, str]]  # table -> day -> why, in a few words
-    will_be: dict[str, dict[dt.date, str]]  # table -> day -> fingerprint after the rebuild
+    marks: dict[str, dict[dt.date, str]]  # table -> day -> the object now, and what it will be of
+    built: set[dt.date]  # days whose events are published
 
     @property
     def days(self) -> list[dt.date]:
@@ -49,14 +59,19 @@ class Closure:
         return sorted({day for of_table in self.reasons.values() for day in of_table})
 
     def span(self, max_days: int) -> tuple[dt.date, dt.date]:
-        """Returns the first range to rebuild, of at most so many days; the rest is due after it."""
-        first = self.days[0]
-        return first, max(day for day in self.days if (day - first).days < max_days)
+        """Returns the first range to rebuild, of at most so many days; the rest is due after it.
+
+        It ends before a day without events, which a run over it would try to build.
+        """
+        first = end = self.days[0]
+        while end in self.built and (end - first).days < max_days:
+            end += dt.timedelta(days=1)
+        return first, max(day for day in self.days if day < end)
 
     def key(self, first: dt.date, last: dt.date) -> str:
-        """Returns what stands for this rebuild: the same for the same days and the same data."""
+        """Returns what stands for this rebuild: the same for the same objects and the same data."""
         wanted = [
-            [table, str(day), self.will_be[table][day]]
+            [table, str(day), self.marks[table][day]]
             for table, of_table in self.reasons.items()
             for day in of_table
             if first <= day <= last
@@ -75,37 +90,78 @@ def find_closure(dataset: Dataset, lake: Lake) -> Closure:
     """Finds the published days that are due.
 
     What has not changed since the last call in this process is not read again.
+
+    Raises:
+      FootpathError: a landing file was read by another release, or a fragment is gone, so that a
+        rebuild would lose rows.
     """
-    files = manifests(lake)
-    was = {table: _published(lake, table) for table in TABLES}
+    files = _readable(lake, all_manifests(lake))
+    objects = {table: _objects(lake, table) for table in TABLES}
+    was = {table: _read(lake, table, objects[table]) for table in TABLES}
     by_day = _fragments(files)
     will = {"events": {day: {"fragments": by_day.get(day, {})} for day in was["events"]}}
     hashes = {"events": _hashes(will["events"])}
-    needs: dict[str, Callable] = {
-        "sessions": session_needs,
-        "user_behavior_features": feature_needs,
-    }
-    for table, of_day in needs.items():
-        will[table] = inputs_from({day: of_day(dataset, day) for day in was[table]}, hashes)
+    for table, needs in (("sessions", session_needs), ("user_behavior_features", feature_needs)):
+        will[table] = inputs_from({day: needs(dataset, day) for day in was[table]}, hashes)
         hashes[table] = _hashes(will[table])
     reasons = {
         table: {
             day: _reason(inputs, will[table][day], files)
             for day, inputs in was[table].items()
-            if inputs != will[table][day]
+            if inputs != will[table][day] and all(day in objects[before] for before in TABLES[:n])
         }
+        for n, table in enumerate(TABLES)
+    }
+    for day in reasons["events"]:
+        _check_fragments(lake, day, will["events"][day], files)
+    marks = {
+        table: {day: f"{objects[table][day]} {hashes[table][day]}" for day in was[table]}
         for table in TABLES
     }
-    return Closure(reasons, hashes)
+    return Closure(reasons, marks, set(was["events"]))
 
 
-def _published(lake: Lake, table: str) -> dict[dt.date, Inputs]:
-    """Returns what the published days of a table were built from, in order."""
+def due_days(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
+    """Returns those of some days that are not published, or due."""
+    fresh = set(lake.days(table)) - find_closure(dataset, lake).reasons[table].keys()
+    return [day for day in days if day not in fresh]
+
+
+def _readable(lake: Lake, files: dict[str, Manifest | None]) -> dict[str, Manifest]:
+    known = {identity: manifest for identity, manifest in files.items() if manifest}
+    if lost := sorted(files.keys() - known.keys()):
+        raise FootpathError(
+            f"{len(lost)} manifests in {files_folder(lake)} are of another release, such as "
+            f"{lost[0]}.json: materialize landing for all arrival days, so that their files are "
+            f"read again"
+        )
+    return known
+
+
+def _check_fragments(lake: Lake, day: dt.date, inputs: Inputs, files: dict[str, Manifest]) -> None:
+    folder = fragments_folder(lake) / str(day)
+    there = stamps(folder)
+    for identity, version in inputs["fragments"].items():
+        if (name := fragment_name(identity, version)) not in there:
+            path = files[identity].path
+            raise FootpathError(
+                f"{folder / name} is gone, the rows of {path} on {day}: remove "
+                f"{manifest_path(lake, identity)} and materialize landing, so that the file is "
+                f"read again"
+            )
+
+
+def _objects(lake: Lake, table: str) -> dict[dt.date, str]:
+    """Returns the stamps of a table's published objects by day, in order."""
     found = sorted(stamps(lake.table(table)).items())
-    with ThreadPoolExecutor(READERS) as pool:
-        read = pool.map(lambda item: _inputs(lake.table(table) / item[0], item[1]), found)
-        days = [dt.date.fromisoformat(name.removesuffix(".parquet")) for name, _ in found]
-        return dict(zip(days, read, strict=True))
+    return {dt.date.fromisoformat(name.removesuffix(".parquet")): stamp for name, stamp in found}
+
+
+def _read(lake: Lake, table: str, objects: dict[dt.date, str]) -> dict[dt.date, Inputs]:
+    """Returns what published days were built from."""
+    with ThreadPoolExecutor(READERS) as pool:  # on S3 each is a request
+        read = pool.map(lambda day: _inputs(lake.day(table, day), objects[day]), objects)
+        return dict(zip(objects, read, strict=True))
 
 
 @lru_cache(maxsize=20_000)

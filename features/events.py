@@ -106,7 +106,8 @@ def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment]) -> N
     connection.register("deliveries", pa.table(deliveries))
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE delivered AS SELECT * EXCLUDE (filename) "
-        "FROM read_parquet(?, filename = true) JOIN deliveries USING (filename)",
+        "FROM read_parquet(?, filename = true, file_row_number = true) "
+        "JOIN deliveries USING (filename)",
         [deliveries["filename"]],
     )
 
@@ -123,12 +124,12 @@ def _distinct_events(dataset: Dataset) -> str:
         )
         source = (
             "(SELECT * REPLACE (content || '-' || row_number() OVER "
-            "(PARTITION BY day, content, source_file ORDER BY source_line) AS event_id) "
+            "(PARTITION BY day, content, source_file ORDER BY file_row_number) AS event_id) "
             f"FROM (SELECT *, left(sha256(to_json({{{content}}})::VARCHAR), 32) AS content "
             "FROM delivered))"
         )
     return (
         f"SELECT * FROM {source} QUALIFY event_id IS NULL OR row_number() OVER "
-        "(PARTITION BY day, event_id ORDER BY delivery, source_line) = 1 "
-        "ORDER BY day, user_id, timestamp, event_id, delivery, source_line"
+        "(PARTITION BY day, event_id ORDER BY delivery, file_row_number) = 1 "
+        "ORDER BY day, user_id, timestamp, event_id, delivery, file_row_number"
     )

@@ -1,5 +1,6 @@
 """What runs together: the jobs of a data set, its daily schedule, and what follows a day."""
 
+import datetime as dt
 from collections.abc import Iterator
 
 import dagster as dg
@@ -9,6 +10,7 @@ from contracts.lake import Lake
 from orchestration.chain import WholeChain, run_chain
 from orchestration.partitions import days
 from orchestration.promotion import leading_version
+from orchestration.rebuild import REQUEST_TAG, new_files_sensor, rebuild_sensor, stale_embeddings
 
 # The stages of the chain, in order. A job holds assets of one partitioning: Dagster's rule.
 LANDING = ["landing"]
@@ -84,7 +86,7 @@ def schedules(dataset: Dataset, jobs: list) -> list:
 
 
 def sensors(dataset: Dataset, jobs: list) -> list[dg.SensorDefinition]:
-    """Returns what carries a finished day on: embed it, then serve it."""
+    """Returns what lands new files and rebuilds late days, and what embeds and serves a day."""
     by_name = {job.name: job for job in jobs}
     embedding = by_name[job_name(dataset, "embedding")]
     serving = by_name[job_name(dataset, "serving")]
@@ -96,12 +98,20 @@ def sensors(dataset: Dataset, jobs: list) -> list[dg.SensorDefinition]:
         request_job=embedding,
     )
     def embed_finished_days(context: dg.RunStatusSensorContext) -> Iterator[dg.RunRequest]:
-        """Embeds the last day of a finished daily run with the promoted model version."""
-        version = leading_version(dataset, Lake.of(dataset.name))
-        tags = context.dagster_run.tags
-        day = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_end")
-        if version and day and day in days(dataset).get_partition_keys():
-            key = dg.MultiPartitionKey({"day": day, "model_version": version})
+        """Embeds the last day of a finished daily run with the promoted model version.
+
+        After a rebuild of late days, it embeds again every day from the first of them on.
+        """
+        lake, tags = Lake.of(dataset.name), context.dagster_run.tags
+        keys = []
+        if REQUEST_TAG in tags:
+            first = dt.date.fromisoformat(tags["dagster/asset_partition_range_start"])
+            keys = stale_embeddings(dataset, lake, first)
+        elif version := leading_version(dataset, lake):
+            day = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_end")
+            if day and day in days(dataset).get_partition_keys():
+                keys = [str(dg.MultiPartitionKey({"day": day, "model_version": version}))]
+        for key in keys:
             yield dg.RunRequest(run_key=f"{context.dagster_run.run_id}/{key}", partition_key=key)
 
     @dg.run_status_sensor(
@@ -114,4 +124,9 @@ def sensors(dataset: Dataset, jobs: list) -> list[dg.SensorDefinition]:
         """Registers and materializes what an embedding run has made."""
         return dg.RunRequest(run_key=context.dagster_run.run_id)
 
-    return [embed_finished_days, serve_new_embeddings]
+    return [
+        new_files_sensor(dataset, by_name[job_name(dataset, "landing")]),
+        rebuild_sensor(dataset, job_name(dataset, "landing"), by_name[job_name(dataset, "daily")]),
+        embed_finished_days,
+        serve_new_embeddings,
+    ]

@@ -1,0 +1,234 @@
+"""Late data: what lands files that are new, and rebuilds the published days that they make due.
+
+In:  landing files and the lake. Out: requests for runs of the landing job and of the daily job,
+each over one range of days. Both sensors are off until someone turns them on, and ask for nothing
+twice: what failed on the same data is told, not tried again.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from contracts.dataset import Dataset
+from contracts.errors import FootpathError
+from contracts.lake import Lake
+from orchestration.partitions import days
+
+if TYPE_CHECKING:
+    from features.arrivals import Arrival
+    from features.closure import Closure
+
+# A run with this tag builds only what is due of its range; the value stands for the request.
+REQUEST_TAG = "footpath/rebuild"
+FILES_TAG = "footpath/new_files"
+
+# Days that one run rebuilds: the rest follows.
+MAX_DAYS = 60
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefinition:
+    """Returns the sensor that requests the rebuild of days that late data has made due.
+
+    Args:
+      dataset: whose days.
+      landing: the name of the landing job; nothing is requested while it runs, or the daily one.
+      daily: the job that builds events, sessions and features.
+    """
+
+    @dg.sensor(
+        name=f"{dataset.slug}_rebuild_late_days",
+        job=daily,
+        minimum_interval_seconds=60,
+        description=f"Rebuilds published days whose landing files have changed since, at most "
+        f"{MAX_DAYS} days a run.",
+    )
+    def rebuild_late_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from features.closure import find_closure, lake_state
+
+        lake = Lake.of(dataset.name)
+        state = lake_state(lake)
+        if reason := _known(context, state):
+            return _skip(reason, context.cursor)
+        if run := _unfinished(context.instance, [landing, daily.name]):
+            return _skip(f"run {run} is at work on these days; looking again when it has ended")
+        closure = find_closure(dataset, lake)
+        if not closure.days:
+            reason = "every published day is built from the data that has landed"
+            return _skip(reason, _cursor(state, reason))
+        first, last = closure.span(MAX_DAYS)
+        key = closure.key(first, last)
+        if run := _earlier(context.instance, {REQUEST_TAG: key}):
+            reason = (
+                f"{tell_due(closure)}, and run {run} did not rebuild {first} to {last}: mend what "
+                f"it complains of, then `footpath rebuild --dataset {dataset.name}`"
+            )
+            return _skip(reason, _cursor(state, reason))
+        tags = range_tags(first, last) | {REQUEST_TAG: key}
+        return dg.SensorResult([dg.RunRequest(run_key=key, tags=tags)])
+
+    return rebuild_late_days
+
+
+def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
+    """Returns the sensor that requests the landing of files that no manifest knows."""
+
+    @dg.sensor(
+        name=f"{dataset.slug}_new_files",
+        job=landing,
+        minimum_interval_seconds=60,
+        description="Lands files that are new or have changed, whichever day they arrived on.",
+    )
+    def new_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from features.arrivals import find_arrivals
+        from features.landing import new_arrivals
+
+        try:
+            arrivals = find_arrivals(dataset, None)
+        except FootpathError as error:
+            return _skip(str(error))
+        if dataset.landing.is_dated:
+            # What came today has no partition before the day has ended.
+            finished = set(days(dataset).get_partition_keys())
+            arrivals = [arrival for arrival in arrivals if str(arrival.day) in finished]
+        state = _state_of(dataset, arrivals)
+        if reason := _known(context, state):
+            return _skip(reason, context.cursor)
+        if run := _unfinished(context.instance, [landing.name]):
+            return _skip(f"run {run} is landing files; looking again when it has ended")
+        new = new_arrivals(dataset, Lake.of(dataset.name), arrivals)
+        if not new:
+            reason = "every landing file of a finished day has landed"
+            return _skip(reason, _cursor(state, reason))
+        key = _state_of(dataset, new)
+        if run := _earlier(context.instance, {FILES_TAG: key}):
+            more = f" and {len(new) - 1:,} more files" if len(new) > 1 else ""
+            reason = (
+                f"run {run} did not land {new[0].file.path}{more}: mend what it complains of, "
+                f"then materialize landing"
+            )
+            return _skip(reason, _cursor(state, reason))
+        tags = {FILES_TAG: key}
+        if dataset.landing.is_dated:
+            arrived = [arrival.day for arrival in new if arrival.day]
+            tags |= range_tags(min(arrived), max(arrived))
+        return dg.SensorResult([dg.RunRequest(run_key=key, tags=tags)])
+
+    return new_files
+
+
+def range_tags(first: dt.date, last: dt.date) -> dict[str, str]:
+    """Returns the tags of a run over a range of days."""
+    return {
+        ASSET_PARTITION_RANGE_START_TAG: str(first),
+        ASSET_PARTITION_RANGE_END_TAG: str(last),
+    }
+
+
+def tell_due(closure: "Closure") -> str:
+    """Returns how many days of each table are due, as a sentence without its end."""
+    counts = [
+        f"{len(of_table):,} days of {table}"
+        for table, of_table in closure.reasons.items()
+        if of_table
+    ]
+    return f"{', '.join(counts)} are due ({closure.days[0]} to {closure.days[-1]})"
+
+
+def rebuild(
+    dataset: Dataset, instance: dg.DagsterInstance, max_days: int, say: Callable[[str], None]
+) -> None:
+    """Rebuilds all that is due, range by range, and then what is made from it.
+
+    Raises:
+      FootpathError: a run failed; what was published before stays.
+    """
+    from features.closure import find_closure
+    from orchestration.chain import Stage, run_stage
+
+    lake = Lake.of(dataset.name)
+    begun: dt.date | None = None
+    done: set[str] = set()
+    while (closure := find_closure(dataset, lake)).days:
+        first, last = closure.span(max_days)
+        key = closure.key(first, last)
+        assert key not in done, f"{first} to {last} was rebuilt and is due as before"
+        done.add(key)
+        begun = min(begun or first, first)
+        say(f"{tell_due(closure)}: rebuilding {first} to {last}")
+        stage = Stage("daily", "", str(first), str(last), tags={REQUEST_TAG: key})
+        rows = run_stage(dataset, instance, stage)
+        say("   rows: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
+    if begun is None:
+        say("every published day is built from the data that has landed")
+        return
+    keys = list(stale_embeddings(dataset, lake, begun))
+    for key in keys:
+        say(f"embedding {key}")
+        run_stage(dataset, instance, Stage("embedding", "", key, key))
+    if keys:
+        say("feature store: registry, online rows, similar users")
+        run_stage(dataset, instance, Stage("serving", ""))
+
+
+def stale_embeddings(dataset: Dataset, lake: Lake, first: dt.date) -> Iterator[str]:
+    """Yields the partitions of published embeddings by the leading model from a day on."""
+    from orchestration.promotion import leading_version
+
+    if version := leading_version(dataset, lake):
+        for day in lake.days(f"user_embeddings/{version}"):
+            if day >= first:
+                yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+
+
+def _unfinished(instance: dg.DagsterInstance, jobs: list[str]) -> str | None:
+    """Returns the id of a run of these jobs that has not ended."""
+    for job in jobs:
+        found = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=1)
+        if found:
+            return found[0].run_id
+    return None
+
+
+def _earlier(instance: dg.DagsterInstance, tags: dict[str, str]) -> str | None:
+    """Returns the id of the last run with these tags."""
+    found = instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
+    return found[0].run_id if found else None
+
+
+def _state_of(dataset: Dataset, arrivals: "list[Arrival]") -> str:
+    """Returns a hash of landing files as they lie there, and of how they are read."""
+    from features.manifest import mapping_hash
+
+    files = [[arrival.file.path, arrival.file.size, arrival.file.stamp] for arrival in arrivals]
+    text = json.dumps([mapping_hash(dataset), files])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _known(context: dg.SensorEvaluationContext, state: str) -> str | None:
+    """Returns what was said of this state the last time."""
+    seen = json.loads(context.cursor) if context.cursor else {}
+    return seen.get("said") if seen.get("state") == state else None
+
+
+def _cursor(state: str, said: str) -> str:
+    return json.dumps({"state": state, "said": said})
+
+
+def _skip(reason: str, cursor: str | None = None) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=dg.SkipReason(reason), cursor=cursor)
