@@ -142,7 +142,7 @@ def write_days(
     folder.mkdir(parents=True, exist_ok=True)
     paths = {day: folder / f"{day.isoformat()}.parquet" for day in days}
     written = set()
-    for day, parts in itertools.groupby(_by_day(rows), key=lambda part: part[0]):
+    for day, parts in itertools.groupby(by_day(rows), key=lambda part: part[0]):
         if day in written:
             raise AssertionError(f"the rows of {day} are not in one run: order them by day")
         with pq.ParquetWriter(paths[day], schema, compression="zstd") as writer:
@@ -157,7 +157,7 @@ def write_days(
     return paths
 
 
-def _by_day(rows: Iterable[pa.RecordBatch]) -> Iterator[tuple[dt.date, pa.Table]]:
+def by_day(rows: Iterable[pa.RecordBatch]) -> Iterator[tuple[dt.date, pa.Table]]:
     """Cuts each batch where its day changes."""
     for batch in rows:
         runs = pc.run_end_encode(batch.column("day"))

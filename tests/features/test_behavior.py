@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import features.behavior
+import features.behavior_users
 from contracts.dataset import Dataset, load_dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_file, publish_table
@@ -203,7 +203,7 @@ def test_any_ranges_give_the_same_rows_to_the_bit(
     parts = {}
     for days in ([DAYS[7]], DAYS[3:6], [DAYS[9], DAYS[2], *DAYS[12:]]):
         parts |= rows_of(stage_features(dataset, lake, days, tmp_path / "parts"))
-    monkeypatch.setattr(features.behavior, "CHUNK_ROWS", 60)
+    monkeypatch.setattr(features.behavior_users, "CHUNK_ROWS", 60)
     chunks = rows_of(stage_features(dataset, lake, DAYS, tmp_path / "chunks"))
 
     def told(rows: dict) -> dict:

@@ -1,0 +1,169 @@
+"""What the formulas of behaviour features are made of: measures over windows, and sums with them.
+
+A measure is one number of a user and a window, such as ("events", 7). A term is a formula that
+knows which measures it needs, so that only those are computed that some feature asks for.
+
+    measure                          in a window of w days that ends with the day
+    events, weekend, hour_<h>        events; those on Saturday and Sunday; those of a local hour
+    action_<a>                       events of an action
+    category_<i>[_of_<a>]            events of the i-th of features.categories; of those, an action
+    active_days, sessions            days with an event; sessions that closed
+    value_{count,sum,squares,max}    of all events' values; with _action_<a>, of an action's
+    session_{events,seconds}[_max]   sums over sessions, and the largest
+    last_event, last_action_<a>      the instant of the last one
+    items, categories [_of_<a>]      how many different ones there are
+    spread                           sum over categories of count * ln(count), in ENTROPY_UNITS
+    gaps, gap_{seconds,squares,last} pauses between sessions that closed in the window
+"""
+# pyright: reportOperatorIssue=false
+# Ibis types a column as Column, which has no operators, whatever it holds.
+
+import functools
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+# A user's sum over categories of count * ln(count) is an integer of this many units.
+ENTROPY_UNITS = 1_000_000_000
+
+# A share of the squares below which a spread is rounding, not data.
+ALIKE = 1e-12
+
+Measure = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A formula over `<measure>_<days>` columns, and the instant `ends` of each row."""
+
+    needs: frozenset[Measure]
+    formula: "Callable[[ir.Table], ir.Value]"
+
+
+def total(measure: str, days: int) -> Term:
+    """Returns a measure as it is."""
+    return Term(frozenset({(measure, days)}), lambda rows: rows[f"{measure}_{days}"])
+
+
+def ratio(part: Term, whole: Term, smoothing: float = 0) -> Term:
+    """Returns part / (whole + smoothing); 0 where the whole is not above 0."""
+
+    def formula(rows: "ir.Table") -> "ir.Value":
+        below = whole.formula(rows).cast("float64")
+        return (below > 0).ifelse(part.formula(rows).cast("float64") / (below + smoothing), 0.0)
+
+    return Term(part.needs | whole.needs, formula)
+
+
+def summed(terms: list[Term]) -> Term:
+    """Returns the sum of integer terms."""
+    return Term(
+        frozenset().union(*(term.needs for term in terms)),
+        lambda rows: functools.reduce(operator.add, (term.formula(rows) for term in terms)),
+    )
+
+
+def or_zero(term: Term) -> Term:
+    """Returns the term, and 0 where there is none."""
+    return Term(term.needs, lambda rows: term.formula(rows).fill_null(0))
+
+
+def hours_since(last: str, days: int, per: float = 1.0, cap: float | None = None) -> Term:
+    """Returns the time from an instant to the row's end, in units of `per` hours; 0 without."""
+    import ibis
+
+    instant = f"{last}_{days}"
+
+    def formula(rows: "ir.Table") -> "ir.Value":
+        since = rows.ends.delta(rows[instant], unit="microsecond") / (3.6e9 * per)
+        return (since if cap is None else ibis.least(since, float(cap))).fill_null(0.0)
+
+    return Term(frozenset({(last, days)}), formula)
+
+
+def daily_change(of: str, short: int, long: int, form: str) -> Term:
+    """Returns events a day in a short window over, or less, those in a long one."""
+    recent, usual = total(of, short), total(of, long)
+
+    def formula(rows: "ir.Table") -> "ir.Value":
+        new = recent.formula(rows).cast("float64") / short
+        old = usual.formula(rows).cast("float64") / long
+        return new - old if form == "difference" else (old > 0).ifelse(new / old, 0.0)
+
+    return Term(recent.needs | usual.needs, formula)
+
+
+def deviation(count: Term, sums: Term, squares: Term) -> Term:
+    """Returns the standard deviation (of the population); 0 where all are alike."""
+
+    def formula(rows: "ir.Table") -> "ir.Value":
+        number = count.formula(rows).cast("float64")
+        mean = sums.formula(rows).cast("float64") / number
+        square = squares.formula(rows).cast("float64") / number
+        variance = square - mean * mean
+        varies = (number > 1) & (variance > square * ALIKE)
+        return varies.ifelse(varies.ifelse(variance, 0.0).sqrt(), 0.0)
+
+    return Term(count.needs | sums.needs | squares.needs, formula)
+
+
+def category_entropy(days: int) -> Term:
+    """Returns ln(N) - sum(count * ln(count)) / N, rounded to what the integers carry."""
+    names = [(name, days) for name in ("events", "spread", "categories")]
+
+    def formula(rows: "ir.Table") -> "ir.Value":
+        events, spread, categories = (rows[f"{name}_{days}"] for name, _ in names)
+        number = events.cast("float64")
+        value = (number.ln() - spread / ENTROPY_UNITS / number).round(6)
+        return ((number > 0) & (categories > 1)).ifelse(value, 0.0)
+
+    return Term(frozenset(names), formula)
+
+
+def entropy(parts: list[Term]) -> Term:
+    """Returns the entropy in nats of counts that add up to all; 0 where one has them all."""
+    import ibis
+
+    whole = summed(parts)
+
+    def formula(rows: "ir.Table") -> "ir.Value":
+        number = whole.formula(rows).cast("float64")
+        counts = [part.formula(rows).cast("float64") for part in parts]
+        spread = functools.reduce(
+            operator.add, (count * ibis.greatest(count, 1.0).ln() for count in counts)
+        )
+        value = (ibis.greatest(number, 1.0).ln() - spread / number).round(6)
+        return ((number > 0) & (value > 0)).ifelse(value, 0.0)
+
+    return Term(whole.needs, formula)
+
+
+def top_category(place: int, names: list[str], days: int) -> tuple[Term, Term]:
+    """Returns the name of the category with the place-th most events, and its share of all events.
+
+    Ties go to the one that is declared first. Name '' and share 0 where there are not so many.
+    """
+    import ibis
+
+    needs = frozenset((f"category_{n}", days) for n in range(len(names)))
+    many = len(names)
+
+    def ranked(rows: "ir.Table") -> "ir.Value":
+        # Count and name as one integer: sorting needs nothing that engines do differently.
+        codes = [rows[f"category_{n}_{days}"] * many + (many - 1 - n) for n in range(many)]
+        return ibis.array(codes).sort()[many - place]
+
+    def name(rows: "ir.Table") -> "ir.Value":
+        code = ranked(rows)
+        known = ibis.cases(*((code % many == many - 1 - n, text) for n, text in enumerate(names)))
+        return (code >= many).ifelse(known, "")
+
+    def share(rows: "ir.Table") -> "ir.Value":
+        events = rows[f"events_{days}"].cast("float64")
+        return (events > 0).ifelse((ranked(rows) // many).cast("float64") / events, 0.0)
+
+    return Term(needs, name), Term(needs | {("events", days)}, share)
