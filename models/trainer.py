@@ -83,7 +83,8 @@ class Trainer:
     ) -> None:
         self.config, self.sequences = config, sequences
         self.users = eligible_users(sequences, objective)
-        self.per_epoch = -(-len(self.users) // config.batch_size)
+        whole, rest = divmod(len(self.users), config.batch_size)
+        self.per_epoch = whole + (rest >= objective.min_users or not whole)
         self.steps = config.epochs * self.per_epoch
         self.model, self.objective = model, objective
         self.trained = nn.ModuleDict({"model": model, "objective": objective})
@@ -130,7 +131,7 @@ class Trainer:
         history, config = self.history, self.config
         epoch, nth = divmod(history.step, self.per_epoch)
         draw = Draw(config.seed, epoch, self._users_of(epoch)[nth])
-        windows = self.sequences.random_windows(draw, config.max_length)
+        windows = self.sequences.random_windows(draw, config.max_length * self.objective.span)
         others = self.sequences.others(draw, self.objective.others)
         sample = to_device(self.objective.sample(windows, others, draw), self.device)
         torch.manual_seed(key_of(config.seed, history.step) >> 1)
@@ -151,7 +152,7 @@ class Trainer:
         if self._batches[0] != epoch:
             config = self.config
             batches = epoch_batches(self.users, config.batch_size, config.seed, epoch)
-            self._batches = (epoch, batches)
+            self._batches = (epoch, batches[: self.per_epoch])
         return self._batches[1]
 
     def _progress(self) -> float:
@@ -215,6 +216,11 @@ def eligible_users(sequences: Sequences, objective: Objective) -> np.ndarray:
         raise FootpathError(
             f"{sequences.path}: no user has the {objective.min_events} events that the objective "
             f"needs: the longest history has {sequences.lengths.max()}"
+        )
+    if len(users) < objective.min_users:
+        raise FootpathError(
+            f"{sequences.path}: {len(users)} user has enough events, and the objective compares at "
+            f"least {objective.min_users}"
         )
     if objective.others and np.count_nonzero(sequences.lengths) < 2:
         raise FootpathError(

@@ -4,12 +4,16 @@ from typing import Any
 
 from contracts.errors import FootpathError
 from models.config import parse
+from models.objectives.barlow_twins import BarlowTwins
 from models.objectives.base import Objective
+from models.objectives.coles import Coles
 from models.objectives.none import NoPretraining
 from models.objectives.ptum import Ptum
 from models.user_model import ModelConfig
 
 OBJECTIVES: dict[str, type[Objective]] = {
+    "barlow": BarlowTwins,
+    "coles": Coles,
     "none": NoPretraining,
     "ptum": Ptum,
 }

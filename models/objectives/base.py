@@ -35,6 +35,8 @@ class Objective(nn.Module):
     Attributes:
       trains: false for the comparison without pre-training.
       min_events: users with fewer events are left out.
+      min_users: a smaller last batch of an epoch is left out of training.
+      span: windows are up to so many times the model's max_length long.
       others: events of other users that `sample` is given for each user.
     """
 
@@ -45,6 +47,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model_config, self.options = model, options
         self.min_events = 1
+        self.min_users = 1
+        self.span = 1
         self.others = 0
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Any:

@@ -1,0 +1,50 @@
+"""Bag of events: the mean of the event vectors and one residual layer.
+
+No event sees another one, so it is 10 to 25 times faster than a Transformer, and for what follows
+from which items a user likes, rather than from their order, hard to beat.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.encoders import base
+from models.layers import Dropout
+from models.packed import Packed
+
+
+@dataclass(frozen=True)
+class Options(base.Options):
+    """Sizes of the residual layer."""
+
+    feedforward: int = 2  # times the width
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feedforward < 1:
+            raise ValueError("feedforward must be 1 or more")
+
+
+class Bag(base.UserEncoder):
+    """Pools first; what comes after costs a user, not an event."""
+
+    options_class = Options
+
+    def __init__(self, dim: int, options: Options) -> None:
+        super().__init__(dim, options)
+        self.widen = nn.Linear(dim, dim * options.feedforward)
+        self.narrow = nn.Linear(dim * options.feedforward, dim)
+        self.before = nn.LayerNorm(dim)
+        self.after = nn.LayerNorm(dim)
+        self.dropout = Dropout(options.dropout)
+
+    def states(self, x_TD: Tensor, events: Packed) -> Tensor:  # noqa: ARG002 - no context
+        """Leaves each event as it is."""
+        return x_TD
+
+    def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
+        """Encodes packed event vectors -> user vectors [B, D]."""
+        pooled_BD = self.before(base.POOLINGS[self.options.pooling](self.dropout(x_TD), events))
+        inner_BF = F.gelu(self.widen(pooled_BD))
+        return self.after(pooled_BD + self.narrow(self.dropout(inner_BF)))

@@ -1,0 +1,101 @@
+"""Barlow Twins for user sequences (Liu et al., arXiv 2505.00953; loss of Zbontar et al., 2021).
+
+Two augmented views of each user go through the encoder and a projector. Each projected dimension is
+standardised over the batch; the cross-correlation of the two views' dimensions shall be the
+identity:
+  loss = sum_i (1 - C_ii)^2 + redundancy * sum_i sum_(j != i) C_ij^2,  C = z_a^T z_b / B.
+There are no negatives, so batches may be small. What the paper's abstract leaves open (rates,
+projector, weight) is an option, with the values that measured best as defaults.
+
+Shapes: B users, V = 2B views, D width, P projected.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.draw import Draw
+from models.objectives.base import Objective, Outcome
+from models.objectives.views import hidden, reordered, slices
+from models.packed import Events, Packed, join, pack
+from models.user_model import ModelConfig, UserModel
+
+TINY = 1e-4  # a dimension that does not vary is divided by this, not by zero
+
+
+@dataclass(frozen=True)
+class Options:
+    """Augmentations, projector and the weight of redundancy."""
+
+    redundancy: float = 0.02  # lambda
+    projector: int = 256  # width of its three layers
+    hide_share: float = 0.1
+    reorder_share: float = 0.2
+    shortest: int = 5  # events of a view
+    span: int = 4  # views lie within so many times max_length events
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.hide_share < 1 and 0 <= self.reorder_share <= 1):
+            raise ValueError("hide_share and reorder_share must be shares")
+        if min(self.projector, self.shortest, self.span) < 1 or self.redundancy <= 0:
+            raise ValueError("projector, shortest, span and redundancy must be above 0")
+
+
+class BarlowTwins(Objective):
+    """Two views of a user agree in each dimension, and no dimension repeats another."""
+
+    options_class = Options
+
+    def __init__(self, model: ModelConfig, options: Options) -> None:
+        super().__init__(model, options)
+        self.min_events = 2
+        self.min_users = 2
+        self.span = options.span
+        self.projector = projector(model.dim, options.projector)
+
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
+        """Makes two views of each user: sliced, shuffled in part, hidden in part."""
+        options, views = self.options, []
+        for name in "ab":
+            view = slices(windows, draw, name, options.shortest, self.model_config.max_length)
+            view = reordered(view, draw, name, options.reorder_share)
+            views.append(hidden(view, draw, name, options.hide_share))
+        return pack(join(views))
+
+    def forward(self, model: UserModel, sample: Packed) -> Outcome:
+        """Correlates the two views."""
+        views_VD = model(sample)
+        a_BP, b_BP = self.projector(views_VD).chunk(2)
+        correlation_PP = standardised(a_BP).T @ standardised(b_BP) / len(a_BP)
+        diagonal_P = correlation_PP.diagonal()
+        agreement = (1 - diagonal_P).square().sum()
+        overlap = correlation_PP.square().sum() - diagonal_P.square().sum()
+        return Outcome(
+            agreement + self.options.redundancy * overlap,
+            views_VD,
+            {"agreement": diagonal_P.detach().mean(), "overlap": overlap.detach()},
+        )
+
+    def encoded_events(self, sample: Packed) -> int:
+        """Returns the events of both views."""
+        return len(sample.item_T)
+
+
+def projector(dim: int, width: int) -> nn.Sequential:
+    """Returns the MLP that the loss is taken behind; it is dropped after pre-training."""
+    return nn.Sequential(
+        nn.Linear(dim, width, bias=False),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Linear(width, width, bias=False),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Linear(width, width, bias=False),
+    )
+
+
+def standardised(z_BP: Tensor) -> Tensor:
+    """Gives each dimension mean 0 and variance 1 over the batch."""
+    centred_BP = z_BP - z_BP.mean(dim=0)
+    return centred_BP / torch.sqrt(centred_BP.square().mean(dim=0) + TINY**2)

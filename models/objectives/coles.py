@@ -1,0 +1,76 @@
+"""CoLES: slices of one user are alike, slices of different users are not (Babaev et al., 2022).
+
+Two random slices of each user's history; each slice tells the other slice of its user from all
+slices of the batch by cosine and a softmax (InfoNCE, the loss of NT-Xent in Chen et al., 2020, in
+the place of the paper's margin loss).
+
+Shapes: B users, V = 2B views, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.draw import Draw
+from models.objectives.base import Objective, Outcome
+from models.objectives.views import hidden, slices
+from models.packed import Events, Packed, join, pack
+from models.user_model import ModelConfig, UserModel
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the slices are drawn, and how sharply they are told apart."""
+
+    temperature: float = 0.1
+    shortest: int = 5  # events of a slice
+    hide_share: float = 0.0
+    span: int = 4  # slices lie within so many times max_length events
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError("temperature must be above 0")
+        if self.shortest < 1 or self.span < 1:
+            raise ValueError("shortest and span must be 1 or more")
+        if not 0 <= self.hide_share < 1:
+            raise ValueError(f"hide_share {self.hide_share} is not a share in [0, 1)")
+
+
+class Coles(Objective):
+    """Two slices of a user against those of all other users of the batch."""
+
+    options_class = Options
+
+    def __init__(self, model: ModelConfig, options: Options) -> None:
+        super().__init__(model, options)
+        self.min_events = 2
+        self.span = options.span
+
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
+        """Cuts two slices of each user."""
+        options, longest = self.options, self.model_config.max_length
+        views = [slices(windows, draw, name, options.shortest, longest) for name in "ab"]
+        pairs = zip(views, "ab", strict=True)
+        return pack(join([hidden(view, draw, name, options.hide_share) for view, name in pairs]))
+
+    def forward(self, model: UserModel, sample: Packed) -> Outcome:
+        """Tells each slice's partner from the other slices."""
+        views_VD = model(sample)
+        loss, accuracy = info_nce(views_VD, self.options.temperature)
+        return Outcome(loss, views_VD, {"accuracy": accuracy})
+
+    def encoded_events(self, sample: Packed) -> int:
+        """Returns the events of both slices."""
+        return len(sample.item_T)
+
+
+def info_nce(views_VD: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Returns the loss and accuracy of telling view n's partner n + B (and back) from the rest."""
+    unit_VD = F.normalize(views_VD, dim=1)
+    logits_VV = unit_VD @ unit_VD.T / temperature
+    logits_VV = logits_VV - torch.diag_embed(torch.full_like(logits_VV[0], torch.inf))
+    partner_V = torch.arange(len(views_VD), device=views_VD.device).roll(len(views_VD) // 2)
+    accuracy = (logits_VV.detach().argmax(1) == partner_V).float().mean()
+    return F.cross_entropy(logits_VV, partner_V), accuracy

@@ -1,0 +1,56 @@
+"""Views of a user: what contrastive objectives make two of, and ask to agree.
+
+Every function takes B sequences and the random numbers of their users, and returns B sequences.
+A view never holds an event that its window did not hold, so it sees nothing past the cutoff.
+"""
+
+import numpy as np
+import torch
+
+from models.draw import Draw
+from models.packed import Events
+
+
+def slices(windows: Events, draw: Draw, name: str, shortest: int, longest: int) -> Events:
+    """Cuts one contiguous slice of random length at a random place from each sequence.
+
+    Lengths are uniform in [shortest, longest], as far as the sequence goes (CoLES, Babaev et al.,
+    SIGMOD 2022: random slices of one user are alike, for behaviour repeats itself).
+    """
+    lengths = windows.lengths_B.numpy()
+    low, high = np.minimum(lengths, shortest), np.minimum(lengths, longest)
+    taken = low + draw.integers(f"{name} length", high - low + 1)[:, 0]
+    start = draw.integers(f"{name} start", lengths - taken + 1)[:, 0]
+    everyone = torch.arange(len(lengths))
+    return windows.cut(everyone, torch.from_numpy(start), torch.from_numpy(taken))
+
+
+def hidden(view: Events, draw: Draw, name: str, share: float) -> Events:
+    """Hides each event with a chance of `share`, but for one of each sequence."""
+    if not share:
+        return view
+    lengths = view.lengths_B.numpy()
+    chance_BL = draw.uniform(f"{name} hidden", int(lengths.max()))
+    where_T = torch.from_numpy(chance_BL[view.sequence_T.numpy(), view.position_T.numpy()] < share)
+    kept = draw.integers(f"{name} kept", lengths)[:, 0]
+    where_T[view.starts_B + torch.from_numpy(kept)] = False
+    return view.hide(where_T)
+
+
+def reordered(view: Events, draw: Draw, name: str, share: float) -> Events:
+    """Shuffles a contiguous part of each sequence, `share` of its length."""
+    if not share:
+        return view
+    lengths = view.lengths_B.numpy()
+    part = np.floor(lengths * share).astype(np.int64)
+    start = draw.integers(f"{name} shuffled", lengths - part + 1)[:, 0]
+    sequence, position = view.sequence_T.numpy(), view.position_T.numpy()
+    first = start[sequence]
+    is_inside = (position >= first) & (position < first + part[sequence])
+    chance_BL = draw.uniform(f"{name} order", int(lengths.max()))
+    chance = chance_BL[sequence, position]
+    # Events keep their place but for those inside, which are sorted by a random number.
+    index = np.arange(len(sequence))
+    inside = index[is_inside]
+    index[inside] = inside[np.lexsort((chance[inside], sequence[inside]))]
+    return view.pick(torch.from_numpy(index), view.lengths_B)
