@@ -14,7 +14,7 @@ from contracts.errors import FootpathError
 from contracts.feature_list import Features, check_features
 from contracts.fields import Name, Strict, Zone
 from contracts.learning import Learning, Task
-from contracts.policy import Quality, Sessions
+from contracts.policy import Lateness, Quality, Sessions
 from contracts.source import EventMapping, Items, Landing, Partitions, Users
 
 DATASETS = Path(__file__).parent.parent / "datasets"
@@ -33,6 +33,7 @@ class Dataset(Strict):
     items: Items | None = None
     users: Users | None = None
     sessions: Sessions = Sessions()
+    lateness: Lateness = Lateness()
     quality: Quality = Quality()
     features: Features = Features()
     tasks: list[Task] = Field([])
@@ -54,6 +55,15 @@ class Dataset(Strict):
                 )
         if len({task.name for task in self.tasks}) < len(self.tasks):
             raise ValueError("two tasks share a name")
+        return self
+
+    @model_validator(mode="after")
+    def _lateness_has_an_arrival(self) -> "Dataset":
+        if self.lateness.allowed_days is not None and not self.landing.is_dated:
+            raise ValueError(
+                "lateness.allowed_days needs the day on which a file arrived: "
+                "put {year}, {month} and {day} into landing.url, or leave lateness out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,17 @@ class Sessions(Strict):
     gap_minutes: int = Field(30, ge=1, le=24 * 60)
 
 
+class Lateness(Strict):
+    """How late a row may come: a late row makes its day, and what follows, due for a rebuild."""
+
+    allowed_days: int | None = Field(
+        None,
+        ge=0,
+        description="rows of a day that lies more than this before the day on which their file "
+        "arrived are quarantined as too_late; without it every late row is taken",
+    )
+
+
 class Quality(Strict):
     """What the gate lets through."""
 

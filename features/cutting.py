@@ -23,7 +23,7 @@ from contracts.clock import day_window, days_between, now
 from contracts.dataset import Dataset
 from contracts.tables import FRAGMENT, QUARANTINE, TIMESTAMP
 from features.arrivals import Arrival
-from features.mapping import FIELDS, OUT_OF_RANGE, UNDATED, events_select
+from features.mapping import FIELDS, OUT_OF_RANGE, TOO_LATE, UNDATED, events_select
 from features.sql import name
 
 # Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
@@ -59,6 +59,8 @@ class Cutter:
             "file": pa.array(range(len(arrivals)), pa.int32()),
             "source_file": [arrival.file.path for arrival in arrivals],
             "ends": pa.array(ends, TIMESTAMP),
+            "opens": pa.array([_opens(dataset, arrival) for arrival in arrivals], TIMESTAMP),
+            "arrived": pa.array([arrival.day for arrival in arrivals], pa.date32()),
         }
         connection.register("pass_files", pa.table(files))
         connection.register("day_starts", _day_starts(dataset, max(last_days)))
@@ -142,6 +144,14 @@ def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
     return arrival.day + dt.timedelta(days=dataset.landing.ahead_days)
 
 
+def _opens(dataset: Dataset, arrival: Arrival) -> dt.datetime | None:
+    """Returns the instant before which rows of a file are too late; None if none is."""
+    allowed = dataset.lateness.allowed_days
+    if allowed is None or arrival.day is None:
+        return None
+    return day_window(arrival.day - dt.timedelta(days=allowed), dataset.timezone)[0]
+
+
 def _day_starts(dataset: Dataset, last: dt.date) -> pa.Table:
     """Returns (day, starts) of every day of the data set, and one row more: no day, its end."""
     start, zone = dataset.partitions.start, dataset.timezone
@@ -161,13 +171,19 @@ def _landed_select(dataset: Dataset) -> str:
     first, last = dataset.partitions.start, dataset.partitions.end
     days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
     fields = ", ".join(name(column) for column in FIELDS)
+    late = (
+        f"timestamp || ' is more than {dataset.lateness.allowed_days} days before its file arrived "
+        "on ' || arrived"
+    )
     return (
         "SELECT file, source_file, __line, __place, __pieces, day, broken, "
         "CASE WHEN broken IS NOT NULL THEN "
-        f"coalesce(__detail, timestamp || ' is not in the data set''s days, {days}') END, "
+        f"coalesce(__detail, CASE WHEN broken = '{TOO_LATE}' THEN {late} "
+        f"ELSE timestamp || ' is not in the data set''s days, {days}' END) END, "
         f"CASE WHEN broken IS NOT NULL THEN __raw END, {fields} "
         "FROM (SELECT *, coalesce(__broken, CASE WHEN day IS NULL OR timestamp >= ends "
-        f"THEN '{OUT_OF_RANGE}' END) AS broken FROM ({events_select(dataset)}) "
+        f"THEN '{OUT_OF_RANGE}' WHEN timestamp < opens THEN '{TOO_LATE}' END) AS broken "
+        f"FROM ({events_select(dataset)}) "
         "JOIN pass_files ON file = __file ASOF LEFT JOIN day_starts ON timestamp >= starts)"
     )
 

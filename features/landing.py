@@ -41,7 +41,7 @@ from features.manifest import (
     read_manifest,
     write_manifest,
 )
-from features.mapping import OUT_OF_RANGE, UNDATED, UNREADABLE, check_mapping
+from features.mapping import OUT_OF_RANGE, TOO_LATE, UNDATED, UNREADABLE, check_mapping
 from features.rows import ENOUGH_TO_JUDGE, RowReader
 
 __all__ = ["LandedFile", "LandingReport", "arrival_days", "land", "new_arrivals"]
@@ -179,7 +179,8 @@ def _manifests(
     for number in [n for n in range(len(batch)) if n not in reader.faults]:
         arrival, rows = batch[number], reader.facts[number].rows
         days = counts.get(number, {})
-        refused = {rule: days.pop(rule, 0) for rule in (UNREADABLE, UNDATED, OUT_OF_RANGE)}
+        rules = (UNREADABLE, UNDATED, OUT_OF_RANGE, TOO_LATE)
+        refused = {rule: days.pop(rule, 0) for rule in rules}
         unusable = refused[UNREADABLE] + refused[UNDATED]
         if rows >= ENOUGH_TO_JUDGE and unusable == rows + added.get(number, 0):
             reader.faults[number] = (

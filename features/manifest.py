@@ -41,12 +41,13 @@ class Manifest:
     undated: int
     out_of_range: int
     days: dict[str, int]  # event day -> rows in its fragment
+    too_late: int = 0
     added: int = 0  # rows that `events.explode` made beyond those of the file
 
     @property
     def quarantined(self) -> int:
         """Rows that became no event."""
-        return self.unreadable + self.undated + self.out_of_range
+        return self.unreadable + self.undated + self.out_of_range + self.too_late
 
     @property
     def late(self) -> int:
@@ -71,6 +72,7 @@ class LandedFile:
     out_of_range: int
     late: int
     days: dict[dt.date, int]  # event day -> rows
+    too_late: int = 0
     added: int = 0  # rows that `events.explode` made beyond those of the file
 
     @classmethod
@@ -86,6 +88,7 @@ class LandedFile:
             out_of_range=manifest.out_of_range,
             late=manifest.late,
             days={dt.date.fromisoformat(day): rows for day, rows in manifest.days.items()},
+            too_late=manifest.too_late,
             added=manifest.added,
         )
 
@@ -115,6 +118,7 @@ def mapping_hash(dataset: Dataset) -> str:
         "partitions": dataset.partitions.model_dump(mode="json"),
         "landing": dataset.landing.model_dump(mode="json", exclude={"url"}),
         "events": dataset.events.model_dump(mode="json"),
+        "lateness": dataset.lateness.model_dump(mode="json"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

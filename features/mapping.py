@@ -18,6 +18,7 @@ from features.sql import check_expressions, column_types, map_of, name, text
 UNREADABLE = "unreadable"
 UNDATED = "undated"
 OUT_OF_RANGE = "out_of_range"
+TOO_LATE = "too_late"
 
 FIELDS = [field.name for field in EVENTS]
 

@@ -70,7 +70,9 @@ def _counts(files: "list[LandedFile]") -> dict[str, int]:
     return {
         "dagster/row_count": rows,
         "files_read": len(files),
-        "rows_quarantined": rows - sum(sum(file.days.values()) for file in files),
+        "rows_quarantined": rows + sum(file.added - sum(file.days.values()) for file in files),
+        "rows_too_late": sum(file.too_late for file in files),
+        "rows_late": sum(file.late for file in files),
     }
 
 

@@ -288,3 +288,26 @@ def test_the_genuine_movielens_ratings_land_whole(ml_100k, lake_home):
     dataset: Dataset = dataset_like("ml-100k")
     report = land(dataset, Lake.of("ml-100k"), None)
     assert (report.rows, report.quarantined, len(report.days)) == (100_000, 0, 213)
+
+
+def test_rows_later_than_allowed_are_refused_with_the_reason_and_counted(source, lake):
+    strict = shop_like(lateness={"allowed_days": 2})
+    source.write(
+        "2026-01-06/09",
+        row("a", "2026-01-03T22:59:59Z"),  # Berlin's third of January
+        row("b", "2026-01-03T23:00:00Z"),
+        row("c", "2026-01-05T10:00:00Z"),
+    )
+    report = land(strict, lake, None)
+    assert landed(lake) == {"2026-01-04": ["b"], "2026-01-05": ["c"]}
+    assert refused(lake) == [("events/2026-01-06/09.jsonl.gz", 1, "too_late")]
+    (file,) = report.files
+    assert (file.rows, file.too_late, file.late, report.quarantined) == (3, 1, 2, 1)
+    (path,) = (lake.table("quarantine") / "landing").glob("*")
+    (detail,) = pq.read_table(path)["detail"].to_pylist()
+    assert detail.endswith("is more than 2 days before its file arrived on 2026-01-06")
+
+
+def test_lateness_without_arrival_days_is_told():
+    with pytest.raises(ValueError, match=r"lateness.allowed_days needs the day on which a file"):
+        dataset_like("ml-100k", lateness={"allowed_days": 2})
