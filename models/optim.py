@@ -15,6 +15,8 @@ def make_optimizer(
     """AdamW (fused): item tables learn faster, and only matrices of layers decay."""
     items, matrices, vectors = [], [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:  # a teacher's
+            continue
         if name.endswith("tables.item"):
             items.append(parameter)
         else:

@@ -6,6 +6,7 @@ from contracts.errors import FootpathError
 from models.config import parse
 from models.objectives.barlow_twins import BarlowTwins
 from models.objectives.base import Objective
+from models.objectives.byb import Byb
 from models.objectives.coles import Coles
 from models.objectives.none import NoPretraining
 from models.objectives.ptum import Ptum
@@ -13,6 +14,7 @@ from models.user_model import ModelConfig
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "barlow": BarlowTwins,
+    "byb": Byb,
     "coles": Coles,
     "none": NoPretraining,
     "ptum": Ptum,
