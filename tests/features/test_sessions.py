@@ -1,20 +1,22 @@
 """Daily sessions, in whatever order they are built, are the sessions of the whole log."""
 
 import datetime as dt
-import hashlib
 import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import features.sessions
-from contracts.lake import Lake
-from contracts.tables import SESSIONS
+import features.session_pass
+import features.sorted_rows
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_table
+from contracts.tables import EVENTS, SESSIONS
 from features.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 
@@ -52,7 +54,7 @@ def _sessions_of_user(log: list[Event], gap: dt.timedelta, midnights: Midnights)
     filled = set()
     for day in set(days):
         first, last = days.index(day), len(days) - 1 - days[::-1].index(day)
-        if joined[first] and log[last].timestamp + gap >= midnights.end_of(day):
+        if all(joined[first : last + 1]) and log[last].timestamp + gap >= midnights.end_of(day):
             filled.add(day)
     sessions, start = set(), 0
     for end in range(1, len(log) + 1):
@@ -223,6 +225,7 @@ def test_daily_builds_equal_the_one_shot_in_every_place(
 # --- What the property does not say ----------------------------------------------------------
 
 DAY = dt.date(2026, 3, 10)
+DAY_LONG = dt.timedelta(days=1)
 NOON = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
 
 
@@ -262,8 +265,8 @@ def test_session_ids_are_the_same_in_every_build(tmp_path: Path) -> None:
     log = [Event("ann", NOON, "a"), Event("bob", NOON, "a")]
     ids = {s["user_id"]: s["session_id"] for s in sessions_of_log(tmp_path, log, [DAY])}
     assert ids == {
-        "ann": hashlib.md5(b"ann|2026-03-10T12:00:00.000000").hexdigest(),
-        "bob": hashlib.md5(b"bob|2026-03-10T12:00:00.000000").hexdigest(),
+        "ann": f"ann-{round(NOON.timestamp() * 1e6)}",
+        "bob": f"bob-{round(NOON.timestamp() * 1e6)}",
     }
 
 
@@ -272,12 +275,41 @@ def test_days_without_published_events_give_empty_files(lake_home: Path, tmp_pat
     assert pq.read_table(staged[DAY]).equals(SESSIONS.empty_table())
 
 
-def test_a_range_cut_into_chunks_gives_the_same_sessions(
+def test_the_size_of_blocks_does_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hours = [NOON + dt.timedelta(hours=n) for n in range(120)]
+    hours = [NOON + dt.timedelta(hours=n / 3) for n in range(360)]
     log = [Event(f"u{n % 3}", hour, f"{n:03}", "view", f"i{n}") for n, hour in enumerate(hours)]
     days = [DAY + dt.timedelta(days=n) for n in range(6)]
     whole = sessions_of_log(tmp_path / "whole", log, days)
-    monkeypatch.setattr(features.sessions, "CHUNK_EVENTS", 50)
-    assert sessions_of_log(tmp_path / "chunks", log, days) == whole
+    for rows in (1, 7):
+        monkeypatch.setattr(features.sorted_rows, "BLOCK_ROWS", rows)
+        monkeypatch.setattr(features.session_pass, "GROUP_EVENTS", 4 * rows)
+        assert sessions_of_log(tmp_path / f"blocks-{rows}", log, days) == whole
+
+
+def test_sums_of_any_size_are_exact(tmp_path: Path) -> None:
+    log = [
+        Event("ann", NOON + n * SECOND, f"{n:03}", "view", None, 999_999_999_999.5)
+        for n in range(100)
+    ]
+    [session] = sessions_of_log(tmp_path, log, [DAY])
+    assert session["value"] == 99_999_999_999_950
+
+
+@pytest.mark.parametrize("order", [["bob", "ann"], ["ann", "bob", "ann"]])
+def test_events_that_are_not_sorted_are_refused(tmp_path: Path, order: list[str]) -> None:
+    blank = {"action": "view", "event_id": "e"}
+    rows = [{"user_id": user, "timestamp": NOON} | blank for user in order]
+    lake = Lake(tmp_path / "lake")
+    publish_table(lake, pa.Table.from_pylist(rows, schema=EVENTS), lake.day("events", DAY))
+    with pytest.raises(FootpathError, match="is not sorted by user and time"):
+        stage_sessions(dataset_like("shop", timezone="UTC"), lake, [DAY], tmp_path / "staged")
+
+
+def test_a_user_who_is_up_at_two_midnights_is_not_cut(tmp_path: Path) -> None:
+    midnight = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
+    minutes = [-10, 5, 600, 1430, 1450]  # joined to the day before, a pause, joined to the next
+    log = [Event("ann", midnight + dt.timedelta(minutes=m), f"{m}") for m in minutes]
+    sessions = sessions_of_log(tmp_path, log, [DAY - dt.timedelta(days=1), DAY, DAY + DAY_LONG])
+    assert [(s["length"], s["is_cut"]) for s in sessions] == [(2, False), (1, False), (2, False)]
