@@ -95,10 +95,10 @@ def find_closure(dataset: Dataset, lake: Lake) -> Closure:
       FootpathError: a landing file was read by another release, or a fragment is gone, so that a
         rebuild would lose rows.
     """
-    files = _readable(lake, all_manifests(lake))
+    files = readable_manifests(lake)
     objects = {table: _objects(lake, table) for table in TABLES}
     was = {table: _read(lake, table, objects[table]) for table in TABLES}
-    by_day = _fragments(files)
+    by_day = fragments_by_day(files)
     will = {"events": {day: {"fragments": by_day.get(day, {})} for day in was["events"]}}
     hashes = {"events": _hashes(will["events"])}
     for table, needs in (("sessions", session_needs), ("user_behavior_features", feature_needs)):
@@ -127,7 +127,13 @@ def due_days(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> l
     return [day for day in days if day not in fresh]
 
 
-def _readable(lake: Lake, files: dict[str, Manifest | None]) -> dict[str, Manifest]:
+def readable_manifests(lake: Lake) -> dict[str, Manifest]:
+    """Returns all manifests by file id.
+
+    Raises:
+      FootpathError: a landing file was read by another release.
+    """
+    files = all_manifests(lake)
     known = {identity: manifest for identity, manifest in files.items() if manifest}
     if lost := sorted(files.keys() - known.keys()):
         raise FootpathError(
@@ -169,7 +175,7 @@ def _inputs(path: Path, stamp: str) -> Inputs:  # noqa: ARG001 - a changed objec
     return read_inputs(path)
 
 
-def _fragments(files: dict[str, Manifest]) -> dict[dt.date, dict[str, str]]:
+def fragments_by_day(files: dict[str, Manifest]) -> dict[dt.date, dict[str, str]]:
     """Returns the fragments that each event day has now: landing file -> version."""
     by_day: dict[dt.date, dict[str, str]] = {}
     for identity, manifest in sorted(files.items()):

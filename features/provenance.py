@@ -79,5 +79,9 @@ def footer(inputs: Inputs) -> dict[bytes, bytes]:
 
 def read_inputs(path: Path) -> Inputs:
     """Returns what a published object says that it was built from."""
-    text = (read_metadata(path).metadata or {}).get(BUILT_FROM)
+    return parse_inputs((read_metadata(path).metadata or {}).get(BUILT_FROM))
+
+
+def parse_inputs(text: bytes | None) -> Inputs:
+    """Returns inputs as they stand in a footer."""
     return json.loads(text) if text else UNKNOWN

@@ -15,12 +15,14 @@ from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
 from contracts.links import link_source, source_folder
-from orchestration import cli_datasets
+from orchestration import cli_datasets, cli_lake
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
 app.add_typer(cli_datasets.app, name="datasets")
+app.command()(cli_lake.rebuild)
+app.command()(cli_lake.audit)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")
 app.add_typer(users, name="users")
 shop = typer.Typer(no_args_is_help=True, help="The synthetic shop.")

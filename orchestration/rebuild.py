@@ -33,6 +33,8 @@ FILES_TAG = "footpath/new_files"
 # Days that one run rebuilds: the rest follows.
 MAX_DAYS = 60
 
+NOTHING_DUE = "every published day is built from the data that has landed"
+
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -69,8 +71,7 @@ def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefin
             return _skip(f"run {run} is at work on these days; looking again when it has ended")
         closure = find_closure(dataset, lake)
         if not closure.days:
-            reason = "every published day is built from the data that has landed"
-            return _skip(reason, _cursor(state, reason))
+            return _skip(NOTHING_DUE, _cursor(state, NOTHING_DUE))
         first, last = closure.span(MAX_DAYS)
         key = closure.key(first, last)
         if run := _earlier(context.instance, {REQUEST_TAG: key}):
@@ -150,7 +151,7 @@ def tell_due(closure: "Closure") -> str:
     return f"{', '.join(counts)} are due ({closure.days[0]} to {closure.days[-1]})"
 
 
-def rebuild(
+def rebuild_all(
     dataset: Dataset, instance: dg.DagsterInstance, max_days: int, say: Callable[[str], None]
 ) -> None:
     """Rebuilds all that is due, range by range, and then what is made from it.
@@ -175,7 +176,7 @@ def rebuild(
         rows = run_stage(dataset, instance, stage)
         say("   rows: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
     if begun is None:
-        say("every published day is built from the data that has landed")
+        say(NOTHING_DUE)
         return
     keys = list(stale_embeddings(dataset, lake, begun))
     for key in keys:
