@@ -87,8 +87,10 @@ def _scan(path: str, url: str) -> list[Member]:
                 f"{path} goes on behind its end mark, as archives joined by cat do: "
                 f"pack its files into one archive"
             )
-    names = Counter(header.name for header in found)
-    return [_member(header, names[header.name] > 1) for header in found]
+    names = [header.name.removeprefix("./") for header in found]
+    times = Counter(names)
+    pairs = zip(names, found, strict=True)
+    return [_member(name, header, times[name] > 1) for name, header in pairs]
 
 
 def _headers(stream: "_Stream") -> Iterator[tarfile.TarInfo]:
@@ -108,9 +110,8 @@ def _headers(stream: "_Stream") -> Iterator[tarfile.TarInfo]:
             return
 
 
-def _member(header: tarfile.TarInfo, is_twice: bool) -> Member:
+def _member(name: str, header: tarfile.TarInfo, is_twice: bool) -> Member:
     """Returns what a header tells, and why the member could not be told from others or read."""
-    name = header.name.removeprefix("./")
     flaw = ""
     if not header.isreg() or header.issparse():
         flaw = "is a link, a device or a sparse file: pack plain files (tar -h --hard-dereference)"

@@ -30,7 +30,13 @@ class Read:
 
     def __init__(self, folder: Path, columns: Mapping[str, str], kind: str, **layout: Any) -> None:
         table = FileTable.model_validate(
-            {"url": "*", "format": kind, "columns": columns, "csv": layout}
+            {
+                "url": "*",
+                "format": kind,
+                "columns": columns,
+                "optional": layout.pop("optional", []),
+                "csv": layout,
+            }
         )
         reader = RowReader(CONNECTION, table, find_files(str(folder), "*"))
         found = []
@@ -213,6 +219,25 @@ def test_nulls_that_json_leaves_out_are_no_broken_contract(tmp_path):
     found = read(tmp_path, '{"a": "x"}\n{"a": "y", "b": null}\n', kind="jsonl")
     assert found.faults == {}
     assert found.rows == [("x", None, None), ("y", None, None)]
+
+
+def test_optional_columns_may_lack_in_some_files_or_all(tmp_path):
+    lenient = {"optional": ["b", "c"]}
+    (tmp_path / "1.csv").write_text("a,b,c\n1,2,3\n")
+    (tmp_path / "2.csv").write_text("c,a\n3,1\n")
+    found = Read(tmp_path, VARCHARS, "csv", **lenient)
+    assert (found.rows, found.faults) == ([("1", "2", "3"), ("1", None, "3")], {})
+    folder = tmp_path / "jsonl"
+    folder.mkdir()
+    text = '{"a": "1", "d": 4}\n'
+    assert read(folder, text, kind="jsonl", **lenient).rows == [("1", None, None)]
+    assert "no row has 'b', 'c'" in read(folder, text, kind="jsonl").faults[0]
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    pq.write_table(pa.table({"c": ["3"], "a": ["1"]}), folder / "x.parquet")
+    assert Read(folder, VARCHARS | {"b": "BIGINT"}, "parquet", **lenient).rows == [("1", None, "3")]
+    twice = read(tmp_path, "a,b,b\n1,2,3\n", **lenient)
+    assert any("more than one column 'b'" in fault for fault in twice.faults.values())
 
 
 def test_one_broken_file_leaves_the_others(tmp_path):
