@@ -1,7 +1,8 @@
 """Stage, audit, publish: how every daily table is built in Dagster.
 
 A good day becomes visible in one step. A bad day leaves the published one as it was, and is not
-recorded as materialized: the failed check is yielded and the step fails, naming the bad days.
+recorded as materialized: the failed check is yielded and the step fails, naming the bad days. What
+is strange about a day but does not stop it is a check of its own, which warns and blocks nothing.
 """
 
 import datetime as dt
@@ -18,6 +19,7 @@ from orchestration.partitions import days_of
 from orchestration.rebuild import REQUEST_TAG
 
 CHECK = "audit"
+PROFILE = "profile"
 Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
 Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
 
@@ -43,7 +45,10 @@ def build_days(
             publish(lake, table, verdict)
     good = [verdict for verdict in verdicts.values() if verdict.passed]
     bad = [verdict for verdict in verdicts.values() if not verdict.passed]
-    check = _check_result(context.asset_key, good, bad)
+    checks = [_check_result(context.asset_key, good, bad)]
+    profile = dg.AssetCheckKey(context.asset_key, PROFILE)
+    if profile in context.selected_asset_check_keys:
+        checks.append(_profile_result(profile, [*good, *bad]))
     for verdict in good:
         if bad:
             # Nothing that is returned counts when a step fails, so the good days are told now.
@@ -55,13 +60,13 @@ def build_days(
         else:
             context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
     if bad:
-        yield check
+        yield from checks
         raise dg.Failure(
             description="\n".join(sentence for verdict in bad for sentence in verdict.failures),
             metadata={"days stopped": ", ".join(str(verdict.day) for verdict in bad)},
             allow_retries=False,
         )
-    yield dg.MaterializeResult(check_results=[check])
+    yield dg.MaterializeResult(check_results=checks)
 
 
 def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
@@ -71,6 +76,15 @@ def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
         asset=dg.AssetKey(asset_key),
         blocking=True,
         description="Great Expectations suite of the staged day, and the row rules made from it.",
+    )
+
+
+def profile_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
+    """Returns the check that warns of days unlike those before them."""
+    return dg.AssetCheckSpec(
+        PROFILE,
+        asset=dg.AssetKey(asset_key),
+        description="Volume, users, nulls, mixes and values against the trailing days.",
     )
 
 
@@ -88,13 +102,38 @@ def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = No
     return {"dagster/column_schema": dg.TableSchema(columns=columns)}
 
 
-def _metadata(verdict: Any) -> dict[str, int]:
+def _metadata(verdict: Any) -> dict[str, int | float]:
     counts = {
         "dagster/row_count": verdict.rows_published,
         "rows_in": verdict.rows_in,
         "rows_quarantined": verdict.rows_quarantined,
     }
-    return counts | {f"broken/{rule}": count for rule, count in sorted(verdict.broken.items())}
+    figures = {f"profile/{name}": round(value, 4) for name, value in verdict.figures.items()}
+    broken = {f"broken/{rule}": count for rule, count in sorted(verdict.broken.items())}
+    return counts | broken | figures
+
+
+def _profile_result(key: dg.AssetCheckKey, verdicts: list) -> dg.AssetCheckResult:
+    """Says which days are strange, and how much the strangest is by each figure."""
+    warnings = [sentence for verdict in verdicts for sentence in verdict.warnings]
+    judged = [verdict for verdict in verdicts if verdict.figures]
+    most: dict[str, float] = {}
+    for verdict in judged:
+        for name, value in verdict.figures.items():
+            most[name] = max(value, most.get(name, 0.0))
+    rows = ["| figure | most |", "|---|---|", *(f"| {n} | {v:.3g} |" for n, v in most.items())]
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(warnings)[:2000] or None,
+        metadata={
+            "days judged": len(judged),
+            "days with a warning": sum(bool(verdict.warnings) for verdict in verdicts),
+            "figures": dg.MetadataValue.md("\n".join(rows) if most else "too few days before"),
+        },
+    )
 
 
 def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResult:

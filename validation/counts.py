@@ -1,21 +1,22 @@
 """Counts, day by day, the rows that break each rule: by DuckDB, and again by Great Expectations.
 
 In:  staged files, one a day, and how their table is audited (validation/tables.py).
-Out: for each day its rows and broken rows by rule; what the two engines disagree on; the Data Docs
-page of the run.
+Out: for each day its rows and broken rows by rule, and what describes its clean rows; Great
+Expectations' result; what the two engines disagree on.
 
 Many days are counted in one query and audited as one batch, since a suite costs a quarter of a
-second and a day of rows often nothing. Beyond GX_ROWS rows the suite sees them batch by batch:
-the expectations that hold row by row add up, and what needs a whole day (unique keys, days without
-rows) is then DuckDB's alone.
+second and a day of rows often nothing. DuckDB sees every row. Up to GX_ROWS rows, so does Great
+Expectations; beyond, it sees a sample of about so many, and its counts are held against DuckDB's of
+the same sample. What needs a whole day (unique keys, shares, profiles) it judges over one row a day
+of figures.
 """
 
 import datetime as dt
 import itertools
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -23,14 +24,25 @@ import pyarrow.parquet as pq
 
 from contracts.clock import day_window
 from contracts.tables import TIMESTAMP
-from validation.docs import write_page
+from validation.bounds import DayFrame
 from validation.rules import literal
-from validation.suites import ROWS_RULE, build_suite, unexpected_counts, validate
+from validation.suites import (
+    ROWS_RULE,
+    build_suite,
+    days_suite,
+    together,
+    unexpected_counts,
+    validate,
+)
 from validation.tables import Audit
 
-# Rows that go through pandas at a time: about half a gigabyte.
-GX_ROWS = 1_000_000
-BATCH_ROWS = 100_000
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult
+
+# Rows that go through pandas, and how many broken ones may be among them on purpose.
+GX_ROWS = 100_000
+GX_BROKEN_ROWS = 20_000
+HASHES = 1 << 30
 
 _numbers = itertools.count()
 
@@ -42,6 +54,7 @@ class DayCounts:
     rows: int = 0
     broken_rows: int = 0  # rows that break a row rule
     broken: dict[str, int] = field(default_factory=dict)  # rule -> rows, without zeros
+    profile: dict[str, Any] = field(default_factory=dict)  # what describes the clean rows
 
 
 class AuditedDays:
@@ -92,16 +105,19 @@ class AuditedDays:
         return " OR ".join(f"coalesce({rule.broken}, false)" for rule in self.audit.rules)
 
     def count(self) -> dict[dt.date, DayCounts]:
-        """Counts every day's rows and broken rows by DuckDB."""
+        """Counts every day's rows and broken rows, and describes its clean ones, in one pass."""
         counts = {day: DayCounts() for day in self.paths}
         names = [rule.name for rule in self.audit.rules]
-        by_rule = ", ".join(f"count(*) FILTER ({rule.broken})" for rule in self.audit.rules)
-        for day, rows, broken_rows, *broken in self.connection.execute(
-            f"SELECT day, count(*), count(*) FILTER ({self.broken}), {by_rule} "
-            f"FROM {self.view} GROUP BY day"
+        by_rule = [f"count(*) FILTER ({rule.broken})" for rule in self.audit.rules]
+        profile = [f"{sql} FILTER (NOT is_broken)" for sql in self.audit.profile.values()]
+        for day, rows, broken_rows, *found in self.connection.execute(
+            f"SELECT {', '.join(['day', 'count(*)', 'count_if(is_broken)', *by_rule, *profile])} "
+            f"FROM (SELECT *, {self.broken} AS is_broken FROM {self.view}) "
+            f"{self.audit.profile_join} GROUP BY day"
         ).fetchall():
-            found = {name: n for name, n in zip(names, broken, strict=True) if n}
-            counts[day] = DayCounts(rows, broken_rows, found)
+            broken = {name: n for name, n in zip(names, found[: len(names)], strict=True) if n}
+            described = dict(zip(self.audit.profile, found[len(names) :], strict=True))
+            counts[day] = DayCounts(rows, broken_rows, broken, described)
         for day, rows in self._repeated_keys():
             counts[day].broken[self.audit.unique_rule] = rows
         return counts
@@ -115,52 +131,76 @@ class AuditedDays:
             f"WHERE {whole} GROUP BY day, {keys} HAVING count(*) > 1) GROUP BY day"
         ).fetchall()
 
-    def disagreements(
-        self, counts: dict[dt.date, DayCounts], pages: Path
-    ) -> tuple[list[str], str | None]:
-        """Audits the days by Great Expectations, and compares.
+    def validate(
+        self, counts: dict[dt.date, DayCounts], days: DayFrame | None = None
+    ) -> tuple[list[str], "ExpectationSuiteValidationResult", str]:
+        """Audits the days by Great Expectations, and compares with what DuckDB counted.
+
+        Args:
+          counts: of `count`.
+          days: figures of each day and their bounds, which are expectations as well.
 
         Returns:
-          Sentences on what it counts otherwise than DuckDB did; the (first) Data Docs page.
+          Sentences on what Great Expectations counts otherwise; its result; which rows it saw.
         """
-        days = sorted(counts)
         total = sum(found.rows for found in counts.values())
         is_whole = total <= GX_ROWS
-        suite = build_suite(self.audit, [str(day) for day in days] if is_whole else [])
-        label = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
-        unexpected: Counter[str] = Counter()
-        first_page = None
-        for part, rows in enumerate(self._batches(), start=1):
-            result = validate(suite, rows)
-            unexpected.update(unexpected_counts(result))
-            name = label if is_whole else f"{label} part {part}"
-            page = write_page(pages, self.audit.table, name, result)
-            first_page = first_page or page
         expected: Counter[str] = Counter()
-        for found in counts.values():
-            expected.update(found.broken)
-        expected[ROWS_RULE] = int(any(not found.rows for found in counts.values()))
-        return [
-            f"{self.audit.table}: Great Expectations finds {found:,} rows that break '{rule}', and "
-            f"the row rules find {expected[rule]:,}: this is a fault of Footpath, please report it"
-            for rule, found in sorted(unexpected.items())
+        if is_whole:
+            rows, seen = self._fetch(self.view), f"all {total:,} rows"
+            for found in counts.values():
+                expected.update(found.broken)
+            expected[ROWS_RULE] = int(any(not found.rows for found in counts.values()))
+        else:
+            sample = self._draw(total, sum(found.broken_rows for found in counts.values()))
+            rows = self._fetch(sample)
+            seen = f"a sample of {len(rows):,} of {total:,} rows; the row rules saw every row"
+            expected.update(self._broken_in(sample))
+            self.connection.execute(f"DROP TABLE {sample}")
+        suite = build_suite(self.audit, [str(day) for day in sorted(counts)] if is_whole else [])
+        results = [validate(suite, rows)]
+        if days and days.bounds:
+            results.append(validate(days_suite(self.audit, days), days.table))
+            expected.update(days.outside())
+        result = together(results)
+        faults = [
+            f"{self.audit.table}: Great Expectations finds {found:,} rows that break '{rule}', "
+            f"and the row rules find {expected[rule]:,}: this is a fault of Footpath, please "
+            f"report it"
+            for rule, found in sorted(unexpected_counts(result).items())
             if found != expected[rule]
-        ], first_page
+        ]
+        return faults, result, seen
 
-    def _batches(self) -> Iterator[pa.Table]:
-        """Yields the audited columns, at most GX_ROWS rows at a time; once if there are none."""
+    def _draw(self, rows: int, broken_rows: int) -> str:
+        """Makes a table of about GX_ROWS of the rows, and returns its name.
+
+        Rows are drawn by a hash of their place, so that the same day gives the same sample. Broken
+        ones are drawn more often: a rule whose two sides differ must not hide among the sound.
+        """
+        shares = [GX_ROWS / rows, GX_BROKEN_ROWS / broken_rows if broken_rows else 0]
+        sound, broken = (int(min(1, share) * HASHES) for share in (shares[0], max(shares)))
         columns = ", ".join(self.audit.columns)
-        rows = self.connection.sql(f"SELECT day::VARCHAR AS day, {columns} FROM {self.view}")
-        reader = rows.to_arrow_reader(min(GX_ROWS, BATCH_ROWS))
-        parts: list[pa.RecordBatch] = []
-        is_empty = True
-        for part in reader:
-            if parts and sum(map(len, [*parts, part])) > GX_ROWS:
-                yield pa.Table.from_batches(parts)
-                parts, is_empty = [], False
-            parts.append(part)
-        if parts or is_empty:
-            yield pa.Table.from_batches(parts, reader.schema)
+        name = f"sample_{self.view}"
+        self.connection.execute(
+            f"CREATE TEMP TABLE {name} AS SELECT day, {columns} FROM {self.view} "
+            f"WHERE hash(day, place_in_file) % {HASHES} < "
+            f"CASE WHEN {self.broken} THEN {broken} ELSE {sound} END"
+        )
+        return name
+
+    def _fetch(self, relation: str) -> pa.Table:
+        """Returns the audited columns of some rows, and `day` as an ISO day."""
+        columns = ", ".join(self.audit.columns)
+        return self.connection.sql(
+            f"SELECT day::VARCHAR AS day, {columns} FROM {relation}"
+        ).to_arrow_table()
+
+    def _broken_in(self, relation: str) -> dict[str, int]:
+        """Counts the rows of a relation that break each rule."""
+        by_rule = ", ".join(f"count(*) FILTER ({rule.broken})" for rule in self.audit.rules)
+        found = self.connection.execute(f"SELECT {by_rule} FROM {relation}").fetchall()[0]
+        return dict(zip([rule.name for rule in self.audit.rules], found, strict=True))
 
     def example(self, day: dt.date, rule: str) -> str:
         """Describes a row of a day that breaks a row rule."""

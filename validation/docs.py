@@ -1,67 +1,181 @@
-"""Data Docs: Great Expectations' pages of what was audited, as a static site of the lake.
+"""Data Docs: what was expected of each table's days and what was found, as a static site.
 
-In:  a validation result. Out: `<folder>/<table>/<days>.html`, and `<folder>/index.html`, which
-lists the pages. A page is rewritten when its days are audited again. The styles of the pages come
-from public servers when a browser opens them; they read without.
+In:  Great Expectations' result of an audit, and the outcome of each of its days. Out: below the
+lake's `data_docs`, `<table>/<days>.html`, `<table>.json` (the outcome of every day so far) and
+`index.html`, which shows at a glance which days are clean, warned and stopped. A page is rewritten
+when its days are audited again.
+
+Great Expectations' own pages load styles and programs from public servers and show samples of
+broken values. These load nothing and show counts: values of users stay in the lake.
 """
 
+import datetime as dt
 import html
-import os
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.lake import is_remote
+from contracts.lake import Lake, publish_json, publish_text, read_json
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
 
+KINDS = ("clean", "warned", "stopped")
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em;
+       color: #222; background: #fff }
+table { border-collapse: collapse; width: 100% } h1 { font-size: 1.5em } h2 { font-size: 1.15em }
+td, th { text-align: left; padding: .3em .7em; border-bottom: 1px solid #ddd }
+td.n { text-align: right; font-variant-numeric: tabular-nums } code { font-size: .9em }
+.clean { background: #2e7d32 } .warned { background: #e69500 } .stopped { background: #c62828 }
+.day { display: inline-block; width: 2.1em; margin: 1px; padding: .1em 0; text-align: center;
+       color: #fff; text-decoration: none; border-radius: 3px; font-size: .85em }
+.month { display: inline-block; width: 5em } .key .day { width: auto; padding: .1em .6em }
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a day at the gate."""
+
+    day: dt.date
+    status: str  # clean, warned or stopped
+    rows: int
+    refused: int
+    sentences: list[str]
+
+
+def page_path(lake: Lake, table: str, label: str) -> Path:
+    """Returns where the page of an audit lies."""
+    return lake.table("data_docs") / table / f"{label.replace(' ', '_')}.html"
+
 
 def write_page(
-    folder: Path, table: str, label: str, result: "ExpectationSuiteValidationResult"
+    lake: Lake,
+    table: str,
+    label: str,
+    result: "ExpectationSuiteValidationResult",
+    seen: str,
+    outcomes: Iterable[Outcome],
 ) -> str:
-    """Writes the page of one audit, refreshes the index, and returns the page's path.
+    """Writes the page of one audit, and returns its path.
 
     Args:
-      folder: the site.
+      lake: whose.
       table: what was audited.
       label: which days, such as 2026-01-01 or 2026-01-01 to 2026-01-31.
-      result: of the suite.
+      result: of the suites.
+      seen: which rows Great Expectations saw, in words.
+      outcomes: of the days.
     """
-    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view.view import DefaultJinjaPageView
-
-    document = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
-    page = folder / table / f"{label.replace(' ', '_')}.html"
-    _replace(page, DefaultJinjaPageView().render(document))
-    _replace(folder / "index.html", _index(folder))
+    said = "".join(
+        f"<li><b>{o.day} {o.status}</b>: {html.escape('; '.join(o.sentences))}</li>"
+        for o in outcomes
+        if o.sentences
+    )
+    found = result.statistics
+    body = (
+        f"<p><a href='../index.html'>Data Docs</a></p><h1>{html.escape(table)}, {label}</h1>"
+        f"<p>{found['successful_expectations']} of {found['evaluated_expectations']} expectations "
+        f"are met. Great Expectations saw {html.escape(seen)}.</p>"
+        f"<ul>{said}</ul><table><tr><th>met</th><th>expectation</th><th>rule</th>"
+        f"<th>of</th><th>unexpected</th></tr>{_expectations(result)}</table>"
+    )
+    page = page_path(lake, table, label)
+    publish_text(lake, _document(f"{table} {label}", body), page)
     return str(page)
 
 
-def _index(folder: Path) -> str:
-    """Returns a list of all pages, by table, the latest days first."""
-    sections = []
-    for table in sorted(path for path in folder.iterdir() if path.is_dir()):
-        links = "\n".join(
-            f'<li><a href="{html.escape(f"{table.name}/{page.name}")}">'
-            f"{html.escape(page.stem.replace('_', ' '))}</a></li>"
-            for page in sorted(table.glob("*.html"), reverse=True)
+def _expectations(result: "ExpectationSuiteValidationResult") -> str:
+    """Returns a row of the page for every expectation, those that are not met first."""
+    rows = []
+    for found in sorted(result.results, key=lambda found: bool(found.success)):
+        config = found.expectation_config
+        assert config is not None
+        severity = str(getattr(config.severity, "value", config.severity) or "critical")
+        met = "clean" if found.success else "warned" if severity == "warning" else "stopped"
+        count = found.result.get("unexpected_count", "")
+        unit = "days" if (config.meta or {})["rule"].endswith((" warn", " stop")) else "rows"
+        count = f"{count:,}" if isinstance(count, int) else ""
+        rule = html.escape((config.meta or {})["rule"])
+        rows.append(
+            f"<tr><td><span class='day {met}'>{'yes' if found.success else 'no'}</span></td>"
+            f"<td>{html.escape(_text(config.notes))}<br><code>{config.type}</code></td>"
+            f"<td><code>{rule}</code></td><td>{unit}</td><td class='n'>{count}</td></tr>"
         )
-        sections.append(f"<h2>{html.escape(table.name)}</h2>\n<ul>\n{links}\n</ul>")
-    return (
-        "<!doctype html>\n<meta charset='utf-8'>\n<title>Data Docs</title>\n"
-        "<style>body { font: 16px sans-serif; margin: 2em auto; max-width: 50em }</style>\n"
-        "<h1>Data Docs</h1>\n<p>What was expected of each table's days, and what was found.</p>\n"
-        + "\n".join(sections)
-        + "\n"
+    return "\n".join(rows)
+
+
+def _text(notes: str | list[str] | None) -> str:
+    return "; ".join(notes) if isinstance(notes, list) else notes or ""
+
+
+def note_outcomes(
+    lake: Lake, table: str, outcomes: Iterable[Outcome], pages: Mapping[dt.date, str | None]
+) -> None:
+    """Puts the outcomes of days on the index.
+
+    Args:
+      lake: whose.
+      table: of which table.
+      outcomes: of the days.
+      pages: the page of each day, if it has one.
+    """
+    folder = lake.table("data_docs")
+    with lake.locked("data_docs"):
+        path = folder / f"{table}.json"
+        days = read_json(path) if path.exists() else {}
+        for o in outcomes:
+            page = pages.get(o.day)
+            days[str(o.day)] = {
+                "status": o.status,
+                "rows": o.rows,
+                "refused": o.refused,
+                "page": f"{table}/{page.rpartition('/')[2]}" if page else None,
+                "sentences": o.sentences,
+            }
+        publish_json(lake, days, path)
+        publish_text(lake, _index(folder), folder / "index.html")
+
+
+def _index(folder: Path) -> str:
+    """Returns the page that shows every day of every table as a square."""
+    sections = []
+    for path in sorted(folder.glob("*.json")):
+        days = read_json(path)
+        counts = dict.fromkeys(KINDS, 0)
+        for found in days.values():
+            counts[found["status"]] += 1
+        told = ", ".join(f"{n} {kind}" for kind, n in counts.items())
+        months = "".join(
+            f"<div><span class='month'>{month}</span>"
+            f"{''.join(_square(day, days[day]) for day in of_month)}</div>"
+            for month, of_month in itertools.groupby(sorted(days), key=lambda day: day[:7])
+        )
+        sections.append(f"<h2>{html.escape(path.stem)}: {told}</h2>{months}")
+    links = "".join(
+        f"<p><a href='{page.name}'>{html.escape(page.stem)}</a></p>"
+        for page in sorted(folder.glob("*.html"))
+        if page.name != "index.html"
+    )
+    key = "".join(f"<span class='day {kind}'>{kind}</span> " for kind in KINDS)
+    return _document(
+        "Data Docs", f"<h1>Data Docs</h1><p class='key'>{key}</p>{links}{''.join(sections)}"
     )
 
 
-def _replace(path: Path, text: str) -> None:
-    """Writes a page in one step: a browser sees the old one or the new one."""
-    if is_remote(path):
-        path.write_text(text, encoding="utf-8")  # one PUT
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(text, encoding="utf-8")
-    os.replace(staged, path)
+def _square(day: str, found: Mapping) -> str:
+    title = f"{day}: {found['rows']:,} rows, {found['refused']:,} in quarantine"
+    title = html.escape("; ".join([title, *found["sentences"]]), quote=True)
+    href = f' href="{html.escape(found["page"])}"' if found["page"] else ""
+    return f'<a class="day {found["status"]}"{href} title="{title}">{day[8:]}</a>'
+
+
+def _document(title: str, body: str) -> str:
+    return (
+        f"<!doctype html>\n<html lang='en'><meta charset='utf-8'>\n<title>{html.escape(title)}"
+        f"</title>\n<style>{STYLE}</style>\n{body}\n</html>\n"
+    )

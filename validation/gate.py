@@ -4,19 +4,21 @@ In:  staged days. Out: a verdict on each, with the clean rows and the refused on
 `publish`, which makes them visible, one object a day, in one step.
 
 A day of events with some broken rows goes on without them, and they go to quarantine. A day stops
-when more of its rows are broken than `quality.max_broken_share`, when all are, when ids repeat,
-when it has no rows though the YAML does not allow that, or when its schema is not the table's. A
-stopped day leaves what was published before as it was. Tables of ours (sessions, behaviour
-features) have no quarantine: one broken row stops the day, for it is a fault of the code.
+when more of its rows are broken than `quality.max_broken_share`, or break one rule than
+`quality.rules` allows, when all are, when ids repeat, when it has no rows though the YAML does not
+allow that, when its schema is not the table's, or when it lies beyond a `stop` of
+`quality.profile`; what lies beyond a `warn` is said, and the day goes on. A stopped day leaves what
+was published before as it was. Tables of ours (sessions, behaviour features) have no quarantine:
+one broken row stops the day, for it is a fault of the code.
 
 Rows delivered = published + quarantined + repeats: asserted for every day of events, on the files.
 """
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
 import numpy as np
@@ -25,13 +27,25 @@ import pyarrow.parquet as pq
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.lake import Lake, publish_file
+from validation.bounds import Bound, DayFrame
 from validation.counts import AuditedDays, DayCounts, schema_fault
+from validation.docs import Outcome, note_outcomes, write_page
+from validation.profile import (
+    bounds_of,
+    described,
+    figures_of,
+    read_descriptions,
+    write_description,
+)
 from validation.quarantine import quarantine_day
 from validation.split import write_clean, write_refused
 from validation.tables import Audit, events_audit, features_audit, sessions_audit
 
 # Stopped days that get a Data Docs page of their own; the others are on the page of the range.
 PAGES_OF_STOPPED_DAYS = 10
+
+# Parts a sentence from the value that it shows.
+EXAMPLE = ", such as "
 
 NONE_BROKEN = np.empty(0, np.int64)
 
@@ -66,6 +80,9 @@ class Verdict:
     rows_quarantined: int  # for a stopped day, those that break rules
     broken: dict[str, int] = field(default_factory=dict)  # rule -> rows
     failures: list[str] = field(default_factory=list)  # sentences, why the day stopped
+    warnings: list[str] = field(default_factory=list)  # sentences, what is strange about the day
+    figures: dict[str, float] = field(default_factory=dict)  # how strange, where that is judged
+    profile: dict[str, Any] = field(default_factory=dict)  # what describes the clean rows
     docs: str | None = None  # path of the Data Docs page
     repeats: int = 0
     clean: Path | None = None  # staged, to be published; None for a stopped day
@@ -78,7 +95,10 @@ class _Finding:
 
     counts: DayCounts
     failures: list[str]
-    docs: str | None
+    warnings: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=dict)
+    docs: str | None = None
 
 
 def audit_events(
@@ -92,7 +112,8 @@ def audit_events(
       staged: the days, with what was staged of each.
       folder: staging; gets the files that `publish` makes visible.
     """
-    audit = events_audit(dataset)
+    catalogue = lake.single("items")
+    audit = events_audit(dataset, str(catalogue) if catalogue.exists() else None)
     paths = {day: part.path for day, part in staged.items()}
     verdicts = {}
     with connect() as connection:
@@ -126,6 +147,9 @@ def _events_verdict(
         rows_quarantined=quarantined,
         broken=finding.counts.broken,
         failures=finding.failures,
+        warnings=finding.warnings,
+        figures=finding.figures,
+        profile=finding.profile,
         docs=finding.docs,
         repeats=staged.repeats,
         clean=clean if passed else None,
@@ -167,6 +191,7 @@ def audit_table(
             rows_quarantined=0,
             broken=finding.counts.broken,
             failures=finding.failures,
+            warnings=finding.warnings,
             docs=finding.docs,
             clean=staged[day] if passed else None,
         )
@@ -186,6 +211,8 @@ def publish(lake: Lake, table: str, verdict: Verdict) -> None:
         publish_file(verdict.refused, kept)
     if verdict.clean:
         publish_file(verdict.clean, lake.day(table, verdict.day))
+        if verdict.profile:
+            write_description(lake, table, verdict.day, verdict.profile)
     if table == "events" and not verdict.refused:
         kept.unlink(missing_ok=True)
     if table == "events" and verdict.passed:
@@ -199,38 +226,149 @@ def _audit(
     audit: Audit,
     paths: dict[dt.date, Path],
 ) -> tuple[AuditedDays | None, dict[dt.date, _Finding]]:
-    """Audits days together, then those that stop on their own.
+    """Audits days together, then those that stop on their own, and writes the Data Docs.
 
     Returns:
       The days whose schema is sound, open in DuckDB; what was found in each day, in order.
     """
-    pages = lake.root / "data_docs"
-    faults = {day: fault for day, path in paths.items() if (fault := schema_fault(audit, path))}
-    sound = {day: paths[day] for day in sorted(paths.keys() - faults.keys())}
-    counts: dict[dt.date, DayCounts] = {}
-    disagreements: list[str] = []
-    together = docs = None
+    findings = {
+        day: _Finding(DayCounts(), [f"{audit.table} {day} was staged with another schema: {fault}"])
+        for day, path in paths.items()
+        if (fault := schema_fault(audit, path))
+    }
+    sound = {day: paths[day] for day in sorted(paths.keys() - findings.keys())}
+    together = None
     if sound:
         together = AuditedDays(connection, audit, sound, dataset.timezone)
-        counts = together.count()
-        disagreements, docs = together.disagreements(counts, pages)
-    findings: dict[dt.date, _Finding] = {}
-    stopped = 0
-    for day in sorted(paths):
-        if day in faults:
-            sentence = f"{audit.table} {day} was staged with another schema: {faults[day]}"
-            findings[day] = _Finding(DayCounts(), [sentence], None)
-            continue
-        failures = disagreements + _failures(audit, day, counts[day])
-        page = docs
-        if failures:
-            alone = AuditedDays(connection, audit, {day: paths[day]}, dataset.timezone)
-            failures += _examples(alone, day, counts[day])
-            if len(paths) > 1 and stopped < PAGES_OF_STOPPED_DAYS:
-                _, page = alone.disagreements({day: counts[day]}, pages)
-                stopped += 1
-        findings[day] = _Finding(counts[day], failures, page)
+        findings |= _findings(together, dataset, lake)
+    findings = dict(sorted(findings.items()))
+    outcomes = [_outcome(day, finding) for day, finding in findings.items()]
+    note_outcomes(lake, audit.table, outcomes, {day: f.docs for day, f in findings.items()})
     return together, findings
+
+
+def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, _Finding]:
+    """Audits days whose schema is sound, by both engines."""
+    counts = rows.count()
+    failures = {day: _failures(rows.audit, day, found) for day, found in counts.items()}
+    profiles = {
+        day: described(found.rows - found.broken_rows, found.profile)
+        for day, found in counts.items()
+        if rows.audit.profile
+    }
+    strange = _strangeness(dataset, lake, rows.audit.table, profiles, failures)
+    frame = DayFrame(
+        {
+            day: {**_shares(rows.audit, counts[day]), **strange.figures.get(day, {})}
+            for day in counts
+        },
+        _share_bounds(rows.audit) + strange.bounds,
+    )
+    disagreements, result, seen = rows.validate(counts, frame)
+    findings = {}
+    for day, found in counts.items():
+        beyond = strange.broken(day) if day in strange.figures else []
+        failures[day] = disagreements + failures[day]
+        failures[day] += [_told(rows.audit, strange, day, b) for b in beyond if b.stops]
+        if failures[day]:
+            path = {day: rows.paths[day]}
+            alone = AuditedDays(rows.connection, rows.audit, path, dataset.timezone)
+            failures[day] += _examples(alone, day, found)
+        findings[day] = _Finding(
+            found,
+            failures[day],
+            [_told(rows.audit, strange, day, b) for b in beyond if not b.stops],
+            dict(strange.figures.get(day, {})),
+            profiles.get(day, {}),
+        )
+    return _with_pages(rows, dataset, lake, frame, findings, result, seen)
+
+
+def _with_pages(
+    rows: AuditedDays,
+    dataset: Dataset,
+    lake: Lake,
+    frame: DayFrame,
+    findings: dict[dt.date, _Finding],
+    result: Any,
+    seen: str,
+) -> dict[dt.date, _Finding]:
+    """Writes a page for all days, and one for each of the first few that stop."""
+    table, days = rows.audit.table, list(findings)
+    label = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    outcomes = [_outcome(day, finding) for day, finding in findings.items()]
+    docs = write_page(lake, table, label, result, seen, outcomes)
+    findings = {day: replace(finding, docs=docs) for day, finding in findings.items()}
+    stopped = [day for day in days if findings[day].failures and len(days) > 1]
+    for day in stopped[:PAGES_OF_STOPPED_DAYS]:
+        finding = findings[day]
+        alone = AuditedDays(rows.connection, rows.audit, {day: rows.paths[day]}, dataset.timezone)
+        of_day = DayFrame({day: frame.figures[day]}, frame.bounds)
+        _, result, seen = alone.validate({day: finding.counts}, of_day)
+        page = write_page(lake, table, str(day), result, seen, [_outcome(day, finding)])
+        findings[day] = replace(finding, docs=page)
+    return findings
+
+
+def _outcome(day: dt.date, finding: _Finding) -> Outcome:
+    status = "stopped" if finding.failures else "warned" if finding.warnings else "clean"
+    # Examples of values stay out of the pages.
+    said = [s for s in finding.failures + finding.warnings if EXAMPLE not in s]
+    return Outcome(day, status, finding.counts.rows, finding.counts.broken_rows, said)
+
+
+def _strangeness(
+    dataset: Dataset,
+    lake: Lake,
+    table: str,
+    profiles: dict[dt.date, dict[str, Any]],
+    failures: dict[dt.date, list[str]],
+) -> DayFrame:
+    """Holds each day against those before it, in order: the published, and those of the run."""
+    config = dataset.quality.profile
+    if not profiles:
+        return DayFrame({}, [])
+    first, last = min(profiles), max(profiles)
+    reach = dt.timedelta(days=config.days)
+    before = read_descriptions(lake, table, first - reach, last)
+    before = {day: found for day, found in before.items() if day not in profiles}
+    figures = {}
+    for day in sorted(profiles):
+        figures[day] = figures_of(dataset.quality, day, profiles[day], before)
+        of_day = DayFrame({day: figures[day]}, bounds_of(dataset.quality, {day: figures[day]}))
+        if not failures[day] and not any(bound.stops for bound in of_day.broken(day)):
+            before[day] = profiles[day]
+    return DayFrame(figures, bounds_of(dataset.quality, figures))
+
+
+def _shares(audit: Audit, counts: DayCounts) -> dict[str, float]:
+    """Returns the figures of a day that its table's own thresholds are about."""
+    rows = max(counts.rows, 1)
+    shares = {f"share of {rule}": counts.broken.get(rule, 0) / rows for rule in audit.rule_shares}
+    repeated = counts.broken.get(audit.unique_rule, 0)
+    return shares | {"broken share": counts.broken_rows / rows, "repeated keys": float(repeated)}
+
+
+def _share_bounds(audit: Audit) -> list[Bound]:
+    """Returns the table's own thresholds."""
+    key = " and ".join(audit.unique)
+    whole = [
+        Bound("broken share", audit.max_broken_share, True, "the share of rows that break a rule"),
+        Bound("repeated keys", 0, True, f"rows that share their {key} with another row of the day"),
+    ]
+    return whole + [
+        Bound(f"share of {rule}", most, True, f"the share of rows that break {rule}")
+        for rule, most in audit.rule_shares.items()
+    ]
+
+
+def _told(audit: Audit, frame: DayFrame, day: dt.date, bound: Bound) -> str:
+    """Says which bound a day lies beyond, in a sentence."""
+    kind = "stop" if bound.stops else "warn"
+    return (
+        f"{audit.table} {day}: {bound.sentence} is {frame.figures[day][bound.figure]:.3g}, and "
+        f"{bound.most:g} may be (quality.profile.{bound.figure.partition('.')[0]}.{kind})"
+    )
 
 
 def _failures(audit: Audit, day: dt.date, counts: DayCounts) -> list[str]:
@@ -252,6 +390,12 @@ def _failures(audit: Audit, day: dt.date, counts: DayCounts) -> list[str]:
             f"{where}: {counts.broken_rows:,} of {counts.rows:,} rows are broken "
             f"({share:.1%}{allowed})"
         )
+    failures += [
+        f"{where}: {counts.broken[rule]:,} of {counts.rows:,} rows break {rule} "
+        f"({counts.broken[rule] / counts.rows:.2%}, and {most:.2%} may)"
+        for rule, most in audit.rule_shares.items()
+        if counts.broken.get(rule, 0) > most * counts.rows
+    ]
     return failures
 
 
@@ -260,6 +404,6 @@ def _examples(rows: AuditedDays, day: dt.date, counts: DayCounts) -> list[str]:
     rules = {rule.name: rule for rule in rows.audit.rules}
     worst = sorted(((n, name) for name, n in counts.broken.items() if name in rules), reverse=True)
     return [
-        f"{rules[name].sentence} ({name}): {n:,} rows of {day}, such as {rows.example(day, name)}"
+        f"{rules[name].sentence} ({name}): {n:,} rows of {day}{EXAMPLE}{rows.example(day, name)}"
         for n, name in worst[:3]
     ]

@@ -62,6 +62,18 @@ def one_of(column: str, values: Sequence[str]) -> Rule:
     )
 
 
+def matches(column: str, pattern: str) -> Rule:
+    """The whole text fits a regular expression, in which classes of characters mean ASCII."""
+    return Rule(
+        f"{column}_matches",
+        column,
+        f"NOT regexp_full_match({column}, {literal(pattern)})",
+        "ExpectColumnValuesToMatchRegex",
+        {"column": column, "regex": rf"\A(?a:{pattern})\Z"},
+        f"{column} must match {pattern}",
+    )
+
+
 def finite(column: str) -> Rule:
     """The number is not infinite. The projection gives NaN as infinity (`number`)."""
     return Rule(

@@ -1,9 +1,10 @@
-"""The rules of a table as a Great Expectations suite, run over pandas.
+"""The rules of a table as Great Expectations suites, run over pandas.
 
-In:  an audit (validation/tables.py) and the audited columns of some days. Out: Great Expectations'
-own result, whose counts the gate compares with DuckDB's. Row by row expectations hold over many
-days at once just as over each of them; that every day has rows and that keys are unique within a
-day are written over the column `day`. Telemetry and progress bars are off.
+In:  an audit (validation/tables.py) and the audited columns of some days; figures of each day with
+their bounds (validation/bounds.py). Out: Great Expectations' own results, whose counts the gate
+compares with DuckDB's. Row by row expectations hold over many days at once just as over each of
+them; that every day has rows and that keys are unique within a day are written over the column
+`day`. Telemetry and progress bars are off.
 """
 
 import logging
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from validation.bounds import DayFrame
 from validation.tables import Audit
 
 if TYPE_CHECKING:
@@ -19,21 +21,22 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
 
 ROWS_RULE = "day_has_rows"
-EXPECTATIONS_AT_A_TIME = 8
 
 
 def build_suite(audit: Audit, days: list[str]) -> "ExpectationSuite":
     """Returns the suite for rows of these days.
 
     Args:
-      audit: the table's rules. A row rule tolerates what `max_broken_share` does.
+      audit: the table's rules. A row rule tolerates the share that it may.
       days: ISO days that the rows are of, all of their rows; none if they are but a part of one.
     """
     gx = _great_expectations()
-    mostly = 1 - audit.max_broken_share
     expectations = [
         getattr(gx.expectations, rule.expectation)(
-            **rule.arguments, mostly=mostly, meta={"rule": rule.name}, notes=rule.sentence
+            **rule.arguments,
+            mostly=1 - audit.rule_shares.get(rule.name, audit.max_broken_share),
+            meta={"rule": rule.name},
+            notes=rule.sentence,
         )
         for rule in audit.rules
     ]
@@ -58,27 +61,35 @@ def build_suite(audit: Audit, days: list[str]) -> "ExpectationSuite":
     return gx.ExpectationSuite(name=audit.table, expectations=expectations)
 
 
-def validate(suite: "ExpectationSuite", rows: pa.Table) -> "ExpectationSuiteValidationResult":
-    """Runs a suite over rows: the audited columns, and `day` as an ISO day.
+def days_suite(audit: Audit, days: DayFrame) -> "ExpectationSuite":
+    """Returns the suite of the figures of days: each keeps its bounds on every day."""
+    gx = _great_expectations()
+    return gx.ExpectationSuite(
+        name=f"{audit.table} by day",
+        expectations=[
+            gx.expectations.ExpectColumnValuesToBeBetween(
+                column=bound.figure,
+                max_value=bound.most,
+                severity="critical" if bound.stops else "warning",
+                meta={"rule": bound.name},
+                notes=f"{bound.sentence} must be at most {bound.most:g}",
+            )
+            for bound in days.bounds
+        ],
+    )
 
-    Great Expectations copies the whole frame several times for every expectation, so a few of them
-    at a time are given the few columns that they need; their results are then put together.
-    """
+
+def validate(suite: "ExpectationSuite", rows: pa.Table) -> "ExpectationSuiteValidationResult":
+    """Runs a suite over rows: audited columns, and `day` as an ISO day."""
     gx = _great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     asset = context.data_sources.add_pandas("staged").add_dataframe_asset(suite.name)
     whole = asset.add_batch_definition_whole_dataframe("rows")
-    results = []
-    for start in range(0, len(suite.expectations), EXPECTATIONS_AT_A_TIME):
-        few = suite.expectations[start : start + EXPECTATIONS_AT_A_TIME]
-        columns = sorted(set().union(*map(_columns_of, few)))
-        # Categories: nulls are found, and copies made, without touching a string.
-        frame = rows.select(columns).to_pandas(strings_to_categorical=True)
-        batch = whole.get_batch({"dataframe": frame})
-        part = gx.ExpectationSuite(name=suite.name, expectations=few)
-        results.append(batch.validate(part, result_format="SUMMARY"))
-    return _together(results)
+    columns = sorted({"day"}.union(*map(_columns_of, suite.expectations)))
+    # Categories: nulls are found, and copies made, without touching a string.
+    frame = rows.select(columns).to_pandas(strings_to_categorical=True)
+    return whole.get_batch({"dataframe": frame}).validate(suite, result_format="BASIC")
 
 
 def _columns_of(expectation: Any) -> set[str]:
@@ -86,10 +97,10 @@ def _columns_of(expectation: Any) -> set[str]:
     return {column for column in given if column} | set(getattr(expectation, "column_list", ()))
 
 
-def _together(
+def together(
     parts: "list[ExpectationSuiteValidationResult]",
 ) -> "ExpectationSuiteValidationResult":
-    """Returns the results of the parts of one suite as those of the whole."""
+    """Returns the results of several suites as those of one."""
     results = [result for part in parts for result in part.results]
     succeeded = sum(bool(result.success) for result in results)
     return type(parts[0])(

@@ -5,13 +5,16 @@ are over audited columns, so that DuckDB and Great Expectations see the same val
 and other nested columns never go to pandas: their lengths do, where a rule needs them.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.types as pat
 
 from contracts.dataset import Dataset
+from contracts.errors import FootpathError
 from contracts.tables import FEATURE_CLOCKS, FRAGMENT, SESSIONS
+from validation.expect import expected
 from validation.rules import (
     Rule,
     at_least,
@@ -19,12 +22,14 @@ from validation.rules import (
     equal,
     finite,
     less,
+    literal,
     no_longer_than,
     not_less,
     number,
     one_of,
     present,
 )
+from validation.sketch import bin_of
 
 # Longer than any id of a sane source, and short enough to be a key everywhere.
 LONGEST_ID = 512
@@ -42,6 +47,9 @@ class Audit:
     place: str  # SQL that says where a row is, for a person
     may_be_empty: bool
     max_broken_share: float  # of a day's rows
+    rule_shares: dict[str, float] = field(default_factory=dict)  # rule -> the same, of one rule
+    profile: dict[str, str] = field(default_factory=dict)  # name -> aggregate over clean rows
+    profile_join: str = ""  # SQL that joins what the profile needs besides
 
     @property
     def unique_rule(self) -> str:
@@ -49,8 +57,16 @@ class Audit:
         return f"{'_'.join(self.unique)}_unique"
 
 
-def events_audit(dataset: Dataset) -> Audit:
-    """Returns what a day of staged events must be, from the data set's YAML."""
+def events_audit(dataset: Dataset, catalogue: str | None = None) -> Audit:
+    """Returns what a day of staged events must be, from the data set's YAML.
+
+    Args:
+      dataset: its rules.
+      catalogue: the table `items`, if there is one; gives the profile its categories.
+
+    Raises:
+      FootpathError: `quality` names a rule, an action or a property that there is not.
+    """
     quality = dataset.quality
     ids = ("event_id", "user_id", "item_id", "session_id")
     rules = [present(column) for column in ("event_id", "user_id", "timestamp", "action")]
@@ -62,15 +78,60 @@ def events_audit(dataset: Dataset) -> Audit:
     if quality.max_value is not None:
         rules.append(at_most("value", quality.max_value))
     plain = (*ids, "timestamp", "action", "day_start", "day_end")
+    columns, more_rules = expected(dataset)
+    rules += more_rules
+    _check_rules(dataset, [rule.name for rule in rules])
+    aggregates, join = events_profile(dataset, catalogue)
     return Audit(
         table="events",
         schema=FRAGMENT,
-        columns={column: column for column in plain} | {"value": number("value")},
+        columns={column: column for column in plain} | {"value": number("value")} | columns,
         rules=tuple(rules),
         unique=("event_id",),
         place="source_file || ' line ' || source_line",
         may_be_empty=quality.allow_empty_days,
         max_broken_share=quality.max_broken_share,
+        rule_shares=dict(quality.rules),
+        profile=aggregates,
+        profile_join=join,
+    )
+
+
+def _check_rules(dataset: Dataset, names: list[str]) -> None:
+    where = f"data set '{dataset.name}': quality"
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise FootpathError(f"{where}.expect says the same thing twice: {', '.join(twice)}")
+    if unknown := dataset.quality.rules.keys() - set(names):
+        raise FootpathError(
+            f"{where}.rules names {', '.join(sorted(unknown))}, which is no rule of this data "
+            f"set: there are {', '.join(sorted(names))}"
+        )
+
+
+def events_profile(dataset: Dataset, catalogue: str | None) -> tuple[dict[str, str], str]:
+    """Returns the aggregates that describe a day of events, and the join that they need.
+
+    Args:
+      dataset: says which columns there are.
+      catalogue: the table `items`, if there is one.
+    """
+    mapped = {
+        "item_id": dataset.events.item_id,
+        "value": dataset.events.value,
+        "session_id": dataset.events.session_id,
+    }
+    aggregates = {"users": "count(DISTINCT user_id)", "mix.action": "histogram(action)"}
+    aggregates |= {f"present.{name}": f"count({name})" for name, sql in mapped.items() if sql}
+    for key in dataset.events.properties:
+        aggregates[f"present.properties.{key}"] = f"count(staged.properties[{literal(key)}])"
+    if dataset.events.value:
+        aggregates["bins.value"] = f"histogram({bin_of('value')})"
+    if not catalogue:
+        return aggregates, ""
+    aggregates["mix.category"] = "histogram(category)"
+    return aggregates, (
+        "LEFT JOIN (SELECT item_id AS known_item, any_value(category) AS category "
+        f"FROM read_parquet({literal(catalogue)}) GROUP BY item_id) ON known_item = item_id"
     )
 
 
@@ -109,13 +170,13 @@ def features_audit(staged: pa.Schema) -> Audit:
     rules = [present(column) for column in columns if column != "day_end"]
     rules += [no_longer_than("user_id", LONGEST_ID), equal("event_timestamp", "day_end")]
     rules += [not_less("created", "event_timestamp")]
-    for field in staged:
-        if pat.is_integer(field.type):
-            columns[field.name] = field.name
-            rules.append(at_least(field.name, 0))
-        elif pat.is_floating(field.type):
-            columns[field.name] = number(field.name)
-            rules.append(finite(field.name))
+    for column in staged:
+        if pat.is_integer(column.type):
+            columns[column.name] = column.name
+            rules.append(at_least(column.name, 0))
+        elif pat.is_floating(column.type):
+            columns[column.name] = number(column.name)
+            rules.append(finite(column.name))
     return _derived("user_behavior_features", schema, columns, rules, ("user_id", "created"))
 
 

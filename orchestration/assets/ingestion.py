@@ -9,7 +9,7 @@ import dagster as dg
 from contracts.dataset import Dataset
 from contracts.lake import Lake
 from contracts.tables import EVENTS, ITEMS, USERS
-from orchestration.gated import build_days, check_spec, column_schema
+from orchestration.gated import build_days, check_spec, column_schema, profile_spec
 from orchestration.partitions import days, days_of
 from orchestration.progress import Progress
 
@@ -87,7 +87,7 @@ def _events(dataset: Dataset) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([dataset.slug, "landing"])],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[check_spec(key)],
+        check_specs=[check_spec(key), profile_spec(key)],
         metadata=column_schema(EVENTS),
     )
     def events(context: dg.AssetExecutionContext) -> Iterator:

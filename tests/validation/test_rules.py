@@ -27,7 +27,7 @@ from tests.validation.staged import (
 )
 from validation import counts as counts_module
 from validation.counts import AuditedDays, DayCounts
-from validation.suites import build_suite
+from validation.suites import build_suite, unexpected_counts
 from validation.tables import LONGEST_ID, Audit, events_audit, features_audit, sessions_audit
 
 SHOP = dataset_like("shop", quality={"min_value": 0, "max_value": 100})
@@ -35,14 +35,12 @@ ZONE = SHOP.timezone
 MICROSECOND = dt.timedelta(microseconds=1)
 
 
-def audited(
-    folder: Path, audit: Audit, paths: dict[dt.date, Path]
-) -> tuple[dict[dt.date, DayCounts], list[str]]:
+def audited(audit: Audit, paths: dict[dt.date, Path]) -> tuple[dict[dt.date, DayCounts], list[str]]:
     """Returns what DuckDB counts, and what Great Expectations counts otherwise."""
     with connect() as connection:
         days = AuditedDays(connection, audit, paths, ZONE)
         counts = days.count()
-        return counts, days.disagreements(counts, folder / "docs")[0]
+        return counts, days.validate(counts)[0]
 
 
 ID = st.sampled_from([None, "", "x", "ü" * LONGEST_ID, "x" * (LONGEST_ID + 1)])
@@ -93,24 +91,40 @@ def expected_counts(rows: list[dict]) -> dict[str, int]:
 def test_both_engines_count_the_broken_events_of_a_day(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("staged")
     paths = {day: part.path for day, part in stage_events(folder, {DAY: rows}).items()}
-    counts, disagreements = audited(folder, events_audit(SHOP), paths)
+    counts, disagreements = audited(events_audit(SHOP), paths)
     assert disagreements == []
     assert counts[DAY].broken == expected_counts(rows)
     assert counts[DAY].rows == len(rows)
 
 
 @settings(max_examples=4, deadline=None)
-@given(rows=MESSY_EVENTS, at_a_time=st.sampled_from([8, 3]))
-def test_both_engines_agree_over_many_days_and_in_batches(tmp_path_factory, rows, at_a_time):
+@given(rows=MESSY_EVENTS)
+def test_both_engines_agree_over_many_days(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("staged")
     days = {DAY: rows, DAY + dt.timedelta(days=1): [], DAY + dt.timedelta(days=2): rows[:2]}
     paths = {day: part.path for day, part in stage_events(folder, days).items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counts_module, "GX_ROWS", at_a_time)
-        counts, disagreements = audited(folder, events_audit(SHOP), paths)
+    counts, disagreements = audited(events_audit(SHOP), paths)
     assert disagreements == []
     assert [counts[day].rows for day in days] == [len(rows), 0, len(rows[:2])]
     assert counts[DAY].broken == expected_counts(rows)
+
+
+def test_of_many_rows_great_expectations_sees_a_sample_with_the_broken_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(counts_module, "GX_ROWS", 50)
+    monkeypatch.setattr(counts_module, "GX_BROKEN_ROWS", 8)
+    rows = [event(f"e{n}", value=-1.0 if n % 500 == 7 else 1.0) for n in range(2000)]
+    paths = {DAY: stage_events(tmp_path, {DAY: rows})[DAY].path}
+    with connect() as connection:
+        days = AuditedDays(connection, events_audit(SHOP), paths, ZONE)
+        counts = days.count()
+        disagreements, result, seen = days.validate(counts)
+        assert days.validate(counts)[2] == seen  # the same rows every time
+    assert counts[DAY].broken == {"value_at_least": 4}
+    assert disagreements == []
+    assert unexpected_counts(result)["value_at_least"] == 4
+    drawn = next(r.result.get("element_count", 0) for r in result.results)
+    assert 20 < drawn < 110
+    assert seen == f"a sample of {drawn} of 2,000 rows; the row rules saw every row"
 
 
 MESSY_SESSIONS = st.lists(
@@ -137,7 +151,7 @@ MESSY_SESSIONS = st.lists(
 @given(rows=MESSY_SESSIONS)
 def test_both_engines_agree_on_sessions(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("staged")
-    counts, disagreements = audited(folder, sessions_audit(), stage_sessions(folder, rows))
+    counts, disagreements = audited(sessions_audit(), stage_sessions(folder, rows))
     assert disagreements == []
     assert counts[DAY].rows == len(rows)
 
@@ -161,7 +175,7 @@ MESSY_FEATURES = st.lists(
 def test_both_engines_agree_on_features(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("staged")
     paths = stage_features(folder, rows)
-    counts, disagreements = audited(folder, features_audit(pq.read_schema(paths[DAY])), paths)
+    counts, disagreements = audited(features_audit(pq.read_schema(paths[DAY])), paths)
     assert disagreements == []
     assert counts[DAY].broken.get("events_1d_at_least", 0) == sum(
         row["events_1d"] == -1 for row in rows
@@ -174,7 +188,7 @@ def test_a_rule_whose_two_sides_differ_is_found_out(tmp_path):
     (rule,) = (r for r in audit.rules if r.name == "value_at_most")
     wrong = dataclasses.replace(audit, rules=(*rules, dataclasses.replace(rule, broken="false")))
     paths = {DAY: stage_events(tmp_path, {DAY: [event("a", value=101.0)]})[DAY].path}
-    _, disagreements = audited(tmp_path, wrong, paths)
+    _, disagreements = audited(wrong, paths)
     (sentence,) = disagreements
     assert "finds 1 rows that break 'value_at_most', and the row rules find 0" in sentence
 
@@ -182,11 +196,11 @@ def test_a_rule_whose_two_sides_differ_is_found_out(tmp_path):
 def test_a_day_without_rows_is_found_out_by_both(tmp_path):
     audit = dataclasses.replace(events_audit(SHOP), may_be_empty=True)
     paths = {DAY: stage_events(tmp_path, {DAY: []})[DAY].path}
-    assert audited(tmp_path, audit, paths)[1] == []
-    assert audited(tmp_path, events_audit(SHOP), paths)[1] == []
+    assert audited(audit, paths)[1] == []
+    assert audited(events_audit(SHOP), paths)[1] == []
     with connect() as connection:
         days = AuditedDays(connection, events_audit(SHOP), paths, ZONE)
-        (sentence,) = days.disagreements({DAY: DayCounts(rows=1)}, tmp_path / "docs")[0]
+        (sentence,) = days.validate({DAY: DayCounts(rows=1)})[0]
     assert "day_has_rows" in sentence
 
 
@@ -202,7 +216,7 @@ def test_every_rule_is_an_expectation_of_the_suite(audit):
 def test_a_session_closes_in_its_day_and_at_its_end_only_if_cut(tmp_path):
     late = {"ended_at": END - HOUR, "closes_at": END}
     rows = [session("a", **late, is_cut=True), session("b", **late), session("c", closes_at=START)]
-    counts, _ = audited(tmp_path, sessions_audit(), stage_sessions(tmp_path, rows))
+    counts, _ = audited(sessions_audit(), stage_sessions(tmp_path, rows))
     assert counts[DAY].broken == {
         "last_instant_not_less_than_closes_at": 1,
         "closes_at_not_less_than_ended_at": 1,
@@ -213,9 +227,9 @@ def test_nan_beside_numbers_is_found_by_both(tmp_path):
     # Parquet's statistics leave NaN out, and what trusts them does not look for it.
     rows = [feature("a", value_1d=math.nan), feature("b", value_1d=0.0)]
     paths = stage_features(tmp_path / "features", rows)
-    counts, disagreements = audited(tmp_path, features_audit(pq.read_schema(paths[DAY])), paths)
+    counts, disagreements = audited(features_audit(pq.read_schema(paths[DAY])), paths)
     assert (counts[DAY].broken, disagreements) == ({"value_1d_finite": 1}, [])
     rows = [event("a", value=math.nan), event("b", value=0.0)]
     paths = {DAY: stage_events(tmp_path / "events", {DAY: rows})[DAY].path}
-    counts, disagreements = audited(tmp_path, events_audit(SHOP), paths)
+    counts, disagreements = audited(events_audit(SHOP), paths)
     assert (counts[DAY].broken, disagreements) == ({"value_finite": 1, "value_at_most": 1}, [])

@@ -1,0 +1,169 @@
+"""A day unlike the days before it is found; a healthy source raises nothing."""
+
+import datetime as dt
+import random
+from pathlib import Path
+
+import pytest
+
+from contracts.clock import days_between
+from contracts.dataset import Dataset
+from contracts.lake import Lake, read_json
+from contracts.links import link_source
+from features.catalogue import build_items
+from features.events import stage_events as stage_landed
+from features.landing import land
+from features.shop import generate_shop
+from tests.features.event_log import dataset_like
+from tests.validation.staged import DAY, START, event, stage_events
+from validation.gate import Verdict, audit_events, publish
+from validation.profile import profile_path
+
+SHOP = dataset_like("shop", quality={"min_value": 0, "max_broken_share": 0.3})
+LAST = DAY + dt.timedelta(days=9)
+
+
+@pytest.fixture
+def lake(lake_home: Path) -> Lake:
+    return Lake.of("shop")
+
+
+def usual(day: dt.date, rows: int = 400) -> list[dict]:
+    """Returns a day of a steady source."""
+    draw = random.Random(str(day))
+    start = START + (day - DAY)
+    return [
+        event(
+            f"{day}-{n}",
+            user_id=f"u{draw.randrange(rows // 4)}",
+            timestamp=start + dt.timedelta(seconds=draw.randrange(80_000)),
+            action=draw.choice(["view", "view", "view", "search", "purchase"]),
+            item_id=f"i{draw.randrange(50)}" if draw.random() < 0.9 else None,
+            value=round(draw.lognormvariate(3, 0.5), 2),
+            source_line=n,
+        )
+        for n in range(rows)
+    ]
+
+
+def half_empty(rows: list[dict]) -> list[dict]:
+    return rows[: len(rows) // 2]
+
+
+def almost_empty(rows: list[dict]) -> list[dict]:
+    return rows[:10]
+
+
+def without_items(rows: list[dict]) -> list[dict]:
+    return [row | {"item_id": None if n % 2 else row["item_id"]} for n, row in enumerate(rows)]
+
+
+def all_purchases(rows: list[dict]) -> list[dict]:
+    return [row | {"action": "purchase"} for row in rows]
+
+
+def dear(rows: list[dict]) -> list[dict]:
+    return [row | {"value": row["value"] * 100} for row in rows]
+
+
+def by_one_user(rows: list[dict]) -> list[dict]:
+    return [row | {"user_id": f"u{n % 5}"} for n, row in enumerate(rows)]
+
+
+def gate_days(lake: Lake, days: dict, dataset: Dataset = SHOP) -> dict[dt.date, Verdict]:
+    with lake.staging() as folder:
+        verdicts = audit_events(dataset, lake, stage_events(folder, days), folder)
+        for verdict in verdicts.values():
+            publish(lake, "events", verdict)
+    return verdicts
+
+
+@pytest.mark.parametrize(
+    ("spoil", "figures"),
+    [
+        (half_empty, {"volume"}),
+        (without_items, {"nulls.item_id"}),
+        (all_purchases, {"actions"}),
+        (dear, {"values", "value_factor"}),
+        (by_one_user, {"users"}),
+    ],
+)
+def test_a_strange_day_is_published_with_a_warning(lake, spoil, figures):
+    days = {day: usual(day) for day in days_between(DAY, LAST)}
+    verdict = gate_days(lake, days | {LAST: spoil(days[LAST])})[LAST]
+    assert verdict.passed
+    assert lake.day("events", LAST).exists()
+    told = {w.rsplit("quality.profile.")[1].partition(".")[0] for w in verdict.warnings}
+    expected = {figure.partition(".")[0] for figure in figures}
+    assert expected <= told <= expected | {"users"}
+    index = (lake.root / "data_docs" / "index.html").read_text()
+    assert "9 clean, 1 warned, 0 stopped" in index
+
+
+def test_an_almost_empty_day_stops_unless_the_source_has_empty_days(lake):
+    days = {day: usual(day) for day in days_between(DAY, LAST)}
+    days[LAST] = almost_empty(days[LAST])
+    verdict = gate_days(lake, days)[LAST]
+    assert not verdict.passed
+    assert "the factor between the number of rows and that of the days" in verdict.failures[0]
+    assert "quality.profile.volume_ratio.stop" in verdict.failures[0]
+    assert not lake.day("events", LAST).exists()
+    assert not profile_path(lake, "events", LAST).exists()
+    quiet = dataset_like("shop", quality={"allow_empty_days": True})
+    assert gate_days(lake, {LAST: days[LAST]}, quiet)[LAST].passed
+
+
+def test_days_of_a_range_and_of_single_runs_are_judged_alike(lake, tmp_path, monkeypatch):
+    days = {day: usual(day) for day in days_between(DAY, LAST)}
+    days[LAST] = half_empty(days[LAST])
+    together = gate_days(lake, days)[LAST]
+    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "other"))
+    other = Lake.of("shop")
+    for day in list(days)[:-1]:
+        gate_days(other, {day: days[day]}, dataset_like("shop", quality={}))
+    alone = gate_days(other, {LAST: days[LAST]})[LAST]
+    assert alone.figures == together.figures
+    assert alone.warnings == together.warnings != []
+
+
+def test_a_short_history_judges_nothing(lake):
+    days = {day: usual(day) for day in days_between(DAY, DAY + dt.timedelta(days=6))}
+    last = max(days)
+    days[last] = almost_empty(days[last])
+    assert gate_days(lake, days)[last].figures == {}
+
+
+def test_a_day_that_stopped_is_no_measure_for_the_next(lake):
+    days = {day: usual(day) for day in days_between(DAY, LAST)}
+    days[LAST] = almost_empty(days[LAST])
+    gate_days(lake, days)
+    after = LAST + dt.timedelta(days=1)
+    assert gate_days(lake, {after: usual(after)})[after].warnings == []
+
+
+def test_the_description_of_a_day_is_of_its_clean_rows(lake):
+    rows = [event("a"), event("b", user_id="v", value=None), event("c", value=-1.0)]
+    rows += [event(f"d{n}") for n in range(3)]
+    gate_days(lake, {DAY: rows})
+    found = read_json(profile_path(lake, "events", DAY))
+    assert (found["rows"], found["users"], found["present.value"]) == (5, 2, 4)
+    assert found["mix.action"] == {"view": 5}
+    assert sum(found["bins.value"].values()) == 4
+
+
+def test_a_healthy_shop_of_sixty_days_raises_nothing(lake, tmp_path):
+    generate_shop(tmp_path / "shop", 300, 60, 3)
+    link_source("shop", str(tmp_path / "shop"))
+    land(SHOP, lake, None)
+    build_items(SHOP, lake)
+    first = SHOP.partitions.start
+    days = days_between(first, first + dt.timedelta(days=59))
+    with lake.staging() as folder:
+        staged = stage_landed(SHOP, lake, days, folder)
+        verdicts = audit_events(SHOP, lake, staged, folder)
+    assert [v.warnings + v.failures for v in verdicts.values() if v.warnings + v.failures] == []
+    judged = [v for v in verdicts.values() if v.figures]
+    assert len(judged) == 60 - 7
+    assert {"volume", "users", "nulls.item_id", "actions", "categories", "values"} <= set(
+        judged[-1].figures
+    )
