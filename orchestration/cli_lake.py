@@ -1,4 +1,4 @@
-"""`footpath rebuild` and `footpath audit`: is the lake what its landing files say, and make it so."""
+"""`footpath rebuild` and `footpath audit`: is the lake what its landing files make it?"""
 
 from typing import Annotated
 

@@ -1,0 +1,38 @@
+"""From landing files to all daily tables, as orchestration does it but without Dagster."""
+
+import datetime as dt
+from functools import partial
+
+from contracts.dataset import Dataset
+from contracts.lake import Lake
+from features.behavior import stage_features
+from features.events import stage_events
+from features.landing import land
+from features.sessions import stage_sessions
+from tests.features.late_log import TABLES
+from validation.gate import audit_events, audit_table, publish
+
+
+def build(
+    dataset: Dataset, days: list[dt.date], tables: tuple[str, ...] = TABLES, first: bool = True
+) -> None:
+    """Lands what is new (if it comes first), and builds days of some tables."""
+    lake = Lake.of(dataset.name)
+    if first:
+        land(dataset, lake, None)
+    stages = {
+        "events": stage_events,
+        "sessions": stage_sessions,
+        "user_behavior_features": stage_features,
+    }
+    for table in tables:
+        audit = (
+            partial(audit_events, dataset, lake)
+            if table == "events"
+            else partial(audit_table, dataset, lake, table)
+        )
+        with lake.staging() as folder:
+            verdicts = audit(stages[table](dataset, lake, days, folder), folder)
+            for verdict in verdicts.values():
+                assert verdict.passed, verdict.failures
+                publish(lake, table, verdict)
