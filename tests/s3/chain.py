@@ -1,0 +1,165 @@
+"""The chain of a small shop without Dagster and training, and all that it has left in a lake."""
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from contracts.clock import days_between
+from contracts.lake import Lake, is_remote, publish_json
+from features.behavior import stage_features
+from features.catalogue import build_items, build_users
+from features.closure import due_days
+from features.events import stage_events
+from features.labels import build_labels
+from features.landing import land
+from features.sequences import build_sequences
+from features.sessions import stage_sessions
+from features.similar import build_index
+from features.store import check_online, materialize, promote
+from tests.features.event_log import dataset_like
+from tests.features.store_lake import publish_embeddings
+from validation.gate import audit_events, audit_table, publish
+
+FIRST, LAST = dt.date(2026, 1, 1), dt.date(2026, 1, 5)
+DAYS = days_between(FIRST, LAST)
+VERSION = "ptum_bert4rec_v1"
+TABLES = ("events", "sessions", "user_behavior_features")
+
+# A small shop's days are as strange as small samples are.
+SHOP = dataset_like(
+    "shop",
+    partitions={"start": FIRST, "end": LAST},
+    quality={"max_broken_share": 1.0, "allow_empty_days": True, "min_value": 0.0},
+    tasks=[{"name": "age", "column": "age_band", "metric": "accuracy"}],
+)
+
+Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
+Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
+
+
+def stages(lake: Lake) -> dict[str, tuple[Stage, Audit]]:
+    """Returns how each daily table is staged and audited."""
+    return {
+        "events": (
+            lambda days, folder: stage_events(SHOP, lake, days, folder),
+            lambda staged, folder: audit_events(SHOP, lake, staged, folder),
+        ),
+        "sessions": (
+            lambda days, folder: stage_sessions(SHOP, lake, days, folder),
+            lambda staged, folder: audit_table(SHOP, lake, "sessions", staged, folder),
+        ),
+        "user_behavior_features": (
+            lambda days, folder: stage_features(SHOP, lake, days, folder),
+            lambda staged, folder: audit_table(SHOP, lake, TABLES[2], staged, folder),
+        ),
+    }
+
+
+def build_daily(lake: Lake, days: list[dt.date]) -> None:
+    """Builds every daily table over a range, as orchestration does it."""
+    for table, (stage, audit) in stages(lake).items():
+        with lake.staging() as folder:
+            for verdict in audit(stage(days, folder), folder).values():
+                assert verdict.passed, verdict.failures
+                publish(lake, table, verdict)
+
+
+def rebuild_late(lake: Lake) -> dict[str, list[dt.date]]:
+    """Builds what is not published and what late data has made due; returns those days."""
+    built = {}
+    for table, (stage, audit) in stages(lake).items():
+        built[table] = due_days(SHOP, lake, table, DAYS)
+        with lake.staging() as folder:
+            for verdict in audit(stage(built[table], folder), folder).values():
+                publish(lake, table, verdict)
+    return built
+
+
+def build_tables(lake: Lake) -> dict[str, list[dt.date]]:
+    """Builds all days but one; lands the last with its late events, and builds what is due."""
+    build_items(SHOP, lake)
+    build_users(SHOP, lake)
+    land(SHOP, lake, DAYS[:-1])
+    build_daily(lake, DAYS[:-1])
+    land(SHOP, lake, None)
+    rebuilt = rebuild_late(lake)
+    build_labels(SHOP, lake, LAST)
+    build_sequences(SHOP, lake, LAST)
+    return rebuilt
+
+
+def build_store(lake: Lake) -> Any:
+    """Embeds users by a model that was never trained, and brings the feature store up to date."""
+    users = pq.read_table(pa.BufferReader(lake.single("users").read_bytes()))["user_id"]
+    users = users.to_pylist()[:20]
+    config = {"version": VERSION, "dim": 4, "train_cutoff": "2026-01-03T00:00:00+00:00"}
+    publish_json(lake, config, lake.root / "models" / VERSION / "config.json")
+    vectors = np.random.default_rng(0).normal(size=(len(users), 4))
+    publish_embeddings(lake, SHOP, VERSION, LAST, users, vectors)
+    promote(SHOP, lake, VERSION)
+    materialize(SHOP, lake)
+    build_index(SHOP, lake, VERSION)
+    return check_online(SHOP, lake)
+
+
+# What is of a server's or a run's own: local databases, locks, and Feast's registry with its times.
+OWN = (".lock", "online.db", "registry.db", "online.db-wal", "online.db-shm")
+
+
+def names(lake: Lake) -> set[str]:
+    """Returns every object of a lake, staging included, relative to its root."""
+    if is_remote(lake.root):
+        root: Any = lake.root
+        found = root.fs.find(root.path, withdirs=False)
+        return {key[len(root.path) + 1 :] for key in found}
+    found = (path for path in lake.root.rglob("*") if path.is_file())
+    return {path.relative_to(lake.root).as_posix() for path in found}
+
+
+def contents(lake: Lake, only: Iterable[str] = ("",)) -> dict[str, Any]:
+    """Returns what every object says that must not depend on where and when it was written.
+
+    Args:
+      lake: which.
+      only: the beginnings of the names that are wanted.
+    """
+    wanted = tuple(only)
+    return {
+        name: _content(name, (lake.root / name).read_bytes(), str(lake.root))
+        for name in sorted(names(lake))
+        if name.startswith(wanted) and name.rpartition("/")[2] not in OWN
+    }
+
+
+def _content(name: str, data: bytes, root: str) -> Any:
+    if name.endswith(".parquet"):
+        return _rows(name, data)
+    if name.startswith("landing/files/"):
+        return {key: value for key, value in json.loads(data).items() if key != "stamp"}
+    if name.endswith((".json", ".html", ".yaml")):
+        return data.decode().replace(root, "")
+    return data
+
+
+def _rows(name: str, data: bytes) -> tuple:
+    """Returns a table's schema and rows, without when they were written.
+
+    `created` of a corrected row is the moment of its rebuild: that it is late is what counts.
+    """
+    rows = pq.read_table(pa.BufferReader(data))
+    metadata = rows.schema.metadata
+    if "created" in rows.column_names and "/online/" not in name:
+        late = pc.subtract(rows["created"], rows["event_timestamp"])
+        punctual = dt.timedelta(minutes=SHOP.features.delay_minutes)
+        rows = rows.append_column("late", pc.not_equal(late, pa.scalar(punctual, late.type)))
+    if "/online/" in name:
+        metadata = None
+    rows = rows.drop_columns([n for n in ("created", "written_at") if n in rows.column_names])
+    return rows.schema.names, metadata, rows.to_pylist()
