@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contracts.dataset import dataset_names, load_dataset, load_dataset_file
+from contracts.dataset import DATASETS, dataset_names, load_dataset, load_dataset_file
 from contracts.errors import FootpathError
 from contracts.links import link_source, source_folder
 
@@ -21,6 +21,33 @@ def list_datasets() -> None:
         except FootpathError:
             where = "not linked"
         typer.echo(f"{name:20} {load_dataset(name).title:30} {where}")
+
+
+@app.command("init")
+def init(
+    file: Annotated[str, typer.Argument(help="one file of your events, wherever it lies")],
+    name: Annotated[str, typer.Option(help="of the data set; by default the file's")] = "",
+    out: Annotated[Path | None, typer.Option(help="by default datasets/NAME.yaml")] = None,
+) -> None:
+    """Draft a data set's YAML from one file of events: CSV, JSON lines or Parquet."""
+    from features.drafting import TODO, draft, name_for
+
+    name = name or (out.stem if out else name_for(file))
+    target = out or DATASETS / f"{name}.yaml"
+    if target.stem != name:
+        raise FootpathError(
+            f"--out {target} and --name {name} differ: the file is called as the set"
+        )
+    if target.exists():
+        raise FootpathError(f"{target} is there already: give another --name, or remove it")
+    drafted = draft(file, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(drafted.text, encoding="utf-8")
+    load_dataset_file(target)
+    todo = drafted.text.count(TODO)
+    shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
+    typer.echo(f"{shown}: drafted from {drafted.rows:,} rows; {todo} lines want your eye ({TODO})")
+    typer.echo(f"Next: footpath datasets check {shown} --data {drafted.folder}")
 
 
 @app.command("link")
