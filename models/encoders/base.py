@@ -32,6 +32,11 @@ class UserEncoder(nn.Module):
         super().__init__()
         self.dim, self.options = dim, options
 
+    @property
+    def is_causal(self) -> bool:
+        """Tells whether no event sees a later one, as predicting the next one needs."""
+        return False
+
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Puts each event in the context of its sequence: [T, D] -> [T, D]."""
         raise NotImplementedError

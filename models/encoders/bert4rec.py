@@ -26,6 +26,7 @@ class Options(base.Options):
     layers: int = 2
     heads: int = 2
     feedforward: int = 2  # times the width
+    causal: bool = False  # no event sees a later one (SASRec): for predicting the next
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,6 +48,11 @@ class Bert4Rec(base.UserEncoder):
         self.norm = nn.LayerNorm(dim)
         self.apply(_init)
 
+    @property
+    def is_causal(self) -> bool:
+        """As the option says."""
+        return self.options.causal
+
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see all others of its sequence."""
         buckets = events.buckets(MAX_PADDING)
@@ -66,7 +72,7 @@ def _init(module: nn.Module) -> None:
 class _Block(nn.Module):
     def __init__(self, dim: int, options: Options) -> None:
         super().__init__()
-        self.heads = options.heads
+        self.heads, self.causal = options.heads, options.causal
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
@@ -87,5 +93,7 @@ class _Block(nn.Module):
     def _attend_in(self, bucket: Bucket, qkv: Tensor) -> Tensor:
         parts = bucket.to_rectangle(qkv).chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bucket.real_b11l)
+        # Padding lies behind the events, where no event looks if it looks only back.
+        real = None if self.causal else bucket.real_b11l
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real, is_causal=self.causal)
         return bucket.to_rows(mixed.transpose(1, 2).flatten(2))

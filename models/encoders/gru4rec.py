@@ -37,6 +37,11 @@ class Gru4Rec(base.UserEncoder):
         self.dropout = Dropout(options.dropout)
         self.gru = nn.GRU(dim, dim, options.layers, batch_first=True)
 
+    @property
+    def is_causal(self) -> bool:
+        """A recurrent network reads forwards."""
+        return True
+
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see those before it."""
         buckets = events.buckets(MAX_PADDING)

@@ -8,6 +8,10 @@ from models.objectives.barlow_twins import BarlowTwins
 from models.objectives.base import Objective
 from models.objectives.byb import Byb
 from models.objectives.coles import Coles
+from models.objectives.dual import Dual
+from models.objectives.masked_item import MaskedItem
+from models.objectives.msdp import Msdp
+from models.objectives.next_item import NextItem
 from models.objectives.none import NoPretraining
 from models.objectives.ptum import Ptum
 from models.user_model import ModelConfig
@@ -16,6 +20,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "barlow": BarlowTwins,
     "byb": Byb,
     "coles": Coles,
+    "dual": Dual,
+    "masked": MaskedItem,
+    "msdp": Msdp,
+    "next": NextItem,
     "none": NoPretraining,
     "ptum": Ptum,
 }

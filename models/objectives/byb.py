@@ -22,6 +22,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from models.draw import Draw
 from models.objectives.barlow_twins import projector
 from models.objectives.base import Objective, Outcome
-from models.objectives.views import hidden
+from models.objectives.views import cut_in_two, hidden
 from models.packed import MASK, Events, Packed, pack
 from models.user_model import ModelConfig, UserModel, build_model
 
@@ -104,13 +105,9 @@ class Byb(Objective):
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
         """Cuts each history in two, and hides part of the past."""
-        everyone = torch.arange(len(windows.lengths_B))
-        lengths = windows.lengths_B.numpy()
-        cut_B = torch.from_numpy(1 + draw.integers("cut", lengths - 1)[:, 0])
-        taken_B = cut_B.clamp(max=self.model_config.max_length)
-        past = windows.cut(everyone, cut_B - taken_B, taken_B)
-        choices = len(self.options.events) + len(self.options.days)
-        window_B = torch.from_numpy(draw.integers("window kind", lengths * 0 + choices)[:, 0])
+        past, cut_B = cut_in_two(windows, draw, self.model_config.max_length)
+        choices = np.full(len(cut_B), len(self.options.events) + len(self.options.days))
+        window_B = torch.from_numpy(draw.integers("window kind", choices)[:, 0])
         future_B = self._future_events(windows, cut_B, window_B)
         user_F = torch.nonzero(future_B)[:, 0]
         future = None

@@ -6,6 +6,7 @@ A view never holds an event that its window did not hold, so it sees nothing pas
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.draw import Draw
 from models.packed import Events
@@ -54,3 +55,15 @@ def reordered(view: Events, draw: Draw, name: str, share: float) -> Events:
     inside = index[is_inside]
     index[inside] = inside[np.lexsort((chance[inside], sequence[inside]))]
     return view.pick(torch.from_numpy(index), view.lengths_B)
+
+
+def cut_in_two(windows: Events, draw: Draw, longest: int) -> tuple[Events, Tensor]:
+    """Cuts each history at a random place, with an event or more on either side.
+
+    Returns:
+      The past, its last `longest` events at most; and [B] where the future begins.
+    """
+    lengths = windows.lengths_B.numpy()
+    cut_B = torch.from_numpy(1 + draw.integers("cut", lengths - 1)[:, 0])
+    taken_B = cut_B.clamp(max=longest)
+    return windows.cut(torch.arange(len(cut_B)), cut_B - taken_B, taken_B), cut_B

@@ -1,0 +1,84 @@
+"""Dual encoder: a user's past is near the item that comes next, and far from the batch's others.
+
+The comparison of the Barlow Twins paper, after its authors' public code (google-research/federated,
+dual_encoder): two towers over one item table, cosine similarity, softmax over the batch. Frequent
+items are drawn as negatives more often, so the log of their share is taken off (Yi et al., 2019).
+
+Shapes: B users, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.draw import Draw
+from models.objectives.base import Objective, Outcome
+from models.objectives.views import cut_in_two
+from models.packed import Events, Packed, pack
+from models.user_model import ModelConfig, UserModel
+
+
+@dataclass(frozen=True)
+class Options:
+    """How sharply items are told apart."""
+
+    temperature: float = 0.1
+    span: int = 2  # histories are cut within so many times max_length events
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or self.span < 1:
+            raise ValueError("temperature must be above 0, and span be 1 or more")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Each user's past, and what came next."""
+
+    past: Packed
+    item_B: Tensor
+    action_B: Tensor
+    category_B: Tensor
+
+
+class Dual(Objective):
+    """Context against label, in the batch."""
+
+    options_class = Options
+
+    def __init__(self, model: ModelConfig, options: Options) -> None:
+        super().__init__(model, options)
+        self.min_events = self.min_users = 2
+        self.span = options.span
+        self.register_buffer("seen_V", torch.ones(model.sizes["item"]))
+
+    seen_V: Tensor  # how often each item was a label so far
+
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
+        """Cuts each history in two."""
+        past, cut_B = cut_in_two(windows, draw, self.model_config.max_length)
+        next_B = windows.starts_B + cut_B
+        labels = (windows.item_T[next_B], windows.action_T[next_B], windows.category_T[next_B])
+        return Sample(pack(past), *labels)
+
+    def forward(self, model: UserModel, sample: Sample) -> Outcome:
+        """Tells each user's next item from those of the others."""
+        users_BD = model(sample.past)
+        labels_BD = model.behaviour.content(sample.item_B, sample.action_B, sample.category_B)
+        logits_BB = F.normalize(users_BD, dim=1) @ F.normalize(labels_BD, dim=1).T
+        if self.training:
+            self.seen_V.index_add_(0, sample.item_B, torch.ones_like(users_BD[:, 0]))
+        share_B = self.seen_V[sample.item_B] / self.seen_V.sum()
+        logits_BB = logits_BB / self.options.temperature - share_B.log()
+        right_B = torch.arange(len(users_BD), device=users_BD.device)
+        # The same item twice in a batch is no negative of itself.
+        is_same = sample.item_B[:, None] == sample.item_B[None, :]
+        is_same.fill_diagonal_(False)
+        logits_BB = logits_BB.masked_fill(is_same, float("-inf"))
+        accuracy = (logits_BB.detach().argmax(1) == right_B).float().mean()
+        return Outcome(F.cross_entropy(logits_BB, right_B), users_BD, {"accuracy": accuracy})
+
+    def encoded_events(self, sample: Sample) -> int:
+        """Returns the events of the past."""
+        return len(sample.past.item_T)

@@ -1,0 +1,78 @@
+"""Next item: every event's state predicts the item of the event after it.
+
+The task of GRU4Rec (Hidasi et al., 2016) and SASRec (Kang and McAuley, 2018), with the softmax over
+all items in the place of sampled negatives. To compare with, and to rank items with.
+
+Shapes: T events, N targets, D width, V items.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from contracts.errors import FootpathError
+from models.draw import Draw
+from models.encoders import base as encoders
+from models.objectives.base import Objective, Outcome
+from models.packed import Events, Packed, pack
+from models.user_model import ModelConfig, UserModel
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many events are predicted at a time."""
+
+    chunk: int = 2048  # targets whose V logits are held at once
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise ValueError("chunk must be 1 or more")
+
+
+class NextItem(Objective):
+    """Needs an encoder in which no event sees a later one."""
+
+    options_class = Options
+
+    def __init__(self, model: ModelConfig, options: Options) -> None:
+        super().__init__(model, options)
+        self.min_events = 2
+
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
+        """Takes the windows as they are."""
+        return pack(windows)
+
+    def forward(self, model: UserModel, sample: Packed) -> Outcome:
+        """Predicts each event but the first of each sequence."""
+        if not model.encoder.is_causal:
+            raise FootpathError(
+                f"method next needs an encoder that reads forwards, and {model.config.encoder} "
+                "sees the next item itself: take gru4rec, or bert4rec with encoder_options.causal"
+            )
+        states_TD = model.encoder.states(model.behaviour(sample), sample)
+        # Events of a sequence lie side by side, so the next one is one row on.
+        has_next_T = sample.position_T + 1 < sample.lengths_B[sample.sequence_T]
+        now_N = torch.nonzero(has_next_T)[:, 0]
+        loss, accuracy = item_loss(
+            states_TD[now_N], sample.item_T[now_N + 1], model.behaviour.items(), self.options.chunk
+        )
+        pooled_BD = encoders.POOLINGS[model.encoder.options.pooling](states_TD.detach(), sample)
+        return Outcome(loss, pooled_BD, {"accuracy": accuracy})
+
+    def encoded_events(self, sample: Packed) -> int:
+        """Returns the events of the windows."""
+        return len(sample.item_T)
+
+
+def item_loss(
+    query_ND: Tensor, item_N: Tensor, items_VD: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Returns mean cross-entropy and accuracy over all items, a chunk of targets at a time."""
+    losses, right = [], []
+    for query_nD, item_n in zip(query_ND.split(chunk), item_N.split(chunk), strict=True):
+        logits_nV = query_nD @ items_VD.T
+        losses.append(F.cross_entropy(logits_nV, item_n, reduction="sum"))
+        right.append((logits_nV.detach().argmax(1) == item_n).sum())
+    return torch.stack(losses).sum() / len(item_N), torch.stack(right).sum() / len(item_N)

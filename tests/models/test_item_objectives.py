@@ -1,0 +1,159 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.errors import FootpathError
+from models.data import open_sequences
+from models.draw import Draw
+from models.objectives import build_objective
+from models.packed import MASK, Packed
+from models.user_model import ModelConfig, build_model
+
+FIELDS = ("item", "action", "category", "gap", "position")
+LENGTHS = [30, 3, 17, 9, 29, 12]
+USERS = np.arange(len(LENGTHS))
+WAYS = [
+    ("next", "gru4rec", {}),
+    ("next", "bert4rec", {"causal": True}),
+    ("masked", "bert4rec", {}),
+    ("dual", "bag", {}),
+    ("msdp", "bag", {}),
+]
+
+
+@pytest.fixture
+def sequences(make_sequences):
+    return open_sequences(make_sequences(LENGTHS))
+
+
+def build(method, encoder, sequences, encoder_options=None, **options):
+    torch.manual_seed(0)
+    shape = {"dropout": 0.0} | (encoder_options or {})
+    model = build_model(ModelConfig(encoder, 16, 40, FIELDS, shape, sequences.sizes))
+    return model, build_objective(method, model.config, options)
+
+
+def sampled(objective, sequences, epoch=0, change=None):
+    draw = Draw(0, epoch, USERS)
+    windows = sequences.random_windows(draw, 40)
+    windows = change(windows) if change else windows
+    return windows, objective.sample(windows, windows, draw)
+
+
+def changed_after(cut_B):
+    """Returns what puts other items behind the cut of each sequence."""
+
+    def change(windows):
+        is_after = windows.position_T >= cut_B[windows.sequence_T]
+        item_T = torch.where(is_after, 3 + windows.item_T % 40, windows.item_T)
+        return dataclasses.replace(windows, item_T=item_T)
+
+    return change
+
+
+@pytest.mark.parametrize(("encoder", "options"), [("gru4rec", {}), ("bert4rec", {"causal": True})])
+def test_no_state_of_a_causal_encoder_sees_a_later_event(sequences, encoder, options):
+    model, objective = build("next", encoder, sequences, options)
+    cut_B = torch.tensor([n // 2 for n in LENGTHS])
+    _, told = sampled(objective, sequences)
+    _, other = sampled(objective, sequences, change=changed_after(cut_B))
+    states = [model.encoder.states(model.behaviour(part), part) for part in (told, other)]
+    before = told.position_T < cut_B[told.sequence_T]
+    torch.testing.assert_close(states[0][before], states[1][before])
+    assert not torch.equal(states[0][~before], states[1][~before])
+
+
+def test_the_next_item_of_each_event_is_its_target(sequences):
+    model, objective = build("next", "gru4rec", sequences, chunk=7)
+    windows, sample = sampled(objective, sequences)
+    states = model.encoder.states(model.behaviour(sample), sample)
+    losses = []
+    for user in range(len(LENGTHS)):
+        state = states[sample.sequence_T == user]
+        items = windows.item_T[windows.sequence_T == user]
+        logits = state[:-1] @ model.behaviour.items().T
+        losses.append(torch.nn.functional.cross_entropy(logits, items[1:], reduction="sum"))
+    expected = torch.stack(losses).sum() / (sum(LENGTHS) - len(LENGTHS))
+    torch.testing.assert_close(objective(model, sample).loss, expected)
+
+
+def test_an_encoder_that_sees_the_next_item_is_refused(sequences):
+    model, objective = build("next", "bert4rec", sequences)
+    _, sample = sampled(objective, sequences)
+    with pytest.raises(FootpathError, match="reads forwards, and bert4rec"):
+        objective(model, sample)
+
+
+def test_what_is_masked_does_not_reach_the_states(sequences):
+    model, objective = build("masked", "bert4rec", sequences, hide_share=0.5)
+    _, sample = sampled(objective, sequences)
+    is_hidden = sample.view.item_T == MASK
+    assert 0.3 < is_hidden.float().mean() < 0.6
+    assert torch.equal(sample.view.item_T[~is_hidden], sample.whole.item_T[~is_hidden])
+    assert isinstance(sample.view, Packed)
+    other = dataclasses.replace(sample, whole=dataclasses.replace(sample.whole))
+    other.whole.item_T[is_hidden] = 3 + sample.whole.item_T[is_hidden] % 40
+    outcome = objective(model, sample)
+    assert torch.equal(outcome.users_BD, objective(model, other).users_BD)
+
+
+@pytest.mark.parametrize("method", ["dual", "msdp"])
+def test_the_past_holds_nothing_of_what_is_predicted(sequences, method):
+    model, objective = build(method, "bag", sequences)
+    for epoch in range(5):
+        cut_B = 1 + torch.from_numpy(
+            Draw(0, epoch, USERS).integers("cut", np.array(LENGTHS) - 1)[:, 0]
+        )
+        _, told = sampled(objective, sequences, epoch)
+        _, other = sampled(objective, sequences, epoch, changed_after(cut_B))
+        assert torch.equal(model(told.past), model(other.past))
+
+
+def test_msdp_s_targets_are_the_shares_of_the_items_to_come(sequences):
+    _, objective = build("msdp", "bag", sequences, events=[4], agreement=0.0)
+    windows, sample = sampled(objective, sequences)
+    cut = 1 + Draw(0, 0, USERS).integers("cut", np.array(LENGTHS) - 1)[:, 0]
+    for user, length in enumerate(LENGTHS):
+        items = windows.item_T[windows.sequence_T == user][cut[user] : cut[user] + 4]
+        expected = torch.bincount(items, minlength=43) / len(items)
+        torch.testing.assert_close(sample.shares_WBK[0, user], expected)
+        assert length > cut[user]
+
+
+def test_an_item_twice_in_a_batch_is_no_negative_of_itself(sequences):
+    model, objective = build("dual", "bag", sequences)
+    objective.eval()
+    _, sample = sampled(objective, sequences)
+    same = dataclasses.replace(sample, item_B=torch.full_like(sample.item_B, 5))
+    assert float(objective(model, same).loss.detach()) == 0.0
+
+
+@pytest.mark.parametrize(("method", "encoder", "encoder_options"), WAYS)
+def test_the_loss_falls(method, encoder, encoder_options, sequences):
+    model, objective = build(method, encoder, sequences, encoder_options)
+    optimizer = torch.optim.Adam([*model.parameters(), *objective.parameters()], lr=1e-2)
+    losses = []
+    for epoch in range(50):
+        _, sample = sampled(objective, sequences, epoch)
+        loss = objective(model, sample).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("masked", {"hide_share": 0.0}, "hide_share"),
+        ("dual", {"temperature": 0.0}, "temperature"),
+        ("msdp", {"events": []}, "windows of 1 event"),
+        ("next", {"chunk": 0}, "chunk"),
+    ],
+)
+def test_a_wrong_option_is_named(sequences, method, options, said):
+    with pytest.raises(FootpathError, match=said):
+        build(method, "bag", sequences, **options)
