@@ -5,7 +5,7 @@ In:  a folder or URL and a pattern; files as they lie there, plain, gzipped or z
      decompressed bytes. What is damaged ends in one sentence.
 """
 
-import contextlib
+import errno
 import hashlib
 import stat
 from collections.abc import Iterator
@@ -93,12 +93,18 @@ def _find_local(folder: str, pattern: str) -> Iterator[SourceFile]:
     if not root.is_dir():
         raise FootpathError(f"the source folder {root} is not there: link the data set again")
     for path in root.glob(pattern.removeprefix(str(root)) if not folder else pattern):
-        # A file may go between the listing and here: then it was not found.
-        with contextlib.suppress(FileNotFoundError):
+        try:
             status = path.stat()
-            if stat.S_ISREG(status.st_mode):
-                known_as = str(path.relative_to(root) if folder else path)
-                yield SourceFile(known_as, str(path), status.st_size, str(status.st_mtime_ns))
+        except OSError as error:
+            # It went between the listing and here, or is a link to nowhere: then it was not found.
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                continue
+            raise FootpathError(
+                f"{path} cannot be read: {error.strerror}: check the file and its rights"
+            ) from None
+        if stat.S_ISREG(status.st_mode):
+            known_as = str(path.relative_to(root) if folder else path)
+            yield SourceFile(known_as, str(path), status.st_size, str(status.st_mtime_ns))
 
 
 def _find_remote(folder: str, pattern: str) -> Iterator[SourceFile]:

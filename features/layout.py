@@ -92,7 +92,12 @@ def csv_layout(table: FileTable, header: bytes | None, path: str) -> CsvLayout:
     line = header.decode(errors="replace").rstrip("\r\n").replace(delimiter, UNIT)
     quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     reader = csv.reader([line], delimiter=UNIT, quotechar=quote or None, quoting=quoting)
-    found = [column.strip() for column in next(reader, [])]
+    try:
+        found = [column.strip() for column in next(reader, [])]
+    except csv.Error as error:
+        raise FootpathError(
+            f"{path}: its header cannot be read ({error}): ask for the file again"
+        ) from None
     for column in declared:
         if found.count(column) != 1 and (column in found or column not in table.optional):
             how = "has no" if column not in found else "has more than one"

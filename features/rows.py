@@ -25,6 +25,7 @@ import duckdb
 from contracts.errors import FootpathError
 from contracts.source import FileTable
 from features.archives import Archives
+from features.beginnings import check_beginning
 from features.files import SourceFile, read_blocks
 from features.layout import CsvLayout, JsonLayout, csv_layout, parquet_layout
 from features.lines import Piece, end_of_records, lines_of
@@ -129,6 +130,12 @@ class RowReader:
             except FootpathError as error:
                 self.faults[number] = str(error)
                 continue
+            except duckdb.OutOfMemoryException:
+                raise
+            except duckdb.Error as error:
+                reason = str(error).splitlines()[0]
+                self.faults[number] = f"{file.path} is damaged ({reason}): ask for it again"
+                continue
             yield
 
     def _create(self, select: str) -> None:
@@ -148,6 +155,7 @@ class RowReader:
         line = 1
         for data in self._records(file, digest):
             if layout is None:
+                check_beginning(self.table, data, file.path)
                 layout, skipped = self._layout(file, data)
                 data = data[skipped:]
                 line += bool(skipped and self._has_header)
