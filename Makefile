@@ -8,7 +8,7 @@ DATASET ?= shop
 DATA ?=
 PORT ?= 3000
 
-.PHONY: run ui test test-long lint lock setup clean
+.PHONY: run ui test test-long test-spark lint lock setup clean
 
 run: setup
 	$(BIN)/footpath run --dataset $(DATASET) $(if $(DATA),--data $(DATA))
@@ -21,6 +21,12 @@ test: setup lint
 
 test-long: setup
 	$(BIN)/pytest -m long
+
+# Needs Java 17 or newer.
+test-spark: setup
+	@command -v java >/dev/null || { echo "java is not on the PATH: install Java 17 or newer"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-spark.txt
+	$(BIN)/pytest -m spark
 
 lint: setup
 	$(BIN)/ruff check .

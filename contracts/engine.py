@@ -5,7 +5,24 @@ import tempfile
 
 import duckdb
 
+from contracts.errors import FootpathError
 from contracts.lake import is_remote, lakes
+
+ENGINES = ("duckdb", "spark")
+
+
+def engine_name() -> str:
+    """Returns what computes sessions and features: FOOTPATH_ENGINE, duckdb if it is not set.
+
+    It is a matter of where Footpath is deployed, not of the data set.
+
+    Raises:
+      FootpathError: there is no such engine.
+    """
+    name = os.environ.get("FOOTPATH_ENGINE") or ENGINES[0]
+    if name not in ENGINES:
+        raise FootpathError(f"FOOTPATH_ENGINE is '{name}': it must be one of {', '.join(ENGINES)}")
+    return name
 
 
 def connect() -> duckdb.DuckDBPyConnection:

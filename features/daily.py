@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from contracts.clock import day_window
 from contracts.lake import Lake, ibis_path, read_metadata
+from features import spark
 from features.provenance import Inputs, footer
 
 if TYPE_CHECKING:
@@ -29,11 +30,17 @@ BATCH_ROWS = 100_000
 
 @contextlib.contextmanager
 def open_engine() -> "Iterator[Backend]":
-    """Gives Ibis on a DuckDB connection with the house's limits (`.con`), and closes it."""
+    """Gives Ibis on a DuckDB connection with the house's limits (`.con`), and closes it.
+
+    FOOTPATH_ENGINE=spark gives Ibis on Spark instead, for which the functions below do the same.
+    """
     import ibis
 
-    from contracts.engine import connect
+    from contracts.engine import connect, engine_name
 
+    if engine_name() == "spark":
+        yield spark.open_spark()
+        return
     with connect() as connection:
         yield ibis.duckdb.from_connection(connection)
 
@@ -49,13 +56,22 @@ def read_days(
     if not paths:
         nothing = schema.empty_table().append_column("day", pa.array([], pa.date32()))
         return register(engine, f"no_{table}", nothing)
+    if is_spark(engine):
+        return spark.read_files(engine, paths)
     rows = engine.read_parquet([ibis_path(path) for path in paths], filename=True)
     day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
     return rows.mutate(day=day).drop("filename")
 
 
+def is_spark(engine: "Backend") -> bool:
+    """Tells Spark from DuckDB."""
+    return engine.name == "pyspark"
+
+
 def register(engine: "Backend", name: str, table: pa.Table) -> "ir.Table":
     """Makes an Arrow table known; Ibis 12 cannot create tables of them on DuckDB 2."""
+    if is_spark(engine):
+        return spark.register(engine, name, table)
     engine.con.register(name, table)
     return engine.table(name)
 
@@ -96,30 +112,26 @@ def chunks(sized: Iterable[tuple[dt.date, int]], limit: int) -> Iterator[list[dt
         yield chunk
 
 
-def exact_sum(values: "ir.FloatingColumn") -> "ir.FloatingScalar":
-    """Sums in millionths, as decimals: a sum of floats depends on its order, so on the engine.
-
-    What does not fit counts as zero: nulls, NaN, infinity, and values of 1e12 and above.
-    """
-    return values.try_cast("decimal(18, 6)").sum().fill_null(0).cast("float64")
-
-
 def keep(engine: "Backend", name: str, rows: "ir.Table") -> "ir.Table":
     """Computes an expression once, for several queries; large results spill to disk.
 
     The table has the types that Ibis knows of; DuckDB's own sum of integers, say, is wider.
     """
+    if is_spark(engine):
+        return spark.keep(engine, name, rows)
     engine.con.execute(f'DROP TABLE IF EXISTS temp."{name}"')
     return engine.create_table(name, rows, temp=True)
 
 
-def stream(engine: "Backend", rows: "ir.Table") -> pa.RecordBatchReader:
+def stream(engine: "Backend", rows: "ir.Table") -> Iterable[pa.RecordBatch]:
     """Runs an expression and gives its rows batch by batch.
 
     Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 has dropped.
     """
     import ibis
 
+    if is_spark(engine):
+        return spark.stream(engine, rows, BATCH_ROWS)
     return engine.con.sql(ibis.to_sql(rows, dialect="duckdb")).to_arrow_reader(BATCH_ROWS)
 
 

@@ -28,15 +28,20 @@ A session's id is `<user>-<start in microseconds since 1970>`.
 """
 
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
+
+import pyarrow as pa
 
 from contracts.clock import day_window, days_between
 from contracts.dataset import Dataset
+from contracts.engine import engine_name
 from contracts.lake import Lake
-from contracts.tables import SESSIONS
-from features.daily import write_days
+from contracts.tables import EVENTS, SESSIONS
+from features.daily import open_engine, read_days, write_days
 from features.provenance import published_inputs
 from features.session_pass import Window, ahead, sessions_in_order
+from features.session_query import clock_of, query_sessions
 
 
 def stage_sessions(
@@ -53,19 +58,44 @@ def stage_sessions(
     Returns:
       The staged file of every day.
     """
-    days, gap = sorted(set(days)), dt.timedelta(minutes=dataset.sessions.gap_minutes)
+    days = sorted(set(days))
     inputs = published_inputs(lake, {day: session_needs(dataset, day) for day in days})
     folder.mkdir(parents=True, exist_ok=True)
     staged = {}
     for run in _runs(dataset, days):
-        first, since = _lookback(run[0], gap, dataset.timezone)
-        windows = [
-            Window(day, day_window(day, dataset.timezone)[1], day in run)
-            for day in days_between(first, run[-1])
-        ]
-        rows = ahead(sessions_in_order(lake, windows, since, gap, folder))
-        staged |= write_days(rows, SESSIONS, folder, run, inputs)
+        rows = _queried if engine_name() == "spark" else _passed
+        found = rows(dataset, lake, run, folder)
+        staged |= write_days(found, SESSIONS, folder, run, inputs)
     return staged
+
+
+def _passed(
+    dataset: Dataset, lake: Lake, days: list[dt.date], folder: Path
+) -> Iterator[pa.RecordBatch]:
+    """Gives the sessions of some days by one pass over the sorted files."""
+    gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
+    first, since = _lookback(days[0], gap, dataset.timezone)
+    wanted = set(days)
+    windows = [
+        Window(day, day_window(day, dataset.timezone)[1], day in wanted)
+        for day in days_between(first, days[-1])
+    ]
+    return ahead(sessions_in_order(lake, windows, since, gap, folder))
+
+
+def _queried(
+    dataset: Dataset,
+    lake: Lake,
+    days: list[dt.date],
+    folder: Path,  # noqa: ARG001
+) -> Iterator[pa.RecordBatch]:
+    """Gives the sessions of some days by one query on the engine of FOOTPATH_ENGINE."""
+    gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
+    first, since = _lookback(days[0], gap, dataset.timezone)
+    with open_engine() as engine:
+        events = read_days(engine, lake, "events", EVENTS, days_between(first, days[-1]))
+        clock = clock_of(first, days[-1], dataset.timezone)
+        yield from query_sessions(engine, events, since, clock, days, gap)
 
 
 def _runs(dataset: Dataset, days: list[dt.date]) -> list[list[dt.date]]:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import features.session_pass
+import features.sessions
 import features.sorted_rows
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
@@ -197,6 +198,15 @@ def test_daily_builds_equal_the_one_shot_over_adversarial_streams(
 ) -> None:
     rng = random.Random(1000 * gap + place)
     assert_daily_equals_one_shot(tmp_path, rng, PLACES[place], gap, streams=200, parts=3)
+
+
+@pytest.mark.parametrize(("place", "gap"), [(0, 30), (2, 24 * 60), (4, 24 * 60)])
+def test_the_query_for_clusters_equals_the_one_shot_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int, gap: int
+) -> None:
+    monkeypatch.setattr(features.sessions, "_passed", features.sessions._queried)
+    rng = random.Random(1000 * gap + place)
+    assert_daily_equals_one_shot(tmp_path, rng, PLACES[place], gap, streams=200, parts=2)
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))

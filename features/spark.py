@@ -1,0 +1,103 @@
+"""Spark in the place of DuckDB: the few things that Ibis does not do alike on both.
+
+For logs that one machine cannot hold. `pip install -r requirements-spark.txt`, then
+FOOTPATH_ENGINE=spark. Where Spark runs and what it may use comes from Spark's own settings
+(spark-defaults.conf, SPARK_CONF_DIR), by default this machine with FOOTPATH_MEMORY. Driver and
+executors must see the lake and FOOTPATH_HOME under the same paths.
+"""
+
+import contextlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts.errors import FootpathError
+from contracts.lake import home
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+def open_spark() -> Any:
+    """Returns Ibis on the one Spark session of this process, which is started if it is not there.
+
+    Raises:
+      FootpathError: PySpark is not installed.
+    """
+    try:
+        from pyspark.sql import SparkSession  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise FootpathError(
+            "FOOTPATH_ENGINE is 'spark', and PySpark is not installed: "
+            "pip install -r requirements-spark.txt, or leave FOOTPATH_ENGINE out"
+        ) from None
+    import ibis
+
+    settings = {
+        "spark.app.name": "footpath",
+        "spark.driver.memory": os.environ.get("FOOTPATH_MEMORY", "4GB").removesuffix("B"),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    }
+    builder = SparkSession.builder
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    return ibis.pyspark.connect(builder.getOrCreate())
+
+
+def read_files(engine: Any, paths: list[str]) -> "ir.Table":
+    """Returns the rows of daily objects with the `day` of their file's name."""
+    from pyspark.sql import functions  # pyright: ignore[reportMissingImports]
+
+    files = engine._session.read.parquet(*paths)
+    day = functions.col("_metadata.file_name").substr(1, len("2026-01-01")).cast("date")
+    return _view(engine, f"files_{uuid.uuid4().hex}", files.withColumn("day", day))
+
+
+def register(engine: Any, name: str, table: pa.Table) -> "ir.Table":
+    """Makes an Arrow table known."""
+    return _view(engine, name, engine._session.createDataFrame(table))
+
+
+def keep(engine: Any, name: str, rows: "ir.Table") -> "ir.Table":
+    """Computes an expression once; what does not fit into memory lies on disk."""
+    return _view(engine, name, _frame(engine, rows).localCheckpoint(eager=True))
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Gives a folder that the executors see too."""
+    (home() / "work").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home() / "work", prefix="spark-") as folder:
+        yield Path(folder) / "rows"
+
+
+def stream(engine: Any, rows: "ir.Table", size: int) -> Iterator[pa.RecordBatch]:
+    """Runs an expression and gives its rows batch by batch, in order.
+
+    They go through files: what Spark collects, it collects into the memory of this process.
+    """
+    with _folder() as folder:
+        _frame(engine, rows).write.parquet(str(folder))
+        for path in sorted(folder.glob("part-*.parquet")):
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches(size)
+
+
+def _frame(engine: Any, rows: "ir.Table") -> Any:
+    return engine._session.sql(engine.compile(rows))
+
+
+def _view(engine: Any, name: str, frame: Any) -> "ir.Table":
+    frame.createOrReplaceTempView(name)
+    return engine.table(name)
