@@ -236,10 +236,10 @@ DELIMITED: dict[str, tuple[str, bytes, Expected]] = {
     "zeros for a CSV row": ("a.csv", csv_line(bytes(99)), ONE),
     "a decimal comma": ("a.csv", csv_line(b'r7,u1,2026-01-05T10:00:07Z,7,"1,5"'), ONE),
     "a sum below the rows": ("a.csv", CSV + b"30 rows\n", (ROWS, 1)),
-    "a fraction for a whole number in CSV": ("a.csv", csv_line(FIELDS[7].replace(b",7,", b",7.5,")), ONE),
+    "a fraction in CSV": ("a.csv", csv_line(FIELDS[7].replace(b",7,", b",7.5,")), ONE),
     "dates in another order": ("a.csv", csv_line(b"r7,u1,05.01.2026 10:00,7,1.5"), ONE),
     "JSON named CSV": ("a.csv", JSONL, "its header has no column 'id'"),
-}  # fmt: skip
+}
 
 PARQUET: dict[str, tuple[str, bytes, Expected]] = {
     "Parquet": ("a.parquet", parquet(), ALL),
