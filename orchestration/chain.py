@@ -113,7 +113,7 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
 def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tuple[dt.date, dt.date]:
     """Returns the first and last day to build: as asked, or all that have ended."""
     first = _day(config.first_day) or dataset.partitions.start
-    last = _day(config.last_day) or (arrivals[-1] if arrivals else dataset.partitions.end)
+    last = _day(config.last_day) or _last_day(dataset, arrivals)
     while last and last >= first and day_window(last, dataset.timezone)[1] > now():
         last -= dt.timedelta(days=1)
     if last is None or last < first:
@@ -122,6 +122,15 @@ def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tupl
             f"look at partitions.start and landing.url of its YAML"
         )
     return first, last
+
+
+def _last_day(dataset: Dataset, arrivals: list[dt.date]) -> dt.date | None:
+    """Returns the last day that can have events, the tail of a source whose files run ahead too."""
+    end = dataset.partitions.end
+    if not arrivals:
+        return end
+    last = arrivals[-1] + dt.timedelta(days=max(dataset.landing.ahead_days - 1, 0))
+    return min(last, end) if end else last
 
 
 def _day(text: str) -> dt.date | None:

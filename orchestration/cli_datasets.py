@@ -1,13 +1,16 @@
 """`footpath datasets`: list, link to their files, and check before anything runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contracts.dataset import DATASETS, dataset_names, load_dataset, load_dataset_file
+from contracts.dataset import DATASETS, Dataset, dataset_names, load_dataset, load_dataset_file
 from contracts.errors import FootpathError
 from contracts.links import link_source, source_folder
+
+if TYPE_CHECKING:
+    from features.preview import Gate
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets before they are run.")
 
@@ -67,8 +70,39 @@ def check(
     rows: Annotated[int, typer.Option(min=1, help="how many events to show")] = 10,
 ) -> None:
     """Validate a data set's YAML and show what a sample of its rows would become."""
+    from features.findings import findings
     from features.preview import preview
     from orchestration.terminal import show_preview
 
     dataset = load_dataset_file(file)
-    show_preview(dataset, preview(dataset, data or source_folder(dataset.name), rows))
+    sample = preview(dataset, data or source_folder(dataset.name), rows, _gate(dataset))
+    show_preview(dataset, sample, [*findings(dataset, sample), *_todos(file)])
+
+
+def _gate(dataset: Dataset) -> "Gate":
+    """Returns the rules that the gate will hold an event to, as far as a sample can tell."""
+    from features.preview import Gate
+    from validation.tables import events_audit
+
+    audit = events_audit(dataset)
+    # Known only when a day is built: its bounds, and the ids that content gives.
+    unknown = {"day_start", "day_end"}
+    rules = {
+        rule.name: rule.broken
+        for rule in audit.rules
+        if not any(word in rule.broken for word in unknown)
+        and not (rule.column == "event_id" and dataset.events.event_id is None)
+    }
+    columns = {column: sql for column, sql in audit.columns.items() if column not in unknown}
+    return Gate(columns, rules)
+
+
+def _todos(file: Path) -> list[str]:
+    """Returns what a draft still asks of a person."""
+    lines = enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
+    marked = ((number, line.strip()) for number, line in lines)
+    return [
+        f"{file.name}:{number}: {line.removeprefix('# ')}"
+        for number, line in marked
+        if line.startswith("# TODO")
+    ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.table import Table
 
 from contracts.dataset import Dataset
@@ -112,15 +113,29 @@ class Terminal:
         return read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
 
 
-def show_preview(dataset: Dataset, sample: "Preview") -> None:
+def show_preview(dataset: Dataset, sample: "Preview", findings: list[str]) -> None:
     """Prints what `datasets check` found."""
     console.print(f"{dataset.title}: {sample.files:,} landing files, the first is {sample.file}")
     console.print(
         f"Of {sample.rows:,} rows in a sample of it, {sample.refused_rows:,} are refused."
     )
+    if sample.span:
+        low, high = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in sample.span)
+        users, items = sample.distinct["users"], sample.distinct["items"]
+        console.print(f"{low} to {high} UTC; {users:,} users, {items:,} items.")
+    if sample.actions:
+        named = [f"{action} {count:,}" for action, count in sample.actions.items()]
+        console.print(f"Actions: {', '.join(named[:20])}{', ...' if len(named) > 20 else ''}")
+    nulls = [f"{f} {s:.1%}" for f, s in sample.null_shares.items() if 0 < s < 1]
+    if nulls:
+        console.print(f"Null: {', '.join(nulls)}")
     _print_table("Events", sample.events)
     if sample.refused_rows:
         _print_table("Refused rows", sample.refused)
+    for finding in findings:
+        console.print(f"[yellow]- [/]{escape(finding)}", soft_wrap=True)
+    if not findings:
+        console.print("Nothing looks wrong.")
 
 
 def _print_table(title: str, rows: pa.Table) -> None:
