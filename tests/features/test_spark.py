@@ -27,8 +27,11 @@ FIRST = dt.date(2026, 1, 1)
 
 @pytest.fixture
 def spark(lake_home: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Two cores at most, and few partitions: the tables here are small."""
-    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--master local[2] pyspark-shell")
+    """Two cores, and few partitions: the tables here are small."""
+    monkeypatch.setenv(
+        "PYSPARK_SUBMIT_ARGS",
+        "--master local[2] --conf spark.sql.shuffle.partitions=8 pyspark-shell",
+    )
     return monkeypatch
 
 
