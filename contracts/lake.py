@@ -239,6 +239,39 @@ def send_copy(lake: Lake, path: Path, last: str = "") -> None:
     """Publishes what a program has written below `lake.work` in the place of a path of the lake.
 
     Nothing is to be done where the lake is local: there it was written in its place. The object
+def sizes(folder: Path, pattern: str = "*.parquet") -> dict[str, int]:
+    """Returns the objects of a folder by name, in order, each with its size in bytes."""
+    if is_remote(folder):
+        found = _system(folder).glob(f"{_key(folder)}/{pattern}", detail=True).items()
+        return {key.rpartition("/")[2]: info["size"] for key, info in sorted(found)}
+    return {path.name: path.stat().st_size for path in sorted(folder.glob(pattern))}
+
+
+def read_texts(paths: list[Path]) -> list[str | None]:
+    """Reads small texts of the lake, on S3 side by side; None for each that is not there."""
+    if not paths or not is_remote(paths[0]):
+        return [path.read_text() if path.exists() else None for path in paths]
+    found = _system(paths[0]).cat([_key(path) for path in paths], on_error="return")
+    for error in found.values():
+        if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
+            raise error
+    texts = (found.get(_key(path)) for path in paths)
+    return [text.decode() if isinstance(text, bytes) else None for text in texts]
+
+
+def fetched(paths: list[Path], folder: Path) -> list[Path]:
+    """Returns objects of the lake on a local disk: themselves, or copies in an empty folder.
+
+    For many small ones: DuckDB asks S3 several times for each, and these come side by side.
+    """
+    if not paths or not is_remote(paths[0]):
+        return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = [folder / f"{number}{path.suffix}" for number, path in enumerate(paths)]
+    _system(paths[0]).get([_key(path) for path in paths], [str(copy) for copy in copies])
+    return copies
+
+
     named `last` is sent last, for it says that the folder is whole; locks are not sent.
     """
     if not is_remote(path):
@@ -255,6 +288,15 @@ def remove_folder(path: Path) -> None:
     """Removes a folder of the lake with all that is in it; nothing happens if it is not there."""
     if not is_remote(path):
         shutil.rmtree(path, ignore_errors=True)
+def remove_files(paths: list[Path]) -> None:
+    """Removes objects of the lake; nothing happens to those that are not there."""
+    if paths and is_remote(paths[0]):
+        _system(paths[0]).rm([_key(path) for path in paths])
+        return
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
     elif path.exists():
         _system(path).rm(_key(path), recursive=True)
 
@@ -298,7 +340,7 @@ def read_json(path: Path) -> dict:
       FootpathError: the file is not there or is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return parse_json(path, path.read_text())
     except FileNotFoundError:
         raise FootpathError(
             f"{path} is not there: materialize the asset that makes it first"
@@ -307,6 +349,16 @@ def read_json(path: Path) -> dict:
         raise FootpathError(f"{path} is not valid JSON ({error}): remove it and rebuild") from None
 
 
+
+
+def parse_json(path: Path, text: str) -> dict:
+    """Returns a JSON document that was read from a path of the lake.
+
+    Raises:
+      FootpathError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
 def _system(path: Path) -> Any:
     return cast("Any", path).fs
 

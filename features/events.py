@@ -14,6 +14,7 @@ its file, and does not depend on the file.
 """
 
 import datetime as dt
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 
 from contracts.dataset import Dataset
 from contracts.engine import connect
-from contracts.lake import Lake
+from contracts.lake import Lake, fetched
 from contracts.tables import FRAGMENT
 from features.daily import BATCH_ROWS, chunks, write_days
 from features.manifest import Fragment, committed_fragments
@@ -62,7 +63,7 @@ def stage_events(
     fragments: dict[dt.date, list[Fragment]] = {day: [] for day in days}
     for fragment in committed_fragments(lake, days):
         fragments[fragment.day].append(fragment)
-    sizes = ((day, sum(f.path.stat().st_size for f in fragments[day])) for day in days)
+    sizes = ((day, sum(f.size for f in fragments[day])) for day in days)
     staged: dict[dt.date, StagedEvents] = {}
     with connect() as connection:
         for chunk in chunks(sizes, CHUNK_BYTES):
@@ -83,7 +84,9 @@ def _stage_chunk(
     delivered: dict[dt.date, int] = {}
     rows = iter(())
     if fragments:
-        _load(connection, fragments)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as copies:
+            _load(connection, fragments, Path(copies))
         counts = connection.execute("SELECT day, count(*) FROM delivered GROUP BY day").fetchall()
         delivered = dict(counts)
         rows = connection.sql(_distinct_events(dataset)).to_arrow_reader(BATCH_ROWS)
@@ -95,11 +98,12 @@ def _stage_chunk(
     return staged
 
 
-def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment]) -> None:
+def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment], copies: Path) -> None:
     """Makes the table `delivered`: the rows of fragments with their day and order of delivery."""
     ranked = sorted(fragments, key=lambda fragment: (fragment.arrival, fragment.source_file))
+    paths = fetched([fragment.path for fragment in ranked], copies)
     deliveries = {
-        "filename": [str(fragment.path) for fragment in ranked],
+        "filename": [str(path) for path in paths],
         "day": pa.array([fragment.day for fragment in ranked], pa.date32()),
         "delivery": range(len(ranked)),
     }

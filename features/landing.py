@@ -24,7 +24,7 @@ import duckdb
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake, publish_file, remove_files
 from features.archives import Archives
 from features.arrivals import Arrival, arrival_days, find_arrivals
 from features.cutting import CutFile, Cutter
@@ -38,7 +38,7 @@ from features.manifest import (
     manifest_path,
     mapping_hash,
     quarantine_path,
-    read_manifest,
+    read_manifests,
     write_manifest,
 )
 from features.mapping import OUT_OF_RANGE, TOO_LATE, UNDATED, UNREADABLE, check_mapping
@@ -102,7 +102,7 @@ def land(
     # One run at a time: another one would sweep what this one publishes.
     with lake.locked("landing"), connect() as connection, Archives() as archives:
         check_mapping(connection, dataset)
-        old = {a.file.path: read_manifest(lake, file_id(a.file.path)) for a in arrivals}
+        old = _known(lake, arrivals)
         todo = [a for a in arrivals if not _is_known(a, old[a.file.path], mapping)]
         todo.sort(key=lambda arrival: arrival.file.place)
         run = _Run(dataset, lake, connection, archives, old)
@@ -134,6 +134,12 @@ def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[
 def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool:
     """Tells whether a file was read as it lies there, by this mapping."""
     now = (arrival.file.size, arrival.file.stamp, mapping)
+def _known(lake: Lake, arrivals: list[Arrival]) -> dict[str, Manifest | None]:
+    """Returns the manifest of each file, by path."""
+    paths = [arrival.file.path for arrival in arrivals]
+    return dict(zip(paths, read_manifests(lake, list(map(file_id, paths))).values(), strict=True))
+
+
     return manifest is not None and (manifest.size, manifest.stamp, manifest.mapping) == now
 
 
@@ -225,7 +231,7 @@ def _publish(lake: Lake, manifest: Manifest, cut: CutFile, folder: Path) -> None
     if cut.quarantine:
         publish_file(cut.quarantine, quarantine_path(lake, identity))
     else:
-        quarantine_path(lake, identity).unlink(missing_ok=True)
+        remove_files([quarantine_path(lake, identity)])
     staged = folder / f"{identity}.json"
     write_manifest(manifest, staged)
     publish_file(staged, manifest_path(lake, identity))
@@ -241,15 +247,16 @@ def _note(run: _Run, manifest: Manifest) -> None:
 
 def _sweep(lake: Lake, arrivals: list[Arrival]) -> None:
     """Removes the fragments of these files that do not count: replaced, or of a killed run."""
-    versions = {}
-    for arrival in arrivals:
-        identity = file_id(arrival.file.path)
-        manifest = read_manifest(lake, identity)
-        versions[identity] = manifest.version if manifest else None
+    versions = {
+        file_id(path): manifest.version if manifest else None
+        for path, manifest in _known(lake, arrivals).items()
+    }
+    gone = []
     for path in fragments_folder(lake).glob("*/*.parquet"):
         identity, _, version = path.stem.partition("-")
         if identity in versions and version != versions[identity]:
-            path.unlink(missing_ok=True)
+            gone.append(path)
+    remove_files(gone)
 
 
 def _raise_faults(run: _Run, files: int) -> None:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, read_json, stamps
+from contracts.lake import Lake, parse_json, read_texts, sizes, stamps
 
 # Raise it when the same file would be cut into other fragments than before.
 LANDING_FORMAT = 1
@@ -103,6 +103,7 @@ class Fragment:
     version: str  # of its content, as the mapping cuts it
     source_file: str
     arrival: str  # orders deliveries: ISO instant, empty where the source is not dated
+    size: int
 
 
 def version_of(sha256: str, mapping: str) -> str:
@@ -155,13 +156,21 @@ def fragment_name(identity: str, version: str) -> str:
 
 def read_manifest(lake: Lake, identity: str) -> Manifest | None:
     """Returns a landing file's manifest; None if it was not read, or by another release."""
-    path = manifest_path(lake, identity)
-    return _parse(path) if path.exists() else None
+    return read_manifests(lake, [identity])[identity]
 
 
-def _parse(path: Path) -> Manifest | None:
+def read_manifests(lake: Lake, identities: list[str]) -> dict[str, Manifest | None]:
+    """Returns the manifests of landing files by file id, as `read_manifest` does."""
+    paths = [manifest_path(lake, identity) for identity in identities]
+    texts = zip(identities, paths, read_texts(paths), strict=True)
+    return {
+        identity: None if text is None else _parse(path, text) for identity, path, text in texts
+    }
+
+
+def _parse(path: Path, text: str) -> Manifest | None:
     try:
-        return Manifest(**read_json(path))
+        return Manifest(**parse_json(path, text))
     except TypeError:
         return None
 
@@ -181,7 +190,7 @@ def all_manifests(lake: Lake) -> dict[str, Manifest | None]:
 
 @lru_cache(maxsize=50_000)
 def _manifest(path: Path, stamp: str) -> Manifest | None:  # noqa: ARG001 - changed: read again
-    return _parse(path)
+    return _parse(path, path.read_text())
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -191,15 +200,17 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
 def committed_fragments(lake: Lake, days: list[dt.date]) -> list[Fragment]:
     """Returns the fragments of event days that a manifest names, by day and name."""
-    manifests: dict[str, Manifest | None] = {}
+    folders = [fragments_folder(lake) / day.isoformat() for day in days]
+    with ThreadPoolExecutor(READERS) as pool:  # on S3 each is a request
+        listed = list(pool.map(sizes, folders))
+    identities = {name.partition("-")[0] for of_day in listed for name in of_day}
+    manifests = read_manifests(lake, sorted(identities))
     found = []
-    for day in days:
-        for path in sorted((fragments_folder(lake) / day.isoformat()).glob("*.parquet")):
-            identity, _, version = path.stem.partition("-")
-            if identity not in manifests:
-                manifests[identity] = read_manifest(lake, identity)
+    for day, folder, of_day in zip(days, folders, listed, strict=True):
+        for name, size in of_day.items():
+            identity, _, version = name.removesuffix(".parquet").partition("-")
             manifest = manifests[identity]
             if manifest and manifest.version == version:
-                arrival = manifest.arrival or ""
-                found.append(Fragment(day, path, identity, version, manifest.path, arrival))
+                file, arrival = manifest.path, manifest.arrival or ""
+                found.append(Fragment(day, folder / name, size, identity, version, file, arrival))
     return found

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from contracts.dataset import Dataset
 from contracts.engine import connect
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake, publish_file, remove_files
 from validation.bounds import Bound, DayFrame
 from validation.counts import AuditedDays, DayCounts, schema_fault
 from validation.docs import Outcome, note_outcomes, write_page
@@ -214,9 +214,9 @@ def publish(lake: Lake, table: str, verdict: Verdict) -> None:
         if verdict.profile:
             write_description(lake, table, verdict.day, verdict.profile)
     if table == "events" and not verdict.refused:
-        kept.unlink(missing_ok=True)
+        remove_files([kept])
     if table == "events" and verdict.passed:
-        quarantine_day(lake, "stopped", verdict.day).unlink(missing_ok=True)
+        remove_files([quarantine_day(lake, "stopped", verdict.day)])
 
 
 def _audit(
@@ -320,7 +320,6 @@ def _outcome(day: dt.date, finding: _Finding) -> Outcome:
 def _strangeness(
     dataset: Dataset,
     lake: Lake,
-    table: str,
     profiles: dict[dt.date, dict[str, Any]],
     failures: dict[dt.date, list[str]],
 ) -> DayFrame:
@@ -330,7 +329,7 @@ def _strangeness(
         return DayFrame({}, [])
     first, last = min(profiles), max(profiles)
     reach = dt.timedelta(days=config.days)
-    before = read_descriptions(lake, table, first - reach, last)
+    before = read_descriptions(lake, "events", first - reach, last)
     before = {day: found for day, found in before.items() if day not in profiles}
     figures = {}
     for day in sorted(profiles):
