@@ -14,6 +14,7 @@ with the same methods; nothing but these methods and the functions here is used 
 import contextlib
 import datetime as dt
 import fcntl
+import fnmatch
 import json
 import os
 import shutil
@@ -231,14 +232,13 @@ def stamps(folder: Path, pattern: str = "*.parquet") -> dict[str, str]:
     if is_remote(folder):
         found = _system(folder).glob(f"{_key(folder)}/{pattern}", detail=True).items()
         return {key.rpartition("/")[2]: str(info["ETag"]).strip('"') for key, info in found}
-    status = {path.name: path.stat() for path in folder.glob(pattern)}
+    if not folder.exists():
+        return {}
+    with os.scandir(folder) as entries:  # a tenth of the time of a glob: sensors ask every minute
+        status = {e.name: e.stat() for e in entries if fnmatch.fnmatch(e.name, pattern)}
     return {name: f"{found.st_size}-{found.st_mtime_ns}" for name, found in status.items()}
 
 
-def send_copy(lake: Lake, path: Path, last: str = "") -> None:
-    """Publishes what a program has written below `lake.work` in the place of a path of the lake.
-
-    Nothing is to be done where the lake is local: there it was written in its place. The object
 def sizes(folder: Path, pattern: str = "*.parquet") -> dict[str, int]:
     """Returns the objects of a folder by name, in order, each with its size in bytes."""
     if is_remote(folder):
@@ -272,6 +272,10 @@ def fetched(paths: list[Path], folder: Path) -> list[Path]:
     return copies
 
 
+def send_copy(lake: Lake, path: Path, last: str = "") -> None:
+    """Publishes what a program has written below `lake.work` in the place of a path of the lake.
+
+    Nothing is to be done where the lake is local: there it was written in its place. The object
     named `last` is sent last, for it says that the folder is whole; locks are not sent.
     """
     if not is_remote(path):
@@ -284,10 +288,6 @@ def fetched(paths: list[Path], folder: Path) -> list[Path]:
         _system(lake.root).put_file(str(file), _key(lake.root / key))
 
 
-def remove_folder(path: Path) -> None:
-    """Removes a folder of the lake with all that is in it; nothing happens if it is not there."""
-    if not is_remote(path):
-        shutil.rmtree(path, ignore_errors=True)
 def remove_files(paths: list[Path]) -> None:
     """Removes objects of the lake; nothing happens to those that are not there."""
     if paths and is_remote(paths[0]):
@@ -297,6 +297,10 @@ def remove_files(paths: list[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder of the lake with all that is in it; nothing happens if it is not there."""
+    if not is_remote(path):
+        shutil.rmtree(path, ignore_errors=True)
     elif path.exists():
         _system(path).rm(_key(path), recursive=True)
 
@@ -345,10 +349,6 @@ def read_json(path: Path) -> dict:
         raise FootpathError(
             f"{path} is not there: materialize the asset that makes it first"
         ) from None
-    except json.JSONDecodeError as error:
-        raise FootpathError(f"{path} is not valid JSON ({error}): remove it and rebuild") from None
-
-
 
 
 def parse_json(path: Path, text: str) -> dict:
@@ -359,6 +359,10 @@ def parse_json(path: Path, text: str) -> dict:
     """
     try:
         return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FootpathError(f"{path} is not valid JSON ({error}): remove it and rebuild") from None
+
+
 def _system(path: Path) -> Any:
     return cast("Any", path).fs
 

@@ -10,7 +10,6 @@ and not by the query that had removed the repeats.
 
 import datetime as dt
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -28,11 +27,10 @@ from features.manifest import (
     fragment_name,
     fragments_folder,
     quarantine_path,
+    side_by_side,
 )
 from features.provenance import UNKNOWN, parse_inputs
 from features.sql import name
-
-READERS = 16
 
 # Fragment rows that one query of a recount groups.
 RECOUNT_ROWS = 5_000_000
@@ -137,9 +135,8 @@ def _count_days(
             delivered[day] = delivered.get(day, 0) + rows
     fragments = fragments_by_day(manifests)
     published = lake.days("events")
-    with ThreadPoolExecutor(READERS) as pool:
-        objects = [lake.day("events", day) for day in published]
-        footers = dict(zip(published, pool.map(read_metadata, objects), strict=True))
+    objects = [lake.day("events", day) for day in published]
+    footers = dict(zip(published, side_by_side(read_metadata, objects), strict=True))
     refused = dict(zip(published, _row_counts(_refused(lake, published)), strict=True))
     built = {}
     for day in sorted(delivered.keys() | footers.keys()):
@@ -220,8 +217,7 @@ def _refused(lake: Lake, days: list[dt.date]) -> list[Path]:
 
 def _row_counts(paths: Iterable[Path]) -> list[int | None]:
     """Returns the rows of Parquet objects from their footers; None for one that is not there."""
-    with ThreadPoolExecutor(READERS) as pool:  # on S3 each is a request
-        return list(pool.map(_row_count, paths))
+    return side_by_side(_row_count, list(paths))
 
 
 def _row_count(path: Path) -> int | None:

@@ -19,7 +19,6 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,14 +34,13 @@ from features.manifest import (
     fragment_name,
     fragments_folder,
     manifest_path,
+    side_by_side,
 )
 from features.provenance import UNKNOWN, Inputs, fingerprint, inputs_from, read_inputs
 from features.sessions import session_needs
 
 # What is rebuilt, in order.
 TABLES = ("events", "sessions", "user_behavior_features")
-
-READERS = 16
 
 
 @dataclass(frozen=True)
@@ -165,9 +163,9 @@ def _objects(lake: Lake, table: str) -> dict[dt.date, str]:
 
 def _read(lake: Lake, table: str, objects: dict[dt.date, str]) -> dict[dt.date, Inputs]:
     """Returns what published days were built from."""
-    with ThreadPoolExecutor(READERS) as pool:  # on S3 each is a request
-        read = pool.map(lambda day: _inputs(lake.day(table, day), objects[day]), objects)
-        return dict(zip(objects, read, strict=True))
+    found = list(objects.items())
+    read = side_by_side(lambda item: _inputs(lake.day(table, item[0]), item[1]), found)
+    return dict(zip(objects, read, strict=True))
 
 
 @lru_cache(maxsize=20_000)

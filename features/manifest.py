@@ -11,10 +11,12 @@ be published: nobody reads it.
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from contracts.dataset import Dataset
 from contracts.lake import Lake, parse_json, read_texts, sizes, stamps
@@ -43,6 +45,8 @@ class Manifest:
     days: dict[str, int]  # event day -> rows in its fragment
     too_late: int = 0
     added: int = 0  # rows that `events.explode` made beyond those of the file
+    repairs: str = ""  # stands for the mended rows among them (features/repairs.py)
+    repaired: int = 0  # refused rows that a mended one has replaced
 
     @property
     def quarantined(self) -> int:
@@ -57,7 +61,7 @@ class Manifest:
     @property
     def version(self) -> str:
         """What the names of this manifest's fragments carry."""
-        return version_of(self.sha256, self.mapping)
+        return version_of(self.sha256 + self.repairs, self.mapping)
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,11 @@ class Fragment:
 
     day: dt.date
     path: Path
+    size: int
     identity: str  # of the landing file
     version: str  # of its content, as the mapping cuts it
     source_file: str
     arrival: str  # orders deliveries: ISO instant, empty where the source is not dated
-    size: int
 
 
 def version_of(sha256: str, mapping: str) -> str:
@@ -182,10 +186,19 @@ def all_manifests(lake: Lake) -> dict[str, Manifest | None]:
     """
     folder = files_folder(lake)
     found = sorted(stamps(folder, "*.json").items())
-    with ThreadPoolExecutor(READERS) as pool:  # on S3 each is a request
-        read = pool.map(lambda item: _manifest(folder / item[0], item[1]), found)
-        ids = [name.removesuffix(".json") for name, _ in found]
-        return dict(zip(ids, read, strict=True))
+    read = side_by_side(lambda item: _manifest(folder / item[0], item[1]), found)
+    return {name.removesuffix(".json"): known for (name, _), known in zip(found, read, strict=True)}
+
+
+def side_by_side(read: Callable[[Any], Any], items: Sequence) -> list:
+    """Reads many small objects, each a request where the lake is on S3; keeps their order."""
+    found: list = [None] * len(items)
+    with ThreadPoolExecutor(READERS) as pool:
+        # A task for each reader, not for each item: most are remembered and take no time.
+        parts = pool.map(lambda n: [read(item) for item in items[n::READERS]], range(READERS))
+        for n, part in enumerate(parts):
+            found[n::READERS] = part
+    return found
 
 
 @lru_cache(maxsize=50_000)
