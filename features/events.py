@@ -11,6 +11,11 @@ to the gate. Where the source has no ids, identical rows of one file are differe
 of several files are deliveries of the same ones: each content counts as often as in the file that
 has it most often. Its id is then a hash of the content and its number among the identical rows of
 its file, and does not depend on the file.
+
+An id is looked for within its day. One that is delivered again with a timestamp of another day is
+an event of either: to tell, each day would have to be built from the ids of all the others, and a
+corrected timestamp would make days due that lost no row. A source that corrects timestamps gives
+the corrected file in place of the old one, which replaces all that came of it.
 """
 
 import datetime as dt
