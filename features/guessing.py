@@ -102,16 +102,18 @@ def _item(free: list[Column]) -> Guess | None:
 
 
 def _event_id(free: list[Column], rows: int) -> Guess | None:
-    ids = [c for c in free if rank(c, EVENT_IDS) and c.distinct == c.filled == rows > 1]
-    named = [
-        c
-        for c in ids
-        if {"eventid", "id", "uuid", "guid", "hitid"} & {c.name.lower().replace("_", "")}
-    ]
-    if not named:
+    # An `id` alone is the event's; that in `product_id` is not.
+    named = [c for c in free if c.name.lower().replace("_", "") in EVENT_IDS]
+    ids = [c for c in named if rows > 1 and c.distinct >= 0.9 * rows]
+    if not ids:
         return None
-    why = f"{named[0].name} is there in every row, and never twice"
-    return Guess(sql_name(named[0].name), why, "", named[0].name)
+    column = ids[0]
+    if column.distinct == rows:
+        why = f"{column.name} is there in every row, and never twice"
+        return Guess(sql_name(column.name), why, "", column.name)
+    why = f"{column.name} has {column.distinct:,} different ones in {rows:,} rows"
+    doubt = "rows with one id count as one event, delivered again: is that so?"
+    return Guess(sql_name(column.name), why, doubt, column.name)
 
 
 def _action(connection: duckdb.DuckDBPyConnection, free: list[Column]) -> Guess:

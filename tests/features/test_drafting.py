@@ -181,6 +181,17 @@ def test_times_are_read_as_they_are_written(tmp_path, value, expected, is_doubtf
     assert before.strip().startswith(TODO) == is_doubtful
 
 
+@pytest.mark.parametrize(("repeated", "sql"), [(0, "id"), (2, "id"), (40, None)])
+def test_an_id_is_the_events_where_it_hardly_ever_comes_twice(tmp_path, repeated, sql):
+    rows = "".join(
+        f"e{0 if n <= repeated else n},u{n % 7},{1767261600 + n},{n % 5}\n" for n in range(60)
+    )
+    path = put(tmp_path / "t.csv", f"id,user,time,product_id\n{rows}".encode())
+    dataset, text, _ = drafted(path, tmp_path)
+    assert dataset.events.event_id == sql
+    assert ("rows with one id count as one event" in text) == (repeated == 2)
+
+
 def test_a_date_that_fits_two_formats_says_so(tmp_path):
     rows = "".join(f"u{n % 3},03/04/2026 10:00\n" for n in range(30))
     _, text, _ = drafted(put(tmp_path / "t.csv", f"user,date\n{rows}".encode()), tmp_path)
