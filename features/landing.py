@@ -131,15 +131,15 @@ def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[
     return [a for a in arrivals if not _is_known(a, known.get(file_id(a.file.path)), mapping)]
 
 
-def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool:
-    """Tells whether a file was read as it lies there, by this mapping."""
-    now = (arrival.file.size, arrival.file.stamp, mapping)
 def _known(lake: Lake, arrivals: list[Arrival]) -> dict[str, Manifest | None]:
     """Returns the manifest of each file, by path."""
     paths = [arrival.file.path for arrival in arrivals]
     return dict(zip(paths, read_manifests(lake, list(map(file_id, paths))).values(), strict=True))
 
 
+def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool:
+    """Tells whether a file was read as it lies there, by this mapping."""
+    now = (arrival.file.size, arrival.file.stamp, mapping)
     return manifest is not None and (manifest.size, manifest.stamp, manifest.mapping) == now
 
 
