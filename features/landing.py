@@ -42,6 +42,7 @@ from features.manifest import (
     write_manifest,
 )
 from features.mapping import OUT_OF_RANGE, TOO_LATE, UNDATED, UNREADABLE, check_mapping
+from features.repairs import repair_again
 from features.rows import ENOUGH_TO_JUDGE, RowReader
 
 __all__ = ["LandedFile", "LandingReport", "arrival_days", "land", "new_arrivals"]
@@ -112,6 +113,8 @@ def land(
             done += len(batch)
             if progress:
                 progress(done, len(todo))
+        read = [manifest.path for manifest in run.landed]
+        run.days |= {str(day) for day in repair_again(connection, dataset, lake, read)}
         _sweep(lake, arrivals)
     _raise_faults(run, len(todo))
     return LandingReport(
@@ -164,7 +167,8 @@ def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
     cutter = Cutter(run.connection, run.dataset, batch)
     for _ in reader.chunks():
         cutter.add_rows()
-    manifests = _manifests(batch, reader, cutter, mapping)
+    most = run.dataset.quality.max_refused_share
+    manifests = _manifests(batch, reader, cutter, mapping, most)
     with run.lake.staging() as folder, ThreadPoolExecutor(PUBLISHERS) as pool:
         cuts = cutter.write(sorted(manifests), folder)
         for number in cuts:
@@ -177,9 +181,9 @@ def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
 
 
 def _manifests(
-    batch: list[Arrival], reader: RowReader, cutter: Cutter, mapping: str
+    batch: list[Arrival], reader: RowReader, cutter: Cutter, mapping: str, most: float
 ) -> dict[int, Manifest]:
-    """Counts where the rows of each file went, and finds the files without a usable row."""
+    """Counts where the rows of each file went, and finds the files with too few usable rows."""
     counts, added = cutter.counts(), cutter.added()
     manifests = {}
     for number in [n for n in range(len(batch)) if n not in reader.faults]:
@@ -188,11 +192,17 @@ def _manifests(
         rules = (UNREADABLE, UNDATED, OUT_OF_RANGE, TOO_LATE)
         refused = {rule: days.pop(rule, 0) for rule in rules}
         unusable = refused[UNREADABLE] + refused[UNDATED]
-        if rows >= ENOUGH_TO_JUDGE and unusable == rows + added.get(number, 0):
+        share = unusable / max(rows + added.get(number, 0), 1)
+        if rows >= ENOUGH_TO_JUDGE and (share == 1 or share > most):
+            what = f"none of its {rows:,} rows becomes a dated event"
+            if share < 1:
+                what = (
+                    f"{unusable:,} of its {rows:,} rows cannot be read or dated ({share:.1%}, and "
+                    f"{most:.1%} may be: quality.max_refused_share)"
+                )
             reader.faults[number] = (
-                f"{arrival.file.path}: none of its {rows:,} rows becomes a dated event "
-                f"({cutter.example(number)}): mend events.timestamp in the YAML, "
-                f"or ask for the file again"
+                f"{arrival.file.path}: {what} ({cutter.example(number)}): mend "
+                f"events.timestamp in the YAML, or ask for the file again"
             )
             continue
         manifests[number] = Manifest(

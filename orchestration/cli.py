@@ -15,12 +15,13 @@ from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
 from contracts.links import link_source, source_folder
-from orchestration import cli_datasets, cli_lake
+from orchestration import cli_datasets, cli_lake, cli_quarantine
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
 app.add_typer(cli_datasets.app, name="datasets")
+app.add_typer(cli_quarantine.app, name="quarantine")
 app.command()(cli_lake.rebuild)
 app.command()(cli_lake.audit)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")
