@@ -320,6 +320,7 @@ def _outcome(day: dt.date, finding: _Finding) -> Outcome:
 def _strangeness(
     dataset: Dataset,
     lake: Lake,
+    table: str,
     profiles: dict[dt.date, dict[str, Any]],
     failures: dict[dt.date, list[str]],
 ) -> DayFrame:
@@ -329,7 +330,7 @@ def _strangeness(
         return DayFrame({}, [])
     first, last = min(profiles), max(profiles)
     reach = dt.timedelta(days=config.days)
-    before = read_descriptions(lake, "events", first - reach, last)
+    before = read_descriptions(lake, table, first - reach, last)
     before = {day: found for day, found in before.items() if day not in profiles}
     figures = {}
     for day in sorted(profiles):
