@@ -141,10 +141,9 @@ def _select(target: _Target) -> str:
         f"map_from_entries(list_filter(map_entries({pairs}), lambda e: e.value IS NOT NULL))"
     )
     files = target.files
-    place = "place" if files.explode else "NULL"
     # A row that cannot be read is broken, whatever `where` would say of it.
     counts = f" WHERE __problem IS NOT NULL OR ({files.where})" if files.where else ""
     return (
-        f"SELECT __file, __line, {place} AS __place, {columns}, {attributes} AS attributes, "
-        f"__problem FROM {exploded(ROWS, files.explode)}{counts}"
+        f"SELECT __file, __line, __place, {columns}, {attributes} AS attributes, "
+        f"__problem FROM {exploded(ROWS, target.section, files.explode)}{counts}"
     )

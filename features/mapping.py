@@ -9,8 +9,8 @@ same: undated. With `explode`, each element of the list that a row gives is an e
 import duckdb
 
 from contracts.dataset import Dataset
-from contracts.errors import FootpathError
 from contracts.tables import EVENTS
+from features.pieces import exploded, with_pieces
 from features.rows import ROWS
 from features.sql import check_expressions, column_types, map_of, name, text
 
@@ -33,31 +33,8 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
     expressions = {field: sql for field, sql in _expressions(dataset).items() if sql}
     expressions |= {f"properties.{k}": sql for k, sql in dataset.events.properties.items()}
     where = f"data set '{dataset.name}': events"
-    columns = dict(dataset.landing.columns)
-    if explode := dataset.events.explode:
-        check_expressions(connection, where, columns, {"explode": explode})
-        columns |= _element_columns(connection, where, dataset)
+    columns = with_pieces(connection, where, dataset.landing.columns, dataset.events.explode)
     check_expressions(connection, where, columns, expressions)
-
-
-def _element_columns(
-    connection: duckdb.DuckDBPyConnection, where: str, dataset: Dataset
-) -> dict[str, str]:
-    """Returns the columns that `explode` adds, with their types."""
-    columns, explode = dataset.landing.columns, dataset.events.explode
-    if taken := columns.keys() & {"each", "place"}:
-        raise FootpathError(
-            f"{where}.explode gives the columns each and place, and landing.columns declares "
-            f"{' and '.join(sorted(taken))} too: give it another name there"
-        )
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
-    kind = connection.sql(f"SELECT ({explode}) FROM (SELECT {nothing})").types[0]
-    if kind.id != "list":
-        raise FootpathError(
-            f"{where}.explode: `{explode}` gives a {kind}, not a list: use an expression such as "
-            f"string_split(items, ' ') or items::VARCHAR[]"
-        )
-    return {"each": str(kind.child), "place": "BIGINT"}
 
 
 def events_select(dataset: Dataset) -> str:
@@ -86,25 +63,7 @@ def events_select(dataset: Dataset) -> str:
         f"__place, __pieces, __timestamp AS timestamp, {fields} "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
-        f"END AS __event FROM {_pieces(dataset.events.explode)})"
-    )
-
-
-def _pieces(explode: str | None) -> str:
-    """Returns the SQL of the rows, each as often as its list has elements but at least once."""
-    if explode is None:
-        return f"(SELECT *, NULL::BIGINT AS __place, NULL::BIGINT AS __pieces FROM {ROWS})"
-    failed = text("the SQL expression of the YAML's events.explode fails on this row")
-    # In a struct, a list that is null is told from an expression that fails.
-    lists = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({{'l': ({explode})}}) END AS __x"
-    return (
-        "(SELECT * EXCLUDE (__x, __length, __n), CASE WHEN __length > 0 THEN __n END AS __place, "
-        "__place AS place, CASE WHEN __n = 1 AND __length > 0 THEN __length END AS __pieces FROM ("
-        f"SELECT * REPLACE (coalesce(__problem, CASE WHEN __x IS NULL THEN {failed} END) "
-        "AS __problem), len(__x.l) AS __length, "
-        'unnest(CASE WHEN len(__x.l) > 0 THEN __x.l ELSE [NULL] END) AS "each", '
-        "unnest(range(1, greatest(len(__x.l), 1) + 1)) AS __n "
-        f"FROM ({lists} FROM {ROWS})))"
+        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode)})"
     )
 
 

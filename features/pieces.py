@@ -2,7 +2,8 @@
 
 In:  `rows_read` (features/rows.py) and an expression over its columns that gives a list. Out: the
 same rows with the columns `each`, an element, and `place`, its number from 1. A row whose list is
-null, empty or fails is there once, with both of them null: no row is lost.
+null or empty is there once, with both of them null; one on which the expression fails too, with its
+problem: no row is lost.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 import duckdb
 
 from contracts.errors import FootpathError
-from features.sql import check_expressions, name
+from features.sql import check_expressions, name, text
 
 
 def with_pieces(
@@ -32,29 +33,39 @@ def with_pieces(
     """
     if explode is None:
         return dict(columns)
-    if taken := {"each", "place"} & columns.keys():
-        raise FootpathError(
-            f"{where}.explode gives the columns each and place, and a declared column is called "
-            f"{' and '.join(sorted(taken))}: call it otherwise"
-        )
     check_expressions(connection, where, columns, {"explode": explode})
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
-    (kind,) = connection.execute(f"SELECT typeof({explode}) FROM (SELECT {nothing})").fetchall()[0]
-    if not kind.endswith("[]"):
+    if taken := columns.keys() & {"each", "place"}:
         raise FootpathError(
-            f"{where}.explode: `{explode}` gives {kind}, which is not a list: "
-            f"use an expression such as string_split(column, ',')"
+            f"{where}.explode gives the columns each and place, and the columns declare "
+            f"{' and '.join(sorted(taken))} too: give it another name there"
         )
-    return {**columns, "each": kind.removesuffix("[]"), "place": "BIGINT"}
+    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
+    kind = connection.sql(f"SELECT ({explode}) FROM (SELECT {nothing})").types[0]
+    if kind.id != "list":
+        raise FootpathError(
+            f"{where}.explode: `{explode}` gives a {kind}, not a list: use an expression such as "
+            f"string_split(items, ' ') or items::VARCHAR[]"
+        )
+    return {**columns, "each": str(kind.child), "place": "BIGINT"}
 
 
-def exploded(rows: str, explode: str | None) -> str:
-    """Returns SQL for a relation whose rows are parted, or for the relation itself."""
+def exploded(rows: str, section: str, explode: str | None) -> str:
+    """Returns the SQL of the rows, each as often as its list has elements but at least once.
+
+    `__place` is the element's place in the list, `__pieces` the length of that list on its first
+    element; both are null otherwise.
+    """
     if explode is None:
-        return rows
-    parts = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({explode}) END AS __pieces FROM {rows}"
+        return f"(SELECT *, NULL::BIGINT AS __place, NULL::BIGINT AS __pieces FROM {rows})"
+    failed = text(f"the SQL expression of the YAML's {section}.explode fails on this row")
+    # In a struct, a list that is null is told from an expression that fails.
+    lists = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({{'l': ({explode})}}) END AS __x"
     return (
-        '(SELECT * EXCLUDE (__pieces), unnest(coalesce(nullif(__pieces, []), [NULL])) AS "each", '
-        "unnest(CASE WHEN len(__pieces) > 0 THEN range(1, len(__pieces) + 1) ELSE [NULL] END) "
-        f"AS place FROM ({parts}))"
+        "(SELECT * EXCLUDE (__x, __length, __n), CASE WHEN __length > 0 THEN __n END AS __place, "
+        "__place AS place, CASE WHEN __n = 1 AND __length > 0 THEN __length END AS __pieces FROM ("
+        f"SELECT * REPLACE (coalesce(__problem, CASE WHEN __x IS NULL THEN {failed} END) "
+        "AS __problem), len(__x.l) AS __length, "
+        'unnest(CASE WHEN len(__x.l) > 0 THEN __x.l ELSE [NULL] END) AS "each", '
+        "unnest(range(1, greatest(len(__x.l), 1) + 1)) AS __n "
+        f"FROM ({lists} FROM {rows})))"
     )

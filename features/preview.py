@@ -74,11 +74,11 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
         total, bad = connection.sql("SELECT count(*), count(broken) FROM landed").fetchall()[0]
         events = connection.sql(
             f"SELECT source_line, day, {fields} FROM landed WHERE broken IS NULL "
-            f"ORDER BY source_line LIMIT {int(rows)}"
+            f"ORDER BY source_line, place LIMIT {int(rows)}"
         ).to_arrow_table()
         refused = connection.sql(
             "SELECT source_line, broken, detail, raw FROM landed WHERE broken IS NOT NULL "
-            f"ORDER BY source_line LIMIT {int(rows)}"
+            f"ORDER BY source_line, place LIMIT {int(rows)}"
         ).to_arrow_table()
         facts = _facts(connection, dataset) | _broken(connection, gate or Gate())
     return Preview(first[0].file.path, len(arrivals), total, bad, events, refused, **facts)

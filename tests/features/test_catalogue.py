@@ -101,3 +101,67 @@ def test_the_genuine_movielens_files_are_read_whole(ml_100k, lake_home, tmp_path
     assert sum("é" in title for title in titles if title) == sum(
         b"\xe9" in line.split(b"|")[1] for line in raw.splitlines()
     )
+
+
+def packed(url: str, **fields) -> dict:
+    """An items section over files whose row is one text."""
+    return {
+        "url": url,
+        "format": "csv",
+        "csv": {"delimiter": "\t", "header": False, "quote": ""},
+        "columns": {"line": "VARCHAR"},
+    } | fields
+
+
+def test_a_row_becomes_an_item_for_each_element(source):
+    (source / "all.json").write_text('{"a": [1, 2], "b": [3]}')
+    entries = "map_entries(from_json(line, '\"MAP(VARCHAR, INTEGER[])\"'))"
+    section = packed(
+        "all.json",
+        explode=entries,
+        item_id="each.key",
+        title="place",
+        attributes={"ids": "array_to_string(each.value, ' ')"},
+    )
+    dataset = dataset_like("shop", items=section, features={"categories": []})
+    assert build_items(dataset, Lake.of("shop")) == 2
+    found = items()
+    assert [(key, row["title"], row["attributes"]) for key, row in found.items()] == [
+        ("a", "1", {"ids": "1 2"}),
+        ("b", "2", {"ids": "3"}),
+    ]
+
+
+def test_of_two_elements_of_a_row_with_one_key_the_later_one_counts(source):
+    (source / "all.txt").write_text("x=1 y=2 x=3\n")
+    section = packed(
+        "all.txt",
+        explode="string_split(line, ' ')",
+        item_id="split_part(each, '=', 1)",
+        title="split_part(each, '=', 2)",
+    )
+    dataset = dataset_like("shop", items=section, features={"categories": []})
+    assert build_items(dataset, Lake.of("shop")) == 2
+    assert items()["x"]["title"] == "3"
+
+
+def test_rows_for_which_where_is_not_true_do_not_count(source):
+    write_items(source, "a,Good,x,,1", "a,damaged,x,,", "b,Good,x,,0")
+    dataset = dataset_like("shop", items=SHOP.items.model_dump() | {"where": "price > 0"})
+    assert build_items(dataset, Lake.of("shop")) == 1
+    assert items()["a"]["title"] == "Good"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"where": "prize > 0"}, "items.where: `prize > 0` is not valid"),
+        ({"explode": "title"}, "items.explode: `title` gives a VARCHAR, not a list"),
+        ({"explode": "string_split(titel, ' ')"}, "items.explode: .* is not valid"),
+    ],
+)
+def test_a_wrong_where_or_explode_is_told(source, fields, sentence):
+    write_items(source, "a,Good,x,,1")
+    dataset = dataset_like("shop", items=SHOP.items.model_dump() | fields)
+    with pytest.raises(FootpathError, match=sentence):
+        build_items(dataset, Lake.of("shop"))

@@ -166,7 +166,7 @@ def test_without_ids_equal_pieces_are_told_apart_and_ids_do_not_change(source, t
         (
             {"user": "VARCHAR", "items": "JSON", "each": "VARCHAR"},
             "items::VARCHAR[]",
-            "explode gives the columns each and place, and landing.columns declares each too",
+            "explode gives the columns each and place, and the columns declare each too",
         ),
     ],
 )
