@@ -20,6 +20,7 @@ from orchestration.rebuild import REQUEST_TAG
 
 CHECK = "audit"
 PROFILE = "profile"
+DRIFT = "drift"
 Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
 Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
 
@@ -49,6 +50,9 @@ def build_days(
     profile = dg.AssetCheckKey(context.asset_key, PROFILE)
     if profile in context.selected_asset_check_keys:
         checks.append(_profile_result(profile, [*good, *bad]))
+    drift = dg.AssetCheckKey(context.asset_key, DRIFT)
+    if drift in context.selected_asset_check_keys:
+        checks.append(_drift_result(drift, dataset, lake, [*good, *bad]))
     for verdict in good:
         if bad:
             # Nothing that is returned counts when a step fails, so the good days are told now.
@@ -85,6 +89,15 @@ def profile_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
         PROFILE,
         asset=dg.AssetKey(asset_key),
         description="Volume, users, nulls, mixes and values against the trailing days.",
+    )
+
+
+def drift_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
+    """Returns the check that warns of features whose distribution has moved."""
+    return dg.AssetCheckSpec(
+        DRIFT,
+        asset=dg.AssetKey(asset_key),
+        description="Population stability index of every feature against the trailing days.",
     )
 
 
@@ -133,6 +146,33 @@ def _profile_result(key: dg.AssetCheckKey, verdicts: list) -> dg.AssetCheckResul
             "days with a warning": sum(bool(verdict.warnings) for verdict in verdicts),
             "figures": dg.MetadataValue.md("\n".join(rows) if most else "too few days before"),
         },
+    )
+
+
+def _drift_result(
+    key: dg.AssetCheckKey, dataset: Dataset, lake: Lake, verdicts: list
+) -> dg.AssetCheckResult:
+    """Says which features have drifted, and draws the index over days."""
+    from validation.drift import PSI, write_drift_page
+
+    warnings = [sentence for verdict in verdicts for sentence in verdict.warnings]
+    page = write_drift_page(dataset, lake)
+    judged = [verdict for verdict in verdicts if verdict.profile.get(PSI)]
+    latest = judged[-1].profile[PSI] if judged else {}
+    worst = sorted(latest.items(), key=lambda item: -item[1])[:10]
+    rows = ["| feature | index |", "|---|---|", *(f"| {n} | {v:.3f} |" for n, v in worst)]
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(warnings)[:2000] or None,
+        metadata={
+            "days judged": len(judged),
+            "days with a warning": sum(bool(verdict.warnings) for verdict in verdicts),
+            "last day": dg.MetadataValue.md("\n".join(rows) if worst else "too few days before"),
+        }
+        | ({"drift by day": dg.MetadataValue.path(page)} if page else {}),
     )
 
 

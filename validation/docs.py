@@ -85,7 +85,7 @@ def write_page(
         f"<th>of</th><th>unexpected</th></tr>{_expectations(result)}</table>"
     )
     page = page_path(lake, table, label)
-    publish_text(lake, _document(f"{table} {label}", body), page)
+    publish_text(lake, document(f"{table} {label}", body), page)
     return str(page)
 
 
@@ -162,7 +162,7 @@ def _index(folder: Path) -> str:
         if page.name != "index.html"
     )
     key = "".join(f"<span class='day {kind}'>{kind}</span> " for kind in KINDS)
-    return _document(
+    return document(
         "Data Docs", f"<h1>Data Docs</h1><p class='key'>{key}</p>{links}{''.join(sections)}"
     )
 
@@ -174,7 +174,8 @@ def _square(day: str, found: Mapping) -> str:
     return f'<a class="day {found["status"]}"{href} title="{title}">{day[8:]}</a>'
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """Returns a page that loads nothing."""
     return (
         f"<!doctype html>\n<html lang='en'><meta charset='utf-8'>\n<title>{html.escape(title)}"
         f"</title>\n<style>{STYLE}</style>\n{body}\n</html>\n"

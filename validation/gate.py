@@ -30,6 +30,7 @@ from contracts.lake import Lake, publish_file, remove_files
 from validation.bounds import Bound, DayFrame
 from validation.counts import AuditedDays, DayCounts, schema_fault
 from validation.docs import Outcome, note_outcomes, write_page
+from validation.drift import drift_warnings, with_drift
 from validation.profile import (
     bounds_of,
     described,
@@ -192,6 +193,7 @@ def audit_table(
             broken=finding.counts.broken,
             failures=finding.failures,
             warnings=finding.warnings,
+            profile=finding.profile,
             docs=finding.docs,
             clean=staged[day] if passed else None,
         )
@@ -256,7 +258,10 @@ def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, 
         for day, found in counts.items()
         if rows.audit.profile
     }
-    strange = _strangeness(dataset, lake, rows.audit.table, profiles, failures)
+    is_events = rows.audit.table == "events"
+    if not is_events:
+        profiles = with_drift(dataset, lake, profiles)
+    strange = _strangeness(dataset, lake, profiles if is_events else {}, failures)
     frame = DayFrame(
         {
             day: {**_shares(rows.audit, counts[day]), **strange.figures.get(day, {})}
@@ -277,7 +282,8 @@ def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, 
         findings[day] = _Finding(
             found,
             failures[day],
-            [_told(rows.audit, strange, day, b) for b in beyond if not b.stops],
+            [_told(rows.audit, strange, day, b) for b in beyond if not b.stops]
+            + drift_warnings(dataset, day, profiles.get(day, {})),
             dict(strange.figures.get(day, {})),
             profiles.get(day, {}),
         )
@@ -320,7 +326,6 @@ def _outcome(day: dt.date, finding: _Finding) -> Outcome:
 def _strangeness(
     dataset: Dataset,
     lake: Lake,
-    table: str,
     profiles: dict[dt.date, dict[str, Any]],
     failures: dict[dt.date, list[str]],
 ) -> DayFrame:
@@ -330,7 +335,7 @@ def _strangeness(
         return DayFrame({}, [])
     first, last = min(profiles), max(profiles)
     reach = dt.timedelta(days=config.days)
-    before = read_descriptions(lake, table, first - reach, last)
+    before = read_descriptions(lake, "events", first - reach, last)
     before = {day: found for day, found in before.items() if day not in profiles}
     figures = {}
     for day in sorted(profiles):

@@ -6,7 +6,7 @@ and other nested columns never go to pandas: their lengths do, where a rule need
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.types as pat
@@ -14,6 +14,7 @@ import pyarrow.types as pat
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.tables import FEATURE_CLOCKS, FRAGMENT, SESSIONS
+from validation.drift import features_profile
 from validation.expect import expected
 from validation.rules import (
     Rule,
@@ -177,7 +178,8 @@ def features_audit(staged: pa.Schema) -> Audit:
         elif pat.is_floating(column.type):
             columns[column.name] = number(column.name)
             rules.append(finite(column.name))
-    return _derived("user_behavior_features", schema, columns, rules, ("user_id", "created"))
+    audit = _derived("user_behavior_features", schema, columns, rules, ("user_id", "created"))
+    return replace(audit, profile=features_profile(staged))
 
 
 def _derived(

@@ -10,7 +10,7 @@ from contracts.dataset import Dataset
 from contracts.lake import Lake
 from contracts.tables import FEATURE_CLOCKS, SESSIONS
 from features.behavior import feature_fields
-from orchestration.gated import build_days, check_spec, column_schema
+from orchestration.gated import build_days, check_spec, column_schema, drift_spec
 from orchestration.partitions import days
 
 GROUP = "behaviour"
@@ -78,7 +78,7 @@ def _features(dataset: Dataset) -> dg.AssetsDefinition:
         ],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[check_spec(key)],
+        check_specs=[check_spec(key), drift_spec(key)],
         metadata=column_schema(schema, {f.name: f.description for f in fields}),
     )
     def user_behavior_features(context: dg.AssetExecutionContext) -> Iterator:

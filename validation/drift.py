@@ -1,0 +1,145 @@
+"""Drift of behaviour features: each day against the trailing days that were published before it.
+
+In:  histograms of every feature, one small object a day, counted in the same pass as the broken
+rows (validation/sketch.py); no row of the days before is read again. Out: for each day and feature
+the population stability index over quantile groups of the reference, and the Jensen-Shannon
+distance; warnings; and a page of the Data Docs with the index over days.
+
+A feature over 30 days grows for 30 days after the first event: such days are in no reference.
+"""
+
+import base64
+import datetime as dt
+import html
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+
+from contracts.dataset import Dataset
+from contracts.lake import Lake, publish_text
+from validation.docs import document
+from validation.profile import Described, read_descriptions
+from validation.sketch import added, bin_of, distances, stability
+
+TABLE = "user_behavior_features"
+PSI, JS = "psi", "js"
+
+# What the page shows at most: days, and the features that drifted most.
+PAGE_DAYS = 180
+PAGE_FEATURES = 25
+SHOWN = 5
+
+
+def features_profile(staged: pa.Schema) -> dict[str, str]:
+    """Returns the aggregates that describe a day: a histogram of every number."""
+    numbers = (c for c in staged if pat.is_integer(c.type) or pat.is_floating(c.type))
+    return {f"bins.{c.name}": f"histogram({bin_of(c.name)})" for c in numbers}
+
+
+def with_drift(
+    dataset: Dataset, lake: Lake, days: Mapping[dt.date, dict[str, Any]]
+) -> dict[dt.date, dict[str, Any]]:
+    """Returns the descriptions of staged days with what has drifted: `psi` and `js`, by feature."""
+    if not days:
+        return {}
+    config = dataset.quality.drift
+    warm = dataset.partitions.start + dt.timedelta(days=max(dataset.features.windows))
+    reach = dt.timedelta(days=config.days)
+    before = read_descriptions(lake, TABLE, max(warm, min(days) - reach), max(days))
+    before = {day: found for day, found in before.items() if day not in days}
+    judged = {}
+    for day in sorted(days):
+        known = [found for d, found in before.items() if day - reach <= d < day and found["rows"]]
+        judged[day] = dict(days[day])
+        if len(known) >= config.min_days and days[day]["rows"]:
+            judged[day] |= _drift(days[day], known)
+        if day >= warm:
+            before[day] = days[day]
+    return judged
+
+
+def _drift(today: Described, known: list[Described]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {PSI: {}, JS: {}}
+    for name in (name for name in today if name.startswith("bins.")):
+        parts = [day[name] for day in known if day.get(name)]
+        if parts and today[name]:
+            reference = added(parts)
+            feature = name.removeprefix("bins.")
+            found[PSI][feature] = round(stability(today[name], reference), 5)
+            found[JS][feature] = round(distances(today[name], [reference])[0], 5)
+    return found
+
+
+def drift_warnings(dataset: Dataset, day: dt.date, found: Described) -> list[str]:
+    """Says which features of a day have drifted beyond `quality.drift.psi`."""
+    bound = dataset.quality.drift.psi
+    beyond = sorted(
+        ((v, name) for name, v in found.get(PSI, {}).items() if v > bound), reverse=True
+    )
+    if not beyond:
+        return []
+    told = ", ".join(f"{name} {value:.2f}" for value, name in beyond[:SHOWN])
+    more = f" and {len(beyond) - SHOWN} more" if len(beyond) > SHOWN else ""
+    return [
+        f"{TABLE} {day}: the distribution of {len(beyond)} features has a stability index above "
+        f"{bound:g} (quality.drift.psi): {told}{more}"
+    ]
+
+
+def write_drift_page(dataset: Dataset, lake: Lake) -> str | None:
+    """Draws the stability index of the published days by feature; None if no day was judged."""
+    last = max(lake.days(TABLE), default=None)
+    if last is None:
+        return None
+    first = last - dt.timedelta(days=PAGE_DAYS)
+    days = {d: f for d, f in read_descriptions(lake, TABLE, first, last).items() if f.get(PSI)}
+    if not days:
+        return None
+    names = sorted({name for found in days.values() for name in found[PSI]})
+    values = np.array([[found[PSI].get(n, np.nan) for found in days.values()] for n in names])
+    order = np.argsort(-np.nanmax(values, axis=1))[:PAGE_FEATURES]
+    bound = dataset.quality.drift.psi
+    image = _heat([names[n] for n in order], list(days), values[order], bound)
+    latest = days[max(days)]
+    rows = "".join(
+        f"<tr><td><code>{html.escape(names[n])}</code></td>"
+        f"<td class='n'>{latest[PSI].get(names[n], float('nan')):.3f}</td>"
+        f"<td class='n'>{latest[JS].get(names[n], float('nan')):.3f}</td>"
+        f"<td class='n'>{np.nanmax(values[n]):.3f}</td></tr>"
+        for n in order
+    )
+    body = (
+        f"<p><a href='index.html'>Data Docs</a></p><h1>Drift of {TABLE}</h1>"
+        f"<p>Population stability index of each day against the {dataset.quality.drift.days} days "
+        f"before it; above {bound:g} is a warning. The {len(order)} features with the largest "
+        f"index of {len(names)}.</p><img alt='stability index by day and feature' "
+        f"src='data:image/png;base64,{image}' style='max-width: 100%'>"
+        f"<table><tr><th>feature</th><th>index, {max(days)}</th><th>Jensen-Shannon distance</th>"
+        f"<th>largest index</th></tr>{rows}</table>"
+    )
+    page = lake.table("data_docs") / "drift.html"
+    publish_text(lake, document("Drift", body), page)
+    return str(page)
+
+
+def _heat(names: list[str], days: list[dt.date], values: np.ndarray, bound: float) -> str:
+    """Returns a picture, features down and days across, as base64 of a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 1.5 + 0.28 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(
+        values, aspect="auto", cmap="YlOrRd", vmin=0, vmax=2 * bound, interpolation="nearest"
+    )
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    step = max(1, len(days) // 12)
+    axes.set_xticks(range(0, len(days), step), [str(day) for day in days[::step]], fontsize=8)
+    axes.tick_params(axis="x", rotation=45)
+    figure.colorbar(shown, ax=axes, label="stability index")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return base64.b64encode(file.getvalue()).decode()
