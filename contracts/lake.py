@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
+from contracts.remote import check_bucket
 
 # A staging folder that nobody has written to for so long was left by a killed run.
 LEFT_BEHIND_SECONDS = 24 * 3600
@@ -55,12 +56,14 @@ def _remote(url: str) -> Path:
 
     try:
         # A long-lived process would see the listing of yesterday.
-        return cast("Path", UPath(url, use_listings_cache=False))
+        path = cast("Path", UPath(url, use_listings_cache=False))
+        check_bucket(_system(path), url)
     except (ValueError, ImportError) as error:
         raise FootpathError(
             f"FOOTPATH_LAKE is '{url}', which cannot be opened ({error}): "
             f"give a folder or a URL such as s3://bucket/lake"
         ) from None
+    return path
 
 
 def is_remote(path: Path) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from contracts.errors import FootpathError
+from contracts.remote import check_bucket
+from contracts.remote import told as store_told
 from features.archives import SUFFIXES, Archives, members, split_pattern
 from features.patterns import name_pattern
 from features.streams import blocks_of, decompressed, open_url, told, watched
@@ -110,14 +112,18 @@ def _find_local(folder: str, pattern: str) -> Iterator[SourceFile]:
 def _find_remote(folder: str, pattern: str) -> Iterator[SourceFile]:
     import fsspec
 
+    where = folder or pattern
     try:
-        system, root = fsspec.core.url_to_fs(folder or pattern)
-        system.invalidate_cache()  # a long-lived process would see yesterday's listing
-        root = root.rstrip("/")
-        found = system.glob(f"{root}/{pattern}" if folder else root, detail=True)
+        with store_told(where):
+            system, root = fsspec.core.url_to_fs(where)
+            system.invalidate_cache()  # a long-lived process would see yesterday's listing
+            root = root.rstrip("/")
+            found = system.glob(f"{root}/{pattern}" if folder else root, detail=True)
+            if not found:
+                check_bucket(system, where)
     except (OSError, ImportError, ValueError) as error:
         raise FootpathError(
-            f"{folder or pattern} cannot be listed ({error}): "
+            f"{where} cannot be listed ({error}): "
             f"check the address and the credentials in the environment"
         ) from None
     for name, info in found.items():

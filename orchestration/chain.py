@@ -19,7 +19,8 @@ from dagster._core.storage.tags import (
 from contracts.clock import day_window, now
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.lake import Lake, lakes
+from contracts.remote import sentence
 
 # In the order in which they run.
 STAGES = (
@@ -183,7 +184,8 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             error = event.step_failure_data.error
             while error.cause:
                 error = error.cause
-            return error.message.split(": ", 1)[-1].strip()
+            said = error.message.split(": ", 1)[-1].strip()
+            return sentence(error.cls_name or "", said, str(lakes())) or said
     return "the run failed before any of its steps: see its log in the UI"
 
 

@@ -13,8 +13,9 @@ import typer
 
 from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.lake import Lake, lakes
 from contracts.links import link_source, source_folder
+from contracts.remote import sentence
 from orchestration import cli_datasets, cli_lake, cli_quarantine
 
 app = typer.Typer(
@@ -136,12 +137,21 @@ def _exit_code() -> int:
     except SystemExit as done:
         return int(done.code or 0)
     except FootpathError as error:
-        typer.secho(f"footpath: {error}", err=True, fg=typer.colors.RED)
-        return 1
+        return _fail(str(error))
     except KeyboardInterrupt:
         typer.secho("footpath: stopped; run the same command to go on", err=True)
         return 130
+    except Exception as error:
+        # A store may go at any moment, in the middle of anything.
+        if told := sentence(type(error).__name__, str(error), str(lakes())):
+            return _fail(told)
+        raise
     return 0
+
+
+def _fail(text: str) -> int:
+    typer.secho(f"footpath: {text}", err=True, fg=typer.colors.RED)
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Processes that die at a chosen step, as if the power had gone.
+"""Processes that die at a chosen step, or at any moment, as if the power had gone.
 
-A step is one change of what other processes can see: a rename into place, or a removal. The real
-system calls are counted and the process kills itself before one of them; nothing else is changed.
+A step is one change of what other processes can see: a rename into place, a removal, an object that
+is sent to S3 or deleted there. The real calls are counted and the process kills itself before one
+of them; nothing else is changed.
 """
 
 import multiprocessing
@@ -13,11 +14,16 @@ from typing import Any
 
 # Children start from a server that has imported everything and holds no thread.
 _context = multiprocessing.get_context("forkserver")
+_preloaded: list[str] = []
+
+# What changes an object on S3.
+S3_STEPS = ("PutObject", "CompleteMultipartUpload", "CopyObject", "DeleteObject", "DeleteObjects")
 
 
 def preload(*modules: str) -> None:
     """Imports modules once, in the server that children are forked from."""
-    _context.set_forkserver_preload(list(modules))
+    _preloaded.extend(name for name in modules if name not in _preloaded)
+    _context.set_forkserver_preload(list(_preloaded))
 
 
 def start(target: Callable, *arguments: Any) -> Any:
@@ -29,27 +35,60 @@ def start(target: Callable, *arguments: Any) -> Any:
 
 def dies_at(step: int, target: Callable, *arguments: Any) -> bool:
     """Runs target in a child that dies before the given step; False if it has fewer steps."""
-    child = start(_run, step, target, arguments)
+    return _was_killed(start(_run, step, None, target, arguments))
+
+
+def dies_after(seconds: float, target: Callable, *arguments: Any) -> bool:
+    """Runs target in a child that is killed after so long; False if it has ended by then."""
+    child = start(target, *arguments)
+    child.join(seconds)
+    child.kill()
+    return _was_killed(child)
+
+
+def steps_of(target: Callable, *arguments: Any) -> int:
+    """Runs target in a child and returns how many steps it has."""
+    steps = _context.Value("i", 0)
+    assert not _was_killed(start(_run, -1, steps, target, arguments))
+    return steps.value
+
+
+def _was_killed(child: Any) -> bool:
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL), child.exitcode
     return child.exitcode != 0
 
 
-def _run(step: int, target: Callable, arguments: tuple) -> None:
+def _run(step: int, told: Any, target: Callable, arguments: tuple) -> None:
+    import aiobotocore.client
+
     steps = 0
     lock = threading.Lock()
 
+    def count() -> None:
+        nonlocal steps
+        with lock:
+            if steps == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            steps += 1
+
     def counted(call: Callable) -> Callable:
         def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal steps
-            with lock:
-                if steps == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                steps += 1
-                return call(*args, **kwargs)
+            count()
+            return call(*args, **kwargs)
 
         return run
 
+    request = aiobotocore.client.AioBaseClient._make_api_call
+
+    async def requested(self: Any, operation: str, parameters: dict) -> Any:
+        if operation in S3_STEPS:
+            count()
+        return await request(self, operation, parameters)
+
     os.replace = counted(os.replace)
     os.unlink = counted(os.unlink)
+    aiobotocore.client.AioBaseClient._make_api_call = requested
     target(*arguments)
+    if told is not None:
+        told.value = steps

@@ -1,0 +1,190 @@
+"""Killed at any moment and run again, every stage leaves what a run that was let alone leaves.
+
+The landing files come in two editions. The lake is brought from one to the other and back, killed
+on the way, so that old and new lie side by side; after each change all tables are what they are in
+a lake that has known nothing else. All the while a reader finds whole objects.
+"""
+
+import gzip
+import itertools
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.lake import Lake, remove_folder
+from contracts.links import link_source
+from features.catalogue import build_items
+from tests.features import crash
+from tests.s3 import chain, work
+from tests.s3.conftest import forget_connections, new_bucket
+from tests.s3.watch import Watcher
+
+crash.preload("tests.s3.work")
+
+# What each stage makes; the features of an edition are built anew, for rows are only ever added.
+MAKES = {
+    "land": ("landing/", "quarantine/landing/"),
+    "events": ("events/", "quarantine/events/", "quarantine/stopped/"),
+    "derived": ("sessions/", "user_behavior_features/"),
+}
+
+
+def second_edition(first: Path, second: Path) -> None:
+    """Copies landing files; of every fifth, drops each third row and spoils each seventh."""
+    shutil.copytree(first, second)
+    for path in sorted(second.glob("events/*/*.jsonl.gz"))[::5]:
+        lines = gzip.decompress(path.read_bytes()).splitlines()
+        lines = [line for number, line in enumerate(lines) if number % 3]
+        lines[::7] = [line[:-5] for line in lines[::7]]
+        path.write_bytes(gzip.compress(b"\n".join(lines) + b"\n", mtime=0))
+
+
+@dataclass
+class Place:
+    """A lake on its way between two editions, and how often it was killed."""
+
+    lake: Lake
+    environment: dict[str, str]
+    editions: list[Path]
+    expected: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    kills: int = 0
+    runs: int = 0
+
+    def turn_to(self, edition: int) -> None:
+        """Makes an edition the one that lies in the source folder."""
+        link_source("shop", str(self.editions[edition]))
+
+    def forget_derived(self) -> None:
+        """Removes features and what is kept for them, so that they are built from nothing."""
+        for folder in {name.partition("/")[0] for name in chain.names(self.lake)}:
+            if folder.startswith("user_"):
+                remove_folder(self.lake.table(folder))
+
+    def made_by(self, stage: str) -> dict[str, Any]:
+        """Returns all that a stage has made."""
+        return chain.contents(self.lake, MAKES[stage])
+
+    def learn(self) -> None:
+        """Runs every stage undisturbed, for both editions, and remembers what came out."""
+        crash.steps_of(os.getpid)  # the server of all children is up after it
+        for edition in (0, 1, 0):
+            self.turn_to(edition)
+            build_items(chain.SHOP, self.lake)
+            self.forget_derived()
+            for stage in work.STAGES:
+                started = time.monotonic()
+                self.steps[stage] = crash.steps_of(work.run, stage, self.environment)
+                self.seconds[stage] = time.monotonic() - started
+                found = self.made_by(stage)
+                assert self.expected.setdefault((stage, edition), found) == found
+
+    def kill_until_done(self, stage: str, edition: int, dice: random.Random) -> None:
+        """Runs a stage again and again until it is let through, at the latest the fourth time."""
+        arguments = (work.run, stage, self.environment)
+        for kind in itertools.islice(itertools.cycle(("time", "step")), dice.randint(0, 1), 4):
+            self.runs += 1
+            if kind == "time":
+                died = crash.dies_after(dice.uniform(0, self.seconds[stage]), *arguments)
+            else:
+                died = crash.dies_at(dice.randrange(self.steps[stage]), *arguments)
+            self.kills += died
+            if not died or dice.random() < 0.6:
+                break
+        crash.steps_of(*arguments)
+        assert self.made_by(stage) == self.expected[stage, edition]
+
+
+def kill(place: Place, watcher: Watcher, kills: int, seed: int) -> None:
+    """Brings a lake from edition to edition until it was killed so often, and looks at the end."""
+    dice = random.Random(seed)
+    place.learn()
+    known = chain.names(place.lake)
+    with watcher:
+        for edition in itertools.cycle((1, 0)):
+            if place.kills >= kills:
+                break
+            place.turn_to(edition)
+            place.forget_derived()
+            for stage in work.STAGES:
+                place.kill_until_done(stage, edition, dice)
+    assert watcher.faults == []
+    assert watcher.looks > place.kills
+    left = {name for name in chain.names(place.lake) if not name.startswith("_staging/")}
+    assert {n for n in left if "/fragments/" not in n} <= known | {"landing/.lock"}
+    _check_staging(place)
+
+
+def _check_staging(place: Place) -> None:
+    """Checks that what killed runs have left in staging goes once it is old."""
+    staging = place.lake.work / "_staging"
+    folders = list(staging.iterdir())
+    assert folders, "no run was killed while it was writing"
+    for folder in folders:
+        os.utime(folder, (0, 0))
+    with place.lake.staging() as own:
+        assert list(staging.iterdir()) == [own]
+
+
+@pytest.fixture(scope="session")
+def editions(shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    second = tmp_path_factory.mktemp("second") / "shop"
+    second_edition(shop_folder, second)
+    return [shop_folder, second]
+
+
+@pytest.fixture
+def on_disk(editions: list[Path], lake_home: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.delenv("FOOTPATH_LAKE", raising=False)
+    return Place(Lake.of("shop"), {"FOOTPATH_HOME": str(lake_home)}, editions)
+
+
+@pytest.fixture
+def on_s3(
+    moto: Any, editions: list[Path], lake_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    bucket = new_bucket(moto)
+    environment = {
+        "FOOTPATH_HOME": str(lake_home),
+        "FOOTPATH_LAKE": f"{bucket.url}/lake",
+        **moto.variables,
+    }
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    forget_connections()
+    yield Place(Lake.of("shop"), environment, editions)
+    forget_connections()
+
+
+def watcher_of(place: Place, moto: Any = None) -> Watcher:
+    if moto is None:
+        return Watcher(str(place.lake.root))
+    return Watcher(place.environment["FOOTPATH_LAKE"][len("s3://") :] + "/shop", moto.client(), 0.2)
+
+
+def test_a_few_kills_on_disk(on_disk: Place):
+    kill(on_disk, watcher_of(on_disk), kills=6, seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_kills_on_disk(on_disk: Place):
+    kill(on_disk, watcher_of(on_disk), kills=120, seed=2)
+    print(json.dumps({"kills": on_disk.kills, "steps": on_disk.steps}))
+
+
+@pytest.mark.long
+@pytest.mark.server
+@pytest.mark.timeout(3600)
+def test_kills_on_s3(on_s3: Place, moto: Any):
+    kill(on_s3, watcher_of(on_s3, moto), kills=80, seed=3)
+    print(json.dumps({"kills": on_s3.kills, "steps": on_s3.steps}))

@@ -1,0 +1,32 @@
+"""What the kill tests run in processes of their own: one stage over all days, on any lake.
+
+Modules are imported here, once, for all children (tests/features/crash.py).
+"""
+
+import os
+
+import great_expectations  # noqa: F401 - takes seconds in every child otherwise
+import ibis.backends.duckdb  # noqa: F401
+import s3fs  # noqa: F401
+
+from contracts.lake import Lake
+from features.landing import land
+from tests.s3 import chain
+from validation.gate import publish
+
+STAGES = ("land", "events", "derived")
+
+
+def run(stage: str, environment: dict[str, str]) -> None:
+    """Runs a stage: land; stage, audit and publish events; or the same of what is made of them."""
+    os.environ.update(environment)
+    lake = Lake.of("shop")
+    if stage == "land":
+        land(chain.SHOP, lake, None)
+        return
+    tables = ("events",) if stage == "events" else ("sessions", "user_behavior_features")
+    for table in tables:
+        stage_days, audit = chain.stages(lake)[table]
+        with lake.staging() as folder:
+            for verdict in audit(stage_days(chain.DAYS, folder), folder).values():
+                publish(lake, table, verdict)
