@@ -15,16 +15,27 @@ memory does not grow with the log: windows slide over the state (`behavior_windo
 # Ibis types a column as Column, which has no operators, whatever it holds.
 
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.clock import days_between, now
 from contracts.dataset import Dataset
 from contracts.lake import Lake
+from features.behavior_day import items_of_day
 from features.behavior_field import FeatureField
 from features.behavior_fields import feature_fields, feature_schema, window_days
 from features.behavior_files import DayFiles
-from features.behavior_pairs import check_catalogue, pairs_of, with_categories
+from features.behavior_intervals import changes_of, pauses_of_day
+from features.behavior_pairs import (
+    asks_for_items,
+    check_catalogue,
+    events_of,
+    needs_categories,
+    pairs_of,
+    with_categories,
+    with_category,
+)
 from features.behavior_state import (
     STATE,
     day_number,
@@ -32,9 +43,9 @@ from features.behavior_state import (
     state_schema,
     with_number,
 )
-from features.behavior_terms import Measure
+from features.behavior_terms import Measure, Span
 from features.behavior_users import Users, of_users, user_ranges
-from features.behavior_windows import Span, changes_of, windows_of
+from features.behavior_windows import windows_of_day, windows_of_range
 from features.daily import calendar, keep, open_engine, read_days, register, stream
 from features.provenance import published_inputs
 from features.revisions import check_published, merge_revisions
@@ -83,7 +94,7 @@ def stage_features(
             for users in user_ranges(lake, needed, len(run)):
                 with open_engine() as engine:
                     windows = _windows(engine, dataset, lake, needs, run, users)
-                    fresh = _features(engine, dataset, fields, windows, run, written)
+                    fresh = _features(dataset, fields, windows, written)
                     rows = _with_published(engine, lake, fresh, run, written, users)
                     rows = rows.order_by("day", "user_id", "created")
                     files.write(stream(engine, rows))
@@ -127,27 +138,32 @@ def _windows(
     state = state_schema(dataset, {name for name, _ in needs})
     activity = with_number(read_days(engine, lake, STATE, state, needed)).drop("day")
     activity = of_users(activity, users)
-    pairs = pairs_of(engine, dataset, lake, needs, span, users)
-    if pairs is not None:
-        pairs = keep(engine, "pairs", pairs)
-        activity = with_categories(activity, pairs, needs)
-    activity = keep(engine, "activity", activity)
-    return windows_of(activity, changes_of(activity, pairs, needs, span), needs, span)
+    categorize = partial(with_category, engine, dataset, lake)
+    events = events_of(engine, lake, span, users) if asks_for_items(needs) else None
+    if span.is_day:
+        items = items_of_day(events, needs, span.last, categorize) if events is not None else None
+        pauses = pauses_of_day(activity, needs, span.last)
+        found = [part for part in (items, pauses) if part is not None]
+        rows = windows_of_day(activity, found, needs, span)
+    else:
+        pairs = pairs_of(events, needs) if events is not None else None
+        if pairs is not None and needs_categories(needs):
+            pairs = keep(engine, "pairs", categorize(pairs))
+            activity = with_categories(activity, pairs, needs)
+        activity = keep(engine, "activity", activity)
+        changes = changes_of(activity, pairs, needs, span)
+        rows = windows_of_range(activity, changes, needs, span)
+    clock = with_number(register(engine, "clock", calendar(days, dataset.timezone)))
+    # Kept, so that the formulas of features are over plain columns: engines plan them in no time.
+    return keep(engine, "windows", rows.join(clock, "n"))
 
 
 def _features(
-    engine: "Backend",
-    dataset: Dataset,
-    fields: list[FeatureField],
-    rows: "ir.Table",
-    days: list[dt.date],
-    written: dt.datetime,
+    dataset: Dataset, fields: list[FeatureField], rows: "ir.Table", written: dt.datetime
 ) -> "ir.Table":
     """Turns windows into features and clocks, as if each row was built in time."""
     import ibis
 
-    clock = with_number(register(engine, "clock", calendar(days, dataset.timezone)))
-    rows = rows.join(clock, "n")
     return rows.select(
         "day",
         "user_id",

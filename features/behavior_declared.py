@@ -92,7 +92,7 @@ def _distinct(entry: Distinct, days: int) -> Column:
     if not entry.action:
         return entry.of, "int64", text, total(entry.of, days)
     measure = f"{entry.of}_of_{entry.action}"
-    return f"{entry.action}_{entry.of}", "int64", f"{text} of {_told(entry)}", total(measure, days)
+    return f"{entry.action}_{entry.of}", "int64", f"{text} in {_told(entry)}", total(measure, days)
 
 
 def _entropy(dataset: Dataset, entry: Entropy, days: int) -> Column:
@@ -115,7 +115,7 @@ def _gaps(entry: Gaps, days: int) -> Iterator[Column]:
         "std": terms.deviation(count, seconds, squares),
         "last": total("gap_last", days),
     }
-    text = "seconds from a session's end to the next one's start, 0 without two sessions,"
+    text = "pause in seconds between a session and the next, 0 without two sessions,"
     for stat in entry.stats:
         yield f"gap_seconds_{stat}", "float64", f"{STATISTICS.get(stat, stat)} {text}", of[stat]
 

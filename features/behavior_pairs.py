@@ -17,9 +17,8 @@ from contracts.errors import FootpathError
 from contracts.lake import Lake, ibis_path
 from contracts.tables import EVENTS
 from features.behavior_state import EPOCH, with_number
-from features.behavior_terms import Measure
+from features.behavior_terms import Measure, Span
 from features.behavior_users import Users, of_users
-from features.behavior_windows import Span
 from features.daily import read_days
 
 if TYPE_CHECKING:
@@ -37,49 +36,58 @@ def check_catalogue(lake: Lake, needs: Iterable[Measure]) -> None:
       FootpathError: it is not published.
     """
     path = lake.single("items")
-    if _needs_categories(needs) and not path.exists():
+    if needs_categories(needs) and not path.exists():
         raise FootpathError(
             f"{path} is not there, and the behaviour features take categories from it: "
             "materialize items first"
         )
 
 
-def pairs_of(
-    engine: "Backend",
-    dataset: Dataset,
-    lake: Lake,
-    needs: Iterable[Measure],
-    span: Span,
-    users: Users,
-) -> "ir.Table | None":
-    """Returns who had to do with which item on which day of the windows; none if nobody asks.
+def asks_for_items(needs: Iterable[Measure]) -> bool:
+    """Tells whether some measure is of items or categories."""
+    return any(name.startswith(("items", "categor", "spread")) for name, _ in needs)
 
-    Columns: user_id, n, item_id; `pairs`, how many events; `pairs_of_<a>`, how many of an action
-    that some measure is told by; `category` and its `place` in features.categories, or -1, if some
-    measure is of categories.
+
+def needs_categories(needs: Iterable[Measure]) -> bool:
+    """Tells whether some measure is of categories."""
+    return any(name.startswith(("categor", "spread")) for name, _ in needs)
+
+
+def actions_of(needs: Iterable[Measure]) -> list[str]:
+    """Returns the actions that some measure of items or categories is told by."""
+    return sorted({name.partition("_of_")[2] for name, _ in needs if "_of_" in name})
+
+
+def events_of(engine: "Backend", lake: Lake, span: Span, users: Users) -> "ir.Table":
+    """Returns the events that the windows of a span see, of a range of users."""
+    days = [EPOCH + dt.timedelta(days=n) for n in (span.first - span.longest + 1, span.last)]
+    events = read_days(engine, lake, "events", EVENTS, days_between(*days))
+    return with_number(of_users(events, users))
+
+
+def pairs_of(events: "ir.Table", needs: Iterable[Measure]) -> "ir.Table":
+    """Returns who had to do with which item on which day.
+
+    Columns: user_id, n, item_id; `pairs`, how many events, and `pairs_of_<a>`, how many of an
+    action that some measure is told by.
     """
+    return events.group_by("user_id", "n", "item_id").agg(
+        pairs=events.count(),
+        **{f"pairs_of_{a}": (events.action == a).sum() for a in actions_of(needs)},
+    )
+
+
+def with_category(engine: "Backend", dataset: Dataset, lake: Lake, rows: "ir.Table") -> "ir.Table":
+    """Adds each item's `category`, and its `place` in features.categories, or -1."""
     import ibis
 
-    asked = {name for name, _ in needs if name.startswith(("items", "categor", "spread"))}
-    if not asked:
-        return None
-    days = [EPOCH + dt.timedelta(days=n) for n in (span.first - span.longest + 1, span.last)]
-    events = of_users(read_days(engine, lake, "events", EVENTS, days_between(*days)), users)
-    events = with_number(events)
-    actions = sorted({name.partition("_of_")[2] for name in asked if "_of_" in name})
-    pairs = events.group_by("user_id", "n", "item_id").agg(
-        pairs=events.count(),
-        **{f"pairs_of_{action}": (events.action == action).sum() for action in actions},
-    )
-    if not _needs_categories(needs):
-        return pairs
     items = engine.read_parquet(ibis_path(lake.single("items")))
     places = [(items.category == name, n) for n, name in enumerate(dataset.features.categories)]
     place = ibis.cases(*places, else_=-1) if places else ibis.literal(-1)
     items = items.select("item_id", "category", place=place)
-    pairs = pairs.left_join(items, "item_id").drop("item_id_right")
-    return pairs.mutate(
-        category=pairs.category.fill_null(NO_CATEGORY), place=pairs.place.fill_null(-1)
+    rows = rows.left_join(items, "item_id").drop("item_id_right")
+    return rows.mutate(
+        category=rows.category.fill_null(NO_CATEGORY), place=rows.place.fill_null(-1)
     )
 
 
@@ -98,7 +106,3 @@ def with_categories(
     by_day = pairs.group_by("user_id", "n").agg(**counts)
     both = activity.left_join(by_day, ["user_id", "n"])
     return both.select(*activity.columns, **{name: both[name].fill_null(0) for name in names})
-
-
-def _needs_categories(needs: Iterable[Measure]) -> bool:
-    return any(name.startswith(("categor", "spread")) for name, _ in needs)

@@ -37,6 +37,20 @@ Measure = tuple[str, int]
 
 
 @dataclass(frozen=True)
+class Span:
+    """The days of a result, as integers, and how far back its windows see."""
+
+    first: int
+    last: int
+    longest: int
+
+    @property
+    def is_day(self) -> bool:
+        """Whether it is a day alone: then nothing slides, and sums by user are enough."""
+        return self.first == self.last
+
+
+@dataclass(frozen=True)
 class Term:
     """A formula over `<measure>_<days>` columns, and the instant `ends` of each row."""
 
@@ -80,7 +94,8 @@ def hours_since(last: str, days: int, per: float = 1.0, cap: float | None = None
 
     def formula(rows: "ir.Table") -> "ir.Value":
         since = rows.ends.delta(rows[instant], unit="microsecond") / (3.6e9 * per)
-        return (since if cap is None else ibis.least(since, float(cap))).fill_null(0.0)
+        since = since.fill_null(0.0)  # before the cap: `least` of nothing and a cap is the cap
+        return since if cap is None else ibis.least(since, float(cap))
 
     return Term(frozenset({(last, days)}), formula)
 

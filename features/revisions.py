@@ -78,12 +78,12 @@ def merge_revisions(
     added = added.filter(both.corrected.isnull() | changed)
 
     gone = latest.anti_join(fresh, ["day", "user_id"])
-    gone = gone.filter(_any(gone[name] != 0 for name in values))
-    gone = gone.mutate(
-        created=gone.corrected,
-        written_at=present,
-        **{name: ibis.literal(0, gone[name].type()) for name in values},
-    )
+    nothing = {
+        name: ibis.literal("" if gone[name].type().is_string() else 0, gone[name].type())
+        for name in values
+    }
+    gone = gone.filter(_any(gone[name] != value for name, value in nothing.items()))
+    gone = gone.mutate(created=gone.corrected, written_at=present, **nothing)
     return ibis.union(*(rows.select(fresh.columns) for rows in (published, added, gone)))
 
 

@@ -28,7 +28,7 @@ from features.store.views import View, repository
 
 CLOCKS = tuple(field.name for field in FEATURE_CLOCKS)
 STATE = pa.schema([pa.field(JOIN_KEY, pa.string(), nullable=False), *FEATURE_CLOCKS])
-TYPES = {"int64": "BIGINT", "float64": "DOUBLE"}
+TYPES = {"int64": "BIGINT", "float64": "DOUBLE", "string": "VARCHAR"}
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,6 @@ def project(name: str, title: str, aliases: dict[str, str]) -> "Project":
 
 
 def _dtype(kind: str) -> "FeastType":
-    from feast.types import Array, Float32, Float64, Int64
+    from feast.types import Array, Float32, Float64, Int64, String
 
-    return {"int64": Int64, "float64": Float64}.get(kind) or Array(Float32)
+    return {"int64": Int64, "float64": Float64, "string": String}.get(kind) or Array(Float32)

@@ -52,8 +52,8 @@ def entity_keys(users: pa.StringArray, join_key: str) -> pa.BinaryArray:
 
 def encode_values(values: pa.Array, column: Column) -> pa.BinaryArray:
     """Returns the serialised ValueProto of every value."""
-    if column.kind == "int64":
-        return _encode_distinct(values)
+    if column.kind in ("int64", "string"):
+        return _encode_distinct(values, f"{column.kind}_val")
     missing = values.is_null(nan_is_null=True)
     if column.kind == "float64":
         encoded = _encode_doubles(values.fill_null(0.0))
@@ -72,12 +72,12 @@ def joined(*parts: pa.Array | pa.Scalar) -> pa.BinaryArray:
     return pc.binary_join_element_wise(*parts, constant(b""))
 
 
-def _encode_distinct(values: pa.Array) -> pa.BinaryArray:
-    """Serialises each distinct integer once: counts repeat."""
+def _encode_distinct(values: pa.Array, field: str) -> pa.BinaryArray:
+    """Serialises each distinct integer or text once: counts and names repeat."""
     from feast.protos.feast.types.Value_pb2 import Value
 
     coded = values.dictionary_encode()
-    distinct = [Value(int64_val=n).SerializeToString() for n in coded.dictionary.to_pylist()]
+    distinct = [Value(**{field: n}).SerializeToString() for n in coded.dictionary.to_pylist()]
     return pa.array(distinct, pa.binary()).take(coded.indices).fill_null(constant(b""))
 
 

@@ -80,8 +80,8 @@ def _in_key_order(view: View) -> list[Column]:
 
 
 def _texts(values: pa.Array, kind: str) -> list[str | None]:
-    """Returns Feast's `value_text`: Python's own text of a number, nothing for a vector."""
-    if kind == "int64":
+    """Returns Feast's `value_text`: a text, Python's own of a number, nothing for a vector."""
+    if kind in ("int64", "string"):
         return values.cast(pa.string()).to_pylist()
     if kind != "float64":
         return [None] * len(values)

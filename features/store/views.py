@@ -28,7 +28,7 @@ IDENTITY = ("recipe", "train_cutoff", "data_fingerprint", "vocabulary_hash")
 class Column:
     """One feature: its name in the store, its column in the Parquet objects, and its type.
 
-    `kind` is int64, float64 or float32[N], a vector of N values.
+    `kind` is int64, float64, string or float32[N], a vector of N values.
     """
 
     name: str

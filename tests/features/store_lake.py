@@ -54,7 +54,7 @@ def behavior_rows(
     columns = clocks([instant] * count, [instant + late] * count, [written_at] * count)
     values = number + np.arange(count)
     features = {
-        field.name: pa.array(values.astype(field.kind), field.kind.replace("float64", "double"))
+        field.name: pa.array(values).cast(pa.type_for_alias(field.kind))
         for field in feature_fields(dataset)
     }
     names = ["event_timestamp", "created", "written_at"]

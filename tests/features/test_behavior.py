@@ -255,7 +255,7 @@ def test_the_files_have_the_declared_columns_even_without_a_row(tmp_path: Path) 
 
 
 def test_a_data_set_without_catalogue_or_second_action_has_no_such_features() -> None:
-    plain = dataset_like("ml-100k", items=None)
+    plain = dataset_like("ml-100k", items=None, features={})
     names = {field.name for field in feature_fields(plain)}
     assert "events_7d" in names
     assert not [name for name in names if "category" in name or "categories" in name]
@@ -267,13 +267,13 @@ def test_every_field_has_a_name_of_its_own_a_kind_and_a_sentence(name: str) -> N
     fields = feature_fields(load_dataset(name))
     assert len({field.name for field in fields}) == len(fields) > 30
     assert all(field.name.isidentifier() and field.name.islower() for field in fields)
-    assert {field.kind for field in fields} == {"int64", "float64"}
+    assert {field.kind for field in fields} == {"int64", "float64", "string"}
     assert all(len(field.description) > 10 for field in fields)
 
 
 def test_an_action_that_is_named_like_a_feature_is_refused() -> None:
     with pytest.raises(FootpathError, match=r"shop.*two.*'sessions_1d'.*`actions`"):
-        feature_fields(dataset_like("shop", actions=["view", "sessions"]))
+        feature_fields(dataset_like("shop", actions=["view", "sessions"], features={}))
 
 
 def test_a_missing_catalogue_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def test_a_missing_integer_is_an_empty_value(numbers: list[int | None]):
     assert ours.to_pylist() == feast_bytes(values, "INT64")
 
 
+@given(st.lists(st.text(), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_texts_are_serialised_as_feast_does(texts: list[str]):
+    values = pa.array(texts, pa.string())
+    ours = encode_values(values, Column("t", "t", "string"))
+    assert ours.to_pylist() == feast_bytes(values, "STRING")
+
+
 @given(st.lists(st.none() | DOUBLE, min_size=1, max_size=30))
 @settings(deadline=None)
 def test_doubles_are_serialised_as_feast_does(numbers: list[float | None]):

@@ -54,7 +54,8 @@ def publish(lake: Lake, rows: list[Row]) -> None:
     created = pa.array([ORIGIN + row.created * HOUR for row in rows], event.type)
     head = {"user_id": [row.user for row in rows], "event_timestamp": event}
     head |= {"created": created, "written_at": created}
-    fields = {field.name: numbers.astype(field.kind) for field in feature_fields(DATASET)}
+    kinds = {field.name: pa.type_for_alias(field.kind) for field in feature_fields(DATASET)}
+    fields = {name: pa.array(numbers).cast(kind) for name, kind in kinds.items()}
     day = ORIGIN.date()
     publish_table(lake, pa.table(head | fields), lake.day("user_behavior_features", day))
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(numbers, 2).astype("f4")), 2)
