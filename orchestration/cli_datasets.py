@@ -38,9 +38,7 @@ def init(
     name = name or (out.stem if out else name_for(file))
     target = out or DATASETS / f"{name}.yaml"
     if target.stem != name:
-        raise FootpathError(
-            f"--out {target} and --name {name} differ: the file is called as the set"
-        )
+        raise FootpathError(f"{target} must be called {name}.yaml: a file has its data set's name")
     if target.exists():
         raise FootpathError(f"{target} is there already: give another --name, or remove it")
     drafted = draft(file, name)

@@ -13,6 +13,8 @@ from features.catalogue import build_items, build_users
 from tests.features.event_log import dataset_like
 
 SHOP = dataset_like("shop")
+assert SHOP.items is not None
+ITEMS = SHOP.items.model_dump()
 HEADER = "item,title,category,brand,price"
 
 
@@ -79,7 +81,7 @@ def test_a_broken_catalogue_is_told_by_file_and_reason(source, text, sentence):
 def test_missing_files_and_wrong_expressions_are_told(source):
     with pytest.raises(FootpathError, match=r"has no file of items: looked for items.csv under"):
         build_items(SHOP, Lake.of("shop"))
-    wrong = dataset_like("shop", items=SHOP.items.model_dump() | {"title": "titel"})
+    wrong = dataset_like("shop", items=ITEMS | {"title": "titel"})
     with pytest.raises(FootpathError, match=r"items.title: `titel` is not valid"):
         build_items(wrong, Lake.of("shop"))
 
@@ -147,7 +149,7 @@ def test_of_two_elements_of_a_row_with_one_key_the_later_one_counts(source):
 
 def test_rows_for_which_where_is_not_true_do_not_count(source):
     write_items(source, "a,Good,x,,1", "a,damaged,x,,", "b,Good,x,,0")
-    dataset = dataset_like("shop", items=SHOP.items.model_dump() | {"where": "price > 0"})
+    dataset = dataset_like("shop", items=ITEMS | {"where": "price > 0"})
     assert build_items(dataset, Lake.of("shop")) == 1
     assert items()["a"]["title"] == "Good"
 
@@ -162,6 +164,6 @@ def test_rows_for_which_where_is_not_true_do_not_count(source):
 )
 def test_a_wrong_where_or_explode_is_told(source, fields, sentence):
     write_items(source, "a,Good,x,,1")
-    dataset = dataset_like("shop", items=SHOP.items.model_dump() | fields)
+    dataset = dataset_like("shop", items=ITEMS | fields)
     with pytest.raises(FootpathError, match=sentence):
         build_items(dataset, Lake.of("shop"))
