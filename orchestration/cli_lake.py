@@ -18,7 +18,7 @@ def rebuild(
     ] = False,
     max_days: Annotated[int, typer.Option(min=1, help="days that one run builds")] = 60,
 ) -> None:
-    """Build again the published days whose landing files have changed, and what follows them."""
+    """Land what is new; build again the published days that this changes, and what follows them."""
     from orchestration.rebuild import rebuild_all
 
     config = load_dataset(dataset)

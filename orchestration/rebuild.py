@@ -96,17 +96,12 @@ def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
         description="Lands files that are new or have changed, whichever day they arrived on.",
     )
     def new_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from features.arrivals import find_arrivals
         from features.landing import new_arrivals
 
         try:
-            arrivals = find_arrivals(dataset, None)
+            arrivals = _finished_arrivals(dataset)
         except FootpathError as error:
             return _skip(str(error))
-        if dataset.landing.is_dated:
-            # What came today has no partition before the day has ended.
-            finished = set(days(dataset).get_partition_keys())
-            arrivals = [arrival for arrival in arrivals if str(arrival.day) in finished]
         state = _state_of(dataset, arrivals)
         if reason := _known(context, state):
             return _skip(reason, context.cursor)
@@ -125,9 +120,8 @@ def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
             )
             return _skip(reason, _cursor(state, reason))
         tags = {FILES_TAG: key}
-        if dataset.landing.is_dated:
-            arrived = [arrival.day for arrival in new if arrival.day]
-            tags |= range_tags(min(arrived), max(arrived))
+        if span := _arrival_span(new):
+            tags |= range_tags(*span)
         return dg.SensorResult([dg.RunRequest(run_key=key, tags=tags)])
 
     return new_files
@@ -154,15 +148,21 @@ def tell_due(closure: "Closure") -> str:
 def rebuild_all(
     dataset: Dataset, instance: dg.DagsterInstance, max_days: int, say: Callable[[str], None]
 ) -> None:
-    """Rebuilds all that is due, range by range, and then what is made from it.
+    """Lands what is new, rebuilds all that is due, range by range, and then what is made from it.
 
     Raises:
       FootpathError: a run failed; what was published before stays.
     """
     from features.closure import find_closure
+    from features.landing import new_arrivals
     from orchestration.chain import Stage, run_stage
 
     lake = Lake.of(dataset.name)
+    if new := new_arrivals(dataset, lake, _finished_arrivals(dataset)):
+        say(f"{len(new):,} landing files are new: landing them")
+        span = _arrival_span(new)
+        stage = Stage("landing", "", *map(str, span)) if span else Stage("landing", "")
+        run_stage(dataset, instance, stage)
     begun: dt.date | None = None
     done: set[str] = set()
     while (closure := find_closure(dataset, lake)).days:
@@ -195,6 +195,27 @@ def stale_embeddings(dataset: Dataset, lake: Lake, first: dt.date) -> Iterator[s
         for day in lake.days(f"user_embeddings/{version}"):
             if day >= first:
                 yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+
+
+def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
+    """Returns the landing files there are, but those of today: it has no partition before it ends.
+
+    Raises:
+      FootpathError: there is no file, or one has an impossible date in its name.
+    """
+    from features.arrivals import find_arrivals
+
+    arrivals = find_arrivals(dataset, None)
+    if not dataset.landing.is_dated:
+        return arrivals
+    finished = set(days(dataset).get_partition_keys())
+    return [arrival for arrival in arrivals if str(arrival.day) in finished]
+
+
+def _arrival_span(arrivals: "list[Arrival]") -> tuple[dt.date, dt.date] | None:
+    """Returns the first and last arrival day; None where the source is not dated."""
+    arrived = [arrival.day for arrival in arrivals if arrival.day]
+    return (min(arrived), max(arrived)) if arrived else None
 
 
 def _unfinished(instance: dg.DagsterInstance, jobs: list[str]) -> str | None:

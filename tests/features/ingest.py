@@ -4,13 +4,14 @@ import datetime as dt
 from functools import partial
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake
+from contracts.lake import Lake, publish_file
 from features.behavior import stage_features
 from features.events import stage_events
 from features.landing import land
 from features.sessions import stage_sessions
 from tests.features.late_log import TABLES
-from validation.gate import audit_events, audit_table, publish
+from validation.gate import NONE_BROKEN, audit_events, audit_table, publish
+from validation.split import write_clean
 
 
 def build(
@@ -36,3 +37,19 @@ def build(
             for verdict in verdicts.values():
                 assert verdict.passed, verdict.failures
                 publish(lake, table, verdict)
+
+
+def build_unaudited(dataset: Dataset, days: list[dt.date], tables: tuple[str, ...]) -> None:
+    """Builds days of events or sessions past the gate's audit, where no row can break a rule."""
+    lake = Lake.of(dataset.name)
+    for table in tables:
+        with lake.staging() as folder:
+            if table == "events":
+                staged = {}
+                for day, part in stage_events(dataset, lake, days, folder / "staged").items():
+                    staged[day] = folder / f"{day}.parquet"
+                    write_clean(part.path, NONE_BROKEN, staged[day])
+            else:
+                staged = stage_sessions(dataset, lake, days, folder / "staged")
+            for day, path in staged.items():
+                publish_file(path, lake.day(table, day))

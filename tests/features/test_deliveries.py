@@ -11,15 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake
 from features.closure import find_closure
-from features.events import stage_events
 from features.landing import land
 from tests.features import crash
-from tests.features.ingest import build
+from tests.features.ingest import build, build_unaudited
 from tests.features.shop_source import Source, row, shop_like
-from validation.gate import NONE_BROKEN
-from validation.split import write_clean
 
 QUALITY = {"max_broken_share": 1.0, "allow_empty_days": True}
 WITH_IDS = shop_like(quality=QUALITY)
@@ -49,11 +46,7 @@ def ingest(home: str, ids: bool) -> None:
     lake = Lake.of("shop")
     land(dataset, lake, None)
     days = DAYS if not lake.days("events") else list(find_closure(dataset, lake).reasons["events"])
-    with lake.staging() as folder:
-        # Past the gate's audit, which takes nothing from these rows and most of the time.
-        for day, staged in stage_events(dataset, lake, days, folder).items():
-            write_clean(staged.path, NONE_BROKEN, folder / "clean")
-            publish_file(folder / "clean", lake.day("events", day))
+    build_unaudited(dataset, days, ("events",))
 
 
 def delivered(
