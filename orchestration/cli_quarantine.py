@@ -91,9 +91,10 @@ def replay(
 
 
 def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
-    """Lands mended rows; returns the event days that they touch."""
+    """Lands mended rows; returns the stopped days that they touch."""
     from features.repair_files import read_editable
     from features.repairs import repair
+    from validation.quarantine import quarantine_day
 
     repairs = read_editable(file)
     report = repair(config, lake, repairs)
@@ -101,8 +102,8 @@ def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
         f"{report.replaced:,} refused rows are replaced ({report.refused_again:,} of them are "
         f"refused again), {report.unknown:,} rows of {file} replace nothing that is there"
     )
-    # A stopped day is not published, so nothing says that it is due.
-    return set(report.days) if report.replaced else set()
+    # A published day is due by now; a stopped one may never have been published.
+    return {day for day in report.days if quarantine_day(lake, "stopped", day).exists()}
 
 
 def _judge_again(config: Dataset, lake: Lake) -> set[dt.date]:
