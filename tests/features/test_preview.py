@@ -46,3 +46,12 @@ def test_no_file_and_a_wrong_expression_are_told(source):
     wrong = dataset_like("shop", events=SHOP.events.model_dump() | {"action": "kind"})
     with pytest.raises(FootpathError, match=r"events.action: `kind` is not valid"):
         preview(wrong, str(source))
+
+
+@pytest.mark.parametrize(("days", "refused"), [(1, 1), (3, 0)])
+def test_events_may_run_ahead_of_their_file_as_far_as_the_yaml_says(source, days, refused):
+    write(source, GOOD, GOOD.replace("2026-01-05T", "2026-01-08T"))
+    landing = SHOP.landing.model_dump() | {"ahead_days": days}
+    sample = preview(dataset_like("shop", landing=landing), str(source))
+    assert sample.refused["broken"].to_pylist() == ["out_of_range"] * refused
+    assert sample.events.num_rows == 2 - refused
