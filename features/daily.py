@@ -29,16 +29,16 @@ BATCH_ROWS = 100_000
 
 
 @contextlib.contextmanager
-def open_engine() -> "Iterator[Backend]":
+def open_engine(name: str = "duckdb") -> "Iterator[Backend]":
     """Gives Ibis on a DuckDB connection with the house's limits (`.con`), and closes it.
 
-    FOOTPATH_ENGINE=spark gives Ibis on Spark instead, for which the functions below do the same.
+    The engine `spark` is Ibis on Spark instead, for which the functions below do the same.
     """
     import ibis
 
-    from contracts.engine import connect, engine_name
+    from contracts.engine import connect
 
-    if engine_name() == "spark":
+    if name == "spark":
         yield spark.open_spark()
         return
     with connect() as connection:
@@ -123,7 +123,7 @@ def keep(engine: "Backend", name: str, rows: "ir.Table") -> "ir.Table":
     return engine.create_table(name, rows, temp=True)
 
 
-def stream(engine: "Backend", rows: "ir.Table") -> Iterable[pa.RecordBatch]:
+def stream(engine: "Backend", rows: "ir.Table") -> pa.RecordBatchReader:
     """Runs an expression and gives its rows batch by batch.
 
     Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 has dropped.

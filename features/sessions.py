@@ -92,7 +92,7 @@ def _queried(
     """Gives the sessions of some days by one query on the engine of FOOTPATH_ENGINE."""
     gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
     first, since = _lookback(days[0], gap, dataset.timezone)
-    with open_engine() as engine:
+    with open_engine(engine_name()) as engine:
         events = read_days(engine, lake, "events", EVENTS, days_between(first, days[-1]))
         clock = clock_of(first, days[-1], dataset.timezone)
         yield from query_sessions(engine, events, since, clock, days, gap)

@@ -6,8 +6,8 @@ FOOTPATH_ENGINE=spark. Where Spark runs and what it may use comes from Spark's o
 executors must see the lake and FOOTPATH_HOME under the same paths.
 """
 
-import contextlib
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -74,24 +74,29 @@ def keep(engine: Any, name: str, rows: "ir.Table") -> "ir.Table":
     return _view(engine, name, _frame(engine, rows).localCheckpoint(eager=True))
 
 
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """Gives a folder that the executors see too."""
-    (home() / "work").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home() / "work", prefix="spark-") as folder:
-        yield Path(folder) / "rows"
-
-
-def stream(engine: Any, rows: "ir.Table", size: int) -> Iterator[pa.RecordBatch]:
+def stream(engine: Any, rows: "ir.Table", size: int) -> pa.RecordBatchReader:
     """Runs an expression and gives its rows batch by batch, in order.
 
-    They go through files: what Spark collects, it collects into the memory of this process.
+    They go through files, which the executors write below FOOTPATH_HOME: what Spark collects, it
+    collects into the memory of this process.
     """
-    with _folder() as folder:
-        _frame(engine, rows).write.parquet(str(folder))
-        for path in sorted(folder.glob("part-*.parquet")):
-            with pq.ParquetFile(path) as file:
+    (home() / "work").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=home() / "work", prefix="spark-"))
+    batches = _written(_frame(engine, rows), folder, size)
+    return pa.RecordBatchReader.from_batches(next(batches), batches)
+
+
+def _written(frame: Any, folder: Path, size: int) -> Iterator[Any]:
+    """Gives the schema, then the rows."""
+    try:
+        frame.write.parquet(str(folder / "rows"))
+        parts = sorted((folder / "rows").glob("part-*.parquet"))
+        yield pq.read_schema(parts[0])
+        for part in parts:
+            with pq.ParquetFile(part) as file:
                 yield from file.iter_batches(size)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _frame(engine: Any, rows: "ir.Table") -> Any:

@@ -1,4 +1,4 @@
-"""Sessions and features are the same tables on DuckDB and on Spark."""
+"""Sessions are the same tables on Spark and from the pass over sorted files."""
 
 import datetime as dt
 import importlib.util
