@@ -55,7 +55,7 @@ def test_none_of_the_identical_rows_of_online_retail_vanish(lake_home, tmp_path)
     # Rows that say the same in every column, of which all but one could be taken for repeats.
     rows = f"read_csv('{source}/by-day/*.csv', all_varchar = true)"
     query = f"SELECT sum(n - 1) FROM (SELECT *, count(*) AS n FROM {rows} GROUP BY ALL)"
-    assert duckdb.sql(query).fetchall() == [(5_268,)]
+    assert duckdb.execute(query).fetchall() == [(5_268,)]
 
     # The same day delivered again, with half of its rows once more in another file: nothing new.
     day = source / "by-day" / "2011-11-14.csv"
@@ -78,7 +78,7 @@ class Ids:
             self.delivered = sum(part.fragment_rows for part in staged.values())
             self.repeats = sum(part.repeats for part in staged.values())
             files = f"read_parquet('{folder}/*.parquet')"
-            found = duckdb.sql(f"SELECT event_id FROM {files}").to_arrow_table()
+            found = duckdb.execute(f"SELECT event_id FROM {files}").to_arrow_table()
         self.kept = set(found["event_id"].to_pylist())
 
 
