@@ -117,7 +117,8 @@ class JsonLayout:
         """Returns the SELECT over a table of records (features/lines.py)."""
         wanted = {c: "JSON" if NESTED.search(kind) else "VARCHAR" for c, kind in types.items()}
         fields = (
-            "CASE WHEN starts_with(ltrim(__text), '{') AND json_valid(__text) "
+            "CASE WHEN CASE WHEN starts_with(__text, '{') THEN true "
+            "ELSE starts_with(ltrim(__text), '{') END AND json_valid(__text) "
             f"THEN json_transform(__text, {text(json.dumps(wanted))}) END"
         )
         shape = (
@@ -196,15 +197,23 @@ def _json_value(value: str, kind: str) -> str:
 
 
 def _records(source: str, fields: str) -> str:
-    """Returns the sub-select that decodes records, drops blank lines and splits the others."""
-    line_end = "chr(13) || chr(10)"
+    """Returns the sub-select that decodes records, drops blank lines and splits the others.
+
+    DuckDB's trim functions walk through a whole text, so they see only the texts that need it.
+    """
     decoded = "coalesce(__text, TRY(decode(__bytes)))"
+    cr, lf = "chr(13)", "chr(10)"
+    stripped = (
+        f"CASE WHEN ends_with(__text, {cr} || {cr} || {lf}) THEN rtrim(__text, {cr} || {lf}) "
+        f"WHEN ends_with(__text, {cr} || {lf}) THEN substr(__text, 1, length(__text) - 2) "
+        "ELSE substr(__text, 1, length(__text) - 1) END"
+    )
     return (
         f"(SELECT *, {fields} AS __fields FROM (SELECT __file, __line, __text, "
         r"coalesce(__text, regexp_replace(__bytes::VARCHAR, '(\\x0D)?\\x0A$', '')) AS __raw "
-        f"FROM (SELECT __file, __line, __bytes, rtrim({decoded}, {line_end}) AS __text "
-        f"FROM {source})) "
-        "WHERE trim(__raw) <> '')"
+        f"FROM (SELECT __file, __line, __bytes, {stripped} AS __text FROM "
+        f"(SELECT __file, __line, __bytes, {decoded} AS __text FROM {source}))) "
+        "WHERE (strlen(__raw) > 0 AND NOT starts_with(__raw, ' ')) OR trim(__raw) <> '')"
     )
 
 
