@@ -152,6 +152,7 @@ def _windows(
             activity = with_categories(activity, pairs, needs)
         activity = keep(engine, "activity", activity)
         changes = changes_of(activity, pairs, needs, span)
+        changes = keep(engine, "changes", changes) if changes is not None else None
         rows = windows_of_range(activity, changes, needs, span)
     clock = with_number(register(engine, "clock", calendar(days, dataset.timezone)))
     # Kept, so that the formulas of features are over plain columns: engines plan them in no time.

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from contracts.clock import day_window
 from contracts.dataset import Dataset
-from contracts.lake import Lake, publish_file, read_metadata, read_schema, stamps
+from contracts.lake import Lake, publish_file, read_metadata, stamps
 from contracts.tables import EVENTS, SESSIONS, TIMESTAMP
 from features.behavior_field import told_actions
 from features.daily import chunks, open_engine, read_days, register, row_count, stream, write_days
@@ -45,6 +45,7 @@ WHOLE, EXACT = pa.int64(), pa.decimal128(38, 6)
 
 # Of the session that ends a user's day, and of the one that begins it.
 EDGES = ("first_start", "last_end", "day_gap_last")
+MAXIMA = ("session_events_max", "session_seconds_max")
 GAPS = ("day_gaps", "day_gap_seconds", "day_gap_squares")
 
 
@@ -83,9 +84,7 @@ def state_schema(dataset: Dataset, measures: Iterable[str]) -> pa.Schema:
 
 def is_sum(column: str) -> bool:
     """Tells whether days of a column of the state are added up, and none is 0."""
-    return not (column.startswith("last_") or column.endswith("_max") or column in EDGES) and (
-        not column.startswith("value_max")
-    )
+    return column not in (*MAXIMA, *EDGES) and not column.startswith(("last_", "value_max"))
 
 
 def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]) -> None:
@@ -115,10 +114,11 @@ def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt
 
 
 def _is_fresh(lake: Lake, schema: pa.Schema, day: dt.date, inputs: Inputs) -> bool:
-    path = lake.day(STATE, day)
-    metadata = read_metadata(path).metadata or {}
+    """Tells whether a published day was made of these inputs, and has just these columns."""
+    found = read_metadata(lake.day(STATE, day))
+    metadata = found.metadata or {}
     same = all(metadata.get(key) == value for key, value in footer(inputs).items())
-    return same and set(schema.names) <= set(read_schema(path).names)
+    return same and found.schema.to_arrow_schema().names == schema.names
 
 
 def state_of(

@@ -33,7 +33,7 @@ class Log:
 
     def __init__(self, dataset: Dataset, events: Rows, sessions: Rows, catalogue: dict) -> None:
         zone = ZoneInfo(dataset.timezone)
-        self.events = [
+        self.events: Rows = [
             event
             | {"category": catalogue.get(event["item_id"]) or "(none)"}
             | {"hour": event["timestamp"].astimezone(zone).hour}
