@@ -88,11 +88,11 @@ def or_zero(term: Term) -> Term:
 
 def hours_since(last: str, days: int, per: float = 1.0, cap: float | None = None) -> Term:
     """Returns the time from an instant to the row's end, in units of `per` hours; 0 without."""
-    import ibis
-
     instant = f"{last}_{days}"
 
     def formula(rows: "ir.Table") -> "ir.Value":
+        import ibis
+
         since = rows.ends.delta(rows[instant], unit="microsecond") / (3.6e9 * per)
         since = since.fill_null(0.0)  # before the cap: `least` of nothing and a cap is the cap
         return since if cap is None else ibis.least(since, float(cap))
@@ -141,11 +141,11 @@ def category_entropy(days: int) -> Term:
 
 def entropy(parts: list[Term]) -> Term:
     """Returns the entropy in nats of counts that add up to all; 0 where one has them all."""
-    import ibis
-
     whole = summed(parts)
 
     def formula(rows: "ir.Table") -> "ir.Value":
+        import ibis
+
         number = whole.formula(rows).cast("float64")
         counts = [part.formula(rows).cast("float64") for part in parts]
         spread = functools.reduce(
@@ -162,17 +162,19 @@ def top_category(place: int, names: list[str], days: int) -> tuple[Term, Term]:
 
     Ties go to the one that is declared first. Name '' and share 0 where there are not so many.
     """
-    import ibis
-
     needs = frozenset((f"category_{n}", days) for n in range(len(names)))
     many = len(names)
 
     def ranked(rows: "ir.Table") -> "ir.Value":
+        import ibis
+
         # Count and name as one integer: sorting needs nothing that engines do differently.
         codes = [rows[f"category_{n}_{days}"] * many + (many - 1 - n) for n in range(many)]
         return ibis.array(codes).sort()[many - place]
 
     def name(rows: "ir.Table") -> "ir.Value":
+        import ibis
+
         code = ranked(rows)
         known = ibis.cases(*((code % many == many - 1 - n, text) for n, text in enumerate(names)))
         return (code >= many).ifelse(known, "")
