@@ -254,7 +254,9 @@ def read_texts(paths: list[Path]) -> list[str | None]:
     """Reads small texts of the lake, on S3 side by side; None for each that is not there."""
     if not paths or not is_remote(paths[0]):
         return [path.read_text() if path.exists() else None for path in paths]
-    found = _system(paths[0]).cat([_key(path) for path in paths], on_error="return")
+    keys = [_key(path) for path in paths]
+    # One request at a time for each object: with more, s3fs asks for its size first.
+    found = _system(paths[0]).cat(keys, on_error="return", max_concurrency=1)
     for error in found.values():
         if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
             raise error

@@ -113,8 +113,7 @@ def land(
             done += len(batch)
             if progress:
                 progress(done, len(todo))
-        read = [manifest.path for manifest in run.landed]
-        run.days |= {str(day) for day in repair_again(connection, dataset, lake, read)}
+        run.days |= {str(day) for day in repair_again(connection, dataset, lake)}
         _sweep(lake, arrivals)
     _raise_faults(run, len(todo))
     return LandingReport(

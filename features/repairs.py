@@ -29,7 +29,14 @@ import pyarrow.parquet as pq
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file, publish_table, read_table, write_parquet
+from contracts.lake import (
+    Lake,
+    publish_file,
+    publish_table,
+    read_table,
+    remove_files,
+    write_parquet,
+)
 from contracts.source import EventMapping
 from contracts.tables import EVENTS, FRAGMENT, QUARANTINE
 from features.arrivals import Arrival
@@ -44,6 +51,7 @@ from features.manifest import (
     mapping_hash,
     quarantine_path,
     read_manifest,
+    read_manifests,
     write_manifest,
 )
 from features.mapping import OUT_OF_RANGE, TOO_LATE, UNDATED, UNREADABLE
@@ -113,16 +121,28 @@ def repair(dataset: Dataset, lake: Lake, repairs: pa.Table) -> RepairReport:
 
 
 def repair_again(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, lake: Lake, paths: list[str]
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, lake: Lake
 ) -> set[dt.date]:
-    """Does the repairs of files that were read anew, if they lie there as they did; gives days."""
-    days: set[dt.date] = set()
-    for path in paths:
-        manifest = read_manifest(lake, file_id(path))
-        if manifest is None:
+    """Does the repairs of files that were read anew and lie there as they did; gives days.
+
+    Whatever run has read them: it may have been killed before it came to this.
+    """
+    batches: dict[str, list[Path]] = {}
+    for path in sorted(lake.table("repairs").glob("*/*.parquet")):
+        batches.setdefault(path.parent.name, []).append(path)
+    known = read_manifests(lake, [folder.partition("-")[0] for folder in batches])
+    mapping, days = mapping_hash(dataset), set[dt.date]()
+    for folder, of_file in batches.items():
+        manifest = known[folder.partition("-")[0]]
+        if manifest is None or manifest.mapping != mapping:
+            continue  # it will be read anew
+        if _folder(lake, manifest).name != folder:
+            continue  # of content that is no longer there
+        if of_file[-1].stem.endswith(f"-{manifest.repairs}"):
+            _show_refused(lake, manifest, read_table(_refused_path(lake, manifest)))
             continue
-        for batch in sorted(_folder(lake, manifest).glob("*.parquet")):
-            manifest = read_manifest(lake, file_id(path)) or manifest
+        for batch in of_file:
+            manifest = read_manifest(lake, file_id(manifest.path)) or manifest
             rows = read_table(batch)
             days |= set(_repair_file(connection, dataset, lake, manifest, rows, keep=False).days)
     return days
@@ -380,9 +400,12 @@ def _publish(lake: Lake, old: Manifest, new: Manifest, parts: _Parts, folder: Pa
 
 
 def _show_refused(lake: Lake, manifest: Manifest, refused: pa.Table) -> None:
-    """Puts the refused rows of a repaired file where people look for them."""
+    """Puts the refused rows of a repaired file where people look, unless they are there."""
     shown = quarantine_path(lake, file_id(manifest.path))
+    there = read_table(shown) if shown.exists() else refused.slice(0, 0)
+    if there.equals(refused):
+        return
     if len(refused):
         publish_table(lake, refused, shown)
     else:
-        shown.unlink(missing_ok=True)
+        remove_files([shown])

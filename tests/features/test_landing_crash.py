@@ -9,8 +9,11 @@ import pytest
 from contracts.lake import Lake
 from features.landing import land
 from features.manifest import committed_fragments
+from features.repair_files import read_editable
+from features.repairs import repair
 from tests.features import crash
 from tests.features.shop_source import Source, landed, refused, row, shop_like
+from tests.features.test_repairs import mended
 
 SHOP = shop_like()
 DAYS = [SHOP.partitions.start.replace(day=n) for n in range(1, 11)]
@@ -64,3 +67,24 @@ def test_what_a_killed_run_left_is_not_read_if_the_file_has_changed_since(source
     source.write(FILE, A, C)
     land(SHOP, lake, None)
     assert landed(lake) == {"2026-01-05": ["a"], "2026-01-03": ["c"]}
+
+
+def test_mended_rows_stay_mended_wherever_a_file_that_is_read_anew_dies(
+    source, lake_home, tmp_path
+):
+    lake = Lake.of("shop")
+    path = source.write(FILE, A, "{")
+    land(SHOP, lake, None)
+    row_b = {"id": "b", "user": "u1", "ts": "2026-01-04T10:00:00Z", "type": "view"}
+    repair(SHOP, lake, read_editable(mended(lake, SHOP, tmp_path, unreadable=row_b)))
+    whole = {"2026-01-05": ["a"], "2026-01-04": ["b"]}
+    assert landed(lake) == whole
+    died, step = True, 0
+    while died:
+        os.utime(path, (step, step))  # delivered again as it was
+        died = crash.dies_at(step, run_landing, str(lake_home))
+        land(SHOP, lake, None)
+        assert landed(lake) == whole
+        assert refused(lake) == []
+        step += 1
+    assert step >= 6
