@@ -2,6 +2,8 @@
 
     python docs/examples/retrieve.py --repo .footpath/lake/shop/feature_store
 
+A lake on S3 also needs `s3fs`, and the usual AWS_* variables.
+
 Bring your own labels as a CSV of user_id, event_timestamp (when the label was known, with its
 zone) and any further columns: `--labels labels.csv`. Without it, five users get a made-up label.
 """
@@ -10,8 +12,10 @@ import argparse
 import os
 import sys
 import warnings
-from pathlib import Path
+from typing import Any
 
+import fsspec
+import ibis
 import pandas as pd
 from feast import FeatureService, FeatureStore
 
@@ -28,11 +32,22 @@ def choose_service(store: FeatureStore, name: str | None) -> FeatureService:
     return store.get_feature_service(name)
 
 
-def example_labels(store: FeatureStore, service: FeatureService) -> pd.DataFrame:
-    """Returns a label for five users of the service's first view, a day after their newest row."""
+def opened_source(store: FeatureStore, service: FeatureService) -> tuple[Any, str]:
+    """Returns where the rows of the service's first view lie: file system and glob.
+
+    From S3, Feast's DuckDB store reads through the same file system once it is registered.
+    """
     view = store.get_feature_view(service.feature_view_projections[0].name)
-    newest = max(Path(view.batch_source.path).parent.glob("*.parquet"))
-    rows = pd.read_parquet(newest, columns=["user_id", "event_timestamp"]).head(5)
+    system, pattern = fsspec.core.url_to_fs(view.batch_source.path)
+    if "s3" in system.protocol:
+        ibis.get_backend().con.register_filesystem(system)
+    return system, pattern
+
+
+def example_labels(system: Any, pattern: str) -> pd.DataFrame:
+    """Returns a label for five users, a day after their newest row."""
+    with system.open(max(system.glob(pattern))) as newest:
+        rows = pd.read_parquet(newest, columns=["user_id", "event_timestamp"]).head(5)
     rows["event_timestamp"] += pd.Timedelta(days=1)
     return rows.assign(label=range(len(rows)))
 
@@ -72,11 +87,12 @@ def main() -> None:
 
     store = FeatureStore(repo_path=arguments.repo)
     service = choose_service(store, arguments.service)
+    source = opened_source(store, service)
     if arguments.labels:
         labels = pd.read_csv(arguments.labels, dtype={"user_id": str})
         labels["event_timestamp"] = pd.to_datetime(labels["event_timestamp"], utc=True)
     else:
-        labels = example_labels(store, service)
+        labels = example_labels(*source)
     training = training_set(store, service, labels, arguments.allow_retrospective)
     print(f"Training set of {service.name}: {len(training)} rows\n{training}\n")
     served = online_read(store, service, labels["user_id"].drop_duplicates().tolist())

@@ -12,14 +12,14 @@ from tests.features.store_lake import shop, small_lake
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "retrieve.py"
 
 
-def test_the_example_imports_only_feast_and_pandas():
+def test_the_example_imports_only_feast_and_what_comes_with_it():
     imported = set()
     for node in ast.walk(ast.parse(EXAMPLE.read_text())):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module)
-    assert imported - set(sys.stdlib_module_names) == {"feast", "pandas"}
+    assert imported - set(sys.stdlib_module_names) == {"feast", "fsspec", "ibis", "pandas"}
 
 
 def test_the_example_prints_a_training_set_and_an_online_read(lake_home: Path, tmp_path: Path):
