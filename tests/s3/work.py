@@ -14,19 +14,17 @@ from features.landing import land
 from tests.s3 import chain
 from validation.gate import publish
 
-STAGES = ("land", "events", "derived")
+STAGES = ("land", *chain.TABLES)
 
 
 def run(stage: str, environment: dict[str, str]) -> None:
-    """Runs a stage: land; stage, audit and publish events; or the same of what is made of them."""
+    """Runs a stage: lands all files; or stages, audits and publishes all days of a table."""
     os.environ.update(environment)
     lake = Lake.of("shop")
     if stage == "land":
         land(chain.SHOP, lake, None)
         return
-    tables = ("events",) if stage == "events" else ("sessions", "user_behavior_features")
-    for table in tables:
-        stage_days, audit = chain.stages(lake)[table]
-        with lake.staging() as folder:
-            for verdict in audit(stage_days(chain.DAYS, folder), folder).values():
-                publish(lake, table, verdict)
+    stage_days, audit = chain.stages(lake)[stage]
+    with lake.staging() as folder:
+        for verdict in audit(stage_days(chain.DAYS, folder), folder).values():
+            publish(lake, stage, verdict)

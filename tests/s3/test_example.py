@@ -1,0 +1,49 @@
+"""The example in the docs reads its training set from S3, with nothing of ours at hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from contracts.lake import Lake, publish_json
+from features.store import materialize, opened_repository, promote
+from tests.features.store_lake import (
+    DAY,
+    behavior_rows,
+    publish_behavior,
+    publish_embeddings,
+    shop,
+)
+from tests.features.test_store_example import EXAMPLE
+from tests.s3.conftest import Bucket
+
+VERSION = "ptum_bert4rec_v1"
+
+
+def test_the_example_reads_from_s3(bucket: Bucket, lake_home: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("FOOTPATH_LAKE", f"{bucket.url}/lake")
+    dataset, lake = shop(), Lake.of("shop")
+    users = [f"u{k}" for k in range(5)]
+    publish_behavior(lake, DAY, behavior_rows(dataset, DAY, users, 10))
+    config = {"version": VERSION, "dim": 4, "train_cutoff": "2026-01-05T23:00:00+00:00"}
+    publish_json(lake, config, lake.root / "models" / VERSION / "config.json")
+    publish_embeddings(lake, dataset, VERSION, DAY, users, np.eye(5, 4, dtype=np.float32))
+    promote(dataset, lake, VERSION)
+    materialize(dataset, lake)
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("FOOTPATH", "PYTHONPATH"))
+    }
+    result = subprocess.run(
+        [sys.executable, "-I", str(EXAMPLE), "--repo", str(opened_repository(lake))],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Training set of user_representation__v1: 5 rows" in result.stdout
+    assert "Online read of user_representation__v1: 5 users" in result.stdout
+    assert f"embedding_{VERSION}" in result.stdout
