@@ -12,7 +12,7 @@ import pytest
 from contracts.lake import Lake
 from features.shop import generate_shop
 from tests.conftest import REPOSITORY
-from tests.s3.chain import contents, names
+from tests.s3.chain import contents
 
 TABLES = ("events/", "items", "landing/", "quarantine/", "sessions/", "user_behavior", "users")
 
@@ -50,12 +50,12 @@ def finish(home: Path, source: Path) -> dict:
 
 def kill_when(home: Path, source: Path, prefix: str, count: int) -> bool:
     """Starts a run and kills its whole group; False if it ended before."""
-    lake = Lake(home / "lake" / "shop")
-    there = {name for name in names(lake) if name.startswith(prefix)}
+    folder = home / "lake" / "shop" / prefix
+    there = set(folder.glob("*.*"))
     run = start(home, source)
     try:
         while run.poll() is None:
-            if len({n for n in names(lake) if n.startswith(prefix)} - there) >= count:
+            if len(set(folder.glob("*.*")) - there) >= count:
                 return True
             time.sleep(0.005)
         return False
