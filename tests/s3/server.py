@@ -7,6 +7,7 @@ In:  FOOTPATH_TEST_S3 (an endpoint, with the AWS_* variables of its credentials)
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -76,7 +77,13 @@ class _Processes:
 
     def start(self, *command: str) -> subprocess.Popen:
         with open(self.folder / f"{Path(command[0]).name}.out", "ab") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=_die_with_parent,
+            )
         self.running.append(process)
         return process
 
@@ -104,6 +111,12 @@ class _Processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.wait()
+
+
+def _die_with_parent() -> None:
+    """Lets no server outlive a test run that is killed itself, on Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
 def free_port() -> int:
