@@ -165,12 +165,12 @@ def _days(count: int) -> list[dt.date]:
     return days_between(FIRST, FIRST + dt.timedelta(days=count - 1))
 
 
-def compare(events: int, days: int, folder: Path) -> list[dict]:
+def compare(events: int, days: int, folder: Path, engines: list[str]) -> list[dict]:
     """Generates events, then measures each engine in a process of its own."""
     lake = Lake(folder)
     generate(lake, events, days)
     results = []
-    for engine in [*QUERIES, "footpath"]:
+    for engine in [*engines, "footpath"]:
         command = [sys.executable, "-m", "benchmarks.sessionization", "--engine", engine]
         command += ["--days", str(days), "--folder", str(folder)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -199,6 +199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--days", type=int, default=30)
+    parser.add_argument(
+        "--against", nargs="*", choices=QUERIES, default=list(QUERIES), help="default: all"
+    )
     parser.add_argument("--one-day", action="store_true", help="all events in a single day")
     parser.add_argument("--folder", help="where the events lie (default: a temporary folder)")
     parser.add_argument("--engine", choices=[*QUERIES, "footpath"], help="measure one, as JSON")
@@ -209,7 +212,7 @@ def main() -> None:
         return
     for events in given.events:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-            report(compare(events, days, Path(folder)))
+            report(compare(events, days, Path(folder), given.against))
 
 
 if __name__ == "__main__":
