@@ -26,7 +26,7 @@ test-long: setup
 test-spark: setup
 	@command -v java >/dev/null || { echo "java is not on the PATH: install Java 17 or newer"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-spark.txt
-	$(BIN)/pytest -m spark
+	$(BIN)/pytest -m "spark and not long"
 
 lint: setup
 	$(BIN)/ruff check .
