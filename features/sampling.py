@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
@@ -82,7 +83,7 @@ def take_sample(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder:
     if head.startswith(b"PAR1"):
         return _parquet(connection, file, folder)
     data, is_whole = _beginning(file)
-    encoding = "utf-8"
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -157,7 +158,7 @@ def _delimited(
     file: SourceFile,
     local: Path,
     is_whole: bool,
-    encoding: str,
+    encoding: Literal["utf-8", "latin-1"],
 ) -> Sample:
     with local.open(encoding="utf-8-sig", newline="") as handle:
         lines = [line.rstrip("\r\n") for line in itertools.islice(handle, LOOKED_AT)]
@@ -171,7 +172,7 @@ def _delimited(
         "delim = ?, quote = ?, escape = ?, header = ?, columns = ?, ignore_errors = true)",
         [str(local), delimiter, quote, quote, header, dict.fromkeys(columns, "VARCHAR")],
     )
-    layout = Csv(delimiter=delimiter, header=header, quote=quote, encoding=encoding)  # type: ignore[arg-type]
+    layout = Csv(delimiter=delimiter, header=header, quote=quote, encoding=encoding)
     return Sample(file, "csv", columns, _count(connection), is_whole, layout)
 
 
