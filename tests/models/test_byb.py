@@ -64,10 +64,13 @@ def test_the_student_never_sees_what_it_predicts(sequences):
 def test_past_and_future_are_what_lies_before_and_after_the_cut(sequences):
     _, objective = build(sequences, hide_share=0.0, events=[4])
     for epoch in range(5):
-        _, sample = sampled(objective, sequences, epoch)
-        cut = cut_of(sequences, epoch)
-        assert sample.past.lengths_B.tolist() == np.minimum(cut, 20).tolist()
-        assert sample.future.lengths_B.tolist() == np.minimum(LENGTHS - cut, 4).tolist()
+        windows, sample = sampled(objective, sequences, epoch)
+        for user, cut in enumerate(cut_of(sequences, epoch)):
+            items = windows.item_T[windows.sequence_T == user].tolist()
+            past = sample.past.item_T[sample.past.sequence_T == user]
+            future = sample.future.item_T[sample.future.sequence_T == user]
+            assert past.tolist() == items[max(0, cut - 20) : cut]
+            assert future.tolist() == items[cut : cut + 4]
 
 
 def test_a_window_of_days_ends_with_its_last_day_and_may_be_empty(sequences):
