@@ -119,7 +119,7 @@ FULL JOIN (SELECT * FROM read_parquet('{ours}') WHERE days_since_last_event > 0 
 
 def prepare(lake: Lake, events: int) -> None:
     """Publishes events, sessions and a catalogue."""
-    from features.sessions import stage_sessions
+    from features.sessionization.sessions import stage_sessions
 
     generate(lake, events, DAYS)
     with lake.staging() as folder:
@@ -148,14 +148,14 @@ def measure(engine: str, lake: Lake, folder: Path) -> dict:
     """Runs one engine in this process; returns seconds, CPU seconds and peak gigabytes."""
     days = all_days()[-1:] if engine.endswith("day") else all_days()[-BUILT:]
     if engine == "day":
-        from features.behavior_state import STATE
+        from features.behavior.state import STATE
 
         lake.day(STATE, days[0]).unlink()  # it comes with the new day
     started, computed = time.perf_counter(), time.process_time()
     if engine.startswith("by hand"):
         _by_hand(lake, days, folder)
     else:
-        from features.behavior import stage_features
+        from features.behavior.build import stage_features
 
         stage_features(dataset(), lake, days, folder)
     return {

@@ -128,8 +128,8 @@ def footpath(folder: Path, kind: str, days: int) -> dict[str, Any]:
     # The gate loads it when it is first used: seconds of a process, not of its rows.
     import great_expectations  # noqa: F401
 
-    from features.events import stage_events
-    from features.landing import land
+    from features.ingestion.events import stage_events
+    from features.ingestion.landing import land
     from validation.gate import audit_events, publish
 
     dataset, lake = dataset_of(kind, days), Lake.of("shop")

@@ -121,7 +121,7 @@ def generate(lake: Lake, events: int, days: int) -> None:
 
 def measure(engine: str, lake: Lake, days: int) -> dict:
     """Runs one engine in this process; returns seconds, CPU seconds, peak gigabytes, runs."""
-    import features.sessions  # noqa: F401 - imported before the clock starts
+    import features.sessionization.sessions  # noqa: F401 - imported before the clock starts
 
     with tempfile.TemporaryDirectory(dir=lake.root) as folder:
         run = _footpath if engine == "footpath" else _hand_written
@@ -148,7 +148,7 @@ def _hand_written(engine: str, lake: Lake, days: int, folder: Path) -> None:  # 
 
 
 def _footpath(engine: str, lake: Lake, days: int, folder: Path) -> None:  # noqa: ARG001
-    from features.sessions import stage_sessions
+    from features.sessionization.sessions import stage_sessions
 
     # One day more: what is open at the last midnight closes in it.
     stage_sessions(_dataset(), lake, _days(days + 1), folder)

@@ -2,7 +2,7 @@
 
 `standard` features come with every data set. `declared` adds entries, each of one kind below; an
 entry makes one column per window and statistic. What an entry's columns are called, hold and mean
-is told by `features/behavior_fields.py`; the UI and the store show it.
+is told by `features/behavior/fields.py`; the UI and the store show it.
 """
 
 from collections.abc import Iterator

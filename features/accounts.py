@@ -21,7 +21,7 @@ from contracts.lake import Lake, read_metadata
 from contracts.tables import BUILT_FROM, EVENTS, ROWS_STAGED
 from features.closure import fragments_by_day, readable_manifests
 from features.daily import chunks
-from features.manifest import (
+from features.ingestion.manifest import (
     Manifest,
     file_id,
     fragment_name,
@@ -192,7 +192,7 @@ def _recount(
 def _different(
     connection: duckdb.DuckDBPyConnection, dataset: Dataset, paths: list[str]
 ) -> dict[dt.date, int]:
-    """Returns how many different events fragments hold, by day (features/events.py says which)."""
+    """Returns how many different events fragments hold, by day (as `ingestion/events.py`)."""
     rows = "read_parquet($paths, filename = true)"
     day = "parse_filename(parse_dirpath(filename))::DATE AS day"
     if dataset.events.event_id:

@@ -26,8 +26,8 @@ from pathlib import Path
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake, stamps
-from features.behavior import feature_needs
-from features.manifest import (
+from features.behavior.build import feature_needs
+from features.ingestion.manifest import (
     Manifest,
     all_manifests,
     files_folder,
@@ -37,7 +37,7 @@ from features.manifest import (
     side_by_side,
 )
 from features.provenance import UNKNOWN, Inputs, fingerprint, inputs_from, read_inputs
-from features.sessions import session_needs
+from features.sessionization.sessions import session_needs
 
 # What is rebuilt, in order.
 TABLES = ("events", "sessions", "user_behavior_features")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from contracts.lake import Lake, read_metadata
 from contracts.tables import BUILT_FROM
-from features.manifest import Fragment
+from features.ingestion.manifest import Fragment
 
 # table -> name of an input (a day; of fragments, the landing file's id) -> its fingerprint
 Inputs = dict[str, dict[str, str]]

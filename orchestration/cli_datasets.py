@@ -10,7 +10,7 @@ from contracts.errors import FootpathError
 from contracts.links import link_source, source_folder
 
 if TYPE_CHECKING:
-    from features.preview import Gate
+    from features.drafts.preview import Gate
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets before they are run.")
 
@@ -33,7 +33,7 @@ def init(
     out: Annotated[Path | None, typer.Option(help="by default datasets/NAME.yaml")] = None,
 ) -> None:
     """Draft a data set's YAML from one file of events: CSV, JSON lines or Parquet."""
-    from features.drafting import TODO, draft, name_for
+    from features.drafts.drafting import TODO, draft, name_for
 
     name = name or (out.stem if out else name_for(file))
     target = out or DATASETS / f"{name}.yaml"
@@ -68,8 +68,8 @@ def check(
     rows: Annotated[int, typer.Option(min=1, help="how many events to show")] = 10,
 ) -> None:
     """Validate a data set's YAML and show what a sample of its rows would become."""
-    from features.findings import findings
-    from features.preview import preview
+    from features.drafts.findings import findings
+    from features.drafts.preview import preview
     from orchestration.terminal import show_preview
 
     dataset = load_dataset_file(file)
@@ -79,7 +79,7 @@ def check(
 
 def _gate(dataset: Dataset) -> "Gate":
     """Returns the rules that the gate will hold an event to, as far as a sample can tell."""
-    from features.preview import Gate
+    from features.drafts.preview import Gate
     from validation.tables import events_audit
 
     audit = events_audit(dataset)

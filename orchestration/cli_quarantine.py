@@ -52,7 +52,7 @@ def show(
         Lake.of(dataset), day=wanted, limit=limit, rule=rule or None, file=file or None
     )
     if out:
-        from features.repair_files import write_editable
+        from features.ingestion.repair_files import write_editable
 
         written = write_editable(config, rows, out)
         typer.echo(
@@ -92,8 +92,8 @@ def replay(
 
 def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
     """Lands mended rows; returns the stopped days that they touch."""
-    from features.repair_files import read_editable
-    from features.repairs import repair
+    from features.ingestion.repair_files import read_editable
+    from features.ingestion.repairs import repair
     from validation.quarantine import quarantine_day
 
     repairs = read_editable(file)
@@ -108,7 +108,7 @@ def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
 
 def _judge_again(config: Dataset, lake: Lake) -> set[dt.date]:
     """Lands files whose mapping has changed; returns the days that may come out otherwise."""
-    from features.landing import land
+    from features.ingestion.landing import land
     from orchestration.terminal import counter
     from validation.quarantine import count_refused
 

@@ -23,8 +23,8 @@ from contracts.lake import Lake
 from orchestration.partitions import days
 
 if TYPE_CHECKING:
-    from features.arrivals import Arrival
     from features.closure import Closure
+    from features.ingestion.arrivals import Arrival
 
 # A run with this tag builds only what is due of its range; the value stands for the request.
 REQUEST_TAG = "footpath/rebuild"
@@ -96,7 +96,7 @@ def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
         description="Lands files that are new or have changed, whichever day they arrived on.",
     )
     def new_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from features.landing import new_arrivals
+        from features.ingestion.landing import new_arrivals
 
         try:
             arrivals = _finished_arrivals(dataset)
@@ -154,7 +154,7 @@ def rebuild_all(
       FootpathError: a run failed; what was published before stays.
     """
     from features.closure import find_closure
-    from features.landing import new_arrivals
+    from features.ingestion.landing import new_arrivals
     from orchestration.chain import Stage, run_stage
 
     lake = Lake.of(dataset.name)
@@ -203,7 +203,7 @@ def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
     Raises:
       FootpathError: there is no file, or one has an impossible date in its name.
     """
-    from features.arrivals import find_arrivals
+    from features.ingestion.arrivals import find_arrivals
 
     arrivals = find_arrivals(dataset, None)
     if not dataset.landing.is_dated:
@@ -235,7 +235,7 @@ def _earlier(instance: dg.DagsterInstance, tags: dict[str, str]) -> str | None:
 
 def _state_of(dataset: Dataset, arrivals: "list[Arrival]") -> str:
     """Returns a hash of landing files as they lie there, and of how they are read."""
-    from features.manifest import mapping_hash
+    from features.ingestion.manifest import mapping_hash
 
     files = [[arrival.file.path, arrival.file.size, arrival.file.stamp] for arrival in arrivals]
     text = json.dumps([mapping_hash(dataset), files])

@@ -17,7 +17,7 @@ from contracts.dataset import Dataset
 from contracts.lake import Lake, home, read_table
 
 if TYPE_CHECKING:
-    from features.preview import Preview
+    from features.drafts.preview import Preview
 
 console = Console(highlight=False)
 

@@ -52,7 +52,7 @@ NONE_BROKEN = np.empty(0, np.int64)
 
 
 class Staged(Protocol):
-    """A staged day of events (features/events.py)."""
+    """A staged day of events (features/ingestion/events.py)."""
 
     @property
     def path(self) -> Path:

@@ -3,7 +3,7 @@
 In comes an Arrow batch of one view; out come serialised entity keys and `feast.types.Value`
 messages as Arrow binary arrays. Feast makes a Python object of every cell, which is what bounds its
 writers (3-10 thousand rows a second); here a column costs a few Arrow operations. The bytes are
-equal to Feast's, which tests/features/test_store_encode.py holds against Feast itself.
+equal to Feast's, which tests/features/store/test_store_encode.py holds against Feast itself.
 
 Layout: `ValueProto` is a protobuf oneof, so a value is a tag byte and its payload: a varint for
 int64_val, eight little-endian bytes for double_val, a nested packed `FloatList` for

@@ -15,7 +15,7 @@ import pyarrow as pa
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_json, read_json, read_schema
-from features.behavior import feature_fields
+from features.behavior.build import feature_fields
 
 BEHAVIOR = "user_behavior_features"
 EMBEDDINGS = "user_embeddings"

@@ -9,7 +9,7 @@ import pyarrow as pa
 from contracts.dataset import Dataset
 from contracts.lake import Lake
 from contracts.tables import FEATURE_CLOCKS, SESSIONS
-from features.behavior import feature_fields
+from features.behavior.build import feature_fields
 from orchestration.gated import build_days, check_spec, column_schema, drift_spec
 from orchestration.partitions import days
 
@@ -46,7 +46,7 @@ def _sessions(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def sessions(context: dg.AssetExecutionContext) -> Iterator:
         """Sessions that close on the day: runs of a user's events without a longer gap."""
-        from features.sessions import stage_sessions
+        from features.sessionization.sessions import stage_sessions
         from validation.gate import audit_table
 
         lake = Lake.of(dataset.name)
@@ -83,7 +83,7 @@ def _features(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def user_behavior_features(context: dg.AssetExecutionContext) -> Iterator:
         """Per user: counts, recency, variety and value over windows that end with the day."""
-        from features.behavior import stage_features
+        from features.behavior.build import stage_features
         from validation.gate import audit_table
 
         lake = Lake.of(dataset.name)

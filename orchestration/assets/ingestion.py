@@ -14,7 +14,7 @@ from orchestration.partitions import days, days_of
 from orchestration.progress import Progress
 
 if TYPE_CHECKING:
-    from features.landing import LandedFile
+    from features.ingestion.landing import LandedFile
 
 GROUP = "ingestion"
 OWNERS = ["team:data-platform"]
@@ -46,7 +46,7 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def landing(context: dg.AssetExecutionContext, progress: Progress) -> dg.MaterializeResult:
         """Each landing file read once and cut by event day, with a manifest of where rows went."""
-        from features.landing import land
+        from features.ingestion.landing import land
 
         report = land(
             dataset,
@@ -92,7 +92,7 @@ def _events(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def events(context: dg.AssetExecutionContext) -> Iterator:
         """Canonical events of the day: repeats removed, audited, bad rows in quarantine."""
-        from features.events import stage_events
+        from features.ingestion.events import stage_events
         from validation.gate import audit_events
 
         lake = Lake.of(dataset.name)
@@ -114,7 +114,7 @@ def _items(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def items() -> dg.MaterializeResult:
         """The catalogue: title, category and attributes of every item."""
-        from features.catalogue import build_items
+        from features.ingestion.catalogue import build_items
 
         rows = build_items(dataset, Lake.of(dataset.name))
         return dg.MaterializeResult(metadata={"dagster/row_count": rows})
@@ -133,7 +133,7 @@ def _users(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def users() -> dg.MaterializeResult:
         """What the source says of its users, such as age and gender."""
-        from features.catalogue import build_users
+        from features.ingestion.catalogue import build_users
 
         rows = build_users(dataset, Lake.of(dataset.name))
         return dg.MaterializeResult(metadata={"dagster/row_count": rows})

@@ -42,7 +42,7 @@ def _labels(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def labels(context: dg.AssetExecutionContext) -> None:
         """What is to be predicted of each user as of the end of the day, and the user's split."""
-        from features.labels import build_labels
+        from features.learning.labels import build_labels
 
         for day in days_of(context):
             report = build_labels(dataset, Lake.of(dataset.name), day)
@@ -71,7 +71,7 @@ def _training_sequences(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def training_sequences(context: dg.AssetExecutionContext) -> None:
         """Every user's events before the end of the day, packed, with a frozen vocabulary."""
-        from features.sequences import build_sequences
+        from features.learning.sequences import build_sequences
 
         for day in days_of(context):
             report = build_sequences(dataset, Lake.of(dataset.name), day)

@@ -46,7 +46,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
         """One vector per active user as of the end of the day, by one model version."""
-        from features.sequences import build_sequences
+        from features.learning.sequences import build_sequences
 
         lake = Lake.of(dataset.name)
         delay = dt.timedelta(minutes=dataset.features.delay_minutes)

@@ -5,10 +5,10 @@ from functools import partial
 
 from contracts.dataset import Dataset
 from contracts.lake import Lake, publish_file
-from features.behavior import stage_features
-from features.events import stage_events
-from features.landing import land
-from features.sessions import stage_sessions
+from features.behavior.build import stage_features
+from features.ingestion.events import stage_events
+from features.ingestion.landing import land
+from features.sessionization.sessions import stage_sessions
 from tests.features.late_log import TABLES
 from validation.gate import NONE_BROKEN, audit_events, audit_table, publish
 from validation.split import write_clean

@@ -11,7 +11,7 @@ from contracts.clock import as_of_instant
 from contracts.dataset import Dataset, load_dataset
 from contracts.lake import Lake, publish_table
 from contracts.tables import FEATURE_CLOCKS, embeddings_schema
-from features.behavior import feature_fields
+from features.behavior.build import feature_fields
 
 DAY = dt.date(2026, 1, 10)
 HOUR = dt.timedelta(hours=1)

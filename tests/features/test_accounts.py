@@ -10,7 +10,7 @@ from contracts.lake import Lake
 from contracts.tables import BUILT_FROM, ROWS_STAGED
 from features import accounts as accounts_module
 from features.accounts import take_stock
-from features.landing import land
+from features.ingestion.landing import land
 from tests.features.ingest import build
 from tests.features.shop_source import Source, row, shop_like
 

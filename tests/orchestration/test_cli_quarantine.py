@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from contracts.lake import Lake
-from features.landing import land
+from features.ingestion.landing import land
 from orchestration.cli import app
 from tests.features.event_log import dataset_like
 from tests.features.shop_source import Source, landed, row

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from contracts.clock import days_between
 from contracts.lake import Lake, is_remote, publish_json
-from features.behavior import stage_features
-from features.catalogue import build_items, build_users
+from features.behavior.build import stage_features
 from features.closure import due_days
-from features.events import stage_events
-from features.labels import build_labels
-from features.landing import land
-from features.sequences import build_sequences
-from features.sessions import stage_sessions
+from features.ingestion.catalogue import build_items, build_users
+from features.ingestion.events import stage_events
+from features.ingestion.landing import land
+from features.learning.labels import build_labels
+from features.learning.sequences import build_sequences
+from features.sessionization.sessions import stage_sessions
 from features.similar import build_index
 from features.store import check_online, materialize, promote
 from tests.features.event_log import dataset_like

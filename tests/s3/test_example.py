@@ -9,6 +9,7 @@ import numpy as np
 
 from contracts.lake import Lake, publish_json
 from features.store import materialize, opened_repository, promote
+from tests.features.store.test_store_example import EXAMPLE
 from tests.features.store_lake import (
     DAY,
     behavior_rows,
@@ -16,7 +17,6 @@ from tests.features.store_lake import (
     publish_embeddings,
     shop,
 )
-from tests.features.test_store_example import EXAMPLE
 from tests.s3.conftest import Bucket
 
 VERSION = "ptum_bert4rec_v1"

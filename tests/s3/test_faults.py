@@ -9,7 +9,7 @@ import pytest
 
 from contracts.errors import FootpathError
 from contracts.lake import Lake
-from features.files import find_files
+from features.ingestion.files import find_files
 from tests.conftest import REPOSITORY
 from tests.s3.conftest import Bucket, forget_connections
 from tests.s3.server import free_port

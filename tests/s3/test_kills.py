@@ -21,7 +21,7 @@ import pytest
 
 from contracts.lake import Lake, remove_folder
 from contracts.links import link_source
-from features.catalogue import build_items
+from features.ingestion.catalogue import build_items
 from tests.features import crash
 from tests.s3 import chain, work
 from tests.s3.conftest import forget_connections, new_bucket

@@ -10,7 +10,7 @@ import ibis.backends.duckdb  # noqa: F401
 import s3fs  # noqa: F401
 
 from contracts.lake import Lake
-from features.landing import land
+from features.ingestion.landing import land
 from tests.s3 import chain
 from validation.gate import publish
 

@@ -10,8 +10,8 @@ from contracts.clock import days_between
 from contracts.dataset import Dataset
 from contracts.lake import Lake
 from contracts.tables import EVENTS, QUARANTINE
-from features.events import stage_events
-from features.landing import land
+from features.ingestion.events import stage_events
+from features.ingestion.landing import land
 from tests.features.shop_source import shop_like
 from validation.gate import Verdict, audit_events, publish
 

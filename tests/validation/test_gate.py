@@ -289,7 +289,7 @@ sys.addaudithook(lambda name, args: name.startswith("socket.") and calls.append(
 import datetime as dt
 from pathlib import Path
 from contracts.lake import Lake
-from features.events import StagedEvents
+from features.ingestion.events import StagedEvents
 from tests.features import crash
 from tests.features.event_log import dataset_like
 from validation.gate import audit_events
@@ -307,7 +307,9 @@ assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("module", ["validation.gate", "features.landing", "features.events"])
+@pytest.mark.parametrize(
+    "module", ["validation.gate", "features.ingestion.landing", "features.ingestion.events"]
+)
 def test_importing_the_room_loads_nothing_heavy(module):
     heavy = ["torch", "feast", "great_expectations", "pandas", "ibis", "sklearn", "fsspec"]
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"

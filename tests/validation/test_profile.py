@@ -10,9 +10,9 @@ from contracts.clock import days_between
 from contracts.dataset import Dataset
 from contracts.lake import Lake, read_json
 from contracts.links import link_source
-from features.catalogue import build_items
-from features.events import stage_events as stage_landed
-from features.landing import land
+from features.ingestion.catalogue import build_items
+from features.ingestion.events import stage_events as stage_landed
+from features.ingestion.landing import land
 from features.shop import generate_shop
 from tests.features.event_log import dataset_like
 from tests.validation.staged import DAY, START, event, stage_events

@@ -1,0 +1,1 @@
+"""Events and sessions to behaviour features."""

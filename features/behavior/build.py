@@ -1,0 +1,191 @@
+"""Events and sessions -> behaviour features per user and day, in the three clocks of a feature row.
+
+A row of day D says what was known of a user at the midnight that ends D: `event_timestamp` is
+that midnight, and a window of w days is the local days D-w+1 .. D. A user has a row every day on
+which the longest window is not empty, and one row of zeros after, so that the online store does
+not keep a ghost. `created` is when the row would have been known; a rebuild that finds other
+values adds rows and keeps the old ones (`revisions.py`).
+
+What users did per day is a small state that is published beside the features and kept up to date
+with events and sessions (`state.py`); of the events themselves only users and items are
+read again (`pairs.py`). A range of days is one pass, over ranges of users in turn, so that
+memory does not grow with the log: windows slide over the state (`windows.py`).
+"""
+# pyright: reportOperatorIssue=false
+# Ibis types a column as Column, which has no operators, whatever it holds.
+
+import datetime as dt
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts.clock import days_between, now
+from contracts.dataset import Dataset
+from contracts.lake import Lake
+from features.behavior.day import items_of_day
+from features.behavior.field import FeatureField
+from features.behavior.fields import feature_fields, feature_schema, window_days
+from features.behavior.files import DayFiles
+from features.behavior.intervals import changes_of, pauses_of_day
+from features.behavior.pairs import (
+    asks_for_items,
+    check_catalogue,
+    events_of,
+    needs_categories,
+    pairs_of,
+    with_categories,
+    with_category,
+)
+from features.behavior.revisions import check_published, merge_revisions
+from features.behavior.state import (
+    STATE,
+    day_number,
+    refresh_state,
+    state_schema,
+    with_number,
+)
+from features.behavior.terms import Measure, Span
+from features.behavior.users import Users, of_users, user_ranges
+from features.behavior.windows import windows_of_day, windows_of_range
+from features.daily import calendar, keep, open_engine, read_days, register, stream
+from features.provenance import published_inputs
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    from ibis.backends.duckdb import Backend
+
+__all__ = ["FeatureField", "feature_fields", "feature_needs", "feature_schema", "stage_features"]
+
+TABLE = "user_behavior_features"
+
+# Days of one pass: each has its file open until the last user is written.
+MOST_DAYS = 180
+
+
+def stage_features(
+    dataset: Dataset, lake: Lake, days: list[dt.date], folder: Path
+) -> dict[dt.date, Path]:
+    """Builds the behaviour features of each of the days, with the revisions published before.
+
+    Args:
+      dataset: gives the windows, features, delay and time zone.
+      lake: holds `events` and `sessions`, where days that are not published count as empty, and
+        `items` and the features' own published days. Its daily state is brought up to date.
+      days: local days, in any order.
+      folder: gets one Parquet file a day, sorted by (user_id, created).
+
+    Returns:
+      The staged file of every day.
+
+    Raises:
+      FootpathError: the catalogue is needed and missing, or a published day has other fields.
+    """
+    days, fields = sorted(set(days)), feature_fields(dataset)
+    schema, needs = feature_schema(fields), _needs(fields)
+    check_published(lake, TABLE, days, schema)
+    check_catalogue(lake, needs)
+    staged, written = {}, now()
+    for run in _runs(days):
+        inputs = published_inputs(lake, {day: feature_needs(dataset, day) for day in run})
+        needed = feature_needs(dataset, run[0])["events"] + run[1:]
+        state = state_schema(dataset, {name for name, _ in needs})
+        refresh_state(dataset, lake, state, needed)
+        with DayFiles(folder, run, schema, inputs) as files:
+            for users in user_ranges(lake, needed, len(run)):
+                with open_engine() as engine:
+                    windows = _windows(engine, dataset, lake, needs, run, users)
+                    fresh = _features(dataset, fields, windows, written)
+                    rows = _with_published(engine, lake, fresh, run, written, users)
+                    rows = rows.order_by("day", "user_id", "created")
+                    files.write(stream(engine, rows))
+        staged |= files.paths
+    return staged
+
+
+def feature_needs(dataset: Dataset, day: dt.date) -> dict[str, list[dt.date]]:
+    """Returns the days of each table that a day of features is computed from."""
+    longest = window_days(dataset)[-1]
+    needed = days_between(day - dt.timedelta(days=longest), day)
+    return {"events": needed, "sessions": needed}
+
+
+def _runs(days: list[dt.date]) -> list[list[dt.date]]:
+    """Cuts sorted days into runs of consecutive ones."""
+    runs: list[list[dt.date]] = []
+    for day in days:
+        if runs and day - runs[-1][-1] == dt.timedelta(days=1) and len(runs[-1]) < MOST_DAYS:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return runs
+
+
+def _needs(fields: list[FeatureField]) -> frozenset[Measure]:
+    return frozenset[Measure]().union(*(field.term.needs for field in fields))
+
+
+def _windows(
+    engine: "Backend",
+    dataset: Dataset,
+    lake: Lake,
+    needs: frozenset[Measure],
+    days: list[dt.date],
+    users: Users,
+) -> "ir.Table":
+    """Makes the windows of some users that end with each of the days."""
+    span = Span(day_number(days[0]), day_number(days[-1]), window_days(dataset)[-1])
+    needed = feature_needs(dataset, days[0])["events"] + days[1:]
+    state = state_schema(dataset, {name for name, _ in needs})
+    activity = with_number(read_days(engine, lake, STATE, state, needed)).drop("day")
+    activity = of_users(activity, users)
+    categorize = partial(with_category, engine, dataset, lake)
+    events = events_of(engine, lake, span, users) if asks_for_items(needs) else None
+    if span.is_day:
+        items = items_of_day(events, needs, span.last, categorize) if events is not None else None
+        pauses = pauses_of_day(activity, needs, span.last)
+        found = [part for part in (items, pauses) if part is not None]
+        rows = windows_of_day(activity, found, needs, span)
+    else:
+        pairs = pairs_of(events, needs) if events is not None else None
+        if pairs is not None and needs_categories(needs):
+            pairs = keep(engine, "pairs", categorize(pairs))
+            activity = with_categories(activity, pairs, needs)
+        activity = keep(engine, "activity", activity)
+        changes = changes_of(activity, pairs, needs, span)
+        changes = keep(engine, "changes", changes) if changes is not None else None
+        rows = windows_of_range(activity, changes, needs, span)
+    clock = with_number(register(engine, "clock", calendar(days, dataset.timezone)))
+    # Kept, so that the formulas of features are over plain columns: engines plan them in no time.
+    return keep(engine, "windows", rows.join(clock, "n"))
+
+
+def _features(
+    dataset: Dataset, fields: list[FeatureField], rows: "ir.Table", written: dt.datetime
+) -> "ir.Table":
+    """Turns windows into features and clocks, as if each row was built in time."""
+    import ibis
+
+    return rows.select(
+        "day",
+        "user_id",
+        event_timestamp=rows.ends,
+        created=rows.ends + ibis.interval(minutes=dataset.features.delay_minutes),
+        written_at=ibis.literal(written, "timestamp('UTC', 6)"),
+        **{field.name: field.term.formula(rows).cast(field.kind) for field in fields},
+    )
+
+
+def _with_published(
+    engine: "Backend",
+    lake: Lake,
+    fresh: "ir.Table",
+    days: list[dt.date],
+    written: dt.datetime,
+    users: Users,
+) -> "ir.Table":
+    """Returns the rows that the days' objects shall hold: with what they hold already."""
+    known = [day for day in days if lake.existing(TABLE, [day])]
+    if not known:
+        return fresh
+    published = of_users(read_days(engine, lake, TABLE, feature_schema([]), known), users)
+    return merge_revisions(keep(engine, "fresh", fresh), published, known, written)

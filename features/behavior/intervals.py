@@ -1,0 +1,222 @@
+"""What a sum over days cannot tell of a window: different items, spread, pauses of sessions.
+
+In:  the state and the (user, item) pairs of some users by day. Out: how each such measure changes
+from day to day; a window's value is the running sum.
+
+An interval counts from day `n` on, until `w` days after day `base` or until day `until` takes its
+place: an item from each of its days until its next one, a pause from the later session until the
+earlier one leaves the window.
+"""
+# pyright: reportOperatorIssue=false
+# Ibis types a column as Column, which has no operators, whatever it holds.
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from features.behavior.state import whole_seconds
+from features.behavior.terms import ENTROPY_UNITS, Measure, Span
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+INTERVALS = ("items", "categories", "spread", "gaps", "gap_seconds", "gap_squares", "gap_last")
+
+
+def is_interval(measure: str) -> bool:
+    """Tells whether a measure is made of intervals."""
+    return measure.partition("_of_")[0] in INTERVALS
+
+
+def asked_windows(needs: Iterable[Measure]) -> dict[str, list[int]]:
+    """Returns the windows of each measure that is made of intervals."""
+    windows: dict[str, list[int]] = {}
+    for name, w in sorted(needs):
+        if is_interval(name):
+            windows.setdefault(name, []).append(w)
+    return windows
+
+
+def changes_of(
+    activity: "ir.Table", pairs: "ir.Table | None", needs: Iterable[Measure], span: Span
+) -> "ir.Table | None":
+    """Returns how the measures that are sums of intervals change from day to day.
+
+    All that changed before day span.first stands on that day.
+
+    Args:
+      activity: the state; with the edges and pauses of sessions if gaps are asked for.
+      pairs: user_id, n, item_id, category, `pairs` (events) and `pairs_of_<a>`.
+      needs: what to compute.
+      span: the days of the result.
+
+    Returns:
+      user_id, n, and what to add on that day to `<measure>_<w>`; none if there is no such measure.
+    """
+    import ibis
+
+    windows = asked_windows(needs)
+    parts = []
+    if pairs is not None:
+        parts += [
+            _steps(_distinct(pairs, name, span), {name: ws}, span)
+            for name, ws in windows.items()
+            if name.startswith(("items", "categories"))
+        ]
+        parts += [_spread(pairs, w, span) for w in windows.get("spread", [])]
+    if gaps := {name: ws for name, ws in windows.items() if name.startswith("gap")}:
+        parts += [_steps(intervals, gaps, span) for intervals in pauses_of(activity)]
+    if not parts:
+        return None
+    names = [f"{name}_{w}" for name, ws in windows.items() for w in ws]
+    zero = ibis.literal(0, "int64")
+    parts = [
+        part.select("user_id", "n", **{n: part[n] if n in part.columns else zero for n in names})
+        for part in parts
+    ]
+    changes = ibis.union(*parts) if len(parts) > 1 else parts[0]
+    return folded(changes.filter(changes.n <= span.last), span.first)
+
+
+def folded(changes: "ir.Table", first: int) -> "ir.Table":
+    """Sums changes by user and day, with all that came before day `first` on it."""
+    import ibis
+
+    changes = changes.mutate(n=ibis.greatest(changes.n, first))
+    names = [name for name in changes.columns if name not in ("user_id", "n")]
+    return changes.group_by("user_id", "n").agg(
+        **{name: changes[name].sum().cast("int64") for name in names}
+    )
+
+
+def _steps(intervals: "ir.Table", windows: dict[str, list[int]], span: Span) -> "ir.Table":
+    """Turns intervals (user_id, n, base, until, amounts) into what enters and leaves windows."""
+    import ibis
+
+    windows = {name: ws for name, ws in windows.items() if name in intervals.columns}
+    until = intervals["until"].fill_null(span.last + span.longest + 1)
+    lengths = sorted({w for ws in windows.values() for w in ws})
+    # Each comes once as it enters (step 0), and once as it leaves each window.
+    steps = intervals.mutate(until=until, step=ibis.array([0, *lengths]).unnest())
+    leaves = ibis.greatest(steps.n, ibis.least(steps["until"], steps.base + steps.step))
+    changes = {
+        f"{name}_{w}": ibis.cases(
+            (steps.step == 0, steps[name]), (steps.step == w, -steps[name]), else_=0
+        ).cast("int64")
+        for name, ws in windows.items()
+        for w in ws
+    }
+    return steps.select("user_id", n=(steps.step == 0).ifelse(steps.n, leaves), **changes)
+
+
+def _distinct(pairs: "ir.Table", name: str, span: Span) -> "ir.Table":
+    """Returns the intervals in which a key is among the different ones of a user.
+
+    An occurrence counts from its day on until the next occurrence takes over. Of those up to the
+    first day of the span, the last is enough.
+    """
+    import ibis
+
+    what, _, action = name.partition("_of_")
+    key = {"items": "item_id", "categories": "category"}[what]
+    seen = pairs.filter(pairs[key].notnull())
+    if action:
+        seen = seen.filter(seen[f"pairs_of_{action}"] > 0)
+    seen = seen.mutate(told_apart=ibis.greatest(seen.n, span.first))
+    seen = seen.group_by("user_id", key, "told_apart").agg(n=seen.n.max())
+    in_order = ibis.window(group_by=[seen.user_id, seen[key]], order_by=seen.n)
+    seen = seen.mutate(until=seen.n.lead().over(in_order))
+    seen = seen.group_by("user_id", "n", "until").agg(**{name: seen.count()})
+    return seen.mutate(base=seen.n)
+
+
+def _spread(pairs: "ir.Table", window: int, span: Span) -> "ir.Table":
+    """Returns the changes of the sum over categories of count * ln(count) in a window."""
+    import ibis
+
+    name = f"spread_{window}"
+    counts = pairs.group_by("user_id", "category", "n").agg(
+        change=pairs["pairs"].sum().cast("int64")
+    )
+    # Each count comes once as it enters (step 0), and once, taken away, as it leaves.
+    steps = counts.mutate(step=ibis.array([0, window]).unnest())
+    steps = steps.mutate(
+        n=ibis.greatest(steps.n + steps.step, span.first),
+        change=(steps.step == 0).ifelse(steps.change, -steps.change),
+    )
+    steps = steps.group_by("user_id", "category", "n").agg(change=steps.change.sum().cast("int64"))
+    so_far = ibis.window(group_by=[steps.user_id, steps.category], order_by=steps.n, following=0)
+    steps = steps.mutate(total=steps.change.sum().over(so_far).cast("int64"))
+    change = scaled(steps.total) - scaled(steps.total - steps.change)
+    return steps.select("user_id", "n", **{name: change})
+
+
+def scaled(count: "ir.IntegerColumn") -> "ir.IntegerColumn":
+    """Returns count * ln(count) as an integer; 0 for a count of 0."""
+    import ibis
+
+    return (count * ibis.greatest(count, 1).ln() * ENTROPY_UNITS).round().cast("int64")
+
+
+def pauses_of_day(activity: "ir.Table", needs: Iterable[Measure], day: int) -> "ir.Table | None":
+    """Returns user_id and the pauses in the windows that end with one day; none if not asked."""
+    import ibis
+
+    gaps = {name: ws for name, ws in asked_windows(needs).items() if name.startswith("gap")}
+    if not gaps:
+        return None
+    zero = ibis.literal(0, "int64")
+    parts = []
+    for rows in pauses_of(activity):
+        inside = (rows.n <= day) & (rows["until"].isnull() | (rows["until"] > day))
+        amounts = {
+            f"{name}_{w}": (inside & (rows.base + w > day)).ifelse(rows[name], 0).cast("int64")
+            if name in rows.columns
+            else zero
+            for name, ws in gaps.items()
+            for w in ws
+        }
+        parts.append(rows.select("user_id", **amounts))
+    rows = ibis.union(*parts)
+    names = [name for name in rows.columns if name != "user_id"]
+    return rows.group_by("user_id").agg(**{n: rows[n].sum().cast("int64") for n in names})
+
+
+def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
+    """Returns the intervals of the pauses between sessions, both of which are in the window.
+
+    A pause within a day is in every window that has the day; one across days leaves with the
+    earlier of its sessions. `gap_last` is that before the last session, until the next comes.
+    """
+    import ibis
+
+    days = activity.filter(activity.last_end.notnull())
+    in_order = ibis.window(group_by=days.user_id, order_by=days.n)
+    days = days.mutate(
+        before=days.n.lag().over(in_order),
+        next_day=days.n.lead().over(in_order),
+        pause=whole_seconds(days.first_start, days.last_end.lag().over(in_order)),
+    )
+    never = ibis.null("int64")
+    inside = days.filter(days.day_gaps > 0).select(
+        "user_id",
+        "n",
+        base="n",
+        until=never,
+        gaps="day_gaps",
+        gap_seconds="day_gap_seconds",
+        gap_squares="day_gap_squares",
+    )
+    across = days.filter(days.before.notnull()).select(
+        "user_id",
+        "n",
+        base="before",
+        until=never,
+        gaps=ibis.literal(1, "int64"),
+        gap_seconds=days.pause,
+        gap_squares=days.pause * days.pause,
+    )
+    last = days.mutate(
+        base=days.day_gap_last.notnull().ifelse(days.n, days.before),
+        gap_last=days.day_gap_last.coalesce(days.pause),
+    ).filter(lambda rows: rows.gap_last.notnull())
+    return [inside, across, last.select("user_id", "n", "base", "gap_last", until="next_day")]

@@ -1,0 +1,132 @@
+"""From the daily state and (user, item) pairs to windows: Ibis expressions only.
+
+In:  `activity`, the state of some users (`state.py`), and `pairs`, their items by day.
+Out: one row a user and day with every measure that is asked for (`terms.py`) over the
+windows that end with the day. A range of days is one pass: windows slide over the daily sums.
+
+Days are counted as integers `n` (days since 1970), so that a window is a range of integers and a
+day of 23 hours is a day. Every sum is one of integers or decimals: its value does not depend on
+the order of rows, nor on which days are built together.
+
+Sums and maxima are window frames over days; what a frame cannot tell is the running sum of what
+enters and leaves (`intervals.py`). For a day alone nothing slides.
+"""
+# pyright: reportOperatorIssue=false
+# Ibis types a column as Column, which has no operators, whatever it holds.
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from features.behavior.intervals import is_interval
+from features.behavior.state import is_sum
+from features.behavior.terms import Measure, Span
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+
+def windows_of_day(
+    activity: "ir.Table", found: "list[ir.Table]", needs: Iterable[Measure], span: Span
+) -> "ir.Table":
+    """Makes the windows that end with one day: plain sums by user, for nothing slides.
+
+    Args:
+      activity: as for `windows_of_range`.
+      found: what is there by user already: `items_of_day`, `pauses_of_day`.
+      needs: what to compute.
+      span: the day.
+
+    Returns:
+      What `windows_of_range` returns.
+    """
+    import ibis
+
+    seen = activity.filter(activity.n >= span.last - span.longest, activity.n <= span.last)
+    joined = {name for part in found for name in part.columns} - {"user_id"}
+    totals = {}
+    for name, w in sorted(needs):
+        if f"{name}_{w}" not in joined:
+            column, where = seen[name], seen.n > span.last - w
+            whole = (
+                column.sum(where=where).fill_null(0) if is_sum(name) else column.max(where=where)
+            )
+            totals[f"{name}_{w}"] = whole.cast(column.type())
+    rows = seen.group_by("user_id").agg(seen_days=seen.count(), **totals)
+    for part in found:
+        rows = rows.left_join(part, "user_id").drop("user_id_right")
+    return rows.select(
+        "user_id",
+        *totals,
+        **{name: rows[name].fill_null(0) for name in sorted(joined)},
+        n=ibis.literal(span.last, "int64"),
+    )
+
+
+def windows_of_range(
+    activity: "ir.Table", changes: "ir.Table | None", needs: Iterable[Measure], span: Span
+) -> "ir.Table":
+    """Makes the windows that end with each day of a range.
+
+    Args:
+      activity: user_id, n and the columns of the state, at least from span.longest days before.
+      changes: from `changes_of`; none if no measure needs them.
+      needs: what to compute.
+      span: the days of the result.
+
+    Returns:
+      user_id, n, and `<measure>_<w>` for every one. A user has a row on every day on which the
+      longest window is not empty, and one after.
+    """
+    wanted = sorted(needs)
+    daily = [(name, w) for name, w in wanted if not is_interval(name)]
+    other = [f"{name}_{w}" for name, w in wanted if is_interval(name)]
+    rows = _rows(activity, span)
+    if changes is not None:
+        rows = rows.left_join(changes, ["user_id", "n"])
+    return _sliding(rows, daily, other, span)
+
+
+def _sliding(rows: "ir.Table", daily: list[Measure], other: list[str], span: Span) -> "ir.Table":
+    import ibis
+
+    # One frame a window, shared by all its measures; the day itself needs none.
+    frames = {
+        w: ibis.range_window(group_by="user_id", order_by="n", preceding=w - 1, following=0)
+        for _, w in daily
+    }
+    so_far = ibis.window(group_by="user_id", order_by="n", following=0)
+    totals = {}
+    for name, w in daily:
+        column = rows[name]
+        if w > 1:
+            column = (column.sum() if is_sum(name) else column.max()).over(frames[w])
+        totals[f"{name}_{w}"] = column.cast(rows[name].type())
+    totals |= {name: rows[name].fill_null(0).sum().over(so_far).cast("int64") for name in other}
+    result = rows.select("user_id", "n", **totals)
+    return result.filter(result.n >= span.first)
+
+
+def _rows(activity: "ir.Table", span: Span) -> "ir.Table":
+    """Returns the activity of every day that a window of the span can see, and empty rows.
+
+    From a day with activity on, a user has a row on each day of the result until the longest
+    window is empty again, and one more.
+    """
+    import ibis
+
+    seen = activity.filter(activity.n >= span.first - span.longest, activity.n <= span.last)
+    following = seen.n.lead().over(ibis.window(group_by=seen.user_id, order_by=seen.n))
+    stop = ibis.least(following, seen.n + span.longest + 1, span.last + 1)
+    quiet = ibis.range(ibis.greatest(seen.n + 1, span.first), stop)
+    seen = seen.mutate(day=ibis.array([seen.n]).concat(quiet).unnest())
+    is_active = seen.day == seen.n
+    measures = [name for name in activity.columns if name not in ("user_id", "n")]
+    empty = {name: ibis.literal(0) if is_sum(name) else ibis.null() for name in measures}
+    return seen.select(
+        "user_id",
+        n=seen.day,
+        **{
+            name: is_active.ifelse(seen[name], empty[name].cast(seen[name].type()))
+            for name in measures
+        },
+    )

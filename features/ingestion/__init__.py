@@ -1,0 +1,1 @@
+"""Landing files to events, and refused rows back to landing files."""

@@ -1,0 +1,199 @@
+"""Rows of landing files -> a staged Parquet file for each file and event day, and one of refusals.
+
+In:  `rows_read` chunk by chunk (rows.py) and the YAML's expressions (mapping.py).
+Out: staged fragments and quarantine of each file, in a folder that no reader looks into.
+
+Days are found by an as-of join with their UTC starts (contracts/clock.py), so that a day has 23 or
+25 hours where the clocks change. The rows of a pass lie in a DuckDB table, which spills to disk,
+and leave it in order, one file being written at a time: memory does not grow with the pass.
+"""
+
+import datetime as dt
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts.clock import day_window, days_between, now
+from contracts.dataset import Dataset
+from contracts.tables import FRAGMENT, QUARANTINE, TIMESTAMP
+from features.ingestion.arrivals import Arrival
+from features.ingestion.mapping import FIELDS, OUT_OF_RANGE, TOO_LATE, UNDATED, events_select
+from features.sql import name
+
+# Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
+BATCH_ROWS = 200_000
+
+
+@dataclass
+class CutFile:
+    """The staged parts of one landing file."""
+
+    fragments: dict[dt.date, Path] = field(default_factory=dict)
+    quarantine: Path | None = None
+    fragment_rows: int = 0
+    quarantine_rows: int = 0
+
+
+class Cutter:
+    """Takes the rows of one pass over landing files, and writes them cut by file and event day.
+
+    Args:
+      connection: DuckDB; gets the tables `landed`, `pass_files` and `day_starts`.
+      dataset: says what an event is, and which days there are.
+      arrivals: the files of the pass; a file's number is its place here.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, dataset: Dataset, arrivals: list[Arrival]
+    ) -> None:
+        self.connection = connection
+        last_days = [_last_day(dataset, arrival) for arrival in arrivals]
+        ends = [day_window(day, dataset.timezone)[1] for day in last_days]
+        files = {
+            "file": pa.array(range(len(arrivals)), pa.int32()),
+            "source_file": [arrival.file.path for arrival in arrivals],
+            "ends": pa.array(ends, TIMESTAMP),
+            "opens": pa.array([_opens(dataset, arrival) for arrival in arrivals], TIMESTAMP),
+            "arrived": pa.array([arrival.day for arrival in arrivals], pa.date32()),
+        }
+        connection.register("pass_files", pa.table(files))
+        connection.register("day_starts", _day_starts(dataset, max(last_days)))
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE landed (file INTEGER, source_file VARCHAR, "
+            "source_line BIGINT, place BIGINT, pieces BIGINT, day DATE, broken VARCHAR, "
+            "detail VARCHAR, raw VARCHAR, event_id VARCHAR, user_id VARCHAR, "
+            "timestamp TIMESTAMPTZ, action VARCHAR, item_id VARCHAR, value DOUBLE, "
+            "session_id VARCHAR, properties MAP(VARCHAR, VARCHAR))"
+        )
+        self._is_exploded = dataset.events.explode is not None
+        self._insert = f"INSERT INTO landed {_landed_select(dataset)}"
+
+    def add_rows(self) -> None:
+        """Takes the rows that are in `rows_read` now."""
+        self.connection.execute(self._insert)
+
+    def counts(self) -> dict[int, dict[str, int]]:
+        """Returns for each file how many rows each event day has, and each reason for refusal."""
+        counts: dict[int, dict[str, int]] = {}
+        for file, key, rows in self.connection.execute(
+            "SELECT file, coalesce(broken, day::VARCHAR) AS key, count(*) FROM landed "
+            "GROUP BY ALL ORDER BY ALL"
+        ).fetchall():
+            counts.setdefault(file, {})[key] = rows
+        return counts
+
+    def added(self) -> dict[int, int]:
+        """Returns for each file how many rows more than it has `explode` should have made."""
+        counts = "SELECT file, coalesce(sum(pieces), 0) - count(pieces) FROM landed GROUP BY file"
+        return dict(self.connection.execute(counts).fetchall())
+
+    def example(self, file: int) -> str:
+        """Describes a refused row of a file, one that could be read if there is any."""
+        line, detail, raw = self.connection.execute(
+            "SELECT source_line, detail, left(raw, 80) FROM landed WHERE file = ? "
+            "ORDER BY broken = ? DESC, source_line LIMIT 1",
+            [file, UNDATED],
+        ).fetchall()[0]
+        return f"line {line}: {detail}: {raw}"
+
+    def write(self, files: list[int], folder: Path) -> dict[int, CutFile]:
+        """Writes what became of some files to a staging folder."""
+        cut = {file: CutFile() for file in files}
+        good = "* FROM landed WHERE broken IS NULL"
+        for (file, day), path, rows in self._write_runs(good, files, ["file", "day"], folder):
+            cut[file].fragments[day] = path
+            cut[file].fragment_rows += rows
+        bad = "* REPLACE ([broken] AS broken), 'landing' AS stage FROM landed WHERE broken NOT NULL"
+        for (file,), path, rows in self._write_runs(bad, files, ["file"], folder):
+            cut[file].quarantine = path
+            cut[file].quarantine_rows = rows
+        return cut
+
+    def _write_runs(
+        self, select: str, files: list[int], keys: list[str], folder: Path
+    ) -> Iterator[tuple[tuple, Path, int]]:
+        """Writes rows, ordered by keys, to one Parquet file a run of equal keys."""
+        schema = FRAGMENT if "day" in keys else QUARANTINE
+        order = ", ".join([*keys, "source_line", *(["place"] if self._is_exploded else [])])
+        batches = self.connection.sql(
+            f"SELECT {select} AND list_contains(?, file) ORDER BY {order}",
+            params=[files],
+        ).to_arrow_reader(BATCH_ROWS)
+        for key, parts in itertools.groupby(_runs(batches, keys), key=lambda part: part[0]):
+            path = folder / f"{'-'.join(map(str, key))}.parquet"
+            rows = 0
+            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+                for _, part in parts:
+                    writer.write_table(part.select(schema.names).cast(schema))
+                    rows += len(part)
+            yield key, path, rows
+
+
+def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
+    """Returns the last event day that a file may have (landing.py says why)."""
+    if arrival.day is None and dataset.partitions.end:
+        return dataset.partitions.end
+    if arrival.day is None:
+        return now().date() + dt.timedelta(days=1)
+    return arrival.day + dt.timedelta(days=dataset.landing.ahead_days)
+
+
+def _opens(dataset: Dataset, arrival: Arrival) -> dt.datetime | None:
+    """Returns the instant before which rows of a file are too late; None if none is."""
+    allowed = dataset.lateness.allowed_days
+    if allowed is None or arrival.day is None:
+        return None
+    return day_window(arrival.day - dt.timedelta(days=allowed), dataset.timezone)[0]
+
+
+def _day_starts(dataset: Dataset, last: dt.date) -> pa.Table:
+    """Returns (day, starts) of every day of the data set, and one row more: no day, its end."""
+    start, zone = dataset.partitions.start, dataset.timezone
+    days = days_between(start, min(last, dataset.partitions.end or last))
+    starts = [day_window(day, zone)[0] for day in days]
+    end = day_window(days[-1], zone)[1] if days else day_window(start, zone)[0]
+    return pa.table(
+        {
+            "day": pa.array([*days, None], pa.date32()),
+            "starts": pa.array([*starts, end], TIMESTAMP),
+        }
+    )
+
+
+def _landed_select(dataset: Dataset) -> str:
+    """Returns the SELECT that dates the rows of a chunk, and refuses those without a day."""
+    first, last = dataset.partitions.start, dataset.partitions.end
+    days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
+    fields = ", ".join(name(column) for column in FIELDS)
+    late = (
+        f"timestamp || ' is more than {dataset.lateness.allowed_days} days before its file arrived "
+        "on ' || arrived"
+    )
+    return (
+        "SELECT file, source_file, __line, __place, __pieces, day, broken, "
+        "CASE WHEN broken IS NOT NULL THEN "
+        f"coalesce(__detail, CASE WHEN broken = '{TOO_LATE}' THEN {late} "
+        f"ELSE timestamp || ' is not in the data set''s days, {days}' END) END, "
+        f"CASE WHEN broken IS NOT NULL THEN __raw END, {fields} "
+        "FROM (SELECT *, coalesce(__broken, CASE WHEN day IS NULL OR timestamp >= ends "
+        f"THEN '{OUT_OF_RANGE}' WHEN timestamp < opens THEN '{TOO_LATE}' END) AS broken "
+        f"FROM ({events_select(dataset)}) "
+        "JOIN pass_files ON file = __file ASOF LEFT JOIN day_starts ON timestamp >= starts)"
+    )
+
+
+def _runs(batches: pa.RecordBatchReader, keys: list[str]) -> Iterator[tuple[tuple, pa.Table]]:
+    """Cuts each batch where a key changes."""
+    for batch in batches:
+        columns = [batch.column(key) for key in keys]
+        codes = [column.cast(pa.int32()).to_numpy(zero_copy_only=False) for column in columns]
+        changes = np.flatnonzero(np.any([np.diff(code) != 0 for code in codes], axis=0)) + 1
+        for start, end in itertools.pairwise([0, *changes.tolist(), len(batch)]):
+            key = tuple(column[start].as_py() for column in columns)
+            yield key, pa.Table.from_batches([batch.slice(start, end - start)])

@@ -1,0 +1,1 @@
+"""Events to what models learn from: training sequences and labels."""
