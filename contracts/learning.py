@@ -44,6 +44,11 @@ class Learning(Strict):
     )
     max_length: int = Field(100, ge=2, description="events of a user that an encoder sees")
     min_item_count: int = Field(2, ge=1, description="rarer items become [UNK]")
+    query: Name | None = Field(
+        None, description="key of events.properties with the text of events without an item"
+    )
+    min_token_count: int = Field(2, ge=1, description="words of fewer events become [UNK]")
+    max_tokens: int = Field(32, ge=2, description="of a document, field markers counted")
     dim: int = Field(64, ge=8)
     epochs: int = Field(10, ge=1, description="passes of pre-training over the users")
     finetune_epochs: int = Field(8, ge=1, description="at most; fine-tuning stops early")

@@ -4,6 +4,9 @@ In: published events and the catalogue. Out: `sequences/<as_of>.json`, which poi
 `.npy` arrays that is named by their hash and never changes. Ids: 0 is [PAD] and stands for "no
 value" too, such as the item of a search; 1 is [MASK]; 2 is [UNK], a rare or later one.
 
+Text lies beside them as documents (features/learning/documents.py): `document` says which is each
+event's, and `item_document` which is each vocabulary item's.
+
 The vocabulary is fitted on those events alone and frozen with them. Given a model's vocabulary,
 events of any as-of are encoded with that: an embedding of today and its model speak one language.
 """
@@ -24,9 +27,12 @@ from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_folder, publish_json, read_json, write_parquet
+from features.learning.documents import fit_tokens, load_documents, write_documents
+from features.sql import text
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 FIELDS = ["item", "action", "category"]
+WORDS = "token"  # the field of the vocabulary that documents are written in
 _UNKNOWN = SPECIAL.index("[UNK]")
 _BATCH = 1_000_000
 _DTYPES = {
@@ -35,6 +41,7 @@ _DTYPES = {
     "category": np.int32,
     "value": np.float32,
     "time": np.int64,
+    "document": np.int32,
 }
 
 
@@ -64,11 +71,13 @@ def build_sequences(
         pointer is then `<as_of>__<hash of the vocabulary>.json`, beside the fitted one.
 
     Raises:
-      FootpathError: there are no events, or the vocabulary cannot be used.
+      FootpathError: there are no events, `learning.query` is no property of them, or the vocabulary
+        cannot be used.
     """
     cutoff = as_of_instant(as_of, dataset.timezone)
     connection = connect()
     _load_events(connection, dataset, lake, as_of)
+    load_documents(connection, dataset.learning)
     words = _read_vocabulary(vocabulary) if vocabulary else _fit(connection, dataset)
     _load_vocabulary(connection, words)
     with lake.staging() as staging:
@@ -94,22 +103,39 @@ def build_sequences(
 def _load_events(
     connection: duckdb.DuckDBPyConnection, dataset: Dataset, lake: Lake, as_of: dt.date
 ) -> None:
-    """Makes the view `past` of events up to the as-of day, with each item's category."""
+    """Makes `catalogue`, and the view `past`: events of these days with category and query."""
     paths = lake.existing("events", [day for day in lake.days("events") if day <= as_of])
     if not paths:
         raise FootpathError(
             f"data set '{dataset.name}' has no events up to {as_of}: materialize events first"
         )
     items = lake.single("items")
-    catalogue = "SELECT NULL::VARCHAR AS item_id, NULL::VARCHAR AS category LIMIT 0"
+    connection.execute(
+        "CREATE TEMP TABLE catalogue (item_id VARCHAR, title VARCHAR, category VARCHAR, "
+        "attributes MAP(VARCHAR, VARCHAR))"
+    )
     if items.exists():
-        catalogue = f"SELECT item_id, category FROM read_parquet({str(items)!r})"
-    connection.execute(f"CREATE TEMP TABLE catalogue AS {catalogue}")
+        columns = "item_id, title, category, attributes"
+        rows = f"SELECT {columns} FROM read_parquet({str(items)!r})"
+        connection.execute(f"INSERT INTO catalogue {rows}")
     connection.execute(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
-        f"category, value FROM read_parquet({paths!r}) AS events LEFT JOIN catalogue "
-        "ON events.item_id = catalogue.item_id"
+        f"category, value, {_query(dataset)} AS query FROM read_parquet({paths!r}) AS events "
+        "LEFT JOIN catalogue ON events.item_id = catalogue.item_id"
     )
+
+
+def _query(dataset: Dataset) -> str:
+    """Returns the SQL of what was searched for; null where there is an item."""
+    key = dataset.learning.query
+    if key is None:
+        return "NULL::VARCHAR"
+    if key not in dataset.events.properties:
+        raise FootpathError(
+            f"data set '{dataset.name}': learning.query names the property '{key}', and "
+            f"events.properties has {sorted(dataset.events.properties) or 'none'}"
+        )
+    return f"CASE WHEN events.item_id IS NULL THEN properties[{text(key)}] END"
 
 
 def _fit(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, list[str]]:
@@ -126,23 +152,26 @@ def _fit(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, l
         "item": frequent("item_id", dataset.learning.min_item_count),
         "action": SPECIAL + list(dataset.actions),
         "category": frequent("category", 1),
+        WORDS: SPECIAL + fit_tokens(connection, dataset.learning),
     }
 
 
 def _read_vocabulary(path: Path) -> dict[str, list[str]]:
     words = read_json(path)
-    for field in FIELDS:
+    # One that was fitted before there was text has no tokens, and stays as it is.
+    fields = [*FIELDS, WORDS] if WORDS in words else FIELDS
+    for field in fields:
         if not isinstance(words.get(field), list) or words[field][: len(SPECIAL)] != SPECIAL:
             raise FootpathError(
                 f"{path}: field '{field}' must be a list that begins with {', '.join(SPECIAL)}: "
                 f"give the vocabulary.json of a checkpoint"
             )
-    return {field: words[field] for field in FIELDS}
+    return {field: words[field] for field in fields}
 
 
 def _load_vocabulary(connection: duckdb.DuckDBPyConnection, words: dict[str, list[str]]) -> None:
     """Makes a table `<field>_words` (word, id) of every field."""
-    for field, known in words.items():
+    for field, known in ({WORDS: SPECIAL} | words).items():
         ids = pa.array(range(len(known)), pa.int32())
         connection.register("incoming", pa.table({"word": pa.array(known, pa.string()), "id": ids}))
         # The special words are ours: an item that happens to be called [MASK] is not one.
@@ -168,6 +197,7 @@ def _write_arrays(
     }
     _fill(arrays, _encoded(connection).to_arrow_reader(_BATCH))
     np.save(folder / "item_category.npy", _item_category(connection, len(words["item"])))
+    write_documents(connection, folder, len(words["item"]))
     return counts.num_rows, int(offsets[-1])
 
 
@@ -183,11 +213,16 @@ def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
         f"LEFT JOIN {field}_words ON past.{column} = {field}_words.word"
         for field, column in columns.items()
     )
+    joins += (
+        " LEFT JOIN item_document ON past.item_id = item_document.item_id"
+        " LEFT JOIN query_document ON past.query = query_document.query"
+    )
     # A value beyond float32, or NaN, would stop the query or poison the training.
     number = "TRY_CAST(value AS FLOAT)"
     return connection.sql(
         f"SELECT {ids}, CASE WHEN isfinite({number}) THEN {number} ELSE 0 END::FLOAT AS value, "
-        f"epoch_us(timestamp) // 1000000 AS time "
+        f"epoch_us(timestamp) // 1000000 AS time, "
+        f"coalesce(item_document.document, query_document.document, 0)::INTEGER AS document "
         f"FROM past {joins} ORDER BY user_id, timestamp, event_id"
     )
 

@@ -4,7 +4,7 @@ import bisect
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ class Event:
     action: str = "view"
     item_id: str | None = None
     value: float | None = None
+    properties: dict[str, str] | None = field(default=None, compare=False)
 
 
 class Midnights:
@@ -57,7 +58,8 @@ def publish_events(lake: Lake, events: Iterable[Event], midnights: Midnights) ->
     for event in sorted(events, key=lambda event: (event.user_id, event.timestamp, event.event_id)):
         by_day[midnights.day_of(event.timestamp)].append(event)
     for day, rows in by_day.items():
-        blank = {"session_id": None, "properties": None}
-        table = pa.Table.from_pylist([vars(row) | blank for row in rows], schema=EVENTS)
+        table = pa.Table.from_pylist(
+            [vars(row) | {"session_id": None} for row in rows], schema=EVENTS
+        )
         publish_table(lake, table, lake.day("events", day))
     return sorted(by_day)
