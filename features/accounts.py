@@ -15,12 +15,12 @@ from pathlib import Path
 
 import duckdb
 
+from contracts.chunks import chunks
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.lake import Lake, read_metadata
 from contracts.tables import BUILT_FROM, EVENTS, ROWS_STAGED
 from features.closure import fragments_by_day, readable_manifests
-from features.daily import chunks
 from features.ingestion.manifest import (
     Manifest,
     file_id,

@@ -5,15 +5,17 @@ Out: for each day its rows and broken rows by rule, and what describes its clean
 Expectations' result; what the two engines disagree on.
 
 Many days are counted in one query and audited as one batch, since a suite costs a quarter of a
-second and a day of rows often nothing. DuckDB sees every row. Up to GX_ROWS rows, so does Great
-Expectations; beyond, it sees a sample of about so many, and its counts are held against DuckDB's of
-the same sample. What needs a whole day (unique keys, shares, profiles) it judges over one row a day
-of figures.
+second and a day of rows often nothing; days that are many rows together are counted a few at a
+time, so that memory does not grow with the range. DuckDB sees every row. Up to GX_ROWS rows, so
+does Great Expectations; beyond, it sees a sample of about so many, and its counts are held against
+DuckDB's of the same sample. What needs a whole day (unique keys, shares, profiles) it judges over
+one row a day of figures.
 """
 
 import datetime as dt
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.chunks import chunks
 from contracts.clock import day_window
 from contracts.tables import TIMESTAMP
 from validation.bounds import DayFrame
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 GX_ROWS = 100_000
 GX_BROKEN_ROWS = 20_000
 HASHES = 1 << 30
+
+# Rows that one query groups: what it holds grows with them.
+COUNTED_ROWS = 1_000_000
 
 _numbers = itertools.count()
 
@@ -78,6 +84,7 @@ class AuditedDays:
         self.connection = connection
         self.audit = audit
         self.paths = paths
+        self.timezone = timezone
         windows = [day_window(day, timezone) for day in paths]
         files = {
             "filename": [str(path) for path in paths.values()],
@@ -104,9 +111,32 @@ class AuditedDays:
         """The SQL that tells whether a row of the view breaks any row rule."""
         return " OR ".join(f"coalesce({rule.broken}, false)" for rule in self.audit.rules)
 
+    def parts(self) -> Iterator["AuditedDays"]:
+        """Yields these days a few at a time, each a view of its own; all at once if they are few.
+
+        A day of very many rows stands alone.
+        """
+        sizes = {day: pq.read_metadata(path).num_rows for day, path in self.paths.items()}
+        for days in chunks(sizes.items(), COUNTED_ROWS):
+            if len(days) == len(self.paths):
+                yield self
+            else:
+                some = {day: self.paths[day] for day in days}
+                yield AuditedDays(self.connection, self.audit, some, self.timezone)
+
     def count(self) -> dict[dt.date, DayCounts]:
-        """Counts every day's rows and broken rows, and describes its clean ones, in one pass."""
+        """Counts every day's rows and broken rows, and describes its clean ones."""
         counts = {day: DayCounts() for day in self.paths}
+        for part in self.parts():
+            counts |= part._count_rows()
+            rows = sum(counts[day].rows for day in part.paths)
+            for day, repeated in part._repeated_keys(rows).items():
+                counts[day].broken[self.audit.unique_rule] = repeated
+        return counts
+
+    def _count_rows(self) -> dict[dt.date, DayCounts]:
+        """Counts and describes in one pass the days that have rows."""
+        counts = {}
         names = [rule.name for rule in self.audit.rules]
         by_rule = [f"count(*) FILTER ({rule.broken})" for rule in self.audit.rules]
         profile = [f"{sql} FILTER (NOT is_broken)" for sql in self.audit.profile.values()]
@@ -118,18 +148,28 @@ class AuditedDays:
             broken = {name: n for name, n in zip(names, found[: len(names)], strict=True) if n}
             described = dict(zip(self.audit.profile, found[len(names) :], strict=True))
             counts[day] = DayCounts(rows, broken_rows, broken, described)
-        for day, rows in self._repeated_keys():
-            counts[day].broken[self.audit.unique_rule] = rows
         return counts
 
-    def _repeated_keys(self) -> list[tuple[dt.date, int]]:
-        """Returns the days in which keys repeat, and how many rows share theirs with another."""
+    def _repeated_keys(self, rows: int) -> dict[dt.date, int]:
+        """Returns the days in which keys repeat, and how many rows share theirs with another.
+
+        Args:
+          rows: of these days; a day of very many is looked through in several passes, each over a
+            share of its keys.
+        """
         keys = ", ".join(self.audit.unique)
         whole = " AND ".join(f"{column} IS NOT NULL" for column in self.audit.unique)
-        return self.connection.execute(
-            f"SELECT day, sum(rows)::BIGINT FROM (SELECT day, count(*) AS rows FROM {self.view} "
-            f"WHERE {whole} GROUP BY day, {keys} HAVING count(*) > 1) GROUP BY day"
-        ).fetchall()
+        passes = -(-rows // COUNTED_ROWS)
+        found: Counter[dt.date] = Counter()
+        for number in range(passes):
+            share = f"AND hash({keys}) % {passes} = {number}" if passes > 1 else ""
+            repeated = self.connection.execute(
+                f"SELECT day, sum(rows)::BIGINT FROM (SELECT day, count(*) AS rows "
+                f"FROM {self.view} WHERE {whole} {share} GROUP BY day, {keys} "
+                "HAVING count(*) > 1) GROUP BY day"
+            ).fetchall()
+            found.update(dict(repeated))
+        return found
 
     def validate(
         self, counts: dict[dt.date, DayCounts], days: DayFrame | None = None

@@ -1,8 +1,9 @@
 """Staged days of events -> their clean rows, and the broken ones with the reasons.
 
 In:  audited days. Out: for each a file of clean events (schema EVENTS) in the order in which they
-were staged, and one of refused rows (schema QUARANTINE) if there are any. Refused rows of all days
-come from one query; rows stream, so that a day need not fit into memory.
+were staged, and one of refused rows (schema QUARANTINE) if there are any. Refused rows come from
+one query over as many days as are counted at a time; rows stream, so that a day need not fit into
+memory.
 """
 
 import datetime as dt
@@ -29,6 +30,13 @@ def write_refused(rows: AuditedDays, folder: Path) -> dict[dt.date, np.ndarray]:
       For each of these days the places of its broken rows in the staged file, from 0, ascending.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    places: dict[dt.date, np.ndarray] = {}
+    for part in rows.parts():
+        places |= _write_refused(part, folder)
+    return places
+
+
+def _write_refused(rows: AuditedDays, folder: Path) -> dict[dt.date, np.ndarray]:
     raw = ", ".join(f"'{column}': staged.{column}" for column in EVENTS.names)
     batches = rows.connection.sql(
         "SELECT day, place_in_file, staged.source_file, staged.source_line, 'events' AS stage, "

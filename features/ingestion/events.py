@@ -27,11 +27,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.chunks import chunks
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.lake import Lake, fetched
 from contracts.tables import FRAGMENT
-from features.daily import BATCH_ROWS, chunks, write_days
+from features.daily import BATCH_ROWS, write_days
 from features.ingestion.manifest import Fragment, committed_fragments
 from features.ingestion.mapping import FIELDS
 from features.provenance import Inputs, fragment_inputs
