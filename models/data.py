@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 
 from contracts.errors import FootpathError
 from contracts.lake import read_json
+from models.documents import Documents
 from models.draw import Draw
-from models.packed import Events, ragged_arange
+from models.packed import MASK, Events, ragged_arange
 
 _ARRAYS = {
     "item": np.int32,
@@ -26,6 +28,8 @@ _ARRAYS = {
     "value": np.float32,
     "time": np.int64,
 }
+SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
+_TEXT = {"document_offsets": np.int64, "document_tokens": np.int32, "item_document": np.int32}
 _BLOCK = 1 << 22  # events that are checked at a time
 
 
@@ -40,7 +44,11 @@ class Sequences:
     category: np.ndarray
     value: np.ndarray
     time: np.ndarray
+    document: np.ndarray  # of each event; 0 is none
     item_category: np.ndarray
+    item_document: np.ndarray
+    document_offsets: np.ndarray
+    document_tokens: np.ndarray
     vocabulary: dict[str, list[str]]
     pointer: dict
 
@@ -58,6 +66,16 @@ class Sequences:
     def sizes(self) -> dict[str, int]:
         """Length of each vocabulary."""
         return {field: len(names) for field, names in self.vocabulary.items()}
+
+    @property
+    def has_text(self) -> bool:
+        """Tells whether any event says something in words."""
+        return len(self.document_offsets) > 3
+
+    @cached_property
+    def documents(self) -> Documents:
+        """All texts; read from the files once."""
+        return Documents.of(self.document_tokens, self.document_offsets)
 
     def user_ids(self) -> list[str]:
         """Returns the user ids in row order."""
@@ -97,6 +115,7 @@ class Sequences:
             item_T=_as_ids(self.item[index]),
             action_T=_as_ids(self.action[index]),
             category_T=_as_ids(self.category[index]),
+            document_T=_as_ids(self.document[index]),
             gap_T=_as_ids(gap_buckets(time - self.time[before], index == before)),
             value_T=torch.from_numpy(np.asarray(self.value[index])),
             time_T=_as_ids(time),
@@ -132,10 +151,12 @@ def open_sequences(path: Path) -> Sequences:
         offsets=_map(folder / "offsets.npy", np.int64),
         **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()},
         item_category=_map(folder / "item_category.npy", np.int32),
+        **_text(folder),
         vocabulary=_vocabulary(folder / "vocabulary.json"),
         pointer=pointer,
     )
     _check(sequences, folder)
+    _check_text(sequences, folder)
     return sequences
 
 
@@ -190,11 +211,26 @@ def _map(path: Path, dtype: type) -> np.ndarray:
     return mapped.view(np.ndarray)  # still a map of the file, without np.memmap's slow indexing
 
 
+def _text(folder: Path) -> dict[str, np.ndarray]:
+    """Maps the arrays of texts; sequences from before there was text have none."""
+    if (folder / "document.npy").exists():
+        names = {"document": np.int32} | _TEXT
+        return {name: _map(folder / f"{name}.npy", dtype) for name, dtype in names.items()}
+    items = len(_map(folder / "item_category.npy", np.int32))
+    events = len(_map(folder / "item.npy", np.int32))
+    return {
+        "document": np.broadcast_to(np.int32(0), (events,)),  # one number, however many events
+        "item_document": np.zeros(items, np.int32),
+        "document_offsets": np.array([0, 0, 1], np.int64),
+        "document_tokens": np.array([MASK], np.int32),
+    }
+
+
 def _vocabulary(path: Path) -> dict[str, list[str]]:
     vocabulary = read_json(path)
-    for field in ("item", "action", "category"):
+    for field in ("item", "action", "category", *(["token"] if "token" in vocabulary else [])):
         names = vocabulary.get(field)
-        if not isinstance(names, list) or names[:3] != ["[PAD]", "[MASK]", "[UNK]"]:
+        if not isinstance(names, list) or names[:3] != SPECIAL:
             raise FootpathError(
                 f"{path}: field '{field}' must be a list that begins with [PAD], [MASK], [UNK]: "
                 f"rebuild training_sequences"
@@ -211,7 +247,7 @@ def _check(sequences: Sequences, folder: Path) -> None:
         )
     if offsets[0] != 0 or offsets[-1] != events or (np.diff(offsets) < 0).any():
         raise FootpathError(f"{folder}/offsets.npy does not divide the {events} events of item.npy")
-    for name in _ARRAYS:
+    for name in (*_ARRAYS, "document"):
         if len(getattr(sequences, name)) != events:
             raise FootpathError(f"{folder}/{name}.npy and item.npy differ in length")
     for start in range(0, events, _BLOCK):
@@ -219,11 +255,13 @@ def _check(sequences: Sequences, folder: Path) -> None:
 
 
 def _check_block(sequences: Sequences, folder: Path, start: int, stop: int) -> None:
-    for name, size in sequences.sizes.items():
+    sizes = {name: sequences.sizes[name] for name in ("item", "action", "category")}
+    sizes["document"] = len(sequences.document_offsets) - 1
+    for name, size in sizes.items():
         ids = getattr(sequences, name)[start:stop]
         _refuse(
             (ids < 0) | (ids >= size), sequences, start,
-            f"{folder}/{name}.npy: an id is outside the vocabulary of {size}",
+            f"{folder}/{name}.npy: an id is outside the {size} that there are",
         )  # fmt: skip
     values = sequences.value[start:stop]
     _refuse(~np.isfinite(values), sequences, start, f"{folder}/value.npy: a value is not a number")
@@ -234,6 +272,24 @@ def _check_block(sequences: Sequences, folder: Path, start: int, stop: int) -> N
     _refuse(
         backwards, sequences, start, f"{folder}/time.npy: an event is earlier than the one before"
     )
+
+
+def _check_text(sequences: Sequences, folder: Path) -> None:
+    offsets, tokens = sequences.document_offsets, sequences.document_tokens
+    known = len(sequences.vocabulary.get("token", SPECIAL))
+    if len(offsets) < 3 or offsets[0] != 0 or offsets[-1] != len(tokens):
+        fault = f"document_offsets.npy does not divide the {len(tokens)} tokens"
+    elif (np.diff(offsets) < 0).any() or offsets[1] != 0:
+        fault = "document_offsets.npy runs backwards, or document 0 is not empty"
+    elif ((tokens < 0) | (tokens >= known)).any():
+        fault = f"document_tokens.npy: an id is outside the vocabulary of {known} tokens"
+    elif len(sequences.item_document) != sequences.sizes["item"]:
+        fault = "item_document.npy and the item vocabulary differ in length"
+    elif ((sequences.item_document < 0) | (sequences.item_document >= len(offsets) - 1)).any():
+        fault = "item_document.npy names a document that is not there"
+    else:
+        return
+    raise FootpathError(f"{folder}/{fault}: rebuild training_sequences")
 
 
 def _refuse(broken: np.ndarray, sequences: Sequences, start: int, what: str) -> None:

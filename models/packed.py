@@ -28,6 +28,7 @@ class Events:
     item_T: Tensor
     action_T: Tensor
     category_T: Tensor
+    document_T: Tensor  # its text; 0 is none
     gap_T: Tensor  # bucket of the time since the user's event before, which is always in the past
     value_T: Tensor
     time_T: Tensor  # unix seconds; not an input, but what objectives cut by
@@ -61,12 +62,21 @@ class Events:
             item_T=self.item_T.masked_fill(where_T, MASK),
             action_T=self.action_T.masked_fill(where_T, MASK),
             category_T=self.category_T.masked_fill(where_T, MASK),
+            document_T=self.document_T.masked_fill(where_T, MASK),
             gap_T=self.gap_T.masked_fill(where_T, MASK),
             value_T=self.value_T.masked_fill(where_T, 0.0),
         )
 
 
-_EVENT_FIELDS = ("item_T", "action_T", "category_T", "gap_T", "value_T", "time_T")
+_EVENT_FIELDS = (
+    "item_T",
+    "action_T",
+    "category_T",
+    "document_T",
+    "gap_T",
+    "value_T",
+    "time_T",
+)
 
 
 def join(parts: list[Events]) -> Events:
@@ -162,6 +172,7 @@ class Packed:
     item_T: Tensor
     action_T: Tensor
     category_T: Tensor
+    document_T: Tensor
     gap_T: Tensor
     value_T: Tensor
     position_T: Tensor
@@ -181,7 +192,7 @@ def pack(events: Events) -> Packed:
     order_B = torch.sort(events.lengths_B, descending=True, stable=True).indices
     lengths = events.lengths_B[order_B]
     index_T = torch.repeat_interleave(events.starts_B[order_B], lengths) + ragged_arange(lengths)
-    names = ("item_T", "action_T", "category_T", "gap_T", "value_T", "position_T")
+    names = [name for name in _EVENT_FIELDS if name != "time_T"] + ["position_T"]
     return Packed(
         **{name: getattr(events, name)[index_T] for name in names},
         sequence_T=torch.repeat_interleave(order_B, lengths),
@@ -193,7 +204,8 @@ def pack(events: Events) -> Packed:
 def ragged_arange(lengths_B: Tensor) -> Tensor:
     """Returns 0..n-1 for each length n, laid end to end."""
     starts = lengths_B.cumsum(0) - lengths_B
-    return torch.arange(int(lengths_B.sum())) - torch.repeat_interleave(starts, lengths_B)
+    every = torch.arange(int(lengths_B.sum()), device=lengths_B.device)
+    return every - torch.repeat_interleave(starts, lengths_B)
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -12,7 +12,7 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 def events_of(lengths: list[int]) -> Events:
     n = torch.arange(sum(lengths))
     size = torch.tensor(lengths)
-    return Events(n + 3, n + 3, n + 3, n + 3, n.float(), n, ragged_arange(size), size)
+    return Events(n + 3, n + 3, n + 3, n + 3, n + 3, n.float(), n, ragged_arange(size), size)
 
 
 @given(LENGTHS, st.sampled_from([0.0, 0.05, 0.3, 0.9]))
@@ -56,7 +56,7 @@ def test_cut_takes_windows_and_counts_positions_from_their_start():
 
 def test_hide_leaves_nothing_but_the_position():
     hidden = events_of([4]).hide(torch.tensor([False, True, False, False]))
-    for name in ("item_T", "action_T", "category_T", "gap_T"):
+    for name in ("item_T", "action_T", "category_T", "document_T", "gap_T"):
         assert getattr(hidden, name).tolist() == [3, MASK, 5, 6]
     assert hidden.value_T.tolist() == [0, 0, 2, 3]
     assert hidden.position_T.tolist() == [0, 1, 2, 3]
