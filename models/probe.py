@@ -81,11 +81,20 @@ def fit_head(train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], classes
       valid: the same of the validation users.
       classes: how many there are; 0 for a number.
     """
-    x, y = train[0].double(), train[1]
-    heads = _logistic(x, y, classes) if classes else _ridge(x, y)
-    losses = [float(task_loss(head(valid[0].double()), valid[1])) for head in heads]
+    return best_head(head_path(*train, classes), *valid)[0]
+
+
+def head_path(x_nD: Tensor, targets_n: Tensor, classes: int) -> list[Linear]:
+    """Fits a head for every penalty, in float64."""
+    x_nD = x_nD.double()
+    return _logistic(x_nD, targets_n, classes) if classes else _ridge(x_nD, targets_n)
+
+
+def best_head(heads: list[Linear], x_nD: Tensor, targets_n: Tensor) -> tuple[Linear, float]:
+    """Returns the head with the smallest loss on some users, in float32, and that loss."""
+    losses = [float(task_loss(head(x_nD.double()), targets_n)) for head in heads]
     best = heads[int(np.argmin(losses))]
-    return Linear(best.weight_CD.float(), best.bias_C.float())
+    return Linear(best.weight_CD.float(), best.bias_C.float()), min(losses)
 
 
 def task_loss(scores_nC: Tensor, targets_n: Tensor) -> Tensor:

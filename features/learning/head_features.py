@@ -1,0 +1,104 @@
+"""The behaviour features of every labelled user as of the as-of: what a task's head may add.
+
+In: the feature store and `labels/<as_of>.parquet`. Out: `head_features/<as_of>.parquet`, `user_id`
+and numeric columns, null where the store knows nothing of a user.
+
+The values come the way a downstream team gets them (docs/retrieval.md): Feast's point-in-time join
+under its `created` rule, so that a correction which came later is not seen. They are asked for at
+the moment at which the row of the as-of day is known, the as-of plus `features.delay_minutes`: its
+windows end where the training sequences end, and no later row is known by then.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.clock import as_of_instant
+from contracts.dataset import Dataset
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_table, read_table
+from features.store.definitions import JOIN_KEY
+from features.store.registry import apply_registry
+from features.store.repository import open_store
+from features.store.views import View, behavior_view
+
+TABLE = "head_features"
+
+
+@dataclass(frozen=True)
+class HeadFeaturesReport:
+    """What was published."""
+
+    path: Path
+    users: int
+    known: int  # users of whom the store knows a row
+    columns: int
+
+
+def write_head_features(dataset: Dataset, lake: Lake, as_of: dt.date) -> HeadFeaturesReport:
+    """Publishes the numeric behaviour features of the users who have a label as of a day.
+
+    Raises:
+      FootpathError: no labels or no behaviour features of that day are published.
+    """
+    users = _labelled_users(dataset, lake, as_of)
+    if not lake.day("user_behavior_features", as_of).exists():
+        raise FootpathError(
+            f"{lake.day('user_behavior_features', as_of)} is not there: "
+            f"materialize user_behavior_features for {as_of} first"
+        )
+    apply_registry(dataset, lake)
+    view = behavior_view(dataset, lake)
+    table = retrieved(lake, view, users, known_at(dataset, as_of))
+    target = lake.day(TABLE, as_of)
+    publish_table(lake, table, target)
+    columns = table.num_columns - 1
+    known = len(users) - (table.column(1).null_count if columns else 0)
+    return HeadFeaturesReport(target, len(users), known, columns)
+
+
+def known_at(dataset: Dataset, as_of: dt.date) -> dt.datetime:
+    """Returns when the row of the as-of day is known: the later midnight has no row by then.
+
+    With a delay of a day or more a later row could not be told apart, so the as-of itself is
+    taken: the head then sees the newest row that was known at that instant.
+    """
+    end, delay = as_of_instant(as_of, dataset.timezone), dataset.features.delay_minutes
+    later = end + dt.timedelta(minutes=delay)
+    following = as_of_instant(as_of + dt.timedelta(days=1), dataset.timezone)
+    return later if later < following else end
+
+
+def retrieved(lake: Lake, view: View, users: list[str], instant: dt.datetime) -> pa.Table:
+    """Returns the numeric features of users as known at an instant, ordered by user id."""
+    import pandas as pd
+
+    wanted = [column for column in view.columns if column.kind in ("int64", "float64")]
+    entities = pd.DataFrame({JOIN_KEY: users, "event_timestamp": pd.Timestamp(instant)})
+    found = (
+        open_store(lake)
+        .get_historical_features(
+            entities,
+            [f"{view.name}:{column.name}" for column in wanted],
+            filter_by_created_timestamp=True,
+        )
+        .to_arrow()
+    )
+    found = found.select([JOIN_KEY, *(column.name for column in wanted)]).sort_by(JOIN_KEY)
+    schema = pa.schema(
+        [(JOIN_KEY, pa.string()), *((column.name, pa.float64()) for column in wanted)]
+    )
+    return found.cast(schema).replace_schema_metadata(None)
+
+
+def _labelled_users(dataset: Dataset, lake: Lake, as_of: dt.date) -> list[str]:
+    path = lake.day("labels", as_of)
+    if not path.exists():
+        raise FootpathError(f"{path} is not there: materialize labels for {as_of} first")
+    labels = read_table(path, columns=["user_id", "as_of"])
+    instant = pa.scalar(as_of_instant(as_of, dataset.timezone), labels.schema.field("as_of").type)
+    own = labels.filter(pc.equal(labels["as_of"], instant))  # sessions have an as-of of their own
+    return sorted(pc.unique(own["user_id"]).to_pylist())

@@ -1,0 +1,163 @@
+"""Heads that see the embedding, the behaviour features, or both.
+
+Comes in: `head_features/<as_of>.parquet`, a row a user. Goes out: standardised feature blocks, and
+a linear head over [embedding, features].
+
+Each block has a penalty of its own: a block that is multiplied by w pays the penalty / w^2. The
+pair of weights is chosen on the validation users, and leaving a block out is among the choices, so
+features that say nothing cost nothing but the noise of that choice.
+
+Shapes: n users, U users of the sequences, D width of the embedding, F columns, C classes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from contracts.errors import FootpathError
+from models.data import Sequences
+from models.probe import Linear, best_head, head_path
+
+KEY = "user_id"
+SKEWED = 1.0  # |skewness| from which a column is taken by its logarithm
+FAR = 6.0  # standard deviations to which an outlier of the other users is drawn in
+
+# Weights of (embedding, features) that are tried; the first leaves the features out.
+WEIGHTS = ((1.0, 0.0), (1.0, 0.1), (1.0, 0.3), (1.0, 1.0), (0.3, 1.0), (0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class HeadFeatures:
+    """Features of every user of the sequences; NaN where none are known."""
+
+    names: tuple[str, ...]
+    x_UF: np.ndarray
+
+
+@dataclass(frozen=True)
+class FeatureScaler:
+    """What the training users tell about the columns; applied to all users alike."""
+
+    is_skewed_F: np.ndarray
+    mean_F: np.ndarray
+    scale_F: np.ndarray
+    flagged: np.ndarray  # columns that get a flag for a missing value
+
+    @classmethod
+    def of(cls, x_nF: np.ndarray) -> "FeatureScaler":
+        """Measures the training users; a column that never varies becomes zeros."""
+        is_skewed = np.abs(_skewness(x_nF)) > SKEWED
+        logged = np.where(is_skewed, signed_log(x_nF), x_nF)
+        counts = np.maximum((~np.isnan(logged)).sum(axis=0), 1)
+        mean = np.nansum(logged, axis=0) / counts
+        spread = np.sqrt(np.nansum(np.square(logged - mean), axis=0) / counts)
+        scale = np.where(spread > 1e-9, spread, np.inf)
+        # Columns of one source are missing together: one flag says it for all of them.
+        missing = np.isnan(x_nF)
+        _, first = np.unique(missing, axis=1, return_index=True)
+        flagged = np.array([f for f in sorted(first) if 0 < missing[:, f].sum() < len(x_nF)], int)
+        return cls(is_skewed, mean, scale, flagged)
+
+    @property
+    def width(self) -> int:
+        """Columns that go out."""
+        return len(self.mean_F) + len(self.flagged)
+
+    def __call__(self, x_nF: np.ndarray) -> Tensor:
+        """Standardises users -> float32 [n, width]; a missing value is 0 and has its flag."""
+        logged = np.where(self.is_skewed_F, signed_log(x_nF), x_nF)
+        scaled = np.clip((logged - self.mean_F) / self.scale_F, -FAR, FAR)
+        flags = np.isnan(x_nF[:, self.flagged])
+        whole = np.concatenate([np.nan_to_num(scaled, nan=0.0), flags], axis=1)
+        return torch.from_numpy(whole.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class JointHead:
+    """A head over [embedding, features], and the weights that validation chose."""
+
+    linear: Linear
+    weights: tuple[float, float]  # of the embedding and of the features
+
+
+def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
+    """Reads head features in the order of the users of the sequences.
+
+    Raises:
+      FootpathError: the file is unreadable, has no numeric column, names a user twice, holds an
+        infinite value, or knows none of the users.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise FootpathError(f"{path} cannot be read as Parquet: {error}") from None
+    names = tuple(name for name in table.column_names if name != KEY)
+    if KEY not in table.column_names or not names:
+        raise FootpathError(f"{path}: expected user_id and feature columns, found {table.schema}")
+    if wrong := [name for name in names if not _is_number(table.schema.field(name).type)]:
+        raise FootpathError(f"{path}: column {wrong[0]} is not numeric: write head_features anew")
+    rows = {user: row for row, user in enumerate(table[KEY].to_pylist())}
+    if len(rows) < table.num_rows:
+        raise FootpathError(f"{path} names a user twice: write head_features anew")
+    columns = [table[name].cast(pa.float64()).to_numpy() for name in names]
+    known_NF = np.stack(columns, axis=1)  # a null has become NaN
+    if np.isinf(known_NF).any():
+        bad = names[int(np.argmax(np.isinf(known_NF).any(axis=0)))]
+        raise FootpathError(f"{path}: column {bad} holds an infinite value: mend that feature")
+    places = np.array([rows.get(user, -1) for user in sequences.user_ids()])
+    if (places < 0).all():
+        raise FootpathError(
+            f"{path} knows none of the users of {sequences.path}: build both as of the same day"
+        )
+    x_UF = np.full((len(places), len(names)), np.nan)
+    x_UF[places >= 0] = known_NF[places[places >= 0]]
+    return HeadFeatures(names, x_UF)
+
+
+def signed_log(x: np.ndarray) -> np.ndarray:
+    """Returns sign(x) log(1 + |x|)."""
+    return np.sign(x) * np.log1p(np.abs(x))
+
+
+def fit_joint(
+    train: tuple[Tensor, Tensor, Tensor], valid: tuple[Tensor, Tensor, Tensor], classes: int
+) -> JointHead:
+    """Fits a head on both blocks, with penalty and weights chosen on the validation users.
+
+    Args:
+      train: standardised embeddings [n, D], standardised features [n, F], targets [n].
+      valid: the same of the validation users.
+      classes: how many there are; 0 for a number.
+    """
+    found = []
+    for weights in WEIGHTS:
+        heads = head_path(_joined(train, weights), train[2], classes)
+        found.append((*best_head(heads, _joined(valid, weights), valid[2]), weights))
+    linear, _, weights = min(found, key=lambda each: each[1])
+    dim = train[0].shape[1]
+    factor = torch.ones(linear.weight_CD.shape[1])
+    factor[:dim], factor[dim:] = weights
+    return JointHead(Linear(linear.weight_CD * factor, linear.bias_C), weights)
+
+
+def _joined(blocks: tuple[Tensor, Tensor, Tensor], weights: tuple[float, float]) -> Tensor:
+    embedding, features = (block * weight for block, weight in zip(blocks, weights, strict=False))
+    return torch.cat([embedding, features], dim=1)
+
+
+def _skewness(x_nF: np.ndarray) -> np.ndarray:
+    """Returns the third standardised moment of each column, 0 where it does not vary."""
+    counts = np.maximum((~np.isnan(x_nF)).sum(axis=0), 1)
+    centred = x_nF - np.nansum(x_nF, axis=0) / counts
+    variance = np.nansum(np.square(centred), axis=0) / counts
+    third = np.nansum(centred**3, axis=0) / counts
+    return np.where(variance > 1e-12, third / np.maximum(variance, 1e-12) ** 1.5, 0.0)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
