@@ -45,6 +45,6 @@ class Bag(base.UserEncoder):
 
     def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Encodes packed event vectors -> user vectors [B, D]."""
-        pooled_BD = self.before(base.POOLINGS[self.options.pooling](self.dropout(x_TD), events))
+        pooled_BD = self.before(self.pool(self.dropout(x_TD), events))
         inner_BF = F.gelu(self.widen(pooled_BD))
         return self.after(pooled_BD + self.narrow(self.dropout(inner_BF)))

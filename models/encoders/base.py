@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
+from contracts.errors import FootpathError
+from models.encoders.pooling import POOLINGS, AttentionPooling
 from models.packed import Packed
 
 
@@ -14,13 +15,28 @@ class Options:
     """Options that every encoder has; an encoder's own `Options` extend them."""
 
     dropout: float = 0.1
-    pooling: str = "mean"  # of the states of a user: mean or last
+    pooling: str = "mean"  # of the states of a user: mean, last or attention
+    attention: int = 200  # width of the hidden layer of attention pooling
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling '{self.pooling}' is none of {', '.join(POOLINGS)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is not a share in [0, 1)")
+        if self.attention < 1:
+            raise ValueError("attention must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Attended:
+    """Who looked at whom, how much: P pairs of events of one sequence.
+
+    A distance counts events: 3 means that the event looked at lies three before the one that looks,
+    -3 three after it. The weights of one looking event sum to 1.
+    """
+
+    distance_P: Tensor
+    weight_P: Tensor
 
 
 class UserEncoder(nn.Module):
@@ -31,6 +47,7 @@ class UserEncoder(nn.Module):
     def __init__(self, dim: int, options: Any) -> None:
         super().__init__()
         self.dim, self.options = dim, options
+        self.pool = POOLINGS[options.pooling](dim, options.attention)
 
     @property
     def is_causal(self) -> bool:
@@ -43,22 +60,22 @@ class UserEncoder(nn.Module):
 
     def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Encodes packed event vectors -> user vectors [B, D], in the caller's order."""
-        return POOLINGS[self.options.pooling](self.states(x_TD, events), events)
+        return self.pool(self.states(x_TD, events), events)
 
+    def attention(self, x_TD: Tensor, events: Packed) -> list[Attended]:
+        """Returns the attention weights, a layer each, for a batch that is small enough to look at.
 
-def mean_pooling(states_TD: Tensor, events: Packed) -> Tensor:
-    """Averages the states of each sequence -> [B, D]."""
-    sums = states_TD.new_zeros(len(events.lengths_B), states_TD.shape[1])
-    sums = sums.index_add(0, events.sequence_T, states_TD)
-    return sums / events.lengths_B[:, None].to(states_TD.dtype)
+        Where events do not look at each other, the pooling may still look at them: its distances
+        count from the last event.
 
-
-def last_pooling(states_TD: Tensor, events: Packed) -> Tensor:
-    """Takes the state of each sequence's last event -> [B, D]."""
-    is_last = events.position_T + 1 == events.lengths_B[events.sequence_T]
-    last = torch.nonzero(is_last)[:, 0]
-    order = torch.argsort(events.sequence_T[last])
-    return states_TD[last[order]]
-
-
-POOLINGS = {"mean": mean_pooling, "last": last_pooling}
+        Raises:
+          FootpathError: there is no attention in this encoder.
+        """
+        if not isinstance(self.pool, AttentionPooling):
+            raise FootpathError(
+                f"encoder {type(self).__name__.lower()} has no attention to look at: "
+                "take one that has, or pooling attention"
+            )
+        weight_T = self.pool.weights(self.states(x_TD, events), events)
+        last_T = events.lengths_B[events.sequence_T] - 1
+        return [Attended(last_T - events.position_T, weight_T)]

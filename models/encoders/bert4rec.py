@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoders import base
+from models.encoders.attention import attended
 from models.layers import Dropout
 from models.packed import Bucket, Packed
 
@@ -46,7 +47,7 @@ class Bert4Rec(base.UserEncoder):
         self.dropout = Dropout(options.dropout)
         self.blocks = nn.ModuleList([_Block(dim, options) for _ in range(options.layers)])
         self.norm = nn.LayerNorm(dim)
-        self.apply(_init)
+        self.blocks.apply(_init)
 
     @property
     def is_causal(self) -> bool:
@@ -60,6 +61,15 @@ class Bert4Rec(base.UserEncoder):
         for block in self.blocks:
             x_TD = block(x_TD, buckets)
         return self.norm(x_TD)
+
+    def attention(self, x_TD: Tensor, events: Packed) -> list[base.Attended]:
+        """Returns the self-attention of each block."""
+        buckets, layers = events.buckets(MAX_PADDING), []
+        for block in self.blocks:
+            qkv = block.qkv(block.attention_norm(x_TD))  # type: ignore[operator]
+            layers.append(attended(qkv, buckets, self.options.heads, self.options.causal))
+            x_TD = block(x_TD, buckets)
+        return layers
 
 
 def _init(module: nn.Module) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 
 from models.draw import Draw
-from models.encoders import base as encoders
 from models.objectives.base import Objective, Outcome
 from models.objectives.next_item import item_loss
 from models.objectives.views import hidden
@@ -56,7 +55,7 @@ class MaskedItem(Objective):
         view = sample.view
         states_TD = model.encoder.states(model.behaviour(view), view)
         hidden_N = torch.nonzero((view.item_T == MASK) & (sample.whole.item_T != MASK))[:, 0]
-        pooled_BD = encoders.POOLINGS[model.encoder.options.pooling](states_TD.detach(), view)
+        pooled_BD = model.encoder.pool(states_TD.detach(), view)
         if not len(hidden_N):
             return Outcome(0 * states_TD.sum(), pooled_BD, {})
         loss, accuracy = item_loss(

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from contracts.errors import FootpathError
 from models.draw import Draw
-from models.encoders import base as encoders
 from models.objectives.base import Objective, Outcome
 from models.packed import Events, Packed, pack
 from models.user_model import ModelConfig, UserModel
@@ -49,7 +48,8 @@ class NextItem(Objective):
         if not model.encoder.is_causal:
             raise FootpathError(
                 f"method next needs an encoder that reads forwards, and {model.config.encoder} "
-                "sees the next item itself: take gru4rec, or bert4rec with encoder_options.causal"
+                "sees the next item itself: take gru4rec, or bert4rec or rotary with "
+                "encoder_options.causal"
             )
         states_TD = model.encoder.states(model.behaviour(sample), sample)
         # Events of a sequence lie side by side, so the next one is one row on.
@@ -58,7 +58,7 @@ class NextItem(Objective):
         loss, accuracy = item_loss(
             states_TD[now_N], sample.item_T[now_N + 1], model.behaviour.items(), self.options.chunk
         )
-        pooled_BD = encoders.POOLINGS[model.encoder.options.pooling](states_TD.detach(), sample)
+        pooled_BD = model.encoder.pool(states_TD.detach(), sample)
         return Outcome(loss, pooled_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Packed) -> int:

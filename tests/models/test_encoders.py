@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from models.packed import pack
 from models.user_model import ModelConfig, build_model
 
 FIELDS = ("item", "action", "category", "gap", "position")
+CAUSAL = [("bert4rec", {"causal": True}), ("rotary", {"causal": True})]
 SIZES = {"item": 43, "action": 5, "category": 7}
 
 
@@ -27,7 +30,7 @@ def sequences(make_sequences):
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
 def test_a_user_vector_does_not_depend_on_the_rest_of_the_batch(sequences, encoder, pooling):
     model = model_of(encoder, pooling=pooling).eval()
     users, lengths = [0, 1, 2, 3, 4, 5], [30, 4, 17, 1, 29, 12]
@@ -54,18 +57,105 @@ def test_a_field_that_is_left_out_is_not_seen(sequences, encoder, field):
     model = model_of(encoder, fields).eval()
     packed = windows(sequences, [0, 2], [20, 17])
     before = model(packed)
-    getattr(packed, f"{field}_T").fill_(4)
-    assert torch.equal(before, model(packed)) == (field not in fields)
+    changed = dataclasses.replace(packed, **{f"{field}_T": torch.full_like(packed.item_T, 4)})
+    # An encoder may lay events out by their position, whether or not it is embedded.
+    laid_out = packed if field == "position" else changed
+    after = model.encoder(model.behaviour(changed), laid_out)
+    assert torch.equal(before, after) == (field not in fields)
 
 
-def test_gru_sees_the_past_only_and_bert_sees_both_ways(sequences):
-    for encoder, sees_future in (("gru4rec", False), ("bert4rec", True)):
-        model = model_of(encoder).eval()
-        packed = windows(sequences, [0], [20])
-        first = model.encoder.states(model.behaviour(packed), packed)[:19]
-        packed.item_T[19] = 3 + (packed.item_T[19] - 2) % 40
-        second = model.encoder.states(model.behaviour(packed), packed)[:19]
-        assert torch.equal(first, second) != sees_future
+@pytest.mark.parametrize(("encoder", "options"), [(name, {}) for name in ENCODERS] + CAUSAL)
+def test_an_encoder_that_says_so_sees_nothing_later_and_the_others_do(sequences, encoder, options):
+    model = model_of(encoder, **options).eval()
+    packed = windows(sequences, [0, 4], [20, 17])
+    early = packed.position_T < 10
+    first = model.encoder.states(model.behaviour(packed), packed)[early]
+    packed.item_T[~early] = 3 + (packed.item_T[~early] - 2) % 40
+    second = model.encoder.states(model.behaviour(packed), packed)[early]
+    alone = encoder in ("bag", "nativectr")  # there no event sees another one
+    assert torch.equal(first, second) == (model.encoder.is_causal or alone)
+    assert model.encoder.is_causal == (encoder == "gru4rec" or bool(options))
+
+
+@pytest.mark.parametrize("encoder", ["gru4rec", "han", "hura", "rotary"])
+def test_the_order_of_events_is_seen_without_a_position_field(sequences, encoder):
+    model = model_of(encoder, ("item",)).eval()
+    packed = windows(sequences, [0], [20])
+    before = model(packed)
+    packed.item_T.copy_(packed.item_T.flip(0))
+    assert not torch.allclose(before, model(packed), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_vectors_follow_the_order_of_the_sequences(sequences, encoder):
+    model = model_of(encoder).eval()
+    one = model(windows(sequences, [0, 1, 3, 5], [30, 4, 1, 12]))
+    other = model(windows(sequences, [5, 3, 0, 1], [12, 1, 30, 4]))
+    torch.testing.assert_close(one, other[[2, 3, 1, 0]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_two_runs_of_one_seed_are_equal_bit_for_bit(sequences, encoder):
+    vectors, gradients = [], []
+    for _ in range(2):
+        model = model_of(encoder, pooling="attention").train()
+        torch.manual_seed(1)  # of dropout
+        vectors.append(model(windows(sequences, [0, 2, 5], [30, 17, 12])))
+        vectors[-1].square().sum().backward()
+        gradients.append(model.behaviour.items().grad)
+    assert torch.equal(*vectors)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_a_batch_of_one_event_users_has_finite_vectors_and_gradients(sequences, encoder, pooling):
+    model = model_of(encoder, pooling=pooling).train()
+    vectors = model(windows(sequences, [0, 1, 3], [1, 1, 1]))
+    vectors.square().sum().backward()
+    assert torch.isfinite(vectors).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options"), [("han", {"cell": "lstm"}), ("hura", {"window": 4})]
+)
+def test_other_cells_and_windows_depend_on_their_sequence_alone(sequences, encoder, options):
+    model = model_of(encoder, **options).eval()
+    together = model(windows(sequences, [0, 1, 3, 5], [30, 4, 1, 12]))
+    for row, (user, length) in enumerate([(0, 30), (1, 4), (3, 1), (5, 12)]):
+        alone = model(windows(sequences, [user], [length]))
+        torch.testing.assert_close(together[row], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_attention_pooling_is_the_softmax_of_its_scores(sequences):
+    model = model_of("nativectr").eval()
+    packed = windows(sequences, [0, 1, 3], [20, 4, 1])
+    states, pool = torch.randn(25, 16), model.encoder.pool
+    scores = pool.score(torch.tanh(pool.project(states)))[:, 0]
+    for row in range(3):
+        own = packed.sequence_T == row
+        expected = scores[own].softmax(0) @ states[own]
+        torch.testing.assert_close(pool(states, packed)[row], expected)
+
+
+def test_convolution_is_that_of_torch_on_each_sequence(sequences):
+    from models.encoders.convolution import Convolution
+
+    layer, packed = Convolution(16, 3), windows(sequences, [0, 1, 3], [20, 4, 1])
+    x = torch.randn(25, 16)
+    kernel = layer.mix.weight.unflatten(1, (3, 16)).transpose(1, 2)
+    for row in range(3):
+        own = packed.sequence_T == row
+        plain = torch.nn.functional.conv1d(x[own].T[None], kernel, layer.mix.bias, padding=1)
+        torch.testing.assert_close(layer(x, packed)[own], plain[0].T)
+
+
+def test_rotary_positions_tell_distances_not_places(sequences):
+    model = model_of("rotary", ("item",)).eval()
+    packed = windows(sequences, [0], [20])
+    later = dataclasses.replace(packed, position_T=packed.position_T + 7)
+    torch.testing.assert_close(model(packed), model(later))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +166,12 @@ def test_gru_sees_the_past_only_and_bert_sees_both_ways(sequences):
         (("bert4rec", 15, 32, FIELDS, {}, SIZES), "does not divide among 2 heads"),
         (("bert4rec", 16, 32, FIELDS, {"layer": 3}, SIZES), "did you mean 'layers'"),
         (("gru4rec", 16, 32, FIELDS, {"dropout": 1.5}, SIZES), "dropout 1.5 is not a share"),
+        (("han", 15, 32, FIELDS, {}, SIZES), "does not divide among two directions"),
+        (("han", 16, 32, FIELDS, {"cell": "rnn"}, SIZES), "expected one of gru, lstm"),
+        (("hsa", 16, 32, FIELDS, {"heads": 3}, SIZES), "does not divide among 3 heads"),
+        (("hura", 16, 32, FIELDS, {"window": 0}, SIZES), "window must be 1 or more"),
+        (("rotary", 6, 32, FIELDS, {}, SIZES), "2 heads of even width"),
+        (("gru4rec", 16, 32, FIELDS, {"attention": 0}, SIZES), "attention must be 1 or more"),
         (("gru4rec", 16, 32, FIELDS, {"pooling": "max"}, SIZES), "pooling 'max' is none of"),
     ],
 )

@@ -1,0 +1,51 @@
+"""Self-attention on packed events: a rectangle a bucket, fused, and never over padding.
+
+Shapes: T events, b sequences of up to l events in a bucket, D width, H heads of width E.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.encoders.base import Attended
+from models.packed import Bucket
+
+MAX_PADDING = 0.05  # share of the slots of the attention's rectangles
+
+
+def attend(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False) -> Tensor:
+    """Mixes the values of each sequence: queries, keys and values [T, 3D] -> [T, D]."""
+    mixed = []
+    for bucket, part in zip(buckets, qkv.split([b.events for b in buckets]), strict=True):
+        q, k, v = _heads_of(bucket, part, heads)
+        # Padding lies behind the events, where no event looks if it looks only back.
+        real = None if causal else bucket.real_b11l
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=real, is_causal=causal)
+        mixed.append(bucket.to_rows(out.transpose(1, 2).flatten(2)))
+    return torch.cat(mixed)
+
+
+def attended(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False) -> Attended:
+    """Returns what `attend` looks at, averaged over the heads, pair by pair."""
+    distances, weights = [], []
+    for bucket, part in zip(buckets, qkv.split([b.events for b in buckets]), strict=True):
+        q, k, _ = _heads_of(bucket, part, heads)
+        scores = (q @ k.transpose(-1, -2)).float() / q.shape[-1] ** 0.5
+        place_l = torch.arange(bucket.length, device=qkv.device)
+        distance_ll = place_l[:, None] - place_l[None, :]
+        seen = torch.ones_like(scores[:, :1], dtype=torch.bool)
+        if bucket.real_b11l is not None:
+            seen = seen & bucket.real_b11l & bucket.real_b11l.transpose(-1, -2)
+        if causal:
+            seen = seen & (distance_ll >= 0)
+        # A row of padding sees nothing: its softmax is not a number, and is not among the pairs.
+        weight_bll = scores.masked_fill(~seen, float("-inf")).softmax(-1).mean(1)
+        weights.append(weight_bll[seen[:, 0]])
+        distances.append(distance_ll.expand_as(weight_bll)[seen[:, 0]])
+    return Attended(torch.cat(distances), torch.cat(weights))
+
+
+def _heads_of(bucket: Bucket, qkv: Tensor, heads: int) -> list[Tensor]:
+    """Lays queries, keys and values out as [b, H, l, E]."""
+    parts = bucket.to_rectangle(qkv).chunk(3, dim=-1)
+    return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts]
