@@ -13,9 +13,10 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from contracts.errors import FootpathError
 from contracts.feature_list import Features, check_features
 from contracts.fields import Name, Strict, Zone
-from contracts.learning import Learning, Task
+from contracts.learning import Learning
 from contracts.policy import Lateness, Quality, Sessions
 from contracts.source import EventMapping, Items, Landing, Partitions, Users
+from contracts.tasks import Task
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 
@@ -43,6 +44,11 @@ class Dataset(Strict):
     def slug(self) -> str:
         """The name where only letters, digits and underscores may stand."""
         return self.name.replace("-", "_")
+
+    @property
+    def daily_tasks(self) -> list[Task]:
+        """The tasks whose examples end with the as-of day: those that have assets."""
+        return [task for task in self.tasks if task.source == "day"]
 
     @model_validator(mode="after")
     def _tasks_have_columns(self) -> "Dataset":

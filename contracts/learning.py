@@ -1,39 +1,11 @@
-"""The YAML's sections on what is learnt: tasks, and what is trained and compared by default."""
+"""The YAML's section `learning`: what is trained and compared by default."""
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from contracts.fields import Name, Sql, Strict
-
-
-class Task(Strict):
-    """One thing to predict for a user as of a day: a user attribute, or SQL over a future window.
-
-    `column` names an attribute of the users table. `sql` is an aggregate over the user's events
-    in [as-of, as-of + horizon), such as `count(*) FILTER (action = 'purchase') > 0`; a user
-    without events there gets the aggregate of no rows.
-    """
-
-    name: Name
-    kind: Literal["classification", "regression"] = "classification"
-    column: Name | None = None
-    sql: Sql | None = None
-    horizon_days: int | None = Field(None, ge=1)
-    metric: Literal["auc", "accuracy", "macro_f1", "mae"] = Field(
-        description="the one that the leaderboard sorts by"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Task":
-        if (self.column is None) == (self.sql is None):
-            raise ValueError("give either column (a user attribute) or sql (a future window)")
-        if (self.sql is None) != (self.horizon_days is None):
-            raise ValueError("horizon_days goes with sql")
-        if (self.kind == "regression") != (self.metric == "mae"):
-            raise ValueError("metric mae is for regression, and regression takes only mae")
-        return self
+from contracts.fields import Name, Strict
 
 
 class Learning(Strict):

@@ -11,6 +11,8 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 # for events how many rows there were before the gate, so that what was lost could be told.
 BUILT_FROM = b"footpath.built_from"
 ROWS_STAGED = b"footpath.rows_staged"
+# Of labels: the last events of each user which answer, and which no input may hold.
+HOLDOUT = b"footpath.holdout"
 
 # One row an event, sorted by (user_id, timestamp, event_id) inside a day.
 EVENTS = pa.schema(
@@ -82,15 +84,19 @@ USERS = pa.schema(
     ]
 )
 
-# One row a user and task. `value` is the class index or the number; `label` names the class.
+# One row an example and task, or in a ranking one a candidate. An example is a user's history up
+# to an instant. `value` is the class index or the number; `label` names the class. In a ranking,
+# `label` is an item and `value` says whether it is relevant (1) or was shown and not chosen (0).
 LABELS = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
-        pa.field("as_of", TIMESTAMP, nullable=False),  # inputs end here, exclusive
+        pa.field("since", TIMESTAMP),  # inputs begin here; null: with the user's first event
+        pa.field("as_of", TIMESTAMP, nullable=False),  # inputs end here, exclusive; a whole second
         pa.field("label_end", TIMESTAMP, nullable=False),  # the label looks no further
         pa.field("task", pa.string(), nullable=False),
         pa.field("value", pa.float64(), nullable=False),
         pa.field("label", pa.string()),
+        pa.field("numbers", pa.list_(pa.float64())),  # known of a candidate, as the task names them
         pa.field("split", pa.string(), nullable=False),  # train, valid or test, by user
     ]
 )
@@ -115,12 +121,15 @@ def embeddings_schema(dim: int) -> pa.Schema:
     )
 
 
-# One row a measured (recipe, task, share, seed, protocol, metric).
+# One row a measured (recipe, inputs, task, share, seed, protocol, metric).
 METRICS = pa.schema(
     [
         pa.field("method", pa.string(), nullable=False),  # ptum, none, majority, tfidf_lr
         pa.field("encoder", pa.string(), nullable=False),  # bert4rec, gru4rec, or "-"
-        pa.field("protocol", pa.string(), nullable=False),  # frozen, finetuned, scratch, baseline
+        # frozen, finetuned, scratch, native (a ranking by pre-training's own score), baseline
+        pa.field("protocol", pa.string(), nullable=False),
+        # what the head sees: embedding, features, embedding+features, or items (baselines)
+        pa.field("inputs", pa.string(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
         pa.field("label_share", pa.float64(), nullable=False),
         pa.field("seed", pa.int32(), nullable=False),

@@ -28,9 +28,10 @@ from contracts.lake import Lake, publish_table
 from models.config import BaselinesConfig
 from models.data import Sequences, open_sequences
 from models.evaluation import headline, measure, metrics_table
+from models.examples import Labelled
 from models.packed import UNK
 from models.report import Reporter, run_program
-from models.tasks import Labelled, Task, load_tasks
+from models.tasks import Task, load_tasks
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
 
@@ -85,6 +86,7 @@ def _measure(
         "method": method,
         "encoder": "-",
         "protocol": "baseline",
+        "inputs": "items",
         "task": task.name,
         "label_share": share,
         "seed": seed,

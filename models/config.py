@@ -26,6 +26,17 @@ def number(default: float | None, minimum: float, maximum: float = math.inf) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """A task that judges the weights while they are trained: see models.early_stopping."""
+
+    labels: Path
+    task: str
+    kind: Literal["classification", "regression"] = "classification"
+    every_epochs: int = number(1, 1)
+    patience: int = number(5, 1)  # judgements without a better one
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One pre-training run. `method` and `encoder` follow from `recipe` where they are left out."""
 
@@ -47,6 +58,14 @@ class TrainConfig:
     weight_decay: float = number(0.01, 0)
     warmup: float = number(0.05, 0, 1)  # share of the steps
     clip: float = number(1.0, 0)
+    ema: float = number(0.0, 0, 0.999999)  # decay of the averaged weights that are kept; 0: none
+    validation: ValidationConfig | None = None  # stops early, and keeps the best weights
+    collapse: Literal["warn", "stop", "off"] = "warn"  # where vectors are below the next two
+    min_spread: float = number(1e-3, 0)
+    min_effective_rank: float = number(2.0, 1)
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the encoder's matrix products
+    compile: bool = False  # torch.compile of blocks and projectors: needs a C++ compiler on CPU
+    prefetch: int = number(2, 0)  # samples made ahead in a thread
     seed: int = number(0, 0)
     max_seconds: float | None = number(None, 0)  # the schedule then follows the clock as well
     checkpoint_seconds: float = number(20.0, 0)
@@ -69,8 +88,11 @@ class TaskConfig:
     """One thing to predict, as the data set's YAML names it."""
 
     name: str
-    kind: Literal["classification", "regression"] = "classification"
+    kind: Literal["classification", "regression", "ranking"] = "classification"
     metric: str = "auc"
+    exclude_history: bool = False  # ranking: items of the history do not compete
+    candidates: bool = False  # ranking: of the rows of lists that were shown, not of all items
+    numbers: tuple[str, ...] = ()  # what is known of a candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +120,11 @@ class FinetuneConfig(LabelledConfig):
 
     checkpoint: Path
     model_out: Path | None = None  # task models go here, a folder each
-    protocols: tuple[Literal["frozen", "finetuned", "scratch"], ...] = ("frozen", "finetuned")
+    # native: a ranking by the score that pre-training itself trains
+    protocols: tuple[Literal["frozen", "finetuned", "scratch", "native"], ...] = (
+        "frozen",
+        "finetuned",
+    )
     epochs: int = number(8, 1)
     patience: int = number(2, 1)  # epochs without a better validation loss
     batch_size: int = number(64, 1)

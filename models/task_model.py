@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.data import Sequences, epoch_batches
 from models.draw import Draw, key_of
+from models.examples import Labelled, random_windows
 from models.optim import guarded_step, make_optimizer, schedule, set_lr
 from models.packed import Packed, pack, to_device
 from models.probe import Linear, Standardizer, task_loss
@@ -61,16 +62,18 @@ class TuneSettings:
 
 
 @torch.no_grad()
-def scores_of(model: TaskModel, sequences: Sequences, users_U: np.ndarray) -> Tensor:
-    """Scores whole histories -> [U, C] on the CPU."""
-    vectors = user_vectors(model.user_model, sequences, users_U)
+def scores_of(model: TaskModel, sequences: Sequences, examples: Labelled) -> Tensor:
+    """Scores all that is seen of n examples -> [n, C] on the CPU."""
+    vectors = user_vectors(
+        model.user_model, sequences, examples.users_n, examples.ends_n, examples.starts_n
+    )
     return model.score(vectors.to(model.mean_D.device)).cpu()
 
 
 def finetune_task(
     model: TaskModel,
     sequences: Sequences,
-    users: dict[str, np.ndarray],
+    examples: dict[str, Labelled],
     targets: dict[str, Tensor],
     settings: TuneSettings,
 ) -> int:
@@ -79,19 +82,21 @@ def finetune_task(
     Args:
       model: starts from a fitted head.
       sequences: where the histories are.
-      users: rows of the sequences, by split: train and valid.
-      targets: of those users.
+      examples: by split: train and valid.
+      targets: of those examples.
       settings: how to train.
 
     Returns:
       The best epoch; 0 where the fitted head on the encoder as given was best.
     """
     optimizer = make_optimizer(model, settings.lr, settings.weight_decay)
-    best_loss, best_epoch = _valid_loss(model, sequences, users, targets), 0
+    best_loss, best_epoch = _valid_loss(model, sequences, examples, targets), 0
     best_state = copy.deepcopy(model.state_dict())
     for epoch in range(1, settings.epochs + 1):
-        _train_epoch(model, sequences, users["train"], targets["train"], optimizer, settings, epoch)
-        loss = _valid_loss(model, sequences, users, targets)
+        _train_epoch(
+            model, sequences, examples["train"], targets["train"], optimizer, settings, epoch
+        )
+        loss = _valid_loss(model, sequences, examples, targets)
         if loss < best_loss:
             best_loss, best_epoch = loss, epoch
             best_state = copy.deepcopy(model.state_dict())
@@ -104,20 +109,20 @@ def finetune_task(
 def _train_epoch(
     model: TaskModel,
     sequences: Sequences,
-    users_n: np.ndarray,
+    examples: Labelled,
     targets_n: Tensor,
     optimizer: torch.optim.Optimizer,
     settings: TuneSettings,
     epoch: int,
 ) -> None:
     device, seed = model.mean_D.device, settings.seed
-    batches = epoch_batches(np.arange(len(users_n)), settings.batch_size, seed, epoch)
+    batches = epoch_batches(np.arange(len(examples.users_n)), settings.batch_size, seed, epoch)
     model.train()
     for nth, chosen in enumerate(batches):
         progress = (epoch - 1 + nth / len(batches)) / settings.epochs
         set_lr(optimizer, settings.lr * schedule(progress, WARMUP))
-        draw = Draw(seed, epoch, users_n[chosen])
-        windows = sequences.random_windows(draw, model.user_model.config.max_length)
+        seen, length = examples.pick(chosen), model.user_model.config.max_length
+        windows = random_windows(sequences, seen, Draw(seed, epoch, seen.users_n), length)
         torch.manual_seed(key_of(seed, epoch, nth) >> 1)
         scores = model(to_device(pack(windows), device))
         loss = task_loss(scores, targets_n[chosen].to(device))
@@ -127,7 +132,7 @@ def _train_epoch(
 def _valid_loss(
     model: TaskModel,
     sequences: Sequences,
-    users: dict[str, np.ndarray],
+    examples: dict[str, Labelled],
     targets: dict[str, Tensor],
 ) -> float:
-    return float(task_loss(scores_of(model, sequences, users["valid"]), targets["valid"]))
+    return float(task_loss(scores_of(model, sequences, examples["valid"]), targets["valid"]))

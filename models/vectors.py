@@ -1,4 +1,4 @@
-"""User vectors of whole histories: the average over chunks, weighted by their length."""
+"""User vectors of histories: the average over chunks, weighted by their length."""
 
 from collections.abc import Iterator
 
@@ -15,37 +15,60 @@ BATCH_EVENTS = 1 << 14  # that the encoder sees at once
 
 
 def vector_blocks(
-    model: UserModel, sequences: Sequences, users_U: np.ndarray
+    model: UserModel,
+    sequences: Sequences,
+    users_U: np.ndarray,
+    ends_U: np.ndarray | None = None,
+    starts_U: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Encodes every event of the users, in memory that does not grow with their number.
+    """Encodes what is seen of the users, in memory that does not grow with their number.
 
     Args:
       model: put into evaluation mode.
       sequences: where the histories are.
-      users_U: rows of users that have one event or more.
+      users_U: rows of users; one may come several times, seen up to different instants.
+      ends_U: how many of the user's events are seen, one or more; all where it is left out.
+      starts_U: the first event that is seen; the user's first where it is left out.
 
     Yields:
       A slice of `users_U` and its vectors, float32 [slice, D], on the CPU.
     """
     model.eval()
-    for block in blocks(sequences.lengths[users_U], BLOCK_EVENTS):
-        yield block, _vectors(model, sequences, users_U[block])
+    starts = np.zeros(len(users_U), np.int64) if starts_U is None else starts_U
+    lengths = (sequences.lengths[users_U] if ends_U is None else ends_U) - starts
+    for block in blocks(lengths, BLOCK_EVENTS):
+        yield block, _vectors(model, sequences, users_U[block], starts[block], lengths[block])
 
 
-def user_vectors(model: UserModel, sequences: Sequences, users_U: np.ndarray) -> Tensor:
-    """Encodes the users' histories -> float32 [U, D] on the CPU."""
-    return torch.cat([vectors for _, vectors in vector_blocks(model, sequences, users_U)])
+def user_vectors(
+    model: UserModel,
+    sequences: Sequences,
+    users_U: np.ndarray,
+    ends_U: np.ndarray | None = None,
+    starts_U: np.ndarray | None = None,
+) -> Tensor:
+    """Encodes what is seen of the users, as `vector_blocks` says -> float32 [U, D] on the CPU."""
+    found = vector_blocks(model, sequences, users_U, ends_U, starts_U)
+    parts = [vectors for _, vectors in found]
+    return torch.cat(parts) if parts else torch.zeros(0, model.config.dim)
 
 
 @torch.no_grad()
-def _vectors(model: UserModel, sequences: Sequences, users_U: np.ndarray) -> Tensor:
-    owner, start, length = chunks(sequences.lengths, users_U, model.config.max_length)
+def _vectors(
+    model: UserModel,
+    sequences: Sequences,
+    users_U: np.ndarray,
+    starts_U: np.ndarray,
+    lengths_U: np.ndarray,
+) -> Tensor:
+    everyone = np.arange(len(users_U))
+    owner, start, length = chunks(lengths_U, everyone, model.config.max_length)
     sums_UD = torch.zeros(len(users_U), model.config.dim, dtype=torch.float64)
     device = next(model.parameters()).device
     for batch in blocks(length, BATCH_EVENTS):
-        windows = sequences.windows(users_U[owner[batch]], start[batch], length[batch])
+        whose = owner[batch]
+        windows = sequences.windows(users_U[whose], starts_U[whose] + start[batch], length[batch])
         vectors = model(to_device(pack(windows), device)).cpu().double()
         weights = torch.from_numpy(length[batch])[:, None]
-        sums_UD.index_add_(0, torch.from_numpy(owner[batch]), vectors * weights)
-    events = torch.from_numpy(sequences.lengths[users_U])[:, None]
-    return (sums_UD / events).float()
+        sums_UD.index_add_(0, torch.from_numpy(whose), vectors * weights)
+    return (sums_UD / torch.from_numpy(lengths_U)[:, None]).float()

@@ -100,7 +100,7 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
         learning.recipes[-1],
         _op_config(dataset, {"pretrained_encoder": settings}),
     )
-    if dataset.tasks:
+    if dataset.daily_tasks:
         settings = _op_config(dataset, {"task_baselines": settings})
         yield Stage("evaluation", "Baselines and leaderboard", config=settings)
     for recipe in learning.recipes:

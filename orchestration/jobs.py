@@ -27,7 +27,7 @@ def job_name(dataset: Dataset, stage: str) -> str:
 
 def stage_jobs(dataset: Dataset, assets: list[dg.AssetsDefinition]) -> list:
     """Returns one job a stage, from landing to serving."""
-    task_models = [f"finetuned_{task.name}" for task in dataset.tasks]
+    task_models = [f"finetuned_{task.name}" for task in dataset.daily_tasks]
     stages = {
         "landing": LANDING,
         "tables": TABLES,

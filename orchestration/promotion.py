@@ -24,7 +24,7 @@ def leading_version(dataset: Dataset, lake: Lake) -> str | None:
     if not embedded:
         return None
     files = metric_files(lake, dataset.learning.recipes)
-    if not dataset.tasks or not files:
+    if not dataset.daily_tasks or not files:
         return embedded[-1]
     metrics = pa.concat_tables([read_table(path) for path in files])
     scores = {version: _score(dataset, metrics, version) for version in embedded}
@@ -35,10 +35,11 @@ def leading_version(dataset: Dataset, lake: Lake) -> str | None:
 def _score(dataset: Dataset, metrics: pa.Table, version: str) -> float | None:
     share = max(dataset.learning.label_shares)
     values = []
-    for task in dataset.tasks:
+    for task in dataset.daily_tasks:
         rows = metrics.filter(
             (pc.field("model_version") == version)
             & (pc.field("protocol") == "frozen")
+            & (pc.field("inputs") == "embedding")
             & (pc.field("task") == task.name)
             & (pc.field("metric") == task.metric)
             & (pc.field("label_share") == share)

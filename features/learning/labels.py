@@ -17,8 +17,8 @@ from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
-from contracts.learning import Task
 from contracts.tables import LABELS
+from contracts.tasks import Task
 
 # Users are dealt to the splits once, by a hash of their id: the same for every task, as-of and run.
 _SPLIT = (
@@ -46,7 +46,7 @@ def default_as_of(dataset: Dataset, lake: Lake) -> dt.date:
     if dataset.learning.as_of:
         return dataset.learning.as_of
     days = lake.days("events")
-    horizon = max((task.horizon_days or 0 for task in dataset.tasks), default=0)
+    horizon = max((task.horizon_days or 0 for task in dataset.daily_tasks), default=0)
     if not days or days[-1] - dt.timedelta(days=horizon) < days[0]:
         raise FootpathError(
             f"data set '{dataset.name}' has {len(days)} published days of events, and its tasks "
@@ -65,7 +65,7 @@ def build_labels(dataset: Dataset, lake: Lake, as_of: dt.date) -> LabelsReport:
     connection = connect()
     _load_users(connection, dataset, lake, as_of)
     parts, classes, warnings = [], {}, []
-    for task in dataset.tasks:
+    for task in dataset.daily_tasks:
         rows = _task_rows(connection, dataset, lake, as_of, task)
         counts = Counter(rows["label"].to_pylist()) if task.kind == "classification" else {}
         if rows.num_rows == 0:
@@ -129,8 +129,8 @@ def _task_rows(
           SELECT user_id, split, ({value})::DOUBLE AS value, {label} AS label
           FROM answers JOIN active USING (user_id) WHERE label IS NOT NULL
         )
-        SELECT user_id, $1::TIMESTAMPTZ AS as_of, $2::TIMESTAMPTZ AS label_end, $3 AS task,
-          value, label, split
+        SELECT user_id, NULL::TIMESTAMPTZ AS since, $1::TIMESTAMPTZ AS as_of,
+          $2::TIMESTAMPTZ AS label_end, $3 AS task, value, label, NULL::DOUBLE[] AS numbers, split
         FROM valued WHERE isfinite(value) ORDER BY user_id
         """,
         params=[as_of_instant(as_of, dataset.timezone), end, task.name],

@@ -26,7 +26,7 @@ from orchestration.versions import ModelVersion, latest_finished, metric_files
 
 def evaluation_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
     """Returns `finetuned_<task>`, `task_baselines` and `leaderboard`, where there are tasks."""
-    if not dataset.tasks:
+    if not dataset.daily_tasks:
         return []
     return [_task_models(dataset), _baselines(dataset), _leaderboard(dataset)]
 
@@ -43,7 +43,7 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
             description=f"Task model and metrics of `{task.name}`: frozen probe and fine-tuned.",
             partitions_def=recipes(dataset),
         )
-        for task in dataset.tasks
+        for task in dataset.daily_tasks
     }
 
     @dg.multi_asset(
@@ -57,7 +57,7 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> Iterator[dg.MaterializeResult]:
         lake = Lake.of(dataset.name)
-        wanted = [t for t in dataset.tasks if specs[t.name].key in context.selected_asset_keys]
+        wanted = [t for t in dataset.daily_tasks if specs[t.name].key in context.selected_asset_keys]
         versions = [_finished(dataset, lake, recipe) for recipe in context.partition_keys]
         work = [
             partial(
@@ -130,7 +130,7 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """What to beat: the majority class, and logistic regression on TF-IDF of the items."""
         lake = Lake.of(dataset.name)
-        inputs = _task_inputs(dataset, lake, config.as_of or newest_as_of(lake), dataset.tasks)
+        inputs = _task_inputs(dataset, lake, config.as_of or newest_as_of(lake), dataset.daily_tasks)
         out = str(lake.single("metrics/baselines"))
         result = run_program(context, pipes, lake, "models.baselines", {**inputs, "out": out})
         return dg.MaterializeResult(metadata=plottable(result))
@@ -147,7 +147,7 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         kinds={"matplotlib"},
         deps=[
             dg.AssetKey([dataset.slug, "task_baselines"]),
-            *[dg.AssetKey([dataset.slug, f"finetuned_{task.name}"]) for task in dataset.tasks],
+            *[dg.AssetKey([dataset.slug, f"finetuned_{task.name}"]) for task in dataset.daily_tasks],
         ],
     )
     def leaderboard() -> dg.MaterializeResult:
@@ -182,7 +182,7 @@ def _task_inputs(dataset: Dataset, lake: Lake, as_of: str, tasks: list) -> dict:
     return {
         "sequences": str(lake.root / "sequences" / f"{as_of}.json"),
         "labels": str(lake.day("labels", dt.date.fromisoformat(as_of))),
-        "tasks": [{"name": t.name, "kind": t.kind, "metric": t.metric} for t in tasks],
+        "tasks": [t.settings() for t in tasks],
         "label_shares": list(dataset.learning.label_shares),
         "seeds": dataset.learning.seeds,
     }

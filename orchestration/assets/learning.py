@@ -24,7 +24,7 @@ from orchestration.versions import allocate
 def learning_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
     """Returns `training_sequences`, `pretrained_encoder`, and `labels` where there are tasks."""
     assets = [_training_sequences(dataset), _pretrained_encoder(dataset)]
-    return [*assets, _labels(dataset)] if dataset.tasks else assets
+    return [*assets, _labels(dataset)] if dataset.daily_tasks else assets
 
 
 def _labels(dataset: Dataset) -> dg.AssetsDefinition:

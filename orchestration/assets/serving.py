@@ -179,5 +179,5 @@ def _similar(dataset: Dataset) -> dg.AssetsDefinition:
 
 
 def _all(dataset: Dataset, *names: str) -> list[dg.AssetDep]:
-    known = [name for name in names if name != "leaderboard" or dataset.tasks]
+    known = [name for name in names if name != "leaderboard" or dataset.daily_tasks]
     return [dg.AssetDep(dg.AssetKey([dataset.slug, name])) for name in known]

@@ -6,9 +6,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from models.evaluation import headline, measure
 from models.health import effective_rank, spread
 from models.probe import PENALTIES, Scale, Standardizer, fit_head
-from models.tasks import Labelled, Task
+from models.tasks import Task
 
-EMPTY = Labelled(np.zeros(0, int), np.zeros(0, int))
 TWO = Task("two", "ks", ["no", "yes"], {})
 THREE = Task("three", "accuracy", ["a", "b", "c"], {})
 NUMBER = Task("number", "mae", [], {})

@@ -16,7 +16,7 @@ from models.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConf
 from models.data import open_sequences
 from models.finetune import finetune
 from models.report import Reporter
-from models.tasks import load_tasks
+from models.tasks import Model, load_tasks
 from models.train import train
 
 TASKS = [
@@ -165,9 +165,9 @@ def test_broken_labels_are_refused_with_a_sentence(make_sequences, make_labels, 
 
 def test_a_model_that_saw_the_future_of_the_labels_is_refused(make_sequences, make_labels, plant):
     sequences, labels = open_sequences(make_sequences([5] * 20)), make_labels(plant(20))
-    assert load_tasks(labels, sequences, CHOSEN, "2026-02-01T00:00:00+00:00")
+    assert load_tasks(labels, sequences, CHOSEN, Model("2026-02-01T00:00:00+00:00", ""))
     with pytest.raises(FootpathError, match="the checkpoint saw events until 2026-02-02"):
-        load_tasks(labels, sequences, CHOSEN, "2026-02-02T00:00:00+00:00")
+        load_tasks(labels, sequences, CHOSEN, Model("2026-02-02T00:00:00+00:00", ""))
 
 
 def test_the_labels_file_must_be_one(make_sequences, tmp_path):

@@ -9,6 +9,7 @@ from models.leaderboard import boards, collect, plot, to_markdown, write_html
 
 def rows(method, encoder, protocol, task, metric, values: dict[float, list[float]]) -> list[dict]:
     common = {"method": method, "encoder": encoder, "protocol": protocol, "task": task}
+    common |= {"inputs": "items" if encoder == "-" else "embedding"}
     common |= {"train_users": 80, "test_users": 10, "seconds": 1.0, "model_version": None}
     return [
         common | {"metric": metric, "label_share": share, "seed": seed, "value": value}

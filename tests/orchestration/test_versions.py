@@ -51,6 +51,7 @@ def test_the_version_that_leads_the_frozen_probe_is_promoted(lake_home, auc, lea
             "method": method,
             "encoder": encoder,
             "protocol": "frozen",
+            "inputs": "embedding",
             "task": "gender",
             "label_share": 1.0,
             "seed": 0,

@@ -1,0 +1,91 @@
+"""Examples: users' histories up to an instant, and what is to be predicted of each.
+
+Several examples may be of one user. A model sees of an example the user's events from `starts` up
+to, and without, `ends`; nothing later, whatever the sequences hold.
+
+Shapes: n examples, M candidates of all lists, K numbers known of a candidate.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.data import Sequences
+from models.draw import Draw
+from models.packed import Events
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Some examples and what is known of them."""
+
+    users_n: np.ndarray  # rows of the sequences
+    ends_n: np.ndarray  # how many of the user's events the model may see, int64
+    y_n: np.ndarray  # class index, item id (int64) or number (float64)
+    starts_n: np.ndarray = field(default=None)  # type: ignore[assignment]  # the first that it sees
+
+    def __post_init__(self) -> None:
+        if self.starts_n is None:
+            object.__setattr__(self, "starts_n", np.zeros(len(self.users_n), np.int64))
+
+    @property
+    def lengths_n(self) -> np.ndarray:
+        """How many events the model sees of each example."""
+        return self.ends_n - self.starts_n
+
+    def pick(self, index_n: np.ndarray) -> "Labelled":
+        """Returns chosen examples."""
+        names = ("users_n", "ends_n", "y_n", "starts_n")
+        return Labelled(*(getattr(self, name)[index_n] for name in names))
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The candidates of each example, one list after the other."""
+
+    item_M: np.ndarray
+    is_relevant_M: np.ndarray
+    numbers_MK: np.ndarray  # float64, NaN where one is not known
+    lengths_n: np.ndarray
+
+    def pick(self, index_n: np.ndarray) -> "Lists":
+        """Returns the lists of chosen examples."""
+        lengths = self.lengths_n[index_n]
+        first = (np.cumsum(self.lengths_n) - self.lengths_n)[index_n]
+        nth = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        rows = np.repeat(first, lengths) + nth
+        return Lists(self.item_M[rows], self.is_relevant_M[rows], self.numbers_MK[rows], lengths)
+
+
+def whole_histories(sequences: Sequences, users_n: np.ndarray) -> Labelled:
+    """Returns one example a user, of all of his events, of which nothing is to be predicted."""
+    return Labelled(users_n, sequences.lengths[users_n], np.zeros(len(users_n), np.int64))
+
+
+def random_windows(sequences: Sequences, examples: Labelled, draw: Draw, max_length: int) -> Events:
+    """Reads a window of each example: all that it sees, or max_length events at a random place."""
+    taken = np.minimum(examples.lengths_n, max_length)
+    start = draw.integers("window", examples.lengths_n - taken + 1)[:, 0]
+    return sequences.windows(examples.users_n, examples.starts_n + start, taken)
+
+
+def last_windows(sequences: Sequences, examples: Labelled, max_length: int) -> Events:
+    """Reads the last events of each example, at most max_length."""
+    taken = np.minimum(examples.lengths_n, max_length)
+    return sequences.windows(examples.users_n, examples.ends_n - taken, taken)
+
+
+def events_before(sequences: Sequences, users_n: np.ndarray, second_n: np.ndarray) -> np.ndarray:
+    """Counts each user's events before a second -> int64 [n]. Events of that second do not count.
+
+    A binary search in all histories at once: it touches few events of a map that may be large.
+    """
+    first = sequences.offsets[users_n]
+    low, high = np.zeros(len(users_n), np.int64), sequences.lengths[users_n].astype(np.int64)
+    while (open_n := low < high).any():
+        middle = (low + high) // 2
+        at = np.minimum(first + middle, len(sequences.time) - 1)
+        is_before = open_n & (sequences.time[at] < second_n)
+        low = np.where(is_before, middle + 1, low)
+        high = np.where(open_n & ~is_before, middle, high)
+    return low

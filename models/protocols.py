@@ -1,0 +1,140 @@
+"""Heads for classes and numbers: frozen probe, fine-tuned, and the same encoder from scratch.
+
+Comes in: a task, what its heads see (`Inputs`), a label share and a seed. Goes out: METRICS rows.
+"""
+
+import copy
+import time
+from dataclasses import dataclass
+
+import torch
+
+from models.checkpoint import Checkpoint, save_checkpoint
+from models.config import FinetuneConfig, plain
+from models.data import Sequences
+from models.evaluation import measure
+from models.examples import Labelled
+from models.inputs import Inputs
+from models.probe import Linear, Scale, Standardizer, fit_head
+from models.task_model import TaskModel, TuneSettings, finetune_task, scores_of
+from models.tasks import SPLITS, Task
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every protocol of a program runs with."""
+
+    config: FinetuneConfig
+    checkpoint: Checkpoint
+    sequences: Sequences
+
+
+@dataclass(frozen=True)
+class Run:
+    """One task, input, label share and seed, and the probe that every protocol starts from."""
+
+    task: Task
+    inputs: str
+    share: float
+    seed: int
+    splits: dict[str, Labelled]  # the share of the training examples, all of the others
+    scale: Scale
+    standardizer: Standardizer
+    head: Linear
+    x_test: torch.Tensor  # standardised
+
+
+def run_heads(setting: Setting, task: Task, inputs: Inputs, share: float, seed: int) -> list[dict]:
+    """Measures every protocol of the setting that goes with classes and numbers."""
+    run, rows = _prepare(task, inputs, share, seed), []
+    for protocol in setting.config.protocols:
+        if protocol == "native" or (protocol != "frozen" and inputs.name != "embedding"):
+            continue
+        rows += _measure(run, protocol, setting)
+    return rows
+
+
+def common_columns(
+    setting: Setting, task: Task, protocol: str, inputs: str, share: float, seed: int
+) -> dict:
+    """Returns what the METRICS rows of one measurement have in common, but for users and time."""
+    return {
+        "method": setting.checkpoint.config["method"],
+        "encoder": setting.checkpoint.config["encoder"],
+        "protocol": protocol,
+        "inputs": inputs,
+        "task": task.name,
+        "label_share": share,
+        "seed": seed,
+        "model_version": setting.checkpoint.config["version"],
+    }
+
+
+def _prepare(task: Task, inputs: Inputs, share: float, seed: int) -> Run:
+    kept = task.share_index(share, seed)
+    splits = task.splits | {"train": task.splits["train"].pick(kept)}
+    vectors = inputs.x | {"train": inputs.x["train"][torch.from_numpy(kept)]}
+    scale = Scale.of(task, splits["train"].y_n)
+    standardizer = Standardizer.of(vectors["train"])
+    x = {split: standardizer(vectors[split]) for split in SPLITS}
+    y = {split: scale.targets(splits[split].y_n) for split in SPLITS}
+    head = fit_head((x["train"], y["train"]), (x["valid"], y["valid"]), len(task.classes))
+    return Run(task, inputs.name, share, seed, splits, scale, standardizer, head, x["test"])
+
+
+def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
+    begun, model = time.monotonic(), None
+    if protocol == "frozen":
+        scores = run.head(run.x_test)
+    else:
+        model = _train(run, protocol, setting)
+        scores = scores_of(model, setting.sequences, run.splits["test"])
+    predicted = run.scale.predictions(run.task, scores)
+    figures = measure(run.task, run.splits["test"].y_n, predicted)
+    common = common_columns(setting, run.task, protocol, run.inputs, run.share, run.seed) | {
+        "train_users": len(run.splits["train"].users_n),
+        "test_users": len(run.splits["test"].users_n),
+        "seconds": time.monotonic() - begun,
+    }
+    is_kept = run.seed == 0 and run.share == max(setting.config.label_shares)
+    if model and is_kept and setting.config.model_out:
+        _save(run, model, protocol, setting, figures)
+    return [{**common, "metric": name, "value": value} for name, value in figures.items()]
+
+
+def _train(run: Run, protocol: str, setting: Setting) -> TaskModel:
+    checkpoint, config = setting.checkpoint, setting.config
+    model = TaskModel(copy.deepcopy(checkpoint.model), run.standardizer, run.head)
+    targets = {split: run.scale.targets(part.y_n) for split, part in run.splits.items()}
+    model.to(next(checkpoint.model.parameters()).device)
+    settings = tune_settings(config, protocol, run.seed)
+    finetune_task(model, setting.sequences, run.splits, targets, settings)
+    return model
+
+
+def tune_settings(config: FinetuneConfig, protocol: str, seed: int) -> TuneSettings:
+    """Returns how an encoder is trained under a protocol."""
+    return TuneSettings(
+        lr=config.scratch_lr if protocol == "scratch" else config.finetune_lr,
+        epochs=config.epochs,
+        patience=config.patience,
+        batch_size=config.batch_size,
+        weight_decay=config.weight_decay,
+        seed=seed,
+    )
+
+
+def _save(
+    run: Run, model: TaskModel, protocol: str, setting: Setting, figures: dict[str, float]
+) -> None:
+    described = setting.checkpoint.config | {
+        "task": run.task.name,
+        "task_metric": run.task.metric,
+        "classes": run.task.classes,
+        "target_centre": run.scale.centre,
+        "target_spread": run.scale.spread,
+        "protocol": protocol,
+        "finetuning": plain(setting.config),
+    }
+    assert setting.config.model_out is not None
+    save_checkpoint(setting.config.model_out / run.task.name, model, described, figures)
