@@ -1,5 +1,7 @@
 """Where tensors live and how many threads work on them."""
 
+import os
+
 import torch
 
 from contracts.errors import FootpathError
@@ -15,9 +17,13 @@ def prepare(device: str, threads: int) -> torch.device:
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU each
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
     except (RuntimeError, AssertionError) as error:
         fault = str(error).splitlines()[0]
         raise FootpathError(f"device '{device}' cannot be used here: {fault}") from None

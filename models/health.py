@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from models.config import TrainConfig
+
 
 def spread(users_BD: Tensor) -> float:
     """Returns the mean over dimensions of the standard deviation over users; 0 when all agree."""
@@ -18,3 +20,21 @@ def effective_rank(users_BD: Tensor) -> float:
     values = torch.linalg.svdvals(centred - centred.mean(dim=0))
     shares = values / values.sum().clamp_min(1e-12)
     return float(torch.exp(torch.special.entr(shares).sum()))
+
+
+def fault_of(figures: dict[str, float], config: TrainConfig) -> str:
+    """Returns the sentence for vectors that have collapsed; empty where they have not."""
+    limits = {"spread": config.min_spread, "effective_rank": config.min_effective_rank}
+    if config.collapse == "off":
+        return ""
+    below = [
+        f"{name.replace('_', ' ')} {figures[name]:.3g} is below min_{name} {limit:g}"
+        for name, limit in limits.items()
+        if figures.get(name, limit) < limit
+    ]
+    if not below:
+        return ""
+    return (
+        f"user vectors have collapsed ({', '.join(below)}): "
+        f"they hardly differ between users; lower lr, hide more, or take another objective"
+    )

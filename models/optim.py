@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts.errors import FootpathError
+from models.distributed import average_gradients
 
 
 def make_optimizer(
@@ -46,7 +47,7 @@ def schedule(progress: float, warmup: float) -> float:
 def guarded_step(
     optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor], loss: Tensor, clip: float
 ) -> float:
-    """Backward, clip, step. Weights are left as they were when something is not finite.
+    """Backward, mean over ranks, clip, step. Weights stay when something is not finite.
 
     Returns:
       The gradient norm before clipping.
@@ -56,7 +57,9 @@ def guarded_step(
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = float(nn.utils.clip_grad_norm_(parameters, clip or math.inf))
+    trained = list(parameters)
+    average_gradients(trained)
+    norm = float(nn.utils.clip_grad_norm_(trained, clip or math.inf))
     value = float(loss.detach())
     if not math.isfinite(norm) or not math.isfinite(value):
         raise FootpathError(

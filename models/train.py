@@ -1,6 +1,7 @@
 """Pre-trains an encoder of user behaviour without labels.
 
     python -m models.train CONFIG.json
+    python -m models.launch 2 models.train CONFIG.json    # two ranks by torchrun, on this machine
 
 CONFIG.json holds the fields of models.config.TrainConfig, for example
     {"sequences": ".footpath/lake/shop/sequences/2026-02-21.json", "recipe": "ptum_bert4rec",
@@ -10,6 +11,8 @@ Comes in: training sequences. Goes out: a checkpoint folder. Killed at any momen
 the same file, it goes on where it was; finished, it does nothing.
 """
 
+import contextlib
+import dataclasses
 from typing import Any
 
 import torch
@@ -20,9 +23,11 @@ from models.checkpoint import is_finished, load_config_of, owned, save_checkpoin
 from models.config import TrainConfig, plain
 from models.data import Sequences, open_sequences, vocabulary_text
 from models.device import prepare
+from models.distributed import rank, size
 from models.objectives import Objective, build_objective
 from models.report import Reporter, run_program
-from models.trainer import NOT_IDENTITY, Trainer
+from models.state import NOT_IDENTITY
+from models.trainer import Trainer
 from models.user_model import ModelConfig, UserModel, build_model
 
 
@@ -30,7 +35,8 @@ def train(config: TrainConfig, reporter: Reporter) -> dict[str, Any]:
     """Trains one model version and returns its figures."""
     device = prepare(config.device, config.threads)
     sequences = open_sequences(config.sequences)
-    with owned(config.out):
+    is_first = rank() == 0
+    with owned(config.out) if is_first else contextlib.nullcontext():
         model, objective = build(config, sequences)
         described = describe(config, sequences, model, objective)
         if is_finished(config.out):
@@ -41,9 +47,12 @@ def train(config: TrainConfig, reporter: Reporter) -> dict[str, Any]:
         if objective.trains:
             trainer = Trainer(config, sequences, model, objective)
             history = trainer.fit(reporter)
-            curves, metrics = history.curves(), history.summary(trainer.per_epoch)
-        metrics |= {"users": sequences.users, "events": len(sequences.item)}
-        save_checkpoint(config.out, model, described, metrics, vocabulary_text(sequences), curves)
+            curves = history.curves(trainer.per_epoch)
+            metrics = history.summary(trainer.per_epoch)
+        metrics |= {"users": sequences.users, "events": len(sequences.item), "ranks": size()}
+        if is_first:
+            vocabulary = vocabulary_text(sequences)
+            save_checkpoint(config.out, model, described, metrics, vocabulary, curves)
     return {"version": config.version, "checkpoint": str(config.out), **metrics}
 
 
@@ -77,13 +86,21 @@ def describe(
     }
 
 
+# A model that was finished before a field was added had its default.
+_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(TrainConfig)
+    if field.default is not dataclasses.MISSING
+}
+
+
 def finished_before(config: TrainConfig, described: dict[str, Any]) -> dict[str, Any]:
     """Returns the figures of a version that was finished earlier.
 
     Raises:
       FootpathError: the folder holds another model.
     """
-    found = load_config_of(config.out)
+    found = _DEFAULTS | load_config_of(config.out)
     for name in sorted(described.keys() - NOT_IDENTITY):
         if found.get(name) != described[name]:
             raise FootpathError(
@@ -95,4 +112,4 @@ def finished_before(config: TrainConfig, described: dict[str, Any]) -> dict[str,
 
 
 if __name__ == "__main__":
-    run_program(TrainConfig, train)
+    run_program(TrainConfig, train, ranks=True)

@@ -1,78 +1,34 @@
-"""The one loop of pre-training: any objective, any encoder, any data.
+"""The one loop of pre-training: any objective, any encoder, any data, one process or many ranks.
 
 Exact resume: batches and random numbers follow from (seed, epoch, user), dropout from (seed, step),
 so the state to keep is the weights, the optimiser and the curves. A run that was killed and started
 again gives the same losses and weights, bit for bit on the same CPU, as one that was not.
 """
 
-import hashlib
-import json
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from contracts.errors import FootpathError
-from models.checkpoint import (
-    STATE,
-    optimizer_tensors,
-    read_tensors,
-    restore_optimizer,
-    write_tensors,
-)
-from models.config import TrainConfig, plain
+from models.checkpoint import STATE
+from models.config import TrainConfig
 from models.data import Sequences, epoch_batches
+from models.distributed import gather, part, rank, size, total
 from models.draw import Draw, key_of
-from models.health import effective_rank, spread
+from models.early_stopping import Judge
+from models.ema import Ema
+from models.health import effective_rank, fault_of, spread
+from models.history import History
 from models.objectives.base import Objective, Outcome
 from models.optim import guarded_step, make_optimizer, schedule, set_lr
-from models.packed import to_device
+from models.packed import pinned, to_device
+from models.precision import compile_fault, compiled, in_bf16
+from models.prefetch import prefetched
 from models.report import Reporter
+from models.state import identity, restore_state, save_state
 from models.user_model import UserModel
-
-# What may differ between a run and the one that resumes it.
-NOT_IDENTITY = {"sequences", "out", "checkpoint_seconds", "device", "threads"}
-
-
-@dataclass
-class History:
-    """What happened so far; saved with the weights."""
-
-    step: int
-    seconds: float
-    events: int
-    losses_S: Tensor
-    norms_S: Tensor
-    health_E2: Tensor  # spread and effective rank of the user vectors, once an epoch
-
-    def curves(self) -> pa.Table:
-        """Returns loss and gradient norm of every step."""
-        taken = slice(0, self.step)
-        return pa.table(
-            {
-                "step": pa.array(range(self.step), pa.int64()),
-                "loss": self.losses_S[taken].numpy(),
-                "gradient_norm": self.norms_S[taken].numpy(),
-            }
-        )
-
-    def summary(self, per_epoch: int) -> dict[str, float]:
-        """Returns the figures that a run is judged by."""
-        last = self.losses_S[max(0, self.step - per_epoch) : self.step]
-        epochs = max(1, self.step // per_epoch)
-        return {
-            "loss": float(last.mean()),
-            "first_loss": float(self.losses_S[0]),
-            "steps": self.step,
-            "seconds": round(self.seconds, 3),
-            "events_per_second": round(self.events / max(self.seconds, 1e-9), 1),
-            "spread": float(self.health_E2[epochs - 1, 0]),
-            "effective_rank": float(self.health_E2[epochs - 1, 1]),
-        }
 
 
 class Trainer:
@@ -83,8 +39,13 @@ class Trainer:
     ) -> None:
         self.config, self.sequences = config, sequences
         self.users = eligible_users(sequences, objective)
+        if min(len(self.users), config.batch_size) < size():
+            raise FootpathError(
+                f"a batch of {min(len(self.users), config.batch_size)} users cannot be parted "
+                f"among {size()} ranks: raise batch_size, or start fewer"
+            )
         whole, rest = divmod(len(self.users), config.batch_size)
-        self.per_epoch = whole + (rest >= objective.min_users or not whole)
+        self.per_epoch = whole + (rest >= max(objective.min_users, size()) or not whole)
         self.steps = config.epochs * self.per_epoch
         self.model, self.objective = model, objective
         self.trained = nn.ModuleDict({"model": model, "objective": objective})
@@ -92,61 +53,119 @@ class Trainer:
             self.trained, config.lr, config.weight_decay, config.item_lr_factor
         )
         self.device = next(model.parameters()).device
-        self.history = History(
-            0,
-            0.0,
-            0,
-            torch.zeros(self.steps),
-            torch.zeros(self.steps),
-            torch.zeros(config.epochs, 2),
-        )
+        self.history = History.empty(self.steps, config.epochs)
+        self.ema = Ema(model, config.ema) if config.ema else None
+        self.judge = Judge(config.validation, sequences) if config.validation else None
+        self.best: dict[str, Tensor] = {}
         self._batches: tuple[int, list[np.ndarray]] = (-1, [])
+        self._since = 0.0
+        if config.precision == "bf16":
+            in_bf16(self.trained)
+        if config.compile:
+            compiled(self.trained)
 
     def fit(self, reporter: Reporter) -> History:
-        """Trains to the end of the schedule, or of max_seconds."""
+        """Trains to the end of the schedule, of max_seconds or of patience, and keeps the best."""
+        history, config = self.history, self.config
         if self._restore():
-            reporter.say(f"resumed at step {self.history.step} of {self.steps}")
+            history = self.history
+            reporter.say(f"resumed at step {history.step} of {self.steps}")
         self.trained.train()
-        saved = begun = time.monotonic()
-        earlier, events_before = self.history.seconds, self.history.events
-        while self.history.step < self.steps and self._progress() < 1:
-            loss = self.step()
-            now = time.monotonic()
-            self.history.seconds = earlier + now - begun
-            rate = (self.history.events - events_before) / (now - begun)
-            reporter.progress(
-                self.history.step,
-                self.steps,
-                loss=loss,
-                events_per_second=round(rate, 1),
-                seconds_left=round(self._seconds_left(), 1),
-            )
-            if now - saved >= self.config.checkpoint_seconds:
-                self._save()
-                saved = now
-        return self.history
+        saved = begun = self._since = time.monotonic()
+        events_before = history.events
+        with prefetched(self._sample, history.step, self.steps, config.prefetch) as samples:
+            while not self._is_over():
+                loss = self._learn(next(samples))
+                now = time.monotonic()
+                reporter.progress(
+                    history.step,
+                    self.steps,
+                    loss=loss,
+                    events_per_second=round((history.events - events_before) / (now - begun), 1),
+                    seconds_left=round(self._seconds_left(), 1),
+                )
+                if history.step % self.per_epoch == 0:
+                    self._end_epoch(history.step // self.per_epoch - 1, reporter)
+                if rank() == 0 and now - saved >= config.checkpoint_seconds:
+                    self._save()
+                    saved = now
+        if kept := self.best or (self.ema.weights if self.ema else None):
+            self.model.load_state_dict(kept)
+        return history
 
     def step(self) -> float:
         """Trains on the next batch and returns its loss."""
+        return self._learn(self._sample(self.history.step))
+
+    def _sample(self, step: int) -> object:
+        """Makes this rank's part of a batch, on the host; may run in a thread of its own."""
+        epoch, nth = divmod(step, self.per_epoch)
+        draw = Draw(self.config.seed, epoch, part(self._users_of(epoch)[nth]))
+        windows = self.sequences.random_windows(draw, self.config.max_length * self.objective.span)
+        others = self.sequences.others(draw, self.objective.others)
+        sample = self.objective.sample(windows, others, draw)
+        return pinned(sample) if self.device.type == "cuda" else sample
+
+    def _learn(self, sample: object) -> float:
         history, config = self.history, self.config
         epoch, nth = divmod(history.step, self.per_epoch)
-        draw = Draw(config.seed, epoch, self._users_of(epoch)[nth])
-        windows = self.sequences.random_windows(draw, config.max_length * self.objective.span)
-        others = self.sequences.others(draw, self.objective.others)
-        sample = to_device(self.objective.sample(windows, others, draw), self.device)
-        torch.manual_seed(key_of(config.seed, history.step) >> 1)
+        on_device = to_device(sample, self.device)
+        torch.manual_seed(key_of(config.seed, history.step, *([rank()] if rank() else [])) >> 1)
         set_lr(self.optimizer, config.lr * schedule(self._progress(), config.warmup))
-        outcome: Outcome = self.objective(self.model, sample)
+        outcome = self._outcome(on_device)
         norm = guarded_step(self.optimizer, self.trained.parameters(), outcome.loss, config.clip)
-        history.losses_S[history.step] = loss = float(outcome.loss.detach())
+        loss, events, seconds = total(
+            [
+                float(outcome.loss.detach()) / size(),
+                self.objective.encoded_events(sample),
+                self._elapsed(),
+            ]
+        )
+        history.losses_S[history.step] = loss
         history.norms_S[history.step] = norm
         if nth == max(0, self.per_epoch - 2):  # the last batch of an epoch may be small
-            rank = effective_rank(outcome.users_BD)
-            history.health_E2[epoch] = torch.tensor([spread(outcome.users_BD), rank])
-        history.events += self.objective.encoded_events(sample)
+            users_BD = gather(outcome.users_BD.detach())
+            history.health_E2[epoch] = torch.tensor([spread(users_BD), effective_rank(users_BD)])
+        history.events += int(events)
+        history.seconds += seconds
         history.step += 1
         self.objective.after_step(self.model, self._progress())
+        if self.ema:
+            self.ema.follow(self.model, history.step)
         return loss
+
+    def _outcome(self, sample: object) -> Outcome:
+        try:
+            return self.objective(self.model, sample)
+        except Exception as error:
+            if self.config.compile and (fault := compile_fault(error)):
+                raise fault from error
+            raise
+
+    def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
+        history, config = self.history, self.config
+        if self.judge and self.judge.is_due(epoch + 1, config.epochs):
+            history.validation_E[epoch] = self._validation_loss(self.judge)
+            if history.best_epoch() == epoch:
+                weights = self.ema.weights if self.ema else self.model.state_dict()
+                self.best = {name: value.clone() for name, value in weights.items()}
+        found = history.epoch(epoch, self.per_epoch)
+        reporter.epoch(epoch + 1, config.epochs, **found)
+        if len(self.users) >= 8 <= config.batch_size and (fault := fault_of(found, config)):
+            if config.collapse == "stop":
+                raise FootpathError(f"epoch {epoch + 1}: {fault}")
+            reporter.warn(f"epoch {epoch + 1}: {fault}")
+
+    def _validation_loss(self, judge: Judge) -> float:
+        loss = 0.0
+        if rank() == 0:
+            if self.ema:
+                with self.ema.within(self.model):
+                    loss = judge.loss(self.model)
+            else:
+                loss = judge.loss(self.model)
+        self.trained.train()
+        return total([loss])[0]
 
     def _users_of(self, epoch: int) -> list[np.ndarray]:
         if self._batches[0] != epoch:
@@ -154,6 +173,17 @@ class Trainer:
             batches = epoch_batches(self.users, config.batch_size, config.seed, epoch)
             self._batches = (epoch, batches[: self.per_epoch])
         return self._batches[1]
+
+    def _is_over(self) -> bool:
+        if self.judge and self.judge.is_over(self.history.validation_E):
+            return True
+        return self.history.step >= self.steps or self._progress() >= 1
+
+    def _elapsed(self) -> float:
+        """Returns the first rank's seconds since it last asked; ranks then share one clock."""
+        now = time.monotonic()
+        since, self._since = self._since or now, now
+        return now - since if rank() == 0 else 0.0
 
     def _progress(self) -> float:
         """The share of training that is done, by steps or, under max_seconds, by the clock."""
@@ -166,43 +196,24 @@ class Trainer:
         return self.history.seconds * (1 - progress) / progress
 
     def _identity(self) -> str:
-        settings = {k: v for k, v in plain(self.config).items() if k not in NOT_IDENTITY}
-        return identity(settings | {"data": self.sequences.pointer["fingerprint"]})
+        return identity(self.config, self.sequences.pointer["fingerprint"], self.per_epoch)
 
     def _save(self) -> None:
-        history = self.history
-        facts = {"step": history.step, "seconds": history.seconds, "events": history.events}
-        tensors = {f"trained.{k}": v for k, v in self.trained.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizer)
-        tensors |= {f"history.{k}": getattr(history, k) for k in _CURVES}
-        write_tensors(
-            self.config.out / STATE,
-            tensors,
-            {"facts": json.dumps(facts), "identity": self._identity()},
-        )
+        kept = {"best": self.best} if self.best else {}
+        if self.ema:
+            kept["ema"] = self.ema.weights
+        path = self.config.out / STATE
+        save_state(path, self._identity(), self.history, self.trained, self.optimizer, kept)
 
     def _restore(self) -> bool:
         path = self.config.out / STATE
         if not path.exists():
             return False
-        tensors, texts = read_tensors(path)
-        _same_identity(texts.get("identity"), self._identity(), path)
-        prefix = "trained."
-        self.trained.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-        restore_optimizer(self.optimizer, tensors)
-        facts = json.loads(texts["facts"])
-        self.history = History(
-            facts["step"],
-            facts["seconds"],
-            facts["events"],
-            *[tensors[f"history.{name}"] for name in _CURVES],
-        )
+        self.history, kept = restore_state(path, self._identity(), self.trained, self.optimizer)
+        self.best = kept.get("best", {})
+        if self.ema:
+            self.ema.load(kept["ema"])
         return True
-
-
-_CURVES = ("losses_S", "norms_S", "health_E2")
 
 
 def eligible_users(sequences: Sequences, objective: Objective) -> np.ndarray:
@@ -227,16 +238,3 @@ def eligible_users(sequences: Sequences, objective: Objective) -> np.ndarray:
             f"{sequences.path} has one user: the objective tells a user from others"
         )
     return users
-
-
-def identity(settings: dict) -> str:
-    """Returns a hash of settings, the same for equal ones."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _same_identity(found: str | None, expected: str, path: Path) -> None:
-    if found != expected:
-        raise FootpathError(
-            f"{path} belongs to another configuration or other data: "
-            f"choose another version, or remove {path.parent} to start again"
-        )

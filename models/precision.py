@@ -1,0 +1,62 @@
+"""Half precision and compiled kernels, put around a model from outside: the model stays plain.
+
+In bf16 the encoder's matrix products run in half precision and its states come out in float32.
+Weights, norms, projectors, batch statistics and losses stay in float32, and no loss is scaled, for
+bf16 reaches as far as float32. Names in the state dict do not change.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from contracts.errors import FootpathError
+from models.encoders.base import UserEncoder
+
+
+def in_bf16(module: nn.Module) -> None:
+    """Lets all user encoders below a module, a teacher's too, work in bf16."""
+    device = next(module.parameters()).device.type
+    for part in module.modules():
+        if isinstance(part, UserEncoder):
+            part.forward = _autocast(part.forward, device)  # type: ignore[method-assign]
+            part.states = _autocast(part.states, device)  # type: ignore[method-assign]
+
+
+def compiled(module: nn.Module) -> None:
+    """Compiles what is the same for every batch but for its length: blocks and projectors.
+
+    What cuts a batch into rectangles stays as it is, for its shapes change with every batch.
+    """
+    for part in _compilable(module):
+        part.compile(dynamic=True)
+
+
+def compile_fault(error: Exception) -> FootpathError | None:
+    """Returns the sentence for an error of the compiler, None for another error."""
+    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return None
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return FootpathError(f"the model cannot be compiled here ({first}): set compile to false")
+
+
+def _compilable(module: nn.Module) -> list[nn.Module]:
+    blocks = [
+        block
+        for encoder in module.modules()
+        if isinstance(encoder, UserEncoder)
+        for block in getattr(encoder, "blocks", ())
+    ]
+    return [*blocks, *(part for part in module.modules() if type(part) is nn.Sequential)]
+
+
+def _autocast(method: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
+    @functools.wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            states = method(*args, **kwargs)
+        return states.float()
+
+    return run
