@@ -57,7 +57,9 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> Iterator[dg.MaterializeResult]:
         lake = Lake.of(dataset.name)
-        wanted = [t for t in dataset.daily_tasks if specs[t.name].key in context.selected_asset_keys]
+        wanted = [
+            t for t in dataset.daily_tasks if specs[t.name].key in context.selected_asset_keys
+        ]
         versions = [_finished(dataset, lake, recipe) for recipe in context.partition_keys]
         work = [
             partial(
@@ -130,7 +132,9 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """What to beat: the majority class, and logistic regression on TF-IDF of the items."""
         lake = Lake.of(dataset.name)
-        inputs = _task_inputs(dataset, lake, config.as_of or newest_as_of(lake), dataset.daily_tasks)
+        inputs = _task_inputs(
+            dataset, lake, config.as_of or newest_as_of(lake), dataset.daily_tasks
+        )
         out = str(lake.single("metrics/baselines"))
         result = run_program(context, pipes, lake, "models.baselines", {**inputs, "out": out})
         return dg.MaterializeResult(metadata=plottable(result))
@@ -147,7 +151,10 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         kinds={"matplotlib"},
         deps=[
             dg.AssetKey([dataset.slug, "task_baselines"]),
-            *[dg.AssetKey([dataset.slug, f"finetuned_{task.name}"]) for task in dataset.daily_tasks],
+            *[
+                dg.AssetKey([dataset.slug, f"finetuned_{task.name}"])
+                for task in dataset.daily_tasks
+            ],
         ],
     )
     def leaderboard() -> dg.MaterializeResult:
@@ -163,7 +170,8 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
             (staging / "leaderboard.md").write_text(markdown)
             plot(table, staging / "leaderboard.png")
             picture = _image(staging / "leaderboard.png")
-            write_html(table, staging / "leaderboard.png", staging / "leaderboard.html")
+            pictures = {"Metric against the share of labels": staging / "leaderboard.png"}
+            write_html(table, pictures, staging / "leaderboard.html")
             for staged in sorted(staging.iterdir()):
                 publish_file(staged, folder / staged.name)
         return dg.MaterializeResult(

@@ -1,3 +1,5 @@
+import re
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,25 +45,29 @@ def test_rows_are_means_over_seeds_ordered_by_the_tasks_metric(table):
 def test_markdown_shows_mean_and_spread_and_marks_the_best(table):
     lines = to_markdown(table).splitlines()
     assert lines[0] == "### age (auc, 10 test users)"
-    assert lines[2] == "| method | encoder | protocol | 20% labels | 100% labels |"
-    assert lines[4] == "| ptum | bert4rec | frozen | **0.750 ± 0.071** | **0.820** |"
-    assert lines[5] == "| majority | - | baseline | 0.500 | 0.500 |"
+    assert lines[2] == "| method | encoder | protocol | inputs | 20% labels | 100% labels |"
+    assert lines[4] == "| ptum | bert4rec | frozen | embedding | **0.750 ± 0.071** | **0.820** |"
+    assert lines[5] == "| majority | - | baseline | items | 0.500 | 0.500 |"
     assert "### spend (mae, smaller is better, 10 test users)" in lines
-    assert "| ptum | bert4rec | frozen | **3.000** |" in lines
+    assert "| ptum | bert4rec | frozen | embedding | **3.000** |" in lines
 
 
 def test_page_and_picture_stand_alone(table, tmp_path):
     plot(table, tmp_path / "board.png")
     assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")
-    write_html(table, tmp_path / "board.png", tmp_path / "board.html")
+    pictures = {"label efficiency": tmp_path / "board.png"}
+    write_html(table, pictures, tmp_path / "board.html", notes=["1 < 2"])
     page = (tmp_path / "board.html").read_text()
     assert "<td><b>0.750 ± 0.071</b></td>" in page
     assert "data:image/png;base64," in page
     assert "{" not in page.split("</style>")[1]
+    assert "<p>1 &lt; 2</p>" in page
+    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    assert "http" not in page
 
 
 def test_many_lines_are_told_apart(table, tmp_path):
-    from models.leaderboard import COLOURS, MARKERS
+    from models.leaderboard.plots import COLOURS, MARKERS
 
     looks = {
         (COLOURS[n % len(COLOURS)], MARKERS[(n + n // len(COLOURS)) % len(MARKERS)])

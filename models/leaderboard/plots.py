@@ -1,0 +1,169 @@
+"""The pictures of a comparison, each as a PNG."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from models.leaderboard.boards import Board, Cell, Who, boards
+
+# Okabe and Ito's palette, told apart by colour-blind readers; markers and dashes say it again.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MOST_LINES = 12  # of one panel of label efficiency: the best are drawn
+
+
+def plot(table: pa.Table, path: Path) -> None:
+    """Draws label efficiency: each task's metric against the share of labels."""
+    found = [_best_rows(board) for board in boards(table)]
+    styles = {who: n for n, who in enumerate(dict.fromkeys(w for b in found for w, _ in b.rows))}
+    figure, axes = _panels(len(found))
+    for axis, board in zip(axes, found, strict=True):
+        for who, cells in board.rows:
+            _line(axis, cells, styles[who], _label(who), _dash(who.protocol))
+        axis.set_xscale("log")
+        axis.set_xticks(board.shares, [f"{share:.0%}" for share in board.shares])
+        axis.minorticks_off()
+        axis.set(title=board.task, xlabel="labelled training users", ylabel=board.metric_title)
+        axis.grid(alpha=0.25)
+    _finish(figure, axes, path)
+
+
+def plot_batch_sizes(curves: dict[str, dict[str, dict[int, Cell]]], path: Path) -> None:
+    """Draws figures against the batch size of pre-training.
+
+    Args:
+      curves: panel (task, metric, labels) -> line (method, encoder, protocol) -> batch size.
+      path: of the picture.
+    """
+    styles = {
+        name: n for n, name in enumerate(dict.fromkeys(n for c in curves.values() for n in c))
+    }
+    figure, axes = _panels(len(curves))
+    for axis, (panel, lines) in zip(axes, curves.items(), strict=True):
+        for name, cells in lines.items():
+            _line(axis, cells, styles[name], name, "-")
+        sizes = sorted({size for cells in lines.values() for size in cells})
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.minorticks_off()
+        axis.set(title=panel, xlabel="batch size of pre-training (users)")
+        axis.grid(alpha=0.25)
+    _finish(figure, axes, path)
+
+
+def plot_map(maps: dict[str, tuple[np.ndarray, list[str]]], path: Path) -> None:
+    """Draws user vectors in the plane of their two main directions, coloured by label.
+
+    Args:
+      maps: panel -> (vectors [n, D], the label of each).
+      path: of the picture.
+    """
+    figure, axes = _panels(len(maps))
+    for axis, (panel, (x_nD, labels)) in zip(axes, maps.items(), strict=True):
+        xy, explained = principal(x_nD)
+        for n, label in enumerate(sorted(set(labels))):
+            at = np.array([each == label for each in labels])
+            colour, marker = COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
+            axis.scatter(*xy[at].T, s=12, alpha=0.6, color=colour, marker=marker, label=label)
+        axis.set(title=panel, xlabel=f"first direction ({explained[0]:.0%} of the variance)")
+        axis.set(ylabel=f"second ({explained[1]:.0%})")
+        axis.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=110)
+    _close(figure)
+
+
+def plot_health(curves: dict[str, pa.Table], path: Path) -> None:
+    """Draws spread and effective rank of the user vectors over pre-training: collapse is a fall.
+
+    Args:
+      curves: recipe -> table with progress (0 to 1), spread and effective_rank.
+      path: of the picture.
+    """
+    names = {"spread": "spread of the user vectors", "effective_rank": "effective rank"}
+    figure, axes = _panels(2)
+    for axis, (column, title) in zip(axes, names.items(), strict=True):
+        for n, (recipe, table) in enumerate(curves.items()):
+            x, y = table["progress"].to_numpy(), table[column].to_numpy()
+            marker = MARKERS[(n + n // len(COLOURS)) % len(MARKERS)]
+            axis.plot(x, y, color=COLOURS[n % len(COLOURS)], marker=marker, ms=3, label=recipe)
+        axis.set(title=title, xlabel="share of pre-training", ylim=(0, None))
+        axis.grid(alpha=0.25)
+    _finish(figure, axes, path)
+
+
+def plot_attention(lines: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+    """Draws how much an event attends to others, against the distance in events.
+
+    Args:
+      lines: layer or recipe -> (distance [K], mean attention [K]).
+      path: of the picture.
+    """
+    figure, axes = _panels(1)
+    for n, (name, (distance, weight)) in enumerate(lines.items()):
+        axes[0].plot(distance, weight, color=COLOURS[n % len(COLOURS)], label=name)
+    axes[0].set(xlabel="distance in events", ylabel="mean attention", yscale="log")
+    axes[0].grid(alpha=0.25)
+    _finish(figure, axes, path)
+
+
+def principal(x_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Projects standardised vectors on their two main directions -> [n, 2], and their shares."""
+    spread = x_nD.std(axis=0)
+    standard = (x_nD - x_nD.mean(axis=0)) / np.where(spread > 1e-9, spread, 1)
+    left, values, _ = np.linalg.svd(standard, full_matrices=False)
+    power = np.square(values)
+    return left[:, :2] * values[:2], power[:2] / max(power.sum(), 1e-12)
+
+
+def _best_rows(board: Board) -> Board:
+    """Leaves the best rows and every baseline, so that lines can be told apart."""
+    kept = [row for n, row in enumerate(board.rows) if n < MOST_LINES or row[0].encoder == "-"]
+    return Board(board.task, board.metric, board.shares, board.test_users, kept)
+
+
+def _label(who: Who) -> str:
+    inputs = "" if who.inputs in ("embedding", "items") else f"({who.inputs})"
+    parts = (who.method, who.encoder, who.protocol, inputs)
+    return " ".join(part for part in parts if part not in ("-", "baseline", ""))
+
+
+def _dash(protocol: str) -> str:
+    return {"frozen": "--", "baseline": ":"}.get(protocol, "-")
+
+
+def _panels(count: int):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, count, figsize=(4.6 * count + 2.4, 4.2), squeeze=False, layout="constrained"
+    )
+    return figure, list(axes[0])
+
+
+def _line(axis, cells: Mapping[float, Cell], style: int, label: str, dash: str) -> None:
+    at = sorted(cells)
+    means = np.array([cells[x].mean for x in at])
+    spreads = np.array([cells[x].spread or 0.0 for x in at])
+    colour = COLOURS[style % len(COLOURS)]
+    marker = MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]  # another pairing each round
+    axis.plot(at, means, dash, color=colour, marker=marker, markersize=5, label=label)
+    if spreads.any():
+        axis.fill_between(at, means - spreads, means + spreads, color=colour, alpha=0.12)
+
+
+def _finish(figure, axes: list, path: Path) -> None:
+    lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
+    figure.legend(lines.values(), lines.keys(), loc="outside right center", frameon=False)
+    figure.savefig(path, dpi=130)
+    _close(figure)
+
+
+def _close(figure) -> None:
+    from matplotlib import pyplot as plt
+
+    plt.close(figure)

@@ -1,0 +1,170 @@
+"""Is one better than another, or were the test users lucky?
+
+With predictions: a paired bootstrap. Users are drawn with replacement, each with all that is known
+of him in every seed, both models are measured on the draw, and the difference is averaged over the
+seeds. Its 95% interval answers for the choice of test users; what pre-training seeds and splits add
+is in the average over seeds, not in the interval. Without predictions: differences over seeds, each
+on its own split, with a t interval; it needs two seeds and is wide with few.
+
+No correction is made for the number of comparisons: of twenty rows without any effect, one is
+marked.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from models.leaderboard.boards import SMALLER_IS_BETTER, Who, headline_metric, who_of
+from models.leaderboard.weighted import weighted
+from models.predictions import RUN, Predicted
+
+ROUNDS = 1000
+LEVEL = 0.95
+TFIDF = Who("tfidf_lr", "-", "baseline", "items")
+
+Runs = Mapping[tuple, dict[str, Predicted]]  # as models.predictions.read_predictions gives them
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one is than another, with an interval; positive is better."""
+
+    mean: float
+    low: float
+    high: float
+    how: str  # bootstrap or seeds
+
+    @property
+    def sign(self) -> str:
+        """+ or - where the interval leaves zero out."""
+        return "+" if self.low > 0 else "-" if self.high < 0 else ""
+
+
+def paired_bootstrap(
+    metric: str, pairs: list[tuple[Predicted, Predicted]], rounds: int = ROUNDS, seed: int = 0
+) -> Difference | None:
+    """Compares two models on the same test users.
+
+    Args:
+      metric: what is compared; None is returned where it cannot be weighted.
+      pairs: of each seed, the predictions of both on the same examples.
+      rounds: how many draws.
+      seed: of the draws.
+    """
+    users = np.unique(np.concatenate([ours.users_n for ours, _ in pairs]))
+    rng = np.random.default_rng(seed)
+    # One row that is no draw: the figure itself.
+    draws = np.ones((rounds + 1, len(users)))
+    draws[1:] = rng.multinomial(len(users), np.full(len(users), 1 / len(users)), rounds)
+    total = np.zeros(rounds + 1)
+    for ours, theirs in pairs:
+        weights = draws[:, np.searchsorted(users, ours.users_n)]
+        values = [weighted(metric, found) for found in (ours, theirs)]
+        if values[0] is None or values[1] is None:
+            return None
+        total += values[0](weights) - values[1](weights)
+    total *= (-1 if metric in SMALLER_IS_BETTER else 1) / len(pairs)
+    low, high = np.nanquantile(total[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Difference(float(total[0]), float(low), float(high), "bootstrap")
+
+
+def paired_seeds(metric: str, ours: list[float], theirs: list[float]) -> Difference | None:
+    """Compares two models by their figures of the same seeds; None with fewer than two."""
+    if len(ours) < 2:
+        return None
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    differences = sign * (np.array(ours) - np.array(theirs))
+    mean, error = differences.mean(), stats.sem(differences)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1) * error)
+    return Difference(float(mean), float(mean - half), float(mean + half), "seeds")
+
+
+def differences(
+    table: pa.Table, runs: Runs | None = None
+) -> dict[tuple[str, Who, float, str], Difference]:
+    """Compares every row of every board with its references.
+
+    Returns:
+      (task, who, label share, S or T) -> difference. S is the same encoder trained from scratch, T
+      is TF-IDF with logistic regression.
+    """
+    rows = table.to_pylist()
+    found: dict[tuple[str, Who, float, str], Difference] = {}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        metric = headline_metric(task, rows)
+        values: dict[tuple[Who, float], dict[int, float]] = {}
+        for row in rows:
+            if (row["task"], row["metric"]) == (task, metric):
+                seeds = values.setdefault((who_of(row), row["label_share"]), {})
+                seeds[row["seed"]] = row["value"]
+        for (who, share), seeds in values.items():
+            for letter, other in _references(who, [each for each, _ in values]):
+                theirs = values.get((other, share), {})
+                difference = _compare(metric, task, share, (who, seeds), (other, theirs), runs)
+                if difference:
+                    found[task, who, share, letter] = difference
+    return found
+
+
+def marks(
+    found: Mapping[tuple[str, Who, float, str], Difference],
+) -> dict[tuple[str, Who, float], str]:
+    """Returns what stands beside a figure, such as `S+ T-`."""
+    shown: dict[tuple[str, Who, float], str] = {}
+    for (task, who, share, letter), difference in sorted(found.items(), key=lambda each: each[0]):
+        if difference.sign:
+            before = shown.get((task, who, share))
+            mark = letter + difference.sign
+            shown[task, who, share] = f"{before} {mark}" if before else mark
+    return shown
+
+
+def _references(who: Who, known: Iterable[Who]) -> list[tuple[str, Who]]:
+    """Returns what a row is compared with: letter and row."""
+    found = []
+    if who.protocol not in ("scratch", "baseline"):
+        scratch = [
+            other
+            for other in known
+            if (other.encoder, other.protocol, other.inputs)
+            == (who.encoder, "scratch", "embedding")
+        ]
+        found += [("S", scratch[0])] if scratch else []
+    return found + ([("T", TFIDF)] if who != TFIDF else [])
+
+
+def _compare(
+    metric: str,
+    task: str,
+    share: float,
+    ours: tuple[Who, dict[int, float]],
+    theirs: tuple[Who, dict[int, float]],
+    runs: Runs | None,
+) -> Difference | None:
+    seeds = sorted(ours[1].keys() & theirs[1].keys())
+    if not seeds:
+        return None
+    pairs = []
+    for seed in seeds if runs else []:
+        both = [_test_of(runs, who, task, share, seed) for who, _ in (ours, theirs)]
+        if both[0] is not None and both[1] is not None and _same_examples(both[0], both[1]):
+            pairs.append((both[0], both[1]))
+    if len(pairs) == len(seeds) and (difference := paired_bootstrap(metric, pairs)):
+        return difference
+    return paired_seeds(
+        metric, [ours[1][seed] for seed in seeds], [theirs[1][seed] for seed in seeds]
+    )
+
+
+def _test_of(runs: Runs | None, who: Who, task: str, share: float, seed: int) -> Predicted | None:
+    run = dict(zip(Who._fields, who, strict=True)) | {
+        "task": task, "label_share": share, "seed": seed,
+    }  # fmt: skip
+    return (runs or {}).get(tuple(run[name] for name in RUN), {}).get("test")
+
+
+def _same_examples(ours: Predicted, theirs: Predicted) -> bool:
+    return np.array_equal(ours.users_n, theirs.users_n) and np.array_equal(ours.y_n, theirs.y_n)

@@ -1,0 +1,52 @@
+"""A board as a table: in Markdown for the docs and the UI, in HTML for the page."""
+
+import html
+import math
+
+import pyarrow as pa
+
+from models.leaderboard.boards import SMALLER_IS_BETTER, Board, Cell, Marks, Who, boards
+
+LEGEND = (
+    "Mean ± standard deviation over seeds; the best of each column is bold. S: against the same "
+    "encoder trained from scratch, T: against TF-IDF with logistic regression; + better, - worse, "
+    "at the 5% level."
+)
+
+
+def to_markdown(table: pa.Table, marks: Marks | None = None) -> str:
+    """Renders one table a task; the best of each label share is bold."""
+    parts = [f"### {board.title}\n\n{markdown(board)}" for board in boards(table, marks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(board: Board) -> str:
+    """Renders a board as a Markdown table."""
+    heads = _heads(board)
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(_cells(board, row, "**{}**")) + " |" for row in board.rows]
+    return "\n".join(lines)
+
+
+def as_html(board: Board) -> str:
+    """Renders a board as an HTML table under its title."""
+    lines = [[f"<th>{head}</th>" for head in _heads(board)]]
+    lines += [[f"<td>{c}</td>" for c in _cells(board, row, "<b>{}</b>")] for row in board.rows]
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+    return f"<h2>{html.escape(board.title)}</h2><table>{body}</table>"
+
+
+def _heads(board: Board) -> list[str]:
+    return [*Who._fields, *[f"{share:.0%} labels" for share in board.shares]]
+
+
+def _cells(board: Board, row: tuple[Who, dict[float, Cell]], bold: str) -> list[str]:
+    who, cells = row
+    best = min if board.metric in SMALLER_IS_BETTER else max
+    shown = [html.escape(part) for part in who]
+    for share in board.shares:
+        leader = best((c[share].mean for _, c in board.rows if share in c), default=math.nan)
+        text = str(cells[share]) if share in cells else ""
+        is_best = share in cells and cells[share].mean == leader
+        shown.append(bold.format(text) if is_best else text)
+    return shown

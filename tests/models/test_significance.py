@@ -1,0 +1,190 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from contracts.tables import METRICS
+from models.leaderboard.boards import Who, boards
+from models.leaderboard.fusion import fused, mix
+from models.leaderboard.significance import (
+    TFIDF,
+    differences,
+    marks,
+    paired_bootstrap,
+    paired_seeds,
+)
+from models.leaderboard.weighted import weighted
+from models.predictions import (
+    RUN,
+    Predicted,
+    as_rows,
+    predictions_table,
+    read_predictions,
+)
+
+
+def classes(seed: int, users: int = 300, strength: float = 1.0, width: int = 2) -> Predicted:
+    """Predictions that know the class with a strength; the classes do not depend on it."""
+    y = np.random.default_rng(seed).integers(0, width, users)
+    rng = np.random.default_rng([seed, 1])
+    logits = rng.normal(size=(users, width)).round(1)  # rounded: ties
+    logits[np.arange(users), y] += strength
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Predicted("classification", np.arange(users), y.astype(float), p)
+
+
+SKLEARN = {
+    "auc": lambda y, p, w: sk.roc_auc_score(y, p[:, 1], sample_weight=w),
+    "ap": lambda y, p, w: sk.average_precision_score(y, p[:, 1], sample_weight=w),
+    "accuracy": lambda y, p, w: sk.accuracy_score(y, p.argmax(1), sample_weight=w),
+    "macro_f1": lambda y, p, w: sk.f1_score(y, p.argmax(1), average="macro", sample_weight=w),
+}
+
+
+@pytest.mark.parametrize("metric", SKLEARN)
+def test_weighted_metrics_are_those_of_scikit_learn(metric):
+    found = classes(0)
+    weights = np.random.default_rng(2).integers(0, 4, (5, 300)).astype(float)
+    expected = [SKLEARN[metric](found.y_n, found.scores_nC, w) for w in weights]
+    np.testing.assert_allclose(weighted(metric, found)(weights), expected)
+
+
+def test_the_largest_gap_of_the_rates_is_that_of_scikit_learn():
+    found = classes(1)
+    false, true, _ = sk.roc_curve(found.y_n, found.scores_nC[:, 1])
+    assert weighted("ks", found)(np.ones((1, 300)))[0] == pytest.approx((true - false).max())
+
+
+def test_several_classes_are_averaged_one_against_the_rest():
+    found = classes(0, width=4)
+    curves = [sk.roc_auc_score(found.y_n == c, found.scores_nC[:, c]) for c in range(4)]
+    assert weighted("auc", found)(np.ones((1, 300)))[0] == pytest.approx(np.mean(curves))
+
+
+def test_ranks_give_recall_ndcg_and_reciprocal_rank():
+    found = Predicted("ranking", np.arange(3), np.zeros(3), np.array([[1.0], [4.0], [30.0]]))
+    ones = np.ones((1, 3))
+    assert weighted("recall@10", found)(ones)[0] == pytest.approx(2 / 3)
+    assert weighted("mrr", found)(ones)[0] == pytest.approx((1 + 1 / 4 + 1 / 30) / 3)
+    assert weighted("ndcg@10", found)(ones)[0] == pytest.approx((1 + 1 / np.log2(5)) / 3)
+
+
+def test_the_interval_of_a_mean_difference_is_the_known_one():
+    rng = np.random.default_rng(0)
+    y, zero = rng.normal(0.2, 1, 400), np.zeros((400, 1))
+    # Errors |0 - y'| against 0: the difference of the two is |y'| itself, with a known error.
+    ours = Predicted("regression", np.arange(400), y, zero)
+    theirs = Predicted("regression", np.arange(400), y, y[:, None])
+    found = paired_bootstrap("mae", [(ours, theirs)], rounds=4000)
+    error = stats.sem(np.abs(y))
+    assert found.mean == pytest.approx(-np.abs(y).mean())
+    assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.15 * error)
+    assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.15 * error)
+    assert found.sign == "-"
+
+
+def test_no_difference_is_marked_about_as_rarely_as_the_level_says():
+    marked = 0
+    for seed in range(60):
+        y = np.random.default_rng(seed).integers(0, 2, 200)
+        both = [
+            Predicted(
+                "classification",
+                np.arange(200),
+                y.astype(float),
+                classes(seed + 1000 * k, 200).scores_nC,
+            )
+            for k in (1, 2)
+        ]
+        marked += bool(paired_bootstrap("auc", [tuple(both)], rounds=300).sign)
+    assert marked <= 9  # 3 are expected; 9 or more would come once in 300 times
+
+
+def test_a_user_of_several_seeds_is_drawn_with_all_of_them():
+    # The same users in three seeds say no more than in one.
+    ours, theirs = classes(0, strength=1.5), classes(0, strength=1.0)
+    once = paired_bootstrap("auc", [(ours, theirs)])
+    thrice = paired_bootstrap("auc", [(ours, theirs)] * 3)
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
+
+
+def test_seeds_give_the_t_interval_of_their_differences():
+    found = paired_seeds("auc", [0.80, 0.82, 0.84], [0.79, 0.80, 0.81])
+    low, high = stats.t.interval(0.95, 2, loc=0.02, scale=stats.sem([0.01, 0.02, 0.03]))
+    assert (found.mean, found.low, found.high) == pytest.approx((0.02, low, high))
+    assert paired_seeds("mae", [1.0, 1.1], [2.0, 2.1]).sign == "+"  # a small error is good
+    assert paired_seeds("auc", [0.8], [0.7]) is None
+
+
+def metric_rows(who: Who, values: list[float]) -> list[dict]:
+    common = who._asdict() | {"task": "t", "label_share": 1.0, "metric": "auc"}
+    common |= {"train_users": 9, "test_users": 9, "seconds": 0.0, "model_version": None}
+    return [common | {"seed": seed, "value": value} for seed, value in enumerate(values)]
+
+
+PTUM, SCRATCH = (
+    Who("ptum", "bag", "frozen", "embedding"),
+    Who("none", "bag", "scratch", "embedding"),
+)
+
+
+def test_rows_are_marked_against_from_scratch_and_tfidf():
+    table = pa.Table.from_pylist(
+        metric_rows(PTUM, [0.8, 0.81, 0.82])
+        + metric_rows(SCRATCH, [0.70, 0.71, 0.72])
+        + metric_rows(TFIDF, [0.85, 0.86, 0.87]),
+        schema=METRICS,
+    )
+    found = marks(differences(table))
+    assert found["t", PTUM, 1.0] == "S+ T-"
+    [board] = boards(table, found)
+    assert str(dict(board.rows)[PTUM][1.0]) == "0.810 ± 0.010 S+ T-"
+
+
+def run_of(who: Who, seed: int = 0) -> tuple:
+    run = who._asdict() | {"task": "t", "label_share": 1.0, "seed": seed}
+    return tuple(run[name] for name in RUN)
+
+
+def halves(found: Predicted) -> dict[str, Predicted]:
+    cut = {"valid": slice(0, 150), "test": slice(150, None)}
+    return {
+        split: Predicted(found.kind, found.users_n[at], found.y_n[at], found.scores_nC[at])
+        for split, at in cut.items()
+    }
+
+
+def test_mixing_two_models_that_err_apart_beats_both():
+    ours = halves(classes(0, strength=1.2))
+    y = np.concatenate([ours["valid"].y_n, ours["test"].y_n]).astype(int)
+    logits = np.random.default_rng(7).normal(size=(300, 2))
+    logits[np.arange(300), y] += 1.2
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    theirs = halves(Predicted("classification", np.arange(300), y.astype(float), p))
+    runs = {run_of(PTUM): ours, run_of(TFIDF): theirs}
+    rows, more = fused(metric_rows(PTUM, [0.5]) + metric_rows(TFIDF, [0.5]), runs)
+    assert [row["inputs"] for row in rows] == ["embedding+items"]
+    alone = [weighted("auc", found["test"])(np.ones((1, 150)))[0] for found in (ours, theirs)]
+    assert rows[0]["value"] > max(alone) + 0.02
+    assert run_of(PTUM._replace(inputs="embedding+items")) in more
+
+
+def test_a_model_that_knows_nothing_is_left_out_of_the_mix():
+    ours, theirs = halves(classes(0, strength=0.0)), halves(classes(0, strength=3.0))
+    mixed = mix(ours, theirs)["test"]
+    assert sk.roc_auc_score(mixed.y_n, mixed.scores_nC[:, 1]) == pytest.approx(
+        sk.roc_auc_score(mixed.y_n, theirs["test"].scores_nC[:, 1]), abs=0.01
+    )
+
+
+def test_predictions_survive_the_file(tmp_path):
+    import pyarrow.parquet as pq
+
+    run = dict(zip(RUN, run_of(PTUM), strict=True))
+    parts = halves(classes(3, width=3))
+    pq.write_table(predictions_table(as_rows(run, parts)), tmp_path / "p.parquet")
+    [(key, found)] = read_predictions([tmp_path / "p.parquet"]).items()
+    assert key == run_of(PTUM)
+    np.testing.assert_allclose(found["test"].scores_nC, parts["test"].scores_nC, rtol=1e-6)
+    np.testing.assert_array_equal(found["valid"].y_n, parts["valid"].y_n)
