@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.distributed import gather
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import hidden, reordered, slices
@@ -66,7 +67,8 @@ class BarlowTwins(Objective):
     def forward(self, model: UserModel, sample: Packed) -> Outcome:
         """Correlates the two views."""
         views_VD = model(sample)
-        a_BP, b_BP = self.projector(views_VD).chunk(2)
+        a_BD, b_BD = (gather(view_BD) for view_BD in views_VD.chunk(2))
+        a_BP, b_BP = self.projector(torch.cat([a_BD, b_BD])).chunk(2)
         correlation_PP = standardised(a_BP).T @ standardised(b_BP) / len(a_BP)
         diagonal_P = correlation_PP.diagonal()
         agreement = (1 - diagonal_P).square().sum()

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.distributed import gather
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import hidden, slices
@@ -58,7 +59,8 @@ class Coles(Objective):
     def forward(self, model: UserModel, sample: Packed) -> Outcome:
         """Tells each slice's partner from the other slices."""
         views_VD = model(sample)
-        loss, accuracy = info_nce(views_VD, self.options.temperature)
+        everyone_VD = torch.cat([gather(view_BD) for view_BD in views_VD.chunk(2)])
+        loss, accuracy = info_nce(everyone_VD, self.options.temperature)
         return Outcome(loss, views_VD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Packed) -> int:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.distributed import gather
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import cut_in_two
@@ -66,14 +67,15 @@ class Dual(Objective):
         """Tells each user's next item from those of the others."""
         users_BD = model(sample.past)
         labels_BD = model.behaviour.content(sample.item_B, sample.action_B, sample.category_B)
-        logits_BB = F.normalize(users_BD, dim=1) @ F.normalize(labels_BD, dim=1).T
+        item_B, labels_BD = gather(sample.item_B), gather(labels_BD)
+        logits_BB = F.normalize(gather(users_BD), dim=1) @ F.normalize(labels_BD, dim=1).T
         if self.training:
-            self.seen_V.index_add_(0, sample.item_B, torch.ones_like(users_BD[:, 0]))
-        share_B = self.seen_V[sample.item_B] / self.seen_V.sum()
+            self.seen_V.index_add_(0, item_B, torch.ones_like(item_B, dtype=self.seen_V.dtype))
+        share_B = self.seen_V[item_B] / self.seen_V.sum()
         logits_BB = logits_BB / self.options.temperature - share_B.log()
-        right_B = torch.arange(len(users_BD), device=users_BD.device)
+        right_B = torch.arange(len(item_B), device=item_B.device)
         # The same item twice in a batch is no negative of itself.
-        is_same = sample.item_B[:, None] == sample.item_B[None, :]
+        is_same = item_B[:, None] == item_B[None, :]
         is_same.fill_diagonal_(False)
         logits_BB = logits_BB.masked_fill(is_same, float("-inf"))
         accuracy = (logits_BB.detach().argmax(1) == right_B).float().mean()

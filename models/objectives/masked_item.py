@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from models.distributed import share
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
 from models.objectives.next_item import item_loss
@@ -56,6 +57,7 @@ class MaskedItem(Objective):
         states_TD = model.encoder.states(model.behaviour(view), view)
         hidden_N = torch.nonzero((view.item_T == MASK) & (sample.whole.item_T != MASK))[:, 0]
         pooled_BD = model.encoder.pool(states_TD.detach(), view)
+        weight = share(len(hidden_N))
         if not len(hidden_N):
             return Outcome(0 * states_TD.sum(), pooled_BD, {})
         loss, accuracy = item_loss(
@@ -64,7 +66,7 @@ class MaskedItem(Objective):
             model.behaviour.items(),
             self.options.chunk,
         )
-        return Outcome(loss, pooled_BD, {"accuracy": accuracy})
+        return Outcome(weight * loss, pooled_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:
         """Returns the events of the windows."""

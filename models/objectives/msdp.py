@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.distributed import share
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import cut_in_two, hidden
@@ -87,7 +88,7 @@ class Msdp(Objective):
             agreement = F.cosine_similarity(vectors[users:], users_BD.detach(), dim=1).mean()
             loss = loss + self.options.agreement * (1 - agreement)
             figures["agreement"] = agreement.detach()
-        return Outcome(loss, users_BD, figures)
+        return Outcome(share(users) * loss, users_BD, figures)
 
     def encoded_events(self, sample: Sample) -> int:
         """Returns the events of the past, hidden view included."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contracts.errors import FootpathError
+from models.distributed import share
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
 from models.packed import Events, Packed, pack
@@ -59,7 +60,7 @@ class NextItem(Objective):
             states_TD[now_N], sample.item_T[now_N + 1], model.behaviour.items(), self.options.chunk
         )
         pooled_BD = model.encoder.pool(states_TD.detach(), sample)
-        return Outcome(loss, pooled_BD, {"accuracy": accuracy})
+        return Outcome(share(len(now_N)) * loss, pooled_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Packed) -> int:
         """Returns the events of the windows."""
