@@ -68,6 +68,9 @@ class Task(Strict):
     above: Literal["median"] | None = Field(
         None, description="classes: is the number above its median over the training users?"
     )
+    classes: int | None = Field(
+        None, ge=2, description="the commonest among training users keep their name; others: other"
+    )
     of: Sql | None = Field(None, description="ranking: true of events that can be the next item")
     exclude_history: bool = Field(False, description="ranking: items of the history do not compete")
     metric: Metric = Field(description="the one that the leaderboard sorts by")
@@ -122,6 +125,8 @@ class Task(Strict):
             raise ValueError("of and exclude_history are for a ranking of all items")
         if self.above and (self.kind != "classification" or not self.sql):
             raise ValueError("above makes classes of the number that sql gives")
+        if self.classes and (self.kind != "classification" or self.above):
+            raise ValueError("classes says how many classes a classification has")
         allowed = _METRICS[self.kind] if not self.candidates else LISTS
         if self.metric not in allowed:
             raise ValueError(

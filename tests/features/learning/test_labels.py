@@ -88,7 +88,7 @@ def test_attributes_become_classes_in_order_and_missing_ones_no_label(lake_home)
     report = build_labels(dataset, lake, AS_OF)
     rows = pq.read_table(lake.day("labels", AS_OF)).to_pylist()
     assert {r["user_id"]: (r["value"], r["label"]) for r in rows} == {"a": (1, "M"), "b": (0, "F")}
-    assert report.classes == {"gender": ["F", "M"]}
+    assert report.classes == {"gender": {"F": 1, "M": 1}}
 
 
 def test_a_user_is_in_one_split_for_every_task_and_as_of(lake_home):
