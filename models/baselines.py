@@ -3,7 +3,7 @@
     python -m models.baselines CONFIG.json
 
 CONFIG.json holds the fields of models.config.BaselinesConfig: sequences, labels, out, tasks,
-label_shares, seeds.
+label_shares, seeds; with head_features, also a linear model on the behaviour features.
 
 TF-IDF with logistic regression is what a practitioner would try first, and is hard to beat; its
 64 main components (LSA) are the fair rival of a dense user vector. What needs no labels (the item
@@ -29,14 +29,18 @@ from models.config import BaselinesConfig
 from models.data import Sequences, open_sequences
 from models.evaluation import headline, measure, metrics_table
 from models.examples import Labelled
+from models.heads import FeatureScaler, HeadFeatures, load_head_features
 from models.packed import UNK
+from models.predictions import Predicted, Recorder
+from models.probe import Scale, fit_head
 from models.report import Reporter, run_program
-from models.tasks import Task, load_tasks
+from models.tasks import SPLITS, Task, load_tasks
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
 
 Matrix = Any  # a sparse or dense matrix of one row a user
-Predict = Callable[[Task, Labelled], np.ndarray]  # -> what `measure` takes, for the test users
+# -> by split, valid and test, what `measure` takes
+Predict = Callable[[Task, Labelled], dict[str, np.ndarray]]
 
 
 def baselines(config: BaselinesConfig, reporter: Reporter) -> dict[str, Any]:
@@ -48,13 +52,16 @@ def baselines(config: BaselinesConfig, reporter: Reporter) -> dict[str, Any]:
     if min(bag.shape) > config.lsa_dim:
         components = TruncatedSVD(config.lsa_dim, random_state=0).fit_transform(bag)
         methods["lsa_lr"] = _linear(StandardScaler().fit_transform(components))
-    rows: list[dict] = []
+    if config.head_features:
+        methods["features_lr"] = _on_features(load_head_features(config.head_features, sequences))
+    rows, recorder = [], Recorder(config.predictions)
     for number, (task, share, seed) in enumerate(_runs(config, tasks), start=1):
         train = task.train_share(share, seed)
         for method, predict in methods.items():
-            rows += _measure(method, predict, task, train, share, seed)
+            rows += _measure(method, predict, task, train, share, seed, recorder)
         planned = len(tasks) * len(config.label_shares) * config.seeds
         reporter.progress(number, planned, task=task.name, label_share=share)
+    recorder.publish()
     publish_table(Lake(config.out.parent), metrics_table(rows), config.out)
     return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
 
@@ -73,20 +80,27 @@ def item_counts(sequences: Sequences) -> csr_matrix:
 def _runs(config: BaselinesConfig, tasks: list[Task]) -> Iterator[tuple[Task, float, int]]:
     for task in tasks:
         for share in sorted(config.label_shares):
-            for seed in range(config.seeds):
+            for seed in config.seed_range:
                 yield task, share, seed
 
 
 def _measure(
-    method: str, predict: Predict, task: Task, train: Labelled, share: float, seed: int
+    method: str,
+    predict: Predict,
+    task: Task,
+    train: Labelled,
+    share: float,
+    seed: int,
+    recorder: Recorder,
 ) -> list[dict]:
     begun, test = time.monotonic(), task.splits["test"]
-    figures = measure(task, test.y_n, predict(task, train))
+    scores = predict(task, train)
+    figures = measure(task, test.y_n, scores["test"])
     common = {
         "method": method,
         "encoder": "-",
         "protocol": "baseline",
-        "inputs": "items",
+        "inputs": "features" if method == "features_lr" else "items",
         "task": task.name,
         "label_share": share,
         "seed": seed,
@@ -95,26 +109,51 @@ def _measure(
         "seconds": time.monotonic() - begun,
         "model_version": None,
     }
+    kind = "classification" if task.is_classification else "regression"
+    parts = {split: task.splits[split] for split in scores}
+    recorder.add(
+        common,
+        {s: Predicted(kind, part.users_n, part.y_n, scores[s]) for s, part in parts.items()},
+    )
     return [{**common, "metric": name, "value": value} for name, value in figures.items()]
 
 
-def _majority(task: Task, train: Labelled) -> np.ndarray:
+def _majority(task: Task, train: Labelled) -> dict[str, np.ndarray]:
     """The class shares of the training users, or their median, for everyone."""
-    users = len(task.splits["test"].users_n)
-    if not task.is_classification:
-        return np.full((users, 1), np.median(train.y_n))
-    shares = np.bincount(train.y_n, minlength=len(task.classes)) / len(train.y_n)
-    return np.tile(shares, (users, 1))
+    if task.is_classification:
+        row = np.bincount(train.y_n, minlength=len(task.classes)) / len(train.y_n)
+    else:
+        row = np.array([np.median(train.y_n)])
+    return {split: np.tile(row, (len(task.splits[split].y_n), 1)) for split in SPLITS[1:]}
 
 
 def _linear(x: Matrix) -> Predict:
     """A linear model on rows of x, with the strength that does best on validation."""
 
-    def predict(task: Task, train: Labelled) -> np.ndarray:
+    def predict(task: Task, train: Labelled) -> dict[str, np.ndarray]:
         valid, test, classes = task.splits["valid"], task.splits["test"], len(task.classes)
         fitted = [_fit(x[train.users_n], train.y_n, classes, strength) for strength in STRENGTHS]
         losses = [_loss(task, valid.y_n, model(x[valid.users_n])) for model in fitted]
-        return fitted[int(np.argmin(losses))](x[test.users_n])
+        best = fitted[int(np.argmin(losses))]
+        return {"valid": best(x[valid.users_n]), "test": best(x[test.users_n])}
+
+    return predict
+
+
+def _on_features(known: HeadFeatures) -> Predict:
+    """The head of `models.heads` on the behaviour features alone."""
+
+    def predict(task: Task, train: Labelled) -> dict[str, np.ndarray]:
+        scaler, scale = FeatureScaler.of(known.x_UF[train.users_n]), Scale.of(task, train.y_n)
+        valid, classes = task.splits["valid"], len(task.classes)
+        blocks = [
+            (scaler(known.x_UF[part.users_n]), scale.targets(part.y_n)) for part in (train, valid)
+        ]
+        head = fit_head(blocks[0], blocks[1], classes)
+        return {
+            split: scale.predictions(task, head(scaler(known.x_UF[task.splits[split].users_n])))
+            for split in SPLITS[1:]
+        }
 
     return predict
 

@@ -105,7 +105,15 @@ class LabelledConfig:
     tasks: tuple[TaskConfig, ...]
     label_shares: tuple[float, ...] = (1.0,)
     seeds: int = number(1, 1)
+    first_seed: int = number(0, 0)
+    head_features: Path | None = None  # head_features/<as_of>.parquet
+    predictions: Path | None = None  # what was predicted of whom goes here: models.predictions
     threads: int = number(0, 0)
+
+    @property
+    def seed_range(self) -> range:
+        """The seeds to run."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -120,6 +128,9 @@ class FinetuneConfig(LabelledConfig):
 
     checkpoint: Path
     model_out: Path | None = None  # task models go here, a folder each
+    vectors: Path | None = None  # vectors and labels of the test users of the first seed go here
+    # With head_features: under which protocols heads see them beside the embedding as well.
+    feature_protocols: tuple[Literal["frozen", "finetuned", "scratch"], ...] = ("frozen",)
     # native: a ranking by the score that pre-training itself trains
     protocols: tuple[Literal["frozen", "finetuned", "scratch", "native"], ...] = (
         "frozen",

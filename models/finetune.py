@@ -22,7 +22,9 @@ from models.config import FinetuneConfig
 from models.data import open_sequences, same_vocabulary
 from models.device import prepare
 from models.evaluation import headline, metrics_table
+from models.heads import HeadFeatures, load_head_features
 from models.inputs import Inputs, embeddings
+from models.predictions import Recorder, keep_vectors
 from models.protocols import Setting, run_heads
 from models.report import Reporter, run_program
 from models.tasks import Model, Task, load_tasks
@@ -38,25 +40,30 @@ def finetune(config: FinetuneConfig, reporter: Reporter) -> dict[str, Any]:
     checkpoint.model.to(device)
     seen = Model(checkpoint.config["train_cutoff"], checkpoint.config["data_fingerprint"])
     tasks = load_tasks(config.labels, sequences, config.tasks, seen)
-    setting = Setting(config, checkpoint, sequences)
-    shares, seeds = sorted(config.label_shares), range(config.seeds)
+    known = load_head_features(config.head_features, sequences) if config.head_features else None
+    setting = Setting(config, checkpoint, sequences, Recorder(config.predictions))
+    shares, seeds = sorted(config.label_shares), config.seed_range
     rows, done, planned = [], 0, len(tasks) * len(shares) * len(seeds)
     for task in tasks:
         if task.left_out:
             reporter.say(f"{task.name}: {task.left_out} examples have no event before their as-of")
-        kinds = _inputs_of(setting, task)
+        kinds = _inputs_of(setting, task, known)
+        if config.vectors:
+            keep_vectors(config.vectors, kinds[0].x["test"], task.splits["test"].y_n, task)
         for share, seed in [(share, seed) for share in shares for seed in seeds]:
             for inputs in kinds:
                 rows += run_heads(setting, task, inputs, share, seed)
             done += 1
             reporter.progress(done, planned, task=task.name, label_share=share)
+    setting.recorder.publish()
     publish_table(Lake(config.out.parent), metrics_table(rows), config.out)
     return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
 
 
-def _inputs_of(setting: Setting, task: Task) -> list[Inputs]:
+def _inputs_of(setting: Setting, task: Task, known: HeadFeatures | None) -> list[Inputs]:
     """Returns what heads are fitted on, each by itself: a matrix of the examples of each split."""
-    return [embeddings(setting.checkpoint.model, setting.sequences, task)]
+    alone = embeddings(setting.checkpoint.model, setting.sequences, task)
+    return [alone, alone.with_features(known, task)] if known else [alone]
 
 
 def _check_protocols(config: FinetuneConfig, checkpoint: Checkpoint) -> None:

@@ -10,16 +10,22 @@ that was right (from 1).
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_table
+
+if TYPE_CHECKING:  # whoever reads predictions needs no torch
+    from torch import Tensor
+
+    from models.tasks import Task
 
 RUN = ("method", "encoder", "protocol", "inputs", "task", "label_share", "seed")
-KINDS = ("classification", "regression", "ranking")
+MAPPED = 1000  # users of a map
 
 # One row a run and split; `scores` is [n, width], row after row.
 PREDICTIONS = pa.schema(
@@ -45,6 +51,34 @@ class Predicted:
     users_n: np.ndarray
     y_n: np.ndarray
     scores_nC: np.ndarray
+
+
+class Recorder:
+    """Collects what a program's runs predict, where somebody asked for it."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._rows: list[dict] = []
+
+    def add(self, run: dict[str, Any], parts: dict[str, Predicted]) -> None:
+        """Keeps one run's validation and test predictions; `run` holds the columns of RUN."""
+        if self._path:
+            self._rows += as_rows(run, parts)
+
+    def publish(self) -> None:
+        """Writes what was collected, in one step."""
+        if self._path:
+            publish_table(Lake(self._path.parent), predictions_table(self._rows), self._path)
+
+
+def keep_vectors(path: Path, x_nD: "Tensor", y_n: np.ndarray, task: "Task") -> None:
+    """Writes the first test users' vectors and labels, for a map of them; of classes only."""
+    if task.is_classification:
+        shown = slice(0, MAPPED)
+        labels = [task.classes[y] for y in y_n[shown]]
+        vectors = pa.array(list(x_nD[shown].numpy()), pa.list_(pa.float32()))
+        table = pa.table({"task": [task.name] * len(labels), "label": labels, "vector": vectors})
+        publish_table(Lake(path.parent), table, path)
 
 
 def as_rows(run: dict[str, Any], parts: dict[str, Predicted]) -> list[dict]:

@@ -14,7 +14,9 @@ from models.config import FinetuneConfig, plain
 from models.data import Sequences
 from models.evaluation import measure
 from models.examples import Labelled
+from models.heads import FeatureScaler, fit_joint
 from models.inputs import Inputs
+from models.predictions import Predicted, Recorder
 from models.probe import Linear, Scale, Standardizer, fit_head
 from models.task_model import TaskModel, TuneSettings, finetune_task, scores_of
 from models.tasks import SPLITS, Task
@@ -27,6 +29,7 @@ class Setting:
     config: FinetuneConfig
     checkpoint: Checkpoint
     sequences: Sequences
+    recorder: Recorder
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,19 @@ class Run:
     splits: dict[str, Labelled]  # the share of the training examples, all of the others
     scale: Scale
     standardizer: Standardizer
-    head: Linear
-    x_test: torch.Tensor  # standardised
+    head: Linear  # over the embedding and, where there are some, the features
+    x: dict[str, torch.Tensor]  # standardised embeddings, by split
+    features: dict[str, torch.Tensor] | None  # standardised
 
 
 def run_heads(setting: Setting, task: Task, inputs: Inputs, share: float, seed: int) -> list[dict]:
     """Measures every protocol of the setting that goes with classes and numbers."""
     run, rows = _prepare(task, inputs, share, seed), []
     for protocol in setting.config.protocols:
-        if protocol == "native" or (protocol != "frozen" and inputs.name != "embedding"):
+        sees_features = inputs.features is not None
+        if protocol == "native" or (
+            sees_features and protocol not in setting.config.feature_protocols
+        ):
             continue
         rows += _measure(run, protocol, setting)
     return rows
@@ -78,28 +85,46 @@ def _prepare(task: Task, inputs: Inputs, share: float, seed: int) -> Run:
     standardizer = Standardizer.of(vectors["train"])
     x = {split: standardizer(vectors[split]) for split in SPLITS}
     y = {split: scale.targets(splits[split].y_n) for split in SPLITS}
-    head = fit_head((x["train"], y["train"]), (x["valid"], y["valid"]), len(task.classes))
-    return Run(task, inputs.name, share, seed, splits, scale, standardizer, head, x["test"])
+    features = None
+    if inputs.features is None:
+        head = fit_head((x["train"], y["train"]), (x["valid"], y["valid"]), len(task.classes))
+    else:
+        known = inputs.features | {"train": inputs.features["train"][kept]}
+        scaler = FeatureScaler.of(known["train"])
+        features = {split: scaler(known[split]) for split in SPLITS}
+        blocks = [(x[split], features[split], y[split]) for split in ("train", "valid")]
+        head = fit_joint(blocks[0], blocks[1], len(task.classes)).linear
+    return Run(task, inputs.name, share, seed, splits, scale, standardizer, head, x, features)
 
 
 def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
     begun, model = time.monotonic(), None
-    if protocol == "frozen":
-        scores = run.head(run.x_test)
-    else:
+    if protocol != "frozen":
         model = _train(run, protocol, setting)
-        scores = scores_of(model, setting.sequences, run.splits["test"])
-    predicted = run.scale.predictions(run.task, scores)
-    figures = measure(run.task, run.splits["test"].y_n, predicted)
+    found = {split: _predict(run, model, setting, split) for split in SPLITS[1:]}
+    figures = measure(run.task, run.splits["test"].y_n, found["test"].scores_nC)
     common = common_columns(setting, run.task, protocol, run.inputs, run.share, run.seed) | {
         "train_users": len(run.splits["train"].users_n),
         "test_users": len(run.splits["test"].users_n),
         "seconds": time.monotonic() - begun,
     }
+    setting.recorder.add(common, found)
     is_kept = run.seed == 0 and run.share == max(setting.config.label_shares)
-    if model and is_kept and setting.config.model_out:
+    if model and is_kept and run.features is None and setting.config.model_out:
         _save(run, model, protocol, setting, figures)
     return [{**common, "metric": name, "value": value} for name, value in figures.items()]
+
+
+def _predict(run: Run, model: TaskModel | None, setting: Setting, split: str) -> Predicted:
+    """Predicts a split: by the fitted head where no model was trained."""
+    part, features = run.splits[split], run.features[split] if run.features else None
+    if model is None:
+        blocks = [run.x[split]] if features is None else [run.x[split], features]
+        scores = run.head(torch.cat(blocks, dim=1))
+    else:
+        scores = scores_of(model, setting.sequences, part, features)
+    kind = "classification" if run.task.is_classification else "regression"
+    return Predicted(kind, part.users_n, part.y_n, run.scale.predictions(run.task, scores))
 
 
 def _train(run: Run, protocol: str, setting: Setting) -> TaskModel:
@@ -108,7 +133,7 @@ def _train(run: Run, protocol: str, setting: Setting) -> TaskModel:
     targets = {split: run.scale.targets(part.y_n) for split, part in run.splits.items()}
     model.to(next(checkpoint.model.parameters()).device)
     settings = tune_settings(config, protocol, run.seed)
-    finetune_task(model, setting.sequences, run.splits, targets, settings)
+    finetune_task(model, setting.sequences, run.splits, targets, settings, run.features)
     return model
 
 

@@ -24,7 +24,7 @@ WARMUP = 0.1
 
 
 class TaskModel(nn.Module):
-    """Packed events -> scores [B, C]: class logits, or a standardised number."""
+    """Packed events, and features [B, F] if any -> scores [B, C]: class logits, or a number."""
 
     mean_D: Tensor
     scale_D: Tensor
@@ -40,13 +40,16 @@ class TaskModel(nn.Module):
             self.head.weight.copy_(head.weight_CD)
             self.head.bias.copy_(head.bias_C)
 
-    def forward(self, events: Packed) -> Tensor:
+    def forward(self, events: Packed, features_BF: Tensor | None = None) -> Tensor:
         """Scores B windows."""
-        return self.score(self.user_model(events))
+        return self.score(self.user_model(events), features_BF)
 
-    def score(self, users_BD: Tensor) -> Tensor:
-        """Scores user vectors."""
-        return self.head((users_BD - self.mean_D) / self.scale_D)
+    def score(self, users_BD: Tensor, features_BF: Tensor | None = None) -> Tensor:
+        """Scores user vectors; the features are standardised already."""
+        x_BD = (users_BD - self.mean_D) / self.scale_D
+        if features_BF is not None:
+            x_BD = torch.cat([x_BD, features_BF.to(x_BD.device)], dim=1)
+        return self.head(x_BD)
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,17 @@ class TuneSettings:
 
 
 @torch.no_grad()
-def scores_of(model: TaskModel, sequences: Sequences, examples: Labelled) -> Tensor:
+def scores_of(
+    model: TaskModel,
+    sequences: Sequences,
+    examples: Labelled,
+    features_nF: Tensor | None = None,
+) -> Tensor:
     """Scores all that is seen of n examples -> [n, C] on the CPU."""
     vectors = user_vectors(
         model.user_model, sequences, examples.users_n, examples.ends_n, examples.starts_n
     )
-    return model.score(vectors.to(model.mean_D.device)).cpu()
+    return model.score(vectors.to(model.mean_D.device), features_nF).cpu()
 
 
 def finetune_task(
@@ -76,6 +84,7 @@ def finetune_task(
     examples: dict[str, Labelled],
     targets: dict[str, Tensor],
     settings: TuneSettings,
+    features: dict[str, Tensor] | None = None,
 ) -> int:
     """Trains a task model in place, and leaves it at its best epoch by validation loss.
 
@@ -85,18 +94,20 @@ def finetune_task(
       examples: by split: train and valid.
       targets: of those examples.
       settings: how to train.
+      features: by split, standardised [n, F], where the head sees them too.
 
     Returns:
       The best epoch; 0 where the fitted head on the encoder as given was best.
     """
     optimizer = make_optimizer(model, settings.lr, settings.weight_decay)
-    best_loss, best_epoch = _valid_loss(model, sequences, examples, targets), 0
+    best_loss, best_epoch = _valid_loss(model, sequences, examples, targets, features), 0
     best_state = copy.deepcopy(model.state_dict())
     for epoch in range(1, settings.epochs + 1):
+        seen = features["train"] if features else None
         _train_epoch(
-            model, sequences, examples["train"], targets["train"], optimizer, settings, epoch
+            model, sequences, examples["train"], targets["train"], seen, optimizer, settings, epoch
         )
-        loss = _valid_loss(model, sequences, examples, targets)
+        loss = _valid_loss(model, sequences, examples, targets, features)
         if loss < best_loss:
             best_loss, best_epoch = loss, epoch
             best_state = copy.deepcopy(model.state_dict())
@@ -111,6 +122,7 @@ def _train_epoch(
     sequences: Sequences,
     examples: Labelled,
     targets_n: Tensor,
+    features_nF: Tensor | None,
     optimizer: torch.optim.Optimizer,
     settings: TuneSettings,
     epoch: int,
@@ -124,7 +136,8 @@ def _train_epoch(
         seen, length = examples.pick(chosen), model.user_model.config.max_length
         windows = random_windows(sequences, seen, Draw(seed, epoch, seen.users_n), length)
         torch.manual_seed(key_of(seed, epoch, nth) >> 1)
-        scores = model(to_device(pack(windows), device))
+        known = None if features_nF is None else features_nF[torch.from_numpy(chosen)]
+        scores = model(to_device(pack(windows), device), known)
         loss = task_loss(scores, targets_n[chosen].to(device))
         guarded_step(optimizer, model.parameters(), loss, clip=1.0)
 
@@ -134,5 +147,8 @@ def _valid_loss(
     sequences: Sequences,
     examples: dict[str, Labelled],
     targets: dict[str, Tensor],
+    features: dict[str, Tensor] | None,
 ) -> float:
-    return float(task_loss(scores_of(model, sequences, examples["valid"]), targets["valid"]))
+    known = features["valid"] if features else None
+    scores = scores_of(model, sequences, examples["valid"], known)
+    return float(task_loss(scores, targets["valid"]))

@@ -1,0 +1,89 @@
+"""Heads that see features beside the embedding, through the programs themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.baselines import baselines
+from models.config import BaselinesConfig, FinetuneConfig, TrainConfig, parse
+from models.finetune import finetune
+from models.predictions import read_predictions
+from models.report import Reporter
+from models.train import train
+from tests.models.conftest import planted_labels, user_names, write_labels, write_sequences
+
+USERS = 120
+TASKS = [{"name": "secret", "kind": "classification", "metric": "auc"}]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """Users whose label follows from a feature, and not from their items; random weights."""
+    folder = tmp_path_factory.mktemp("work")
+    pointer = write_sequences(folder, [8] * USERS)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, USERS)
+    dealt = [row for row in planted_labels(USERS) if row["task"] == "half"]
+    rows = [
+        row | {"task": "secret", "value": float(label), "label": "ab"[label]}
+        for row, label in zip(dealt, y, strict=True)
+    ]
+    write_labels(folder / "labels.parquet", rows)
+    known = pa.table(
+        {"user_id": user_names(USERS), "spent": np.exp(4 * y + rng.normal(size=USERS))}
+    )
+    pq.write_table(known, folder / "features.parquet")
+    settings = {"sequences": str(pointer), "out": str(folder / "none_bag_v1"), "dim": 16}
+    settings |= {"version": "none_bag_v1", "recipe": "none_bag", "max_length": 10}
+    train(parse(TrainConfig, settings, "test"), Reporter())
+    return folder
+
+
+def settings_of(work: Path, out: Path, **changes) -> dict:
+    common = {"sequences": str(work / "sequences" / "2026-01-31.json"), "tasks": TASKS}
+    common |= {"labels": str(work / "labels.parquet"), "out": str(out / "m.parquet")}
+    common |= {"head_features": str(work / "features.parquet")}
+    return common | {"predictions": str(out / "p.parquet")} | changes
+
+
+def test_heads_find_what_only_features_know_frozen_and_trained(work, tmp_path):
+    settings = settings_of(
+        work,
+        tmp_path,
+        checkpoint=str(work / "none_bag_v1"),
+        protocols=["frozen", "scratch"],
+        feature_protocols=["frozen", "scratch"],
+        epochs=2,
+        first_seed=3,
+        vectors=str(tmp_path / "vectors.parquet"),
+    )
+    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    rows = [r for r in pq.read_table(tmp_path / "m.parquet").to_pylist() if r["metric"] == "auc"]
+    auc = {(row["protocol"], row["inputs"]): row["value"] for row in rows}
+    assert {row["seed"] for row in rows} == {3}
+    for protocol in ("frozen", "scratch"):
+        assert auc[protocol, "embedding+features"] > 0.95
+        assert auc[protocol, "embedding"] < 0.85
+    runs = read_predictions([tmp_path / "p.parquet"])
+    assert len(runs) == 4
+    assert all(set(found) == {"valid", "test"} for found in runs.values())
+    vectors = pq.read_table(tmp_path / "vectors.parquet")
+    assert set(vectors["label"].to_pylist()) == {"a", "b"}
+    assert len(vectors["vector"][0]) == 16
+
+
+def test_a_linear_model_on_features_alone_is_a_baseline(work, tmp_path):
+    settings = settings_of(work, tmp_path, lsa_dim=4)
+    result = baselines(parse(BaselinesConfig, settings, "test"), Reporter())
+    assert result["secret/features_lr_auc"] > 0.95
+    assert result["secret/tfidf_lr_auc"] < 0.85
+    found = {
+        row["method"]: row["inputs"] for row in pq.read_table(tmp_path / "m.parquet").to_pylist()
+    }
+    assert found == {
+        "majority": "items", "tfidf_lr": "items", "lsa_lr": "items", "features_lr": "features",
+    }  # fmt: skip
+    assert len(read_predictions([tmp_path / "p.parquet"])) == 4
