@@ -28,6 +28,7 @@ from contracts.engine import connect
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_folder, publish_json, read_json, write_parquet
 from features.learning.documents import fit_tokens, load_documents, write_documents
+from features.learning.holdout import is_held_out
 from features.sql import text
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
@@ -59,7 +60,11 @@ class SequencesReport:
 
 
 def build_sequences(
-    dataset: Dataset, lake: Lake, as_of: dt.date, vocabulary: Path | None = None
+    dataset: Dataset,
+    lake: Lake,
+    as_of: dt.date,
+    vocabulary: Path | None = None,
+    holdout: int = 0,
 ) -> SequencesReport:
     """Publishes the sequences as of the end of a day.
 
@@ -69,6 +74,8 @@ def build_sequences(
       as_of: the last day that is seen.
       vocabulary: a frozen `vocabulary.json` to encode with; fitted anew where none is given. The
         pointer is then `<as_of>__<hash of the vocabulary>.json`, beside the fitted one.
+      holdout: so many of each user's last events are left out, of the vocabulary too; who has no
+        more is not there. The pointer is then `<as_of>__holdout<N>.json`.
 
     Raises:
       FootpathError: there are no events, `learning.query` is no property of them, or the vocabulary
@@ -76,7 +83,7 @@ def build_sequences(
     """
     cutoff = as_of_instant(as_of, dataset.timezone)
     connection = connect()
-    _load_events(connection, dataset, lake, as_of)
+    _load_events(connection, dataset, lake, as_of, holdout)
     load_documents(connection, dataset.learning)
     words = _read_vocabulary(vocabulary) if vocabulary else _fit(connection, dataset)
     _load_vocabulary(connection, words)
@@ -87,8 +94,10 @@ def build_sequences(
         fingerprint = _sha256(sorted(staging.iterdir()))
         folder = lake.root / "sequences" / f"{as_of}-{fingerprint[:8]}"
         publish_folder(staging, folder)
-    name = f"{as_of}__{words_hash[:8]}.json" if vocabulary else f"{as_of}.json"
-    pointer = lake.root / "sequences" / name
+    parts = [str(as_of)]
+    parts += [f"holdout{holdout}"] if holdout else []
+    parts += [words_hash[:8]] if vocabulary else []
+    pointer = lake.root / "sequences" / f"{'__'.join(parts)}.json"
     said = {
         "fingerprint": fingerprint,
         "vocabulary_hash": words_hash,
@@ -96,12 +105,17 @@ def build_sequences(
         "users": users,
         "events": events,
     }
-    publish_json(lake, {"folder": folder.name, **said}, pointer)
+    how = {"holdout": holdout, "is_frozen": vocabulary is not None}
+    publish_json(lake, {"folder": folder.name, **said, **how}, pointer)
     return SequencesReport(pointer=pointer, folder=folder, **said)
 
 
 def _load_events(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, lake: Lake, as_of: dt.date
+    connection: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    lake: Lake,
+    as_of: dt.date,
+    holdout: int,
 ) -> None:
     """Makes `catalogue`, and the view `past`: events of these days with category and query."""
     paths = lake.existing("events", [day for day in lake.days("events") if day <= as_of])
@@ -122,6 +136,7 @@ def _load_events(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
         f"category, value, {_query(dataset)} AS query FROM read_parquet({paths!r}) AS events "
         "LEFT JOIN catalogue ON events.item_id = catalogue.item_id"
+        + (f" QUALIFY NOT {is_held_out(holdout)}" if holdout else "")
     )
 
 
