@@ -27,9 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.distributed import gather, share
 from models.draw import Draw
 from models.objectives.barlow_twins import projector
 from models.objectives.base import Objective, Outcome
+from models.objectives.ptum import item_losses
 from models.objectives.views import cut_in_two, hidden
 from models.packed import MASK, Events, Packed, pack
 from models.user_model import ModelConfig, UserModel, build_model
@@ -145,21 +147,28 @@ class Byb(Objective):
         users_BD = model(sample.past)
         figures = {"empty": torch.tensor(1 - len(sample.user_F) / len(users_BD))}
         loss = 0 * users_BD.sum()
-        if sample.future is not None and len(sample.user_F) > 1:  # batch statistics need two
-            prompt_FD = self.prompt(sample.window_B[sample.user_F])
-            projected_FP = self.projector(users_BD[sample.user_F] + prompt_FD)
-            predicted_FP = self.predictor(projected_FP)
+        prompt_FD = self.prompt(sample.window_B[sample.user_F])
+        student_FD = gather(users_BD[sample.user_F] + prompt_FD)
+        teacher_FD = gather(self._future(sample, users_BD))
+        if len(student_FD) > 1:  # batch statistics need two
+            predicted_FP = self.predictor(self.projector(student_FD))
             with torch.no_grad():
-                target_FP = self.teacher_projector(self.teacher(sample.future))
+                target_FP = self.teacher_projector(teacher_FD)
             loss = loss + self._distance(predicted_FP, target_FP)
             figures["future_loss"] = loss.detach()
             figures["target_spread"] = F.normalize(target_FP, dim=1).std(0).mean()
+        weight = self.options.hidden_weight * share(len(sample.hidden_item_N))
         if self.options.hidden_weight and len(sample.hidden_item_N):
-            logits = users_BD[sample.hidden_user_N] @ model.behaviour.items().T
-            helper = F.cross_entropy(logits, sample.hidden_item_N)
-            loss = loss + self.options.hidden_weight * helper
+            helper_N, _ = item_losses(model, users_BD, sample.hidden_user_N, sample.hidden_item_N)
+            helper = helper_N.mean()
+            loss = loss + weight * helper
             figures["hidden_loss"] = helper.detach()
         return Outcome(loss, users_BD, figures)
+
+    @torch.no_grad()
+    def _future(self, sample: Sample, users_BD: Tensor) -> Tensor:
+        """Returns what the teacher makes of each future window [F, D]."""
+        return users_BD[:0].detach() if sample.future is None else self.teacher(sample.future)
 
     def _distance(self, predicted_FP: Tensor, target_FP: Tensor) -> Tensor:
         if self.options.loss == "byol":

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.distributed import share
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
 from models.packed import Events, Packed, join, pack
@@ -100,20 +101,14 @@ class Ptum(Objective):
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Tells each target from its candidates."""
         users_BD = model(sample.views)
-        query_ND = users_BD[sample.view_N]
         if self.options.negatives:
-            content = model.behaviour.content(sample.item_NC, sample.action_NC, sample.category_NC)
-            logits = torch.einsum("nd,ncd->nc", query_ND, content)
-            logits = logits.masked_fill(sample.equal_NC, float("-inf"))
-            right_N = torch.zeros_like(sample.view_N)
+            loss_N, is_right_N = _among_candidates(model, users_BD, sample)
         else:
-            logits = query_ND @ model.behaviour.items().T
-            right_N = sample.item_NC[:, 0]
-        loss_N = F.cross_entropy(logits, right_N, reduction="none")
+            loss_N, is_right_N = item_losses(model, users_BD, sample.view_N, sample.item_NC[:, 0])
         return Outcome(
-            loss=(loss_N * sample.weight_N).sum(),
+            loss=share(len(users_BD)) * (loss_N * sample.weight_N).sum(),
             users_BD=users_BD,
-            figures=_figures(loss_N.detach(), logits.detach(), right_N, sample),
+            figures=_figures(loss_N.detach(), is_right_N, sample.is_next_N),
         )
 
     def encoded_events(self, sample: Sample) -> int:
@@ -180,9 +175,30 @@ def _next_targets(windows: Events, k: int, offset: int, options: Options) -> _Ta
     return index_N, view_N, 1 + torch.arange(k).repeat(users), weight_N, torch.ones(users * k) > 0
 
 
-def _figures(loss_N: Tensor, logits: Tensor, right_N: Tensor, sample: Sample) -> dict[str, Tensor]:
-    figures = {"accuracy": (logits.argmax(1) == right_N).float().mean()}
-    for name, chosen in (("masked", ~sample.is_next_N), ("next", sample.is_next_N)):
+def item_losses(
+    model: UserModel, users_BD: Tensor, user_N: Tensor, item_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns the loss of each item under its user's softmax over all items, and whether it is top.
+
+    A user is scored once, however many items are asked of it.
+    """
+    logs_BV = (users_BD @ model.behaviour.items().T).float().log_softmax(dim=1)
+    return -logs_BV[user_N, item_N], logs_BV.detach().argmax(1)[user_N] == item_N
+
+
+def _among_candidates(model: UserModel, users_BD: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
+    """Returns the loss of each target among its P + 1 candidates, and whether it is top."""
+    content = model.behaviour.content(sample.item_NC, sample.action_NC, sample.category_NC)
+    logits_NC = torch.einsum("nd,ncd->nc", users_BD[sample.view_N], content)
+    logits_NC = logits_NC.masked_fill(sample.equal_NC, float("-inf"))
+    right_N = torch.zeros_like(sample.view_N)
+    loss_N = F.cross_entropy(logits_NC, right_N, reduction="none")
+    return loss_N, logits_NC.detach().argmax(1) == right_N
+
+
+def _figures(loss_N: Tensor, is_right_N: Tensor, is_next_N: Tensor) -> dict[str, Tensor]:
+    figures = {"accuracy": is_right_N.float().mean()}
+    for name, chosen in (("masked", ~is_next_N), ("next", is_next_N)):
         if chosen.any():
             figures[f"{name}_loss"] = loss_N[chosen].mean()
     return figures

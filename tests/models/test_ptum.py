@@ -144,6 +144,15 @@ def test_full_softmax_is_over_the_whole_vocabulary(sequences):
     assert math.isclose(float(outcome.loss), math.log(sequences.sizes["item"]), rel_tol=1e-5)
 
 
+def test_many_targets_of_a_user_cost_one_softmax_and_give_the_same_loss(sequences):
+    model, objective = build(sequences, hide_share=0.5, negatives=0)
+    sample = objective.sample(*inputs(sequences, objective))
+    outcome = objective(model, sample)
+    logits = outcome.users_BD[sample.view_N] @ model.behaviour.items().T
+    losses = torch.nn.functional.cross_entropy(logits, sample.item_NC[:, 0], reduction="none")
+    torch.testing.assert_close(outcome.loss, (losses * sample.weight_N).sum())
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -1,0 +1,59 @@
+"""Every objective with every encoder: two steps, or one sentence why not."""
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.errors import FootpathError
+from models.data import open_sequences
+from models.draw import Draw
+from models.encoders import ENCODERS
+from models.objectives import OBJECTIVES, build_objective
+from models.optim import guarded_step, make_optimizer
+from models.user_model import ModelConfig, build_model
+from tests.models.conftest import write_sequences
+
+FIELDS = ("item", "action", "category", "gap", "position")
+LENGTHS = [12, 3, 7, 9]
+READS_FORWARDS = {"gru4rec": {}, "bert4rec": {"causal": True}, "rotary": {"causal": True}}
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    return open_sequences(write_sequences(tmp_path_factory.mktemp("pairs"), LENGTHS))
+
+
+def steps(sequences, method, encoder, options):
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(encoder, 16, 8, FIELDS, options, sequences.sizes))
+    objective = build_objective(method, model.config, {})
+    trained = torch.nn.ModuleDict({"model": model, "objective": objective}).train()
+    optimizer, before = (
+        make_optimizer(trained, 1e-2, 0.01),
+        model.behaviour.items().detach().clone(),
+    )
+    for epoch in range(2):
+        draw = Draw(0, epoch, np.arange(len(LENGTHS)))
+        windows = sequences.random_windows(draw, 8 * objective.span)
+        others = sequences.others(draw, objective.others)
+        outcome = objective(model, objective.sample(windows, others, draw))
+        assert outcome.users_BD.shape[1] == 16
+        guarded_step(optimizer, trained.parameters(), outcome.loss, clip=1.0)
+        objective.after_step(model, epoch / 2)
+    assert not torch.equal(before, model.behaviour.items())
+    assert all(torch.isfinite(p).all() for p in trained.parameters())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("method", [m for m in OBJECTIVES if OBJECTIVES[m].trains and m != "next"])
+def test_an_objective_trains_an_encoder(sequences, method, encoder):
+    steps(sequences, method, encoder, {})
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_next_item_trains_what_reads_forwards_and_refuses_the_rest(sequences, encoder):
+    if encoder in READS_FORWARDS:
+        steps(sequences, "next", encoder, READS_FORWARDS[encoder])
+    else:
+        with pytest.raises(FootpathError, match=f"reads forwards, and {encoder} sees the next"):
+            steps(sequences, "next", encoder, {})
