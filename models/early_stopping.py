@@ -30,8 +30,7 @@ class Judge:
         """
         self.config, self.sequences = config, sequences
         asked = TaskConfig(name=config.task, kind=config.kind)
-        cutoff = sequences.pointer["train_cutoff"]
-        self.task = load_tasks(config.labels, sequences, (asked,), cutoff)[0]
+        self.task = load_tasks(config.labels, sequences, (asked,))[0]
 
     def is_due(self, epochs: int, planned: int) -> bool:
         """Tells whether to judge after so many epochs; always after the last."""
