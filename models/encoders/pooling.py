@@ -17,8 +17,7 @@ class MeanPooling(nn.Module):
 
     def forward(self, states_TD: Tensor, events: Packed) -> Tensor:
         """Pools states -> [B, D], in the caller's order."""
-        lengths_B1 = events.lengths_B[:, None].to(states_TD.dtype)
-        return _sums(states_TD, events) / lengths_B1
+        return _sums(states_TD, events) / events.lengths_B[:, None]
 
 
 class LastPooling(MeanPooling):
@@ -59,6 +58,7 @@ class AttentionPooling(nn.Module):
 
 
 def _sums(x_TD: Tensor, events: Packed) -> Tensor:
+    x_TD = x_TD.to(torch.promote_types(x_TD.dtype, torch.float32))  # bf16 cannot add up hundreds
     sums_BD = x_TD.new_zeros(len(events.lengths_B), x_TD.shape[1])
     return sums_BD.index_add(0, events.sequence_T, x_TD)
 

@@ -61,7 +61,7 @@ class Rotary(base.UserEncoder):
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see all others of its sequence, or all before it."""
-        buckets, turns = events.buckets(MAX_PADDING), self._turns(events, x_TD)
+        buckets, turns = events.buckets(MAX_PADDING), self._turns(events)
         x_TD = self.dropout(x_TD)
         for block in self.blocks:
             x_TD = block(x_TD, buckets, turns)
@@ -69,20 +69,20 @@ class Rotary(base.UserEncoder):
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[base.Attended]:
         """Returns the self-attention of each block."""
-        buckets, turns = events.buckets(MAX_PADDING), self._turns(events, x_TD)
+        buckets, turns = events.buckets(MAX_PADDING), self._turns(events)
         heads, causal, layers = self.options.heads, self.options.causal, []
         for block in self.blocks:
             layers.append(attended(block.project(x_TD, turns), buckets, heads, causal))  # type: ignore[operator]
             x_TD = block(x_TD, buckets, turns)
         return layers
 
-    def _turns(self, events: Packed, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+    def _turns(self, events: Packed) -> tuple[Tensor, Tensor]:
         """Returns cosine and sine of each event's rotations, [T, 1, 1, F] each."""
         half = self.dim // self.options.heads // 2
-        steps = torch.arange(half, device=x_TD.device) / half
+        steps = torch.arange(half, device=events.position_T.device) / half
         angle_TF = events.position_T[:, None] * self.options.base**-steps
         turns = angle_TF[:, None, None, :]
-        return turns.cos().to(x_TD.dtype), turns.sin().to(x_TD.dtype)
+        return turns.cos(), turns.sin()
 
 
 class _Block(nn.Module):
@@ -110,7 +110,7 @@ class _Block(nn.Module):
     def project(self, x_TD: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
         """Returns queries, keys and values [T, 3D], the first two rotated by their position."""
         qkv = self.qkv(self.attention_norm(x_TD))
-        cos, sin = turns
+        cos, sin = (turn.to(qkv.dtype) for turn in turns)
         a, b = qkv[:, : 2 * x_TD.shape[1]].view(len(qkv), 2, self.heads, -1).chunk(2, dim=-1)
         rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
         return torch.cat([rotated.flatten(1), qkv[:, 2 * x_TD.shape[1] :]], dim=1)

@@ -64,6 +64,18 @@ def test_a_field_that_is_left_out_is_not_seen(sequences, encoder, field):
     assert torch.equal(before, after) == (field not in fields)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_half_precision_gives_nearly_the_same_vectors(sequences, encoder, pooling):
+    model = model_of(encoder, pooling=pooling).eval()
+    packed = windows(sequences, [0, 1, 3, 5], [30, 4, 1, 12])
+    exact = model(packed)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(packed)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05 * float(exact.detach().std()))
+
+
 @pytest.mark.parametrize(("encoder", "options"), [(name, {}) for name in ENCODERS] + CAUSAL)
 def test_an_encoder_that_says_so_sees_nothing_later_and_the_others_do(sequences, encoder, options):
     model = model_of(encoder, **options).eval()
