@@ -18,8 +18,9 @@ from models.heads import FeatureScaler, fit_joint
 from models.inputs import Inputs
 from models.predictions import Predicted, Recorder
 from models.probe import Linear, Scale, Standardizer, fit_head
-from models.task_model import TaskModel, TuneSettings, finetune_task, scores_of
+from models.task_model import TaskModel, finetune_task, scores_of
 from models.tasks import SPLITS, Task
+from models.tuning import TuneSettings
 
 
 @dataclass(frozen=True)

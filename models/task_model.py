@@ -4,23 +4,18 @@ It starts as the frozen probe it is compared with, so what fine-tuning adds is s
 stops where the validation loss does: a model that fine-tuning does not help stays the probe.
 """
 
-import copy
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.data import Sequences, epoch_batches
-from models.draw import Draw, key_of
+from models.data import Sequences
+from models.draw import Draw
 from models.examples import Labelled, random_windows
-from models.optim import guarded_step, make_optimizer, schedule, set_lr
 from models.packed import Packed, pack, to_device
 from models.probe import Linear, Standardizer, task_loss
+from models.tuning import TuneSettings, tune
 from models.user_model import UserModel
 from models.vectors import user_vectors
-
-WARMUP = 0.1
 
 
 class TaskModel(nn.Module):
@@ -50,18 +45,6 @@ class TaskModel(nn.Module):
         if features_BF is not None:
             x_BD = torch.cat([x_BD, features_BF.to(x_BD.device)], dim=1)
         return self.head(x_BD)
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """How a task model is trained."""
-
-    lr: float  # peak
-    epochs: int
-    patience: int  # epochs without a better validation loss
-    batch_size: int
-    weight_decay: float
-    seed: int  # of the order, the windows and dropout
 
 
 @torch.no_grad()
@@ -99,56 +82,19 @@ def finetune_task(
     Returns:
       The best epoch; 0 where the fitted head on the encoder as given was best.
     """
-    optimizer = make_optimizer(model, settings.lr, settings.weight_decay)
-    best_loss, best_epoch = _valid_loss(model, sequences, examples, targets, features), 0
-    best_state = copy.deepcopy(model.state_dict())
-    for epoch in range(1, settings.epochs + 1):
-        seen = features["train"] if features else None
-        _train_epoch(
-            model, sequences, examples["train"], targets["train"], seen, optimizer, settings, epoch
-        )
-        loss = _valid_loss(model, sequences, examples, targets, features)
-        if loss < best_loss:
-            best_loss, best_epoch = loss, epoch
-            best_state = copy.deepcopy(model.state_dict())
-        elif epoch - best_epoch >= settings.patience:
-            break
-    model.load_state_dict(best_state)
-    return best_epoch
+    device, length = model.mean_D.device, model.user_model.config.max_length
 
-
-def _train_epoch(
-    model: TaskModel,
-    sequences: Sequences,
-    examples: Labelled,
-    targets_n: Tensor,
-    features_nF: Tensor | None,
-    optimizer: torch.optim.Optimizer,
-    settings: TuneSettings,
-    epoch: int,
-) -> None:
-    device, seed = model.mean_D.device, settings.seed
-    batches = epoch_batches(np.arange(len(examples.users_n)), settings.batch_size, seed, epoch)
-    model.train()
-    for nth, chosen in enumerate(batches):
-        progress = (epoch - 1 + nth / len(batches)) / settings.epochs
-        set_lr(optimizer, settings.lr * schedule(progress, WARMUP))
-        seen, length = examples.pick(chosen), model.user_model.config.max_length
-        windows = random_windows(sequences, seen, Draw(seed, epoch, seen.users_n), length)
-        torch.manual_seed(key_of(seed, epoch, nth) >> 1)
-        known = None if features_nF is None else features_nF[torch.from_numpy(chosen)]
+    def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:
+        seen = examples["train"].pick(chosen)
+        draw = Draw(settings.seed, epoch, seen.users_n)
+        windows = random_windows(sequences, seen, draw, length)
+        known = features["train"][torch.from_numpy(chosen)] if features else None
         scores = model(to_device(pack(windows), device), known)
-        loss = task_loss(scores, targets_n[chosen].to(device))
-        guarded_step(optimizer, model.parameters(), loss, clip=1.0)
+        return task_loss(scores, targets["train"][chosen].to(device))
 
+    def valid_loss() -> float:
+        known = features["valid"] if features else None
+        scores = scores_of(model, sequences, examples["valid"], known)
+        return float(task_loss(scores, targets["valid"]))
 
-def _valid_loss(
-    model: TaskModel,
-    sequences: Sequences,
-    examples: dict[str, Labelled],
-    targets: dict[str, Tensor],
-    features: dict[str, Tensor] | None,
-) -> float:
-    known = features["valid"] if features else None
-    scores = scores_of(model, sequences, examples["valid"], known)
-    return float(task_loss(scores, targets["valid"]))
+    return tune(model, len(examples["train"].users_n), loss_of, valid_loss, settings)

@@ -1,0 +1,98 @@
+"""Where the right item stands in a ranking of all items, and what that is worth.
+
+Equal scores are no order: of an item that is tied with t others, each of its t + 1 places is
+equally likely, and every metric is its exact expectation over them. A model that scores all items
+alike gets what chance gets.
+
+Shapes: n examples, V items.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contracts.errors import FootpathError
+from models.data import Sequences
+from models.examples import Labelled
+from models.packed import UNK, ragged_arange
+
+CUTS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How many items score above the right one, and how many others score the same."""
+
+    above_n: np.ndarray
+    tied_n: np.ndarray
+
+    @property
+    def middle_n(self) -> np.ndarray:
+        """The expected place, from 1."""
+        return 1 + self.above_n + self.tied_n / 2
+
+
+def join_ranks(parts: list[Ranks]) -> Ranks:
+    """Returns the ranks of all parts, in order."""
+    return Ranks(
+        np.concatenate([part.above_n for part in parts]),
+        np.concatenate([part.tied_n for part in parts]),
+    )
+
+
+def rank_items(scores_nV: Tensor, sequences: Sequences, examples: Labelled, exclude: bool) -> Ranks:
+    """Ranks the right item of each example among all items.
+
+    Args:
+      scores_nV: of every item of the vocabulary; the special ones do not compete.
+      sequences: where the histories are.
+      examples: y is the right item. One that the vocabulary does not know is never found.
+      exclude: items that the model has seen of the example do not compete, but for the right one.
+
+    Raises:
+      FootpathError: a score is not a number.
+    """
+    if not torch.isfinite(scores_nV).all():
+        raise FootpathError("a model scores items by what is no number: look at its training")
+    right_n = torch.from_numpy(examples.y_n).to(scores_nV.device)
+    own_n1 = scores_nV.gather(1, right_n[:, None])
+    competes_nV = torch.ones_like(scores_nV, dtype=torch.bool)
+    competes_nV[:, : UNK + 1] = False
+    if exclude:
+        row, item = _histories(sequences, examples)
+        competes_nV[row.to(scores_nV.device), item.to(scores_nV.device)] = False
+    competes_nV.scatter_(1, right_n[:, None], False)
+    above = ((scores_nV > own_n1) & competes_nV).sum(1).cpu().numpy()
+    tied = ((scores_nV == own_n1) & competes_nV).sum(1).cpu().numpy()
+    unknown = examples.y_n <= UNK
+    return Ranks(
+        np.where(unknown, competes_nV.sum(1).cpu().numpy(), above), np.where(unknown, 0, tied)
+    )
+
+
+def _histories(sequences: Sequences, examples: Labelled) -> tuple[Tensor, Tensor]:
+    """Returns (example, item) of every event that is seen."""
+    lengths = torch.from_numpy(examples.lengths_n.astype(np.int64))
+    row = torch.repeat_interleave(lengths)
+    first = sequences.offsets[examples.users_n] + examples.starts_n
+    index = np.repeat(first, examples.lengths_n) + ragged_arange(lengths).numpy()
+    return row, torch.from_numpy(np.asarray(sequences.item[index], dtype=np.int64))
+
+
+def measure_ranks(ranks: Ranks, metric: str) -> dict[str, float]:
+    """Measures a ranking of all items: recall at 1, 5, 10, 20, NDCG at 10, MRR; `metric` first."""
+    longest = int((ranks.above_n + ranks.tied_n).max(initial=0)) + 2
+    place = np.arange(1, longest)
+    found = {f"recall@{cut}": _expected(ranks, place <= cut) for cut in CUTS}
+    found["ndcg@10"] = _expected(ranks, np.where(place <= 10, 1 / np.log2(place + 1), 0))
+    found["mrr"] = _expected(ranks, 1 / place)
+    return {metric: found.pop(metric)} | found
+
+
+def _expected(ranks: Ranks, worth: np.ndarray) -> float:
+    """Averages over examples what the right item's places are worth, each tied one alike."""
+    total = np.concatenate([[0.0], np.cumsum(worth)])
+    last = ranks.above_n + ranks.tied_n + 1
+    return float(((total[last] - total[ranks.above_n]) / (ranks.tied_n + 1)).mean())
