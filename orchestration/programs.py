@@ -3,6 +3,9 @@
 A process of its own gives the GPU's memory back when it ends, keeps torch out of Dagster, and is
 the same command that runs by hand. Programs read and write local files only: where the lake is on
 S3, what they need is fetched before, and what they made is sent after.
+
+Where there are several GPUs, pre-training starts as so many ranks; FOOTPATH_RANKS asks for another
+number. While it runs, each epoch's figures become an observation of the asset, which Dagster plots.
 """
 
 import os
@@ -18,6 +21,7 @@ from dagster._core.errors import DagsterPipesExecutionError
 from contracts.errors import FootpathError
 from contracts.lake import Lake, is_remote, local_copy, publish_json, read_json, send_copy
 from orchestration.instance import REPOSITORY
+from orchestration.live import LiveMessages
 
 # Fields of a program's configuration that are paths of the lake.
 READ = ("sequences", "labels", "checkpoint")
@@ -26,6 +30,11 @@ WRITTEN = ("out", "model_out")
 # The file of a checkpoint that is written last.
 COMPLETES = "config.json"
 
+# Programs that may run as several ranks.
+IN_RANKS = ("models.train",)
+
+_GPUS = Path("/proc/driver/nvidia/gpus")  # a folder a GPU
+
 
 def run_side_by_side(work: list[Callable[[dict[str, int]], dict[str, Any]]]) -> list[dict]:
     """Runs programs at once, as many as there are cores, one after the other on a GPU.
@@ -33,11 +42,32 @@ def run_side_by_side(work: list[Callable[[dict[str, int]], dict[str, Any]]]) -> 
     Small encoders gain more from a core each than from sharing all cores. Each piece of work is
     given the settings that it must add to its program's configuration.
     """
-    has_gpu = Path("/proc/driver/nvidia/gpus").exists()
-    workers = 1 if has_gpu else min(len(work), len(os.sched_getaffinity(0)))
+    whole = _GPUS.exists() or ranks() > 1
+    workers = 1 if whole else min(len(work), len(os.sched_getaffinity(0)))
     settings = {"threads": 1} if workers > 1 else {}
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda piece: piece(settings), work))
+
+
+def ranks() -> int:
+    """Returns how many processes train one model together: one a GPU, unless FOOTPATH_RANKS says.
+
+    Raises:
+      FootpathError: FOOTPATH_RANKS is not a number of processes.
+    """
+    asked = os.environ.get("FOOTPATH_RANKS")
+    if not asked:
+        return max(1, len(list(_GPUS.glob("*"))))
+    if not asked.isdigit() or int(asked) < 1:
+        raise FootpathError(f"FOOTPATH_RANKS is '{asked}': expected a whole number of 1 or more")
+    return int(asked)
+
+
+def command_of(module: str, path: Path) -> list[str]:
+    """Returns the command that runs a program, as ranks where it may and there is more than one."""
+    if module in IN_RANKS and ranks() > 1:
+        return [sys.executable, "-m", "models.launch", str(ranks()), module, str(path)]
+    return [sys.executable, "-m", module, str(path)]
 
 
 def run_program(
@@ -57,14 +87,19 @@ def run_program(
     parts = [module.rsplit(".", 1)[-1], config.get("model_version"), Path(config["out"]).stem]
     path = lake.work / "runs" / f"{'-'.join(part for part in parts if part)}.json"
     publish_json(lake, _fetched(lake, config), path)
-    context.log.info(f"python -m {module} {path}")
+    command = command_of(module, path)
+    context.log.info(" ".join(["python", *command[1:]]))
     fault = path.with_suffix(".fault")
     fault.unlink(missing_ok=True)
     try:
+        pipes = dg.PipesSubprocessClient(
+            env=pipes.env,
+            cwd=str(REPOSITORY),
+            message_reader=LiveMessages(context, config.get("recipe")),
+        )
         invocation = pipes.run(
             context=context.op_execution_context,
-            command=[sys.executable, "-m", module, str(path)],
-            cwd=str(REPOSITORY),
+            command=command,
             env={"FOOTPATH_FAULT_FILE": str(fault)},
         )
     except DagsterPipesExecutionError as error:

@@ -1,6 +1,8 @@
 """Labels and training sequences to pre-trained encoders."""
 
+import base64
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 
@@ -130,12 +132,24 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
                 str(model_versions(dataset).name), [version.version]
             )
             context.add_asset_metadata(
-                {"checkpoint": dg.MetadataValue.path(version.folder(lake))} | plottable(result),
+                {"checkpoint": dg.MetadataValue.path(version.folder(lake))}
+                | plottable(result)
+                | _curves(Path(result["checkpoint"])),
                 partition_key=version.recipe,
             )
         return dg.MaterializeResult()
 
     return pretrained_encoder
+
+
+def _curves(checkpoint: Path) -> dict[str, dg.MetadataValue]:
+    """Returns loss, gradient norm and health as a picture; of what was not trained, nothing."""
+    from models.curves import draw_curves
+
+    if not (checkpoint / "curves.parquet").exists():
+        return {}
+    picture = base64.b64encode(draw_curves(checkpoint / "curves.parquet")).decode()
+    return {"curves": dg.MetadataValue.md(f"![curves](data:image/png;base64,{picture})")}
 
 
 def _train(

@@ -1,17 +1,21 @@
 """Two gloo processes against one, for every objective."""
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 
-from models.checkpoint import read_tensors
+from models.checkpoint import STATE, read_tensors
 from models.config import TrainConfig, parse
 from models.objectives import OBJECTIVES
 from models.report import Reporter
@@ -93,3 +97,96 @@ def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, pl
     for name, expected in weights[0].items():
         assert expected.dtype == torch.float64
         torch.testing.assert_close(weights[1][name], expected, rtol=0, atol=1e-9, msg=name)
+
+
+def test_two_ranks_killed_with_their_starter_resume_bit_for_bit(planted, tmp_path):
+    pointer = planted / "sequences" / "2026-01-31.json"
+    changes = {"epochs": 8, "checkpoint_seconds": 0, "ema": 0.9, "precision": "bf16"}
+    settings = config(pointer, tmp_path / "killed", "byb", **changes)
+    state, process = tmp_path / "killed" / STATE, start(settings, tmp_path / "killed.json")
+    while not (state.exists() and step_of(state) >= 9):
+        assert process.poll() is None
+        time.sleep(0.01)
+    ranks = children_of(process.pid)
+    assert len(ranks) >= 2
+    process.kill()
+    process.wait()
+    for pid in ranks:
+        wait_for_end(pid)
+    assert not (tmp_path / "killed" / "config.json").exists()
+    assert 9 <= step_of(state) < 32
+
+    both = [settings | {"out": str(tmp_path / name)} for name in ("killed", "whole")]
+    (tmp_path / "both.json").write_text(json.dumps(both))
+    done = torchrun(str(PROGRAM), str(tmp_path / "both.json"), "float32")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"][:15] for line in lines if "text" in line] == ["resumed at step"]
+    folders = [tmp_path / "killed", tmp_path / "whole"]
+    weights = [read_tensors(folder / "model.safetensors")[0] for folder in folders]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    curves = [pq.read_table(folder / "curves.parquet") for folder in folders]
+    assert curves[0].equals(curves[1])
+
+
+def test_when_one_rank_fails_all_end_with_its_sentence(planted, tmp_path):
+    pointer = planted / "sequences" / "2026-01-31.json"
+    settings = config(pointer, tmp_path / "m_v1", "coles")
+    (tmp_path / "m_v1").mkdir()
+    fault = tmp_path / "fault"
+    with open(tmp_path / "m_v1" / "owner.lock", "w") as lock:  # the first rank alone asks for it
+        lock.write("4711")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process = start(settings, tmp_path / "m.json", FOOTPATH_FAULT_FILE=str(fault))
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert said == ""
+    assert "is being written by process 4711" in fault.read_text()
+
+
+def test_a_lost_rank_ends_the_others(planted, tmp_path):
+    pointer = planted / "sequences" / "2026-01-31.json"
+    settings = config(pointer, tmp_path / "m_v1", "coles", epochs=100_000, checkpoint_seconds=0)
+    process = start(settings, tmp_path / "m.json")
+    while not (tmp_path / "m_v1" / STATE).exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    ranks = children_of(process.pid)
+    os.kill(ranks[1], signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+    for pid in ranks:
+        wait_for_end(pid)
+
+
+def start(settings: dict, path: Path, **environment: str) -> subprocess.Popen:
+    """Starts two ranks as Dagster does."""
+    path.write_text(json.dumps(settings))
+    return subprocess.Popen(
+        [sys.executable, "-m", "models.launch", "2", "models.train", str(path)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def children_of(pid: int) -> list[int]:
+    """Returns a process's children, in the order in which they were started."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def step_of(state: Path) -> int:
+    with safe_open(state, framework="pt") as file:
+        return json.loads(file.metadata()["facts"])["step"]
+
+
+def wait_for_end(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}/stat").exists():
+        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        assert time.monotonic() < deadline, pid
+        time.sleep(0.02)
