@@ -140,6 +140,17 @@ def test_other_cells_and_windows_depend_on_their_sequence_alone(sequences, encod
         torch.testing.assert_close(together[row], alone[0], rtol=1e-4, atol=1e-5)
 
 
+def test_one_half_of_han_sees_what_was_before_the_other_what_comes_after(sequences):
+    model = model_of("han").eval()
+    packed = windows(sequences, [0, 4], [20, 17])
+    early = packed.position_T < 10
+    first = model.encoder.states(model.behaviour(packed), packed)
+    packed.item_T[early] = 3 + (packed.item_T[early] - 2) % 40
+    second = model.encoder.states(model.behaviour(packed), packed)
+    assert not torch.isclose(first[~early, :8], second[~early, :8], rtol=0, atol=1e-7).all()
+    torch.testing.assert_close(first[~early, 8:], second[~early, 8:])
+
+
 def test_attention_pooling_is_the_softmax_of_its_scores(sequences):
     model = model_of("nativectr").eval()
     packed = windows(sequences, [0, 1, 3], [20, 4, 1])
