@@ -7,7 +7,7 @@ query over many days, one staged Parquet file a day. A range costs one pass, not
 import contextlib
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,13 @@ def read_days(
     return rows.mutate(day=day).drop("filename")
 
 
+def read_object(engine: "Backend", path: Path) -> "ir.Table":
+    """Returns the rows of one published object."""
+    if is_spark(engine):
+        return spark.read_object(engine, str(path))
+    return engine.read_parquet(ibis_path(path))
+
+
 def is_spark(engine: "Backend") -> bool:
     """Tells Spark from DuckDB."""
     return engine.name == "pyspark"
@@ -95,23 +102,6 @@ def row_count(lake: Lake, table: str, day: dt.date) -> int:
     return read_metadata(path).num_rows if path.exists() else 0
 
 
-def chunks(sized: Iterable[tuple[dt.date, int]], limit: int) -> Iterator[list[dt.date]]:
-    """Cuts days, given with a size each, into consecutive lists whose sizes add up to <= limit.
-
-    A day that is larger than the limit stands alone.
-    """
-    chunk: list[dt.date] = []
-    total = 0
-    for day, size in sized:
-        if chunk and total + size > limit:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(day)
-        total += size
-    if chunk:
-        yield chunk
-
-
 def keep(engine: "Backend", name: str, rows: "ir.Table") -> "ir.Table":
     """Computes an expression once, for several queries; large results spill to disk.
 
@@ -123,15 +113,16 @@ def keep(engine: "Backend", name: str, rows: "ir.Table") -> "ir.Table":
     return engine.create_table(name, rows, temp=True)
 
 
-def stream(engine: "Backend", rows: "ir.Table") -> pa.RecordBatchReader:
-    """Runs an expression and gives its rows batch by batch.
+def stream(engine: "Backend", rows: "ir.Table", order: Sequence[str] = ()) -> pa.RecordBatchReader:
+    """Runs an expression and gives its rows batch by batch, in the order of some columns.
 
     Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 has dropped.
     """
     import ibis
 
     if is_spark(engine):
-        return spark.stream(engine, rows, BATCH_ROWS)
+        return spark.stream(engine, rows, order, BATCH_ROWS)
+    rows = rows.order_by(*order) if order else rows
     return engine.con.sql(ibis.to_sql(rows, dialect="duckdb")).to_arrow_reader(BATCH_ROWS)
 
 

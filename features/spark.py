@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from contracts.lake import home
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+
+PARTITIONS = "spark.sql.shuffle.partitions"
 
 
 def open_spark() -> Any:
@@ -52,7 +54,11 @@ def open_spark() -> Any:
     builder = SparkSession.builder
     for key, value in settings.items():
         builder = builder.config(key, value)
-    return ibis.pyspark.connect(builder.getOrCreate())
+    session = builder.getOrCreate()
+    context = session.sparkContext
+    if context.master.startswith("local") and not context.getConf().contains(PARTITIONS):
+        session.conf.set(PARTITIONS, str(4 * context.defaultParallelism))  # not 200
+    return ibis.pyspark.connect(session)
 
 
 def read_files(engine: Any, paths: list[str]) -> "ir.Table":
@@ -62,6 +68,11 @@ def read_files(engine: Any, paths: list[str]) -> "ir.Table":
     files = engine._session.read.parquet(*paths)
     day = functions.col("_metadata.file_name").substr(1, len("2026-01-01")).cast("date")
     return _view(engine, f"files_{uuid.uuid4().hex}", files.withColumn("day", day))
+
+
+def read_object(engine: Any, path: str) -> "ir.Table":
+    """Returns the rows of one object."""
+    return _view(engine, f"object_{uuid.uuid4().hex}", engine._session.read.parquet(path))
 
 
 def register(engine: Any, name: str, table: pa.Table) -> "ir.Table":
@@ -74,15 +85,18 @@ def keep(engine: Any, name: str, rows: "ir.Table") -> "ir.Table":
     return _view(engine, name, _frame(engine, rows).localCheckpoint(eager=True))
 
 
-def stream(engine: Any, rows: "ir.Table", size: int) -> pa.RecordBatchReader:
-    """Runs an expression and gives its rows batch by batch, in order.
+def stream(engine: Any, rows: "ir.Table", order: Sequence[str], size: int) -> pa.RecordBatchReader:
+    """Runs an expression and gives its rows batch by batch, in the order of some columns.
 
     They go through files, which the executors write below FOOTPATH_HOME: what Spark collects, it
     collects into the memory of this process.
     """
     (home() / "work").mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=home() / "work", prefix="spark-"))
-    batches = _written(_frame(engine, rows), folder, size)
+    frame = _frame(engine, rows)
+    if order:  # kept, for Spark looks at all rows once before it sorts them
+        frame = frame.localCheckpoint(eager=False).orderBy(*order)
+    batches = _written(frame, folder, size)
     return pa.RecordBatchReader.from_batches(next(batches), batches)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from contracts.clock import days_between, now
 from contracts.dataset import Dataset
+from contracts.engine import engine_name
 from contracts.lake import Lake
 from features.behavior.day import items_of_day
 from features.behavior.field import FeatureField
@@ -92,12 +93,11 @@ def stage_features(
         refresh_state(dataset, lake, state, needed)
         with DayFiles(folder, run, schema, inputs) as files:
             for users in user_ranges(lake, needed, len(run)):
-                with open_engine() as engine:
+                with open_engine(engine_name()) as engine:
                     windows = _windows(engine, dataset, lake, needs, run, users)
                     fresh = _features(dataset, fields, windows, written)
                     rows = _with_published(engine, lake, fresh, run, written, users)
-                    rows = rows.order_by("day", "user_id", "created")
-                    files.write(stream(engine, rows))
+                    files.write(stream(engine, rows, ["day", "user_id", "created"]))
         staged |= files.paths
     return staged
 

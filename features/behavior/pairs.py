@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from contracts.clock import days_between
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, ibis_path
+from contracts.lake import Lake
 from contracts.tables import EVENTS
 from features.behavior.state import EPOCH, with_number
 from features.behavior.terms import Measure, Span
 from features.behavior.users import Users, of_users
-from features.daily import read_days
+from features.daily import read_days, read_object
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -81,7 +81,7 @@ def with_category(engine: "Backend", dataset: Dataset, lake: Lake, rows: "ir.Tab
     """Adds each item's `category`, and its `place` in features.categories, or -1."""
     import ibis
 
-    items = engine.read_parquet(ibis_path(lake.single("items")))
+    items = read_object(engine, lake.single("items"))
     places = [(items.category == name, n) for n, name in enumerate(dataset.features.categories)]
     place = ibis.cases(*places, else_=-1) if places else ibis.literal(-1)
     items = items.select("item_id", "category", place=place)

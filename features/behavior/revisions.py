@@ -83,7 +83,9 @@ def merge_revisions(
         for name in values
     }
     gone = gone.filter(_any(gone[name] != value for name, value in nothing.items()))
-    gone = gone.mutate(created=gone.corrected, written_at=present, **nothing)
+    gone = gone.mutate(
+        created=gone.corrected, written_at=present.cast(gone.written_at.type()), **nothing
+    )
     return ibis.union(*(rows.select(fresh.columns) for rows in (published, added, gone)))
 
 

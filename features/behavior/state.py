@@ -22,12 +22,14 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
+from contracts.chunks import chunks
 from contracts.clock import day_window
 from contracts.dataset import Dataset
+from contracts.engine import engine_name
 from contracts.lake import Lake, publish_file, read_metadata, stamps
 from contracts.tables import EVENTS, SESSIONS, TIMESTAMP
 from features.behavior.field import told_actions
-from features.daily import chunks, open_engine, read_days, register, row_count, stream, write_days
+from features.daily import open_engine, read_days, register, row_count, stream, write_days
 from features.provenance import Inputs, footer
 
 if TYPE_CHECKING:
@@ -106,9 +108,11 @@ def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt
         if day not in published or not _is_fresh(lake, schema, day, inputs[day])
     ]
     for chunk in chunks(((day, row_count(lake, "events", day)) for day in due), CHUNK_EVENTS):
-        with open_engine() as engine, lake.staging() as folder:
-            rows = state_of(engine, dataset, lake, schema, chunk).order_by("day", "user_id")
-            staged = write_days(stream(engine, rows), schema, folder, chunk, inputs)
+        with open_engine(engine_name()) as engine, lake.staging() as folder:
+            rows = stream(
+                engine, state_of(engine, dataset, lake, schema, chunk), ["day", "user_id"]
+            )
+            staged = write_days(rows, schema, folder, chunk, inputs)
             for day, path in staged.items():
                 publish_file(path, lake.day(STATE, day))
 

@@ -93,7 +93,8 @@ def hours_since(last: str, days: int, per: float = 1.0, cap: float | None = None
     def formula(rows: "ir.Table") -> "ir.Value":
         import ibis
 
-        since = rows.ends.delta(rows[instant], unit="microsecond") / (3.6e9 * per)
+        # A float first: Spark takes 3.6e9 for a decimal.
+        since = rows.ends.delta(rows[instant], unit="microsecond").cast("float64") / (3.6e9 * per)
         since = since.fill_null(0.0)  # before the cap: `least` of nothing and a cap is the cap
         return since if cap is None else ibis.least(since, float(cap))
 
@@ -116,7 +117,10 @@ def deviation(count: Term, sums: Term, squares: Term) -> Term:
     """Returns the standard deviation (of the population); 0 where all are alike."""
 
     def formula(rows: "ir.Table") -> "ir.Value":
-        number = count.formula(rows).cast("float64")
+        import ibis
+
+        # At least 1, for Spark may divide before it looks at the condition.
+        number = ibis.greatest(count.formula(rows).cast("float64"), 1.0)
         mean = sums.formula(rows).cast("float64") / number
         square = squares.formula(rows).cast("float64") / number
         variance = square - mean * mean
@@ -146,13 +150,13 @@ def entropy(parts: list[Term]) -> Term:
     def formula(rows: "ir.Table") -> "ir.Value":
         import ibis
 
-        number = whole.formula(rows).cast("float64")
+        number = ibis.greatest(whole.formula(rows).cast("float64"), 1.0)  # as in `deviation`
         counts = [part.formula(rows).cast("float64") for part in parts]
         spread = functools.reduce(
             operator.add, (count * ibis.greatest(count, 1.0).ln() for count in counts)
         )
-        value = (ibis.greatest(number, 1.0).ln() - spread / number).round(6)
-        return ((number > 0) & (value > 0)).ifelse(value, 0.0)
+        value = (number.ln() - spread / number).round(6)
+        return (value > 0).ifelse(value, 0.0)
 
     return Term(whole.needs, formula)
 

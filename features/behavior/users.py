@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from contracts.engine import engine_name
 from contracts.lake import Lake, read_metadata
 from features.behavior.state import STATE
 from features.daily import open_engine, read_days, stream
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 # What one query may make (a row a user and day of the result), and may see.
-CHUNK_ROWS = 1_500_000
-CHUNK_EVENTS = 4_000_000
+CHUNK_ROWS = 1_000_000
+CHUNK_EVENTS = 3_000_000
 
 # From the first user, inclusive, to the last, exclusive; none: no bound.
 Users = tuple[str | None, str | None]
@@ -49,6 +50,8 @@ def user_ranges(lake: Lake, needed: list[dt.date], days: int) -> list[Users]:
     """
     import ibis
 
+    if engine_name() == "spark":
+        return [(None, None)]  # it bounds its own memory
     seen = _rows(lake, STATE, needed)
     events = _rows(lake, "events", needed)
     if seen * days <= CHUNK_ROWS and events <= CHUNK_EVENTS:

@@ -115,8 +115,10 @@ def _rows(activity: "ir.Table", span: Span) -> "ir.Table":
     import ibis
 
     seen = activity.filter(activity.n >= span.first - span.longest, activity.n <= span.last)
-    following = seen.n.lead().over(ibis.window(group_by=seen.user_id, order_by=seen.n))
-    stop = ibis.least(following, seen.n + span.longest + 1, span.last + 1)
+    in_order = ibis.window(group_by=seen.user_id, order_by=seen.n)
+    # Columns of their own, for Spark unnests nothing that holds a window function.
+    seen = seen.mutate(following=seen.n.lead().over(in_order))
+    stop = ibis.least(seen.following, seen.n + span.longest + 1, span.last + 1)
     quiet = ibis.range(ibis.greatest(seen.n + 1, span.first), stop)
     seen = seen.mutate(day=ibis.array([seen.n]).concat(quiet).unnest())
     is_active = seen.day == seen.n

@@ -177,7 +177,7 @@ def query_sessions(
     """
     events = events.filter(events.timestamp >= since)
     sessions = sessions_of(events, register(engine, "clock", clock), gap)
-    sessions = sessions.filter(sessions.day.isin(days)).order_by("day", "user_id", "started_at")
-    for batch in stream(engine, sessions):
+    sessions = sessions.filter(sessions.day.isin(days))
+    for batch in stream(engine, sessions, ["day", "user_id", "started_at"]):
         if batch.num_rows:
             yield finished(batch)
