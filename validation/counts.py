@@ -187,16 +187,14 @@ class AuditedDays:
         is_whole = total <= GX_ROWS
         expected: Counter[str] = Counter()
         if is_whole:
-            rows, seen = self._fetch(self.view), f"all {total:,} rows"
+            rows, seen = self._fetch(), f"all {total:,} rows"
             for found in counts.values():
                 expected.update(found.broken)
             expected[ROWS_RULE] = int(any(not found.rows for found in counts.values()))
         else:
-            sample = self._draw(total, sum(found.broken_rows for found in counts.values()))
-            rows = self._fetch(sample)
+            rows = self._draw(total, sum(found.broken_rows for found in counts.values()))
             seen = f"a sample of {len(rows):,} of {total:,} rows; the row rules saw every row"
-            expected.update(self._broken_in(sample))
-            self.connection.execute(f"DROP TABLE {sample}")
+            expected.update(self._broken_in(rows))
         suite = build_suite(self.audit, [str(day) for day in sorted(counts)] if is_whole else [])
         results = [validate(suite, rows)]
         if days and days.bounds:
@@ -212,34 +210,35 @@ class AuditedDays:
         ]
         return faults, result, seen
 
-    def _draw(self, rows: int, broken_rows: int) -> str:
-        """Makes a table of about GX_ROWS of the rows, and returns its name.
+    def _draw(self, rows: int, broken_rows: int) -> pa.Table:
+        """Returns about GX_ROWS of the rows, as `_fetch` does.
 
         Rows are drawn by a hash of their place, so that the same day gives the same sample. Broken
         ones are drawn more often: a rule whose two sides differ must not hide among the sound.
         """
         shares = [GX_ROWS / rows, GX_BROKEN_ROWS / broken_rows if broken_rows else 0]
         sound, broken = (int(min(1, share) * HASHES) for share in (shares[0], max(shares)))
-        columns = ", ".join(self.audit.columns)
-        name = f"sample_{self.view}"
-        self.connection.execute(
-            f"CREATE TEMP TABLE {name} AS SELECT day, {columns} FROM {self.view} "
-            f"WHERE hash(day, place_in_file) % {HASHES} < "
+        is_drawn = (
+            f"hash(day, place_in_file) % {HASHES} < "
             f"CASE WHEN {self.broken} THEN {broken} ELSE {sound} END"
         )
-        return name
+        # As Arrow: a table of DuckDB's would hold a block of each column for every row group read.
+        return pa.concat_tables(part._fetch(is_drawn) for part in self.parts())
 
-    def _fetch(self, relation: str) -> pa.Table:
+    def _fetch(self, condition: str = "true") -> pa.Table:
         """Returns the audited columns of some rows, and `day` as an ISO day."""
         columns = ", ".join(self.audit.columns)
         return self.connection.sql(
-            f"SELECT day::VARCHAR AS day, {columns} FROM {relation}"
+            f"SELECT day::VARCHAR AS day, {columns} FROM {self.view} WHERE {condition}"
         ).to_arrow_table()
 
-    def _broken_in(self, relation: str) -> dict[str, int]:
-        """Counts the rows of a relation that break each rule."""
+    def _broken_in(self, rows: pa.Table) -> dict[str, int]:
+        """Counts the rows of `_fetch` that break each rule."""
         by_rule = ", ".join(f"count(*) FILTER ({rule.broken})" for rule in self.audit.rules)
-        found = self.connection.execute(f"SELECT {by_rule} FROM {relation}").fetchall()[0]
+        name = f"rows_of_{self.view}"
+        self.connection.register(name, rows)
+        found = self.connection.execute(f"SELECT {by_rule} FROM {name}").fetchall()[0]
+        self.connection.unregister(name)
         return dict(zip([rule.name for rule in self.audit.rules], found, strict=True))
 
     def example(self, day: dt.date, rule: str) -> str:
