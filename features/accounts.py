@@ -29,7 +29,7 @@ from features.ingestion.manifest import (
     quarantine_path,
     side_by_side,
 )
-from features.provenance import UNKNOWN, parse_inputs
+from features.provenance import digest_inputs, parse_inputs, rows_only
 from features.sql import name
 
 # Fragment rows that one query of a recount groups.
@@ -143,7 +143,8 @@ def _count_days(
         rows, footer = delivered.get(day, 0), footers.get(day)
         told = (footer.metadata or {}) if footer else {}
         inputs = parse_inputs(told.get(BUILT_FROM))
-        if footer is None or inputs == UNKNOWN or inputs["fragments"] != fragments.get(day, {}):
+        rows_now = rows_only(digest_inputs(fragments.get(day, {})))
+        if footer is None or rows_only(inputs) != rows_now:
             accounts.waiting += rows
             accounts.waiting_days.append(day)
             continue
@@ -169,13 +170,15 @@ def _recount(
     progress: Progress | None,
 ) -> None:
     """Counts the different events of each built day, straight from its fragments."""
-    done, fragments = 0, fragments_by_day(readable_manifests(lake))
+    done, manifests = 0, readable_manifests(lake)
+    fragments = fragments_by_day(manifests)
     with connect() as connection:
         for days in chunks(built.items(), RECOUNT_ROWS):
             paths = [
                 str(fragments_folder(lake) / str(day) / fragment_name(identity, version))
                 for day in days
-                for identity, version in fragments.get(day, {}).items()
+                for identity in fragments.get(day, {})
+                for version in [manifests[identity].version]
             ]
             found = _different(connection, dataset, paths) if paths else {}
             accounts.faults += [

@@ -4,7 +4,8 @@ In:  the manifests of landing files, and what every published day says that it w
 (features/provenance.py). Out: the days of events, sessions and behaviour features that a rebuild
 would build from something else, each with the reason.
 
-A late row changes the fragments of its day D, so events D are due. From the fragments follows the
+A late row changes the fragment of its day D, so events D are due; the other days of its landing
+file keep their rows, and are not. From the fragments follows the
 fingerprint that the rebuilt events will have, from it what sessions D to D+2 will be built from,
 and from theirs the features up to D+32: whatever differs from what the objects say is due. Nothing
 is remembered between a change and its rebuild, so a run that is killed between events and sessions
@@ -27,6 +28,7 @@ from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake, stamps
 from features.behavior.build import feature_needs
+from features.ingestion.digests import Digest
 from features.ingestion.manifest import (
     Manifest,
     all_manifests,
@@ -36,7 +38,16 @@ from features.ingestion.manifest import (
     manifest_path,
     side_by_side,
 )
-from features.provenance import UNKNOWN, Inputs, fingerprint, inputs_from, read_inputs
+from features.provenance import (
+    LINES,
+    UNKNOWN,
+    Inputs,
+    digest_inputs,
+    fingerprint,
+    inputs_from,
+    read_inputs,
+    rows_only,
+)
 from features.sessionization.sessions import session_needs
 
 # What is rebuilt, in order.
@@ -97,21 +108,23 @@ def find_closure(dataset: Dataset, lake: Lake) -> Closure:
     objects = {table: _objects(lake, table) for table in TABLES}
     was = {table: _read(lake, table, objects[table]) for table in TABLES}
     by_day = fragments_by_day(files)
-    will = {"events": {day: {"fragments": by_day.get(day, {})} for day in was["events"]}}
+    will = {"events": {day: digest_inputs(by_day.get(day, {})) for day in was["events"]}}
     hashes = {"events": _hashes(will["events"])}
     for table, needs in (("sessions", session_needs), ("user_behavior_features", feature_needs)):
         will[table] = inputs_from({day: needs(dataset, day) for day in was[table]}, hashes)
         hashes[table] = _hashes(will[table])
+    refused = _objects(lake, "quarantine/events")
     reasons = {
         table: {
-            day: _reason(inputs, will[table][day], files)
+            day: reason
             for day, inputs in was[table].items()
-            if inputs != will[table][day] and all(day in objects[before] for before in TABLES[:n])
+            if (reason := _reason(inputs, will[table][day], files, day in refused))
+            and all(day in objects[before] for before in TABLES[:n])
         }
         for n, table in enumerate(TABLES)
     }
     for day in reasons["events"]:
-        _check_fragments(lake, day, will["events"][day], files)
+        _check_fragments(lake, day, by_day.get(day, {}), files)
     marks = {
         table: {day: f"{objects[table][day]} {hashes[table][day]}" for day in was[table]}
         for table in TABLES
@@ -142,11 +155,13 @@ def readable_manifests(lake: Lake) -> dict[str, Manifest]:
     return known
 
 
-def _check_fragments(lake: Lake, day: dt.date, inputs: Inputs, files: dict[str, Manifest]) -> None:
+def _check_fragments(
+    lake: Lake, day: dt.date, fragments: Iterable[str], files: dict[str, Manifest]
+) -> None:
     folder = fragments_folder(lake) / str(day)
     there = stamps(folder)
-    for identity, version in inputs["fragments"].items():
-        if (name := fragment_name(identity, version)) not in there:
+    for identity in fragments:
+        if (name := fragment_name(identity, files[identity].version)) not in there:
             path = files[identity].path
             raise FootpathError(
                 f"{folder / name} is gone, the rows of {path} on {day}: remove "
@@ -173,12 +188,12 @@ def _inputs(path: Path, stamp: str) -> Inputs:  # noqa: ARG001 - a changed objec
     return read_inputs(path)
 
 
-def fragments_by_day(files: dict[str, Manifest]) -> dict[dt.date, dict[str, str]]:
-    """Returns the fragments that each event day has now: landing file -> version."""
-    by_day: dict[dt.date, dict[str, str]] = {}
+def fragments_by_day(files: dict[str, Manifest]) -> dict[dt.date, dict[str, Digest]]:
+    """Returns the fragments that each event day has now: landing file -> digest of its rows."""
+    by_day: dict[dt.date, dict[str, Digest]] = {}
     for identity, manifest in sorted(files.items()):
         for day in manifest.days:
-            by_day.setdefault(dt.date.fromisoformat(day), {})[identity] = manifest.version
+            by_day.setdefault(dt.date.fromisoformat(day), {})[identity] = manifest.digest(day)
     return by_day
 
 
@@ -186,10 +201,15 @@ def _hashes(inputs: dict[dt.date, Inputs]) -> dict[dt.date, str]:
     return {day: fingerprint(of_day) for day, of_day in inputs.items()}
 
 
-def _reason(was: Inputs, will: Inputs, files: dict[str, Manifest]) -> str:
-    """Says what differs, in words."""
+def _reason(was: Inputs, will: Inputs, files: dict[str, Manifest], has_refused: bool) -> str:
+    """Says what differs, in words; nothing if nothing does.
+
+    Rows in quarantine are found by their lines, and so on a day with some these count too.
+    """
     if was == UNKNOWN:
         return "does not say what it was built from"
+    if not has_refused or LINES not in was:
+        was, will = rows_only(was), rows_only(will)
     told = []
     for table, inputs in will.items():
         old = was.get(table, {})

@@ -18,9 +18,11 @@ from pathlib import Path
 
 from contracts.lake import Lake, read_metadata
 from contracts.tables import BUILT_FROM
+from features.ingestion.digests import Digest
 from features.ingestion.manifest import Fragment
 
-# table -> name of an input (a day; of fragments, the landing file's id) -> its fingerprint
+# table -> name of an input (a day; of fragments and lines, the landing file's id) -> its
+# fingerprint
 Inputs = dict[str, dict[str, str]]
 
 # day -> table -> days of that table that the day is computed from
@@ -30,9 +32,27 @@ Needs = Mapping[dt.date, Mapping[str, list[dt.date]]]
 UNKNOWN: Inputs = {"unknown": {}}
 
 
+# Beside the rows of fragments: where in their files they stand.
+LINES = "lines"
+
+
 def fragment_inputs(fragments: Iterable[Fragment]) -> Inputs:
     """Returns the inputs of a day of events."""
-    return {"fragments": dict(sorted((part.identity, part.version) for part in fragments))}
+    return digest_inputs({part.identity: part.digest for part in fragments})
+
+
+def digest_inputs(digests: Mapping[str, Digest]) -> Inputs:
+    """Returns the inputs of a day of events from its fragments: landing file's id -> digest."""
+    found = sorted(digests.items())
+    return {
+        "fragments": {identity: digest.content for identity, digest in found},
+        LINES: {identity: digest.lines for identity, digest in found},
+    }
+
+
+def rows_only(inputs: Inputs) -> Inputs:
+    """Returns inputs but for what does not change a row: published events know no line."""
+    return {table: of_table for table, of_table in inputs.items() if table != LINES}
 
 
 def published_inputs(lake: Lake, needs: Needs) -> dict[dt.date, Inputs]:
@@ -68,8 +88,9 @@ def inputs_from(
 
 
 def fingerprint(inputs: Inputs) -> str:
-    """Returns a short hash of inputs."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
+    """Returns a short hash of inputs, as far as rows follow from them."""
+    text = json.dumps(rows_only(inputs), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def footer(inputs: Inputs) -> dict[bytes, bytes]:

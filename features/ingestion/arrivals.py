@@ -16,6 +16,7 @@ from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.links import source_folder
 from features.ingestion.files import SourceFile, find_files, is_absolute
+from features.ingestion.manifest import side_by_side
 from features.ingestion.patterns import name_pattern
 
 # As a glob says it: {hours} may be longer, and what does not fit is left out after it was found.
@@ -57,7 +58,9 @@ def find_arrivals(
     is_cut = days is not None and landing.is_dated
     dates = _dates(dataset, days) if is_cut and landing.origin is None else None
     globs = [_glob(landing.url, {})] if dates is None else [_glob(landing.url, d) for d in dates]
-    files = {file.path: file for pattern in globs for file in find_files(folder, pattern)}
+    # In a store, each pattern is a request or more.
+    found = side_by_side(lambda pattern: find_files(folder, pattern), globs)
+    files = {file.path: file for of_pattern in found for file in of_pattern}
     if landing.origin:
         fits = name_pattern(landing.url).fullmatch
         files = {path: file for path, file in files.items() if fits(path)}

@@ -23,6 +23,7 @@ from contracts.clock import day_window, days_between, now
 from contracts.dataset import Dataset
 from contracts.tables import FRAGMENT, QUARANTINE, TIMESTAMP
 from features.ingestion.arrivals import Arrival
+from features.ingestion.digests import Digest, Digester
 from features.ingestion.mapping import FIELDS, OUT_OF_RANGE, TOO_LATE, UNDATED, events_select
 from features.sql import name
 
@@ -35,6 +36,7 @@ class CutFile:
     """The staged parts of one landing file."""
 
     fragments: dict[dt.date, Path] = field(default_factory=dict)
+    digests: dict[dt.date, Digest] = field(default_factory=dict)
     quarantine: Path | None = None
     fragment_rows: int = 0
     quarantine_rows: int = 0
@@ -106,19 +108,22 @@ class Cutter:
         """Writes what became of some files to a staging folder."""
         cut = {file: CutFile() for file in files}
         good = "* FROM landed WHERE broken IS NULL"
-        for (file, day), path, rows in self._write_runs(good, files, ["file", "day"], folder):
+        for (file, day), path, rows, digest in self._write_runs(
+            good, files, ["file", "day"], folder
+        ):
             cut[file].fragments[day] = path
+            cut[file].digests[day] = digest
             cut[file].fragment_rows += rows
         bad = "* REPLACE ([broken] AS broken), 'landing' AS stage FROM landed WHERE broken NOT NULL"
-        for (file,), path, rows in self._write_runs(bad, files, ["file"], folder):
+        for (file,), path, rows, _ in self._write_runs(bad, files, ["file"], folder):
             cut[file].quarantine = path
             cut[file].quarantine_rows = rows
         return cut
 
     def _write_runs(
         self, select: str, files: list[int], keys: list[str], folder: Path
-    ) -> Iterator[tuple[tuple, Path, int]]:
-        """Writes rows, ordered by keys, to one Parquet file a run of equal keys."""
+    ) -> Iterator[tuple[tuple, Path, int, Digest]]:
+        """Writes rows, ordered by keys, to one Parquet file a run of equal keys; digests them."""
         schema = FRAGMENT if "day" in keys else QUARANTINE
         order = ", ".join([*keys, "source_line", *(["place"] if self._is_exploded else [])])
         batches = self.connection.sql(
@@ -127,12 +132,15 @@ class Cutter:
         ).to_arrow_reader(BATCH_ROWS)
         for key, parts in itertools.groupby(_runs(batches, keys), key=lambda part: part[0]):
             path = folder / f"{'-'.join(map(str, key))}.parquet"
-            rows = 0
+            rows, digester = 0, Digester()
             with pq.ParquetWriter(path, schema, compression="zstd") as writer:
                 for _, part in parts:
-                    writer.write_table(part.select(schema.names).cast(schema))
+                    part = part.select(schema.names).cast(schema)
+                    writer.write_table(part)
+                    if schema is FRAGMENT:
+                        digester.add(part)
                     rows += len(part)
-            yield key, path, rows
+            yield key, path, rows, digester.digest()
 
 
 def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts.errors import FootpathError
 from contracts.remote import check_bucket
@@ -19,6 +19,9 @@ from contracts.remote import told as store_told
 from features.ingestion.archives import SUFFIXES, Archives, members, split_pattern
 from features.ingestion.patterns import name_pattern
 from features.ingestion.streams import blocks_of, decompressed, open_url, told, watched
+
+if TYPE_CHECKING:
+    from features.ingestion.ahead import SmallFiles
 
 # What is not read: without this list its bytes would be taken for text.
 FOREIGN = (".zip", ".bz2", ".xz", ".tbz2", ".txz", ".7z", ".lz4", ".snappy", ".br")
@@ -139,7 +142,10 @@ def _stamp(info: dict[str, Any]) -> str:
 
 
 def read_blocks(
-    file: SourceFile, digest: "hashlib._Hash | None" = None, archives: Archives | None = None
+    file: SourceFile,
+    digest: "hashlib._Hash | None" = None,
+    archives: Archives | None = None,
+    ahead: "SmallFiles | None" = None,
 ) -> Iterator[bytes]:
     """Yields a file's decompressed bytes in blocks, by its suffix .gz, .zst or none of them.
 
@@ -147,6 +153,7 @@ def read_blocks(
       file: which.
       digest: is fed the bytes as they lie in the file.
       archives: an archive that it has open goes on where it was left.
+      ahead: gives a small file of a store at once.
 
     Raises:
       FootpathError: the file cannot be read, is truncated or damaged, or is an archive.
@@ -162,8 +169,13 @@ def read_blocks(
             f"unpack it, or compress it with gzip or zstd"
         )
     if not file.archive:
-        with told(file.path), open_url(file.url) as handle:
-            yield from decompressed(blocks_of(handle, digest), file.path)
+        with told(file.path):
+            whole = ahead.take(file) if ahead else None
+            if whole is not None:
+                yield from decompressed(watched(iter([whole]), digest), file.path)
+                return
+            with open_url(file.url) as handle:
+                yield from decompressed(blocks_of(handle, digest), file.path)
     elif archives is None:
         with Archives() as opened:
             yield from read_blocks(file, digest, opened)

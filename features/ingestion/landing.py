@@ -16,7 +16,7 @@ last day none later than tomorrow. What lies later is a broken clock and goes to
 import datetime as dt
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -24,7 +24,7 @@ import duckdb
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file, remove_files
+from contracts.lake import Lake, publish_file, remove_files, stamps
 from features.ingestion.archives import Archives
 from features.ingestion.arrivals import Arrival, arrival_days, find_arrivals
 from features.ingestion.cutting import CutFile, Cutter
@@ -37,6 +37,7 @@ from features.ingestion.manifest import (
     fragments_folder,
     manifest_path,
     mapping_hash,
+    quarantine_folder,
     quarantine_path,
     read_manifests,
     write_manifest,
@@ -64,7 +65,7 @@ class LandingReport:
     rows: int
     quarantined: int
     late: int  # rows of an event day before the file's arrival day
-    days: list[dt.date]  # event days whose fragments changed
+    days: list[dt.date]  # event days whose rows changed
     files: list[LandedFile]  # those that were read
 
 
@@ -76,7 +77,8 @@ class _Run:
     lake: Lake
     connection: duckdb.DuckDBPyConnection
     archives: Archives
-    old: dict[str, Manifest | None]  # by path
+    known: dict[str, Manifest | None]  # by path; as it is now
+    refused: set[str]  # names of what lies in quarantine
     landed: list[Manifest] = field(default_factory=list)
     days: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
@@ -103,18 +105,21 @@ def land(
     # One run at a time: another one would sweep what this one publishes.
     with lake.locked("landing"), connect() as connection, Archives() as archives:
         check_mapping(connection, dataset)
-        old = _known(lake, arrivals)
-        todo = [a for a in arrivals if not _is_known(a, old[a.file.path], mapping)]
+        known = _known(lake, arrivals)
+        todo = [a for a in arrivals if not _is_known(a, known[a.file.path], mapping)]
         todo.sort(key=lambda arrival: arrival.file.place)
-        run = _Run(dataset, lake, connection, archives, old)
+        refused = set(stamps(quarantine_folder(lake)))
+        run = _Run(dataset, lake, connection, archives, known, refused)
         done = 0
         for batch in _passes(todo):
             _land_pass(run, batch, mapping)
             done += len(batch)
             if progress:
                 progress(done, len(todo))
-        run.days |= {str(day) for day in repair_again(connection, dataset, lake)}
-        _sweep(lake, arrivals)
+        for manifest, changed in repair_again(connection, dataset, lake):
+            run.known[manifest.path] = manifest
+            run.days |= changed
+        _sweep(run)
     _raise_faults(run, len(todo))
     return LandingReport(
         files_read=len(run.landed),
@@ -172,8 +177,10 @@ def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
         cuts = cutter.write(sorted(manifests), folder)
         for number in cuts:
             _check_sum(manifests[number], cuts[number])
+            digests = {str(day): [d.content, d.lines] for day, d in cuts[number].digests.items()}
+            manifests[number] = replace(manifests[number], digests=digests)
         # The disk's answer to each fsync is waited for side by side.
-        list(pool.map(lambda n: _publish(run.lake, manifests[n], cuts[n], folder), cuts))
+        list(pool.map(lambda n: _publish(run, manifests[n], cuts[n], folder), cuts))
     for manifest in manifests.values():
         _note(run, manifest)
     run.faults += [fault for _, fault in sorted(reader.faults.items())]
@@ -228,19 +235,20 @@ def _check_sum(manifest: Manifest, cut: CutFile) -> None:
     )
 
 
-def _publish(lake: Lake, manifest: Manifest, cut: CutFile, folder: Path) -> None:
+def _publish(run: _Run, manifest: Manifest, cut: CutFile, folder: Path) -> None:
     """Makes one file's parts visible.
 
     Killed before the manifest is out, the old parts count, and the file will be read again.
     """
-    identity = file_id(manifest.path)
+    lake, identity = run.lake, file_id(manifest.path)
     for day, staged in cut.fragments.items():
         target = fragments_folder(lake) / str(day) / fragment_name(identity, manifest.version)
         publish_file(staged, target)
+    refused = quarantine_path(lake, identity)
     if cut.quarantine:
-        publish_file(cut.quarantine, quarantine_path(lake, identity))
-    else:
-        remove_files([quarantine_path(lake, identity)])
+        publish_file(cut.quarantine, refused)
+    elif refused.name in run.refused:
+        remove_files([refused])
     staged = folder / f"{identity}.json"
     write_manifest(manifest, staged)
     publish_file(staged, manifest_path(lake, identity))
@@ -248,20 +256,20 @@ def _publish(lake: Lake, manifest: Manifest, cut: CutFile, folder: Path) -> None
 
 def _note(run: _Run, manifest: Manifest) -> None:
     """Puts a landed file into the report, unless its content was known."""
-    old = run.old[manifest.path]
+    old, run.known[manifest.path] = run.known[manifest.path], manifest
     if old is None or old.version != manifest.version:
-        run.days |= manifest.days.keys() | (old.days.keys() if old else set())
+        run.days |= manifest.changed_days(old)
         run.landed.append(manifest)
 
 
-def _sweep(lake: Lake, arrivals: list[Arrival]) -> None:
+def _sweep(run: _Run) -> None:
     """Removes the fragments of these files that do not count: replaced, or of a killed run."""
     versions = {
         file_id(path): manifest.version if manifest else None
-        for path, manifest in _known(lake, arrivals).items()
+        for path, manifest in run.known.items()
     }
     gone = []
-    for path in fragments_folder(lake).glob("*/*.parquet"):
+    for path in fragments_folder(run.lake).glob("*/*.parquet"):
         identity, _, version = path.stem.partition("-")
         if identity in versions and version != versions[identity]:
             gone.append(path)

@@ -20,6 +20,7 @@ import duckdb
 
 from contracts.errors import FootpathError
 from contracts.source import FileTable
+from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
 from features.ingestion.files import SourceFile, read_blocks
 from features.sql import name, text
@@ -157,7 +158,11 @@ class ParquetLayout:
 
 @contextlib.contextmanager
 def parquet_layout(
-    connection: duckdb.DuckDBPyConnection, file: SourceFile, table: FileTable, archives: Archives
+    connection: duckdb.DuckDBPyConnection,
+    file: SourceFile,
+    table: FileTable,
+    archives: Archives,
+    ahead: SmallFiles | None = None,
 ) -> Iterator[ParquetLayout]:
     """Gives a Parquet file as it can be read from here: what is not a file here is copied.
 
@@ -170,7 +175,7 @@ def parquet_layout(
         if "://" in path or file.archive:
             path = str(Path(folder) / "copy.parquet")
             with open(path, "wb") as copy:
-                copy.writelines(read_blocks(file, digest, archives))
+                copy.writelines(read_blocks(file, digest, archives, ahead))
         else:
             for _ in read_blocks(file, digest):
                 pass

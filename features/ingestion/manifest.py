@@ -13,13 +13,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from contracts.dataset import Dataset
 from contracts.lake import Lake, parse_json, read_texts, sizes, stamps
+from features.ingestion.digests import Digest
 
 # Raise it when the same file would be cut into other fragments than before.
 LANDING_FORMAT = 1
@@ -47,6 +48,7 @@ class Manifest:
     added: int = 0  # rows that `events.explode` made beyond those of the file
     repairs: str = ""  # stands for the mended rows among them (repairs.py)
     repaired: int = 0  # refused rows that a mended one has replaced
+    digests: dict[str, list[str]] = field(default_factory=dict)  # event day -> content, lines
 
     @property
     def quarantined(self) -> int:
@@ -62,6 +64,19 @@ class Manifest:
     def version(self) -> str:
         """What the names of this manifest's fragments carry."""
         return version_of(self.sha256 + self.repairs, self.mapping)
+
+    def digest(self, day: str) -> Digest:
+        """Returns what stands for the rows of an event day's fragment."""
+        # One of another release has none: then every day changes with the file.
+        return Digest(*self.digests.get(day, (self.version, self.version)))
+
+    def changed_days(self, old: "Manifest | None") -> set[str]:
+        """Returns the event days whose rows are not those of an older manifest."""
+        if old is None:
+            return set(self.days)
+        both = self.days.keys() & old.days.keys()
+        same = {day for day in both if self.digest(day).content == old.digest(day).content}
+        return (self.days.keys() | old.days.keys()) - same
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class Fragment:
     path: Path
     size: int
     identity: str  # of the landing file
-    version: str  # of its content, as the mapping cuts it
+    digest: Digest  # of its rows
     source_file: str
     arrival: str  # orders deliveries: ISO instant, empty where the source is not dated
 
@@ -145,7 +160,12 @@ def files_folder(lake: Lake) -> Path:
 
 def quarantine_path(lake: Lake, identity: str) -> Path:
     """Returns where a landing file's refused rows lie."""
-    return lake.table("quarantine") / "landing" / f"{identity}.parquet"
+    return quarantine_folder(lake) / f"{identity}.parquet"
+
+
+def quarantine_folder(lake: Lake) -> Path:
+    """Returns the folder of landing files' refused rows."""
+    return lake.table("quarantine") / "landing"
 
 
 def fragments_folder(lake: Lake) -> Path:
@@ -225,5 +245,6 @@ def committed_fragments(lake: Lake, days: list[dt.date]) -> list[Fragment]:
             manifest = manifests[identity]
             if manifest and manifest.version == version:
                 file, arrival = manifest.path, manifest.arrival or ""
-                found.append(Fragment(day, folder / name, size, identity, version, file, arrival))
+                digest = manifest.digest(day.isoformat())
+                found.append(Fragment(day, folder / name, size, identity, digest, file, arrival))
     return found

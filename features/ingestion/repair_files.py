@@ -22,7 +22,8 @@ from contracts.errors import FootpathError
 from contracts.source import FileTable
 from features.ingestion.arrivals import find_arrivals
 from features.ingestion.files import read_blocks
-from features.ingestion.repairs import LANDING, REPAIRS, content_of
+from features.ingestion.repairs import LANDING, REPAIRS
+from features.ingestion.replacing import content_of
 
 
 def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:

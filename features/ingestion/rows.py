@@ -18,16 +18,24 @@ shared. Lines are found by numpy and handed to DuckDB as one Arrow array over th
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import duckdb
 
 from contracts.errors import FootpathError
 from contracts.source import FileTable
+from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
 from features.ingestion.beginnings import check_beginning
 from features.ingestion.files import SourceFile, read_blocks
-from features.ingestion.layout import CsvLayout, JsonLayout, csv_layout, parquet_layout
+from features.ingestion.layout import (
+    CsvLayout,
+    JsonLayout,
+    ParquetLayout,
+    csv_layout,
+    parquet_layout,
+)
 from features.ingestion.lines import Piece, end_of_records, lines_of
 from features.sql import column_types, name
 
@@ -83,6 +91,8 @@ class RowReader:
         self.files = files
         self.sample_bytes = sample_bytes
         self.archives = archives or Archives()
+        # Of a sample, not all that was announced is asked for.
+        self._ahead = SmallFiles([] if sample_bytes else [f for _, f in self._in_place()])
         self.types = column_types(connection, table.columns)
         self.faults: dict[int, str] = {}
         self.digests: dict[int, str] = {}
@@ -124,7 +134,7 @@ class RowReader:
     def _parquet_chunks(self) -> Iterator[None]:
         for number, file in self._in_place():
             try:
-                with parquet_layout(self.connection, file, self.table, self.archives) as layout:
+                with self._parquet_layout(file) as layout:
                     self._create(layout.select(number, self.types, bool(self.sample_bytes)))
                     self.digests[number] = layout.digest
             except FootpathError as error:
@@ -137,6 +147,9 @@ class RowReader:
                 self.faults[number] = f"{file.path} is damaged ({reason}): ask for it again"
                 continue
             yield
+
+    def _parquet_layout(self, file: SourceFile) -> AbstractContextManager[ParquetLayout]:
+        return parquet_layout(self.connection, file, self.table, self.archives, self._ahead)
 
     def _create(self, select: str) -> None:
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {ROWS} AS {select}")
@@ -187,7 +200,7 @@ class RowReader:
         chunk = self.sample_bytes or CHUNK
         parts: list[bytes] = []
         size, enough = 0, chunk
-        for block in read_blocks(file, digest, self.archives):
+        for block in read_blocks(file, digest, self.archives, self._ahead):
             parts.append(_to_utf8(block) if csv and csv.encoding == "latin-1" else block)
             size += len(parts[-1])
             if size < enough:
