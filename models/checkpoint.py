@@ -29,7 +29,7 @@ from models.config import parse
 from models.user_model import ModelConfig, UserModel, build_model
 
 CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "state.safetensors"
-_MODEL_FIELDS = ("encoder", "dim", "max_length", "fields", "encoder_options", "sizes")
+_MODEL_FIELDS = ("encoder", "dim", "max_length", "fields", "encoder_options", "sizes", "text")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
       FootpathError: the folder holds no whole checkpoint, or one that is damaged.
     """
     config = load_config_of(folder)
-    shape = {name: config.get(name) for name in _MODEL_FIELDS}
+    shape = {name: config[name] for name in _MODEL_FIELDS if name in config}
     model = build_model(parse(ModelConfig, shape, str(folder / CONFIG)))
     load_weights(folder, config, model)
     return Checkpoint(folder, model, config)

@@ -50,6 +50,7 @@ class TrainConfig:
     max_length: int = number(100, 2)  # events of a user that the encoder sees at once
     fields: tuple[str, ...] = FIELDS  # what an event vector is the sum of
     encoder_options: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)  # options of models.text, with that field
     objective: dict[str, Any] = field(default_factory=dict)
     epochs: int = number(20, 1)
     batch_size: int = number(64, 1)  # users

@@ -26,6 +26,7 @@ from contracts.clock import now
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_file
 from contracts.tables import embeddings_schema
+from models.behaviour import attach_text
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import EmbedConfig
 from models.data import Sequences, open_sequences, same_vocabulary
@@ -41,6 +42,7 @@ def embed(config: EmbedConfig, reporter: Reporter) -> dict[str, Any]:
     sequences = open_sequences(config.sequences)
     checkpoint = load_checkpoint(config.checkpoint)
     _check(config, sequences, checkpoint, clocks["event_timestamp"])
+    attach_text(checkpoint.model, sequences)
     checkpoint.model.to(device)
     users = np.flatnonzero(sequences.lengths)
     ids = pa.array(sequences.user_ids(), pa.string()).take(pa.array(users))

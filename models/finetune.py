@@ -17,6 +17,7 @@ from typing import Any
 
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
+from models.behaviour import attach_text
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import FinetuneConfig
 from models.data import open_sequences, same_vocabulary
@@ -37,6 +38,7 @@ def finetune(config: FinetuneConfig, reporter: Reporter) -> dict[str, Any]:
     checkpoint = load_checkpoint(config.checkpoint)
     same_vocabulary(sequences, checkpoint.config["vocabulary_hash"], config.checkpoint)
     _check_protocols(config, checkpoint)
+    attach_text(checkpoint.model, sequences)
     checkpoint.model.to(device)
     seen = Model(checkpoint.config["train_cutoff"], checkpoint.config["data_fingerprint"])
     tasks = load_tasks(config.labels, sequences, config.tasks, seen)

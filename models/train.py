@@ -19,6 +19,7 @@ import torch
 
 from contracts.errors import FootpathError
 from contracts.lake import read_json
+from models.behaviour import attach_text
 from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
 from models.config import TrainConfig, plain
 from models.data import Sequences, open_sequences, vocabulary_text
@@ -67,9 +68,13 @@ def build(config: TrainConfig, sequences: Sequences) -> tuple[UserModel, Objecti
             config.fields,
             config.encoder_options,
             sequences.sizes,
+            config.text,
         )
     )
-    return model, build_objective(config.method, model.config, config.objective)
+    objective = build_objective(config.method, model.config, config.objective)
+    attach_text(model, sequences)
+    attach_text(objective, sequences)
+    return model, objective
 
 
 def describe(
@@ -78,6 +83,7 @@ def describe(
     """Returns what the checkpoint's config.json says."""
     return plain(config) | {
         "encoder_options": model.config.encoder_options,
+        "text": model.config.text,
         "objective": plain(objective.options),
         "sizes": sequences.sizes,
         "train_cutoff": sequences.pointer["train_cutoff"],

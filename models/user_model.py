@@ -1,6 +1,7 @@
 """The model that is pre-trained, kept and fine-tuned: packed events in, user vectors out."""
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 from contracts.errors import FootpathError
 from models.behaviour import BehaviourEncoder, BehaviourShape
 from models.config import FIELDS, parse, plain
+from models.data import SPECIAL
 from models.encoders import ENCODERS
 from models.packed import Packed
+from models.text import Options as TextOptions
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class ModelConfig:
     fields: tuple[str, ...]
     encoder_options: dict[str, Any]
     sizes: dict[str, int]  # vocabulary lengths
+    text: dict[str, Any] = field(default_factory=dict)  # options of models.text, with that field
 
 
 class UserModel(nn.Module):
@@ -48,19 +52,38 @@ def build_model(config: ModelConfig) -> UserModel:
         raise FootpathError(
             f"there is no encoder '{config.encoder}': the known ones are {', '.join(ENCODERS)}"
         )
-    unknown = set(config.fields) - set(FIELDS)
-    if unknown or "item" not in config.fields:
-        raise FootpathError(
-            f"fields {list(config.fields)}: expected 'item' and any of {', '.join(FIELDS[1:])}"
-        )
+    _check_fields(config)
     kind = ENCODERS[config.encoder]
     options = parse(
         kind.options_class, config.encoder_options, f"encoder_options of {config.encoder}"
     )
-    shape = BehaviourShape(config.dim, config.max_length, config.fields, config.sizes)
+    reads = parse(TextOptions, config.text, "text")
+    shape = BehaviourShape(config.dim, config.max_length, config.fields, config.sizes, reads)
     try:
         encoder = kind(config.dim, options)
     except ValueError as error:
         raise FootpathError(f"encoder {config.encoder}: {error}") from None
-    resolved = ModelConfig(**{**config.__dict__, "encoder_options": plain(options)})
-    return UserModel(resolved, BehaviourEncoder(shape), encoder)
+    try:
+        behaviour = BehaviourEncoder(shape)
+    except ValueError as error:
+        raise FootpathError(f"text encoder {reads.encoder}: {error}") from None
+    told = {"encoder_options": plain(options), "text": plain(reads) if behaviour.text else {}}
+    return UserModel(dataclasses.replace(config, **told), behaviour, encoder)
+
+
+def _check_fields(config: ModelConfig) -> None:
+    fields = config.fields
+    if unknown := set(fields) - {*FIELDS, "text"}:
+        raise FootpathError(
+            f"fields {list(fields)}: there is no {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(FIELDS)} and text"
+        )
+    if not {"item", "text"} & set(fields):
+        raise FootpathError(f"fields {list(fields)}: expected 'item', 'text' or both among them")
+    if "text" in fields and config.sizes.get("token", 0) <= len(SPECIAL):
+        raise FootpathError(
+            "fields name 'text', and the vocabulary has no words: rebuild training_sequences of a "
+            "data set that has a catalogue or learning.query, or leave 'text' out of fields"
+        )
+    if config.text and "text" not in fields:
+        raise FootpathError("there are options of text, and fields leave 'text' out: add it there")

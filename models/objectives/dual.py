@@ -41,6 +41,7 @@ class Sample:
     item_B: Tensor
     action_B: Tensor
     category_B: Tensor
+    document_B: Tensor
 
 
 class Dual(Objective):
@@ -60,13 +61,15 @@ class Dual(Objective):
         """Cuts each history in two."""
         past, cut_B = cut_in_two(windows, draw, self.model_config.max_length)
         next_B = windows.starts_B + cut_B
-        labels = (windows.item_T[next_B], windows.action_T[next_B], windows.category_T[next_B])
-        return Sample(pack(past), *labels)
+        names = ("item_T", "action_T", "category_T", "document_T")
+        return Sample(pack(past), *(getattr(windows, name)[next_B] for name in names))
 
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Tells each user's next item from those of the others."""
         users_BD = model(sample.past)
-        labels_BD = model.behaviour.content(sample.item_B, sample.action_B, sample.category_B)
+        labels_BD = model.behaviour.content(
+            sample.item_B, sample.action_B, sample.category_B, sample.document_B
+        )
         item_B, labels_BD = gather(sample.item_B), gather(labels_BD)
         logits_BB = F.normalize(gather(users_BD), dim=1) @ F.normalize(labels_BD, dim=1).T
         if self.training:

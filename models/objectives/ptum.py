@@ -60,6 +60,7 @@ class Sample:
     item_NC: Tensor  # candidates; without negatives, the target alone
     action_NC: Tensor
     category_NC: Tensor
+    document_NC: Tensor
     equal_NC: Tensor  # a candidate that is no other behaviour than the target, and no contrast
 
 
@@ -91,12 +92,12 @@ class Ptum(Objective):
             targets.append(_next_targets(windows, self.next_events, offset, self.options))
         index_N, view_N, slot_N, weight_N, is_next_N = map(torch.cat, zip(*targets, strict=True))
         other_NP = self._others_of(windows.sequence_T[index_N], slot_N)
-        item, action, category = (
+        fields = [
             torch.cat([getattr(windows, f)[index_N, None], getattr(others, f)[other_NP]], dim=1)
-            for f in ("item_T", "action_T", "category_T")
-        )
-        item, action, category, equal = self._without_spares(item, action, category)
-        return Sample(pack(join(views)), view_N, weight_N, is_next_N, item, action, category, equal)
+            for f in ("item_T", "action_T", "category_T", "document_T")
+        ]
+        candidates = self._without_spares(*fields)
+        return Sample(pack(join(views)), view_N, weight_N, is_next_N, *candidates)
 
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Tells each target from its candidates."""
@@ -125,13 +126,15 @@ class Ptum(Objective):
         return first_N[:, None] + torch.arange(per_target)
 
     def _without_spares(self, *fields: Tensor) -> tuple[Tensor, ...]:
-        """Keeps the target and the first P others that differ from it in item or action."""
-        item, action, category = fields
+        """Keeps the target and the first P others that differ from it in item, action or text."""
+        item, action, _, document = fields
         equal = (item == item[:, :1]) & (action == action[:, :1])
+        if "text" in self.model_config.fields:  # two queries have no item, and are not the same
+            equal &= document == document[:, :1]
         equal[:, 0] = False
         keep = torch.sort(equal.to(torch.int8), dim=1, stable=True).indices
         keep = keep[:, : 1 + self.options.negatives]
-        return tuple(x.gather(1, keep) for x in (item, action, category, equal))
+        return tuple(x.gather(1, keep) for x in (*fields, equal))
 
 
 def _choose_hidden(windows: Events, draw: Draw, share: float) -> Tensor:
@@ -188,7 +191,9 @@ def item_losses(
 
 def _among_candidates(model: UserModel, users_BD: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
     """Returns the loss of each target among its P + 1 candidates, and whether it is top."""
-    content = model.behaviour.content(sample.item_NC, sample.action_NC, sample.category_NC)
+    content = model.behaviour.content(
+        sample.item_NC, sample.action_NC, sample.category_NC, sample.document_NC
+    )
     logits_NC = torch.einsum("nd,ncd->nc", users_BD[sample.view_N], content)
     logits_NC = logits_NC.masked_fill(sample.equal_NC, float("-inf"))
     right_N = torch.zeros_like(sample.view_N)

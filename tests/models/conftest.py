@@ -18,12 +18,16 @@ SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 CUTOFF = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
 START = int(dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp())
 ITEMS = 40
+MARKERS = ["[TITLE]", "[CATEGORY]", "[QUERY]"]
+TOKENS = [*SPECIAL, *MARKERS, "item", *(f"n{n}" for n in range(10))]
+TOKENS += [*(f"ten{n}" for n in range(4)), "left", "right", "hat", "shoe", "coat"]
 
 
 def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: Any) -> Path:
     """Writes users of the given lengths; user n prefers items of half n % 2. Returns the pointer.
 
-    `changes` replace arrays or pointer fields by name.
+    `changes` replace arrays or pointer fields by name; `text=True` adds a title and a category of
+    each item, and a query of each event without one.
     """
     rng = np.random.default_rng(seed)
     events = sum(lengths)
@@ -44,6 +48,9 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
         ),
     }
     arrays |= {k: v for k, v in changes.items() if k in arrays}
+    if changes.get("text"):
+        arrays |= documents_of(arrays["item"])
+        arrays |= {k: v for k, v in changes.items() if k in arrays}
     data = folder / "sequences" / "2026-01-31-0123abcd"
     data.mkdir(parents=True)
     for name, array in arrays.items():
@@ -53,6 +60,8 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
         "action": [*SPECIAL, "view", "purchase"],
         "category": SPECIAL + [f"category-{n}" for n in range(4)],
     }
+    if changes.get("text"):
+        vocabulary["token"] = TOKENS
     (data / "vocabulary.json").write_text(json.dumps(vocabulary))
     pq.write_table(pa.table({"user_id": user_names(len(lengths))}), data / "users.parquet")
     pointer = {
@@ -67,6 +76,30 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
     path = folder / "sequences" / "2026-01-31.json"
     path.write_text(json.dumps(pointer))
     return path
+
+
+def documents_of(item: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the arrays of texts: `[TITLE] item <n> [CATEGORY] <half>`, or one of three queries.
+
+    Documents 2 to 41 are of the items in order, 42 to 44 are queries.
+    """
+    first = len(SPECIAL) + len(MARKERS)
+    title, category, query = (SPECIAL + MARKERS).index("[TITLE]"), 4, 5
+    numbers = [n % 10 for n in range(ITEMS)]
+    texts = [[], [1]]
+    texts += [
+        [title, first, first + 1 + n, first + 11 + k // 10, category, first + 15 + k // 20]
+        for k, n in enumerate(numbers)
+    ]
+    texts += [[query, first + 17 + n] for n in range(3)]
+    known = item >= len(SPECIAL)
+    asked = ITEMS + 2 + np.arange(len(item)) % 3
+    return {
+        "document": np.where(known, item - 1, np.where(item == 0, asked, 0)).astype(np.int32),
+        "document_offsets": np.cumsum([0, *map(len, texts)]).astype(np.int64),
+        "document_tokens": np.concatenate([np.array(t, np.int32) for t in texts]),
+        "item_document": np.array([0, 0, 0, *range(2, ITEMS + 2)], np.int32),
+    }
 
 
 def user_names(count: int) -> list[str]:
