@@ -26,15 +26,29 @@ class Dropout(nn.Module):
         return _ByteDropout.apply(x, self.level)  # type: ignore[return-value]
 
 
+def dropout_bytes(x: Tensor) -> Tensor:
+    """Draws a random byte for each value of x, from torch's global generator."""
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: x.numel()].view(x.shape)
+
+
+def dropout_scale(drawn: Tensor, level: int, dtype: torch.dtype) -> Tensor:
+    """Turns random bytes into 0, with a chance of level/256, or else 256 / (256 - level).
+
+    Compares after the conversion, not before: torch compares bytes one by one.
+    """
+    return drawn.to(dtype).ge_(level).mul_(256 / (256 - level))
+
+
 class _ByteDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, level: int) -> Tensor:
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        bytes_of_x = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        scale = (bytes_of_x >= level).to(x.dtype).mul_(256 / (256 - level))
-        ctx.save_for_backward(scale)
-        return x * scale
+        drawn = dropout_bytes(x)
+        ctx.save_for_backward(drawn)
+        ctx.level = level
+        return x * dropout_scale(drawn, level, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.saved_tensors[0], None
+        drawn = ctx.saved_tensors[0]
+        return grads[0] * dropout_scale(drawn, ctx.level, grads[0].dtype), None

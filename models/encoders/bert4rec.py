@@ -7,17 +7,15 @@ Shapes: T events, b sequences of up to l events in a bucket, D width, H heads.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoders import base
-from models.encoders.attention import attended
+from models.encoders.attention import MAX_PADDING, attend, attended
 from models.layers import Dropout
 from models.packed import Bucket, Packed
-
-MAX_PADDING = 0.05  # share of the slots of the attention's rectangles
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,19 @@ class Options(base.Options):
     layers: int = 2
     heads: int = 2
     feedforward: int = 2  # times the width
+    activation: Literal["gelu", "relu"] = "gelu"
     causal: bool = False  # no event sees a later one (SASRec): for predicting the next
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.layers, self.heads, self.feedforward) < 1:
             raise ValueError("layers, heads and feedforward must be 1 or more")
+        if self.activation not in ("gelu", "relu"):
+            raise ValueError(f"activation '{self.activation}' is neither gelu nor relu")
 
 
 class Bert4Rec(base.UserEncoder):
-    """Linear layers run on the packed events; attention alone runs on buckets."""
+    """Blocks of attention and feed-forward, then a norm."""
 
     options_class = Options
 
@@ -80,9 +81,11 @@ def _init(module: nn.Module) -> None:
 
 
 class _Block(nn.Module):
+    """Attention and feed-forward, each behind a norm and added to what came in."""
+
     def __init__(self, dim: int, options: Options) -> None:
         super().__init__()
-        self.heads, self.causal = options.heads, options.causal
+        self.heads, self.causal, self.activation = options.heads, options.causal, options.activation
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
@@ -91,19 +94,9 @@ class _Block(nn.Module):
         self.dropout = Dropout(options.dropout)
 
     def forward(self, x_TD: Tensor, buckets: list[Bucket]) -> Tensor:
-        x_TD = x_TD + self.dropout(self._attend(self.attention_norm(x_TD), buckets))
-        hidden = F.gelu(self.up(self.feedforward_norm(x_TD)))
-        return x_TD + self.dropout(self.down(hidden))
-
-    def _attend(self, x_TD: Tensor, buckets: list[Bucket]) -> Tensor:
-        parts = self.qkv(x_TD).split([bucket.events for bucket in buckets])
-        mixed = [self._attend_in(bucket, qkv) for bucket, qkv in zip(buckets, parts, strict=True)]
-        return self.out(torch.cat(mixed))
-
-    def _attend_in(self, bucket: Bucket, qkv: Tensor) -> Tensor:
-        parts = bucket.to_rectangle(qkv).chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        # Padding lies behind the events, where no event looks if it looks only back.
-        real = None if self.causal else bucket.real_b11l
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real, is_causal=self.causal)
-        return bucket.to_rows(mixed.transpose(1, 2).flatten(2))
+        """Linear layers run on the packed events; attention alone runs on buckets."""
+        mixed = attend(self.qkv(self.attention_norm(x_TD)), buckets, self.heads, self.causal)
+        x_TD = x_TD + self.dropout(self.out(mixed))
+        hidden = self.up(self.feedforward_norm(x_TD))
+        active = F.relu(hidden) if self.activation == "relu" else F.gelu(hidden)
+        return x_TD + self.dropout(self.down(active))
