@@ -6,6 +6,7 @@ Its classes are told by their names, for clients of stores are loaded only where
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,11 @@ SILENT = (
 )
 NAMELESS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError")
 
+# DuckDB reads a store through Python, and its own error quotes the end of Python's stack trace.
+_QUOTED = re.compile(
+    rf"^(?:[\w.]+\.)?({'|'.join((*SILENT, *NAMELESS, 'PermissionError'))}): (.*)$", re.M
+)
+
 
 def sentence(kind: str, said: str, url: str) -> str | None:
     """Returns what an exception of a store's client means; None if it is not about the store.
@@ -33,6 +39,8 @@ def sentence(kind: str, said: str, url: str) -> str | None:
       said: its message.
       url: what was asked for.
     """
+    if quoted := _QUOTED.search(said):
+        kind, said = quoted.groups()
     if kind in SILENT:
         where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return (

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from contracts.dataset import Dataset
 from contracts.lake import Lake
+from contracts.remote import told
 from orchestration.partitions import days_of
 from orchestration.rebuild import REQUEST_TAG
 
@@ -40,7 +41,7 @@ def build_days(
     if REQUEST_TAG in context.run.tags:
         # The range of a rebuild holds days that are as they should be.
         days = due_days(dataset, lake, table, days)
-    with lake.staging() as folder:
+    with told(str(lake.root)), lake.staging() as folder:
         verdicts = audit(stage(days, folder), folder)
         for verdict in verdicts.values():
             publish(lake, table, verdict)

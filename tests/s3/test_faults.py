@@ -5,14 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.lake import Lake, publish_table
+from contracts.remote import told
 from features.ingestion.files import find_files
 from tests.conftest import REPOSITORY
-from tests.s3.conftest import Bucket, forget_connections
-from tests.s3.server import free_port
+from tests.s3.conftest import Bucket, forget_connections, new_bucket
+from tests.s3.server import free_port, moto
 
 
 @pytest.fixture
@@ -64,6 +67,25 @@ def test_a_wrong_secret(radosgw, monkeypatch):
     assert said.startswith("s3://bucket/lake is refused")
     assert "AWS_SECRET_ACCESS_KEY" in said
     assert "not it" not in said
+
+
+@pytest.mark.server
+def test_a_server_that_vanishes_before_a_query(monkeypatch, tmp_path: Path):
+    with moto() as server:
+        for variable, value in server.variables.items():
+            monkeypatch.setenv(variable, value)
+        forget_connections()
+        url = new_bucket(server).url
+        monkeypatch.setenv("FOOTPATH_LAKE", url)
+        monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path))
+        lake = Lake.of("shop")
+        publish_table(lake, pa.table({"item_id": ["a"]}), lake.single("items"))
+    with connect() as connection, pytest.raises(FootpathError) as caught, told(url):
+        connection.execute(f"SELECT * FROM '{lake.single('items')}'").fetchall()
+    said = str(caught.value)
+    assert said.startswith(f"{url} cannot be reached: {server.endpoint} does not answer")
+    assert len(said.splitlines()) == 1
+    assert "Traceback" not in said
 
 
 def test_no_credentials(bucket: Bucket, monkeypatch, tmp_path: Path):

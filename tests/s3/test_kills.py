@@ -188,6 +188,7 @@ def test_kills_on_disk(on_disk: Place):
 @pytest.mark.long
 @pytest.mark.server
 @pytest.mark.timeout(3600)
-def test_kills_on_s3(on_s3: Place, moto: Any):
-    kill(on_s3, watcher_of(on_s3, moto), kills=80, seed=3)
+@pytest.mark.parametrize("seed", [3, 4, 5, 6])
+def test_kills_on_s3(on_s3: Place, moto: Any, seed: int):
+    kill(on_s3, watcher_of(on_s3, moto), kills=20, seed=seed)
     print(json.dumps({"kills": on_s3.kills, "steps": on_s3.steps}))
