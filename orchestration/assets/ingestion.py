@@ -8,6 +8,7 @@ import dagster as dg
 
 from contracts.dataset import Dataset
 from contracts.lake import Lake
+from contracts.remote import told
 from contracts.tables import EVENTS, ITEMS, USERS
 from orchestration.gated import build_days, check_spec, column_schema, profile_spec
 from orchestration.partitions import days, days_of
@@ -48,12 +49,9 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
         """Each landing file read once and cut by event day, with a manifest of where rows went."""
         from features.ingestion.landing import land
 
-        report = land(
-            dataset,
-            Lake.of(dataset.name),
-            days_of(context) if dated else None,
-            progress.of(context, "landing files"),
-        )
+        lake, wanted = Lake.of(dataset.name), days_of(context) if dated else None
+        with told(str(lake.root)):
+            report = land(dataset, lake, wanted, progress.of(context, "landing files"))
         if not dated:
             return dg.MaterializeResult(metadata=_counts(report.files))
         for day in days_of(context):
