@@ -16,7 +16,7 @@ from contracts.errors import FootpathError
 from contracts.lake import Lake, lakes
 from contracts.links import link_source, source_folder
 from contracts.remote import sentence
-from orchestration import cli_datasets, cli_lake, cli_quarantine
+from orchestration import cli_compare, cli_datasets, cli_lake, cli_quarantine
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
@@ -25,6 +25,7 @@ app.add_typer(cli_datasets.app, name="datasets")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.command()(cli_lake.rebuild)
 app.command()(cli_lake.audit)
+app.command()(cli_compare.compare)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")
 app.add_typer(users, name="users")
 shop = typer.Typer(no_args_is_help=True, help="The synthetic shop.")

@@ -1,0 +1,154 @@
+"""Finished cells -> one table with significance, pictures, Markdown and a page.
+
+    <lake>/<data set>/compare/boards/<name>.md, .html, .parquet, and a PNG a picture
+
+A recipe is named in the column `method` as the file of recipes names it, so that two settings of
+one method stay apart.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from contracts.errors import FootpathError
+from contracts.lake import Lake, publish_file, read_json
+from contracts.tables import METRICS
+from models.leaderboard.boards import Who, boards, headline_metric
+from models.leaderboard.fusion import fused
+from models.leaderboard.page import write_html
+from models.leaderboard.significance import differences, marks
+from models.leaderboard.tables import LEGEND, to_markdown
+from models.predictions import Predicted, read_predictions
+from orchestration.compare.jobs import Plan
+from orchestration.compare.pictures import draw
+from orchestration.compare.settings import Comparison
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the finished cells say."""
+
+    table: pa.Table  # METRICS
+    marks: dict[tuple[str, Who, float], str]
+    notes: list[str]
+    missing: int  # cells that are not measured
+
+
+def collect(plan: Plan, comparison: Comparison) -> Results:
+    """Reads every finished cell, mixes with TF-IDF, and compares with the references.
+
+    Raises:
+      FootpathError: no cell is finished.
+    """
+    rows: list[dict] = []
+    runs: dict[tuple, dict[str, Predicted]] = {}
+    codes: Counter[str] = Counter()
+    missing = 0
+    for measured in plan.measured:
+        for cell in measured.cells:
+            if not cell.is_done():
+                missing += 1
+                continue
+            label = measured.recipe.label if measured.recipe else ""
+            found = pq.read_table(cell.path).select(METRICS.names).to_pylist()
+            rows += [row | {"method": label or row["method"]} for row in found]
+            for run, said in read_predictions([cell.predictions]).items():
+                runs[(label or run[0], *run[1:])] = said
+            codes[cell.code()] += 1
+    if not rows:
+        raise FootpathError("no cell of this comparison is measured: see what failed above")
+    more_rows, more_runs = fused(rows, runs)
+    table = pa.Table.from_pylist(rows + more_rows, schema=METRICS)
+    found = differences(table, runs | more_runs)
+    return Results(table, marks(found), _notes(comparison, codes, missing, table), missing)
+
+
+def write(
+    results: Results, plan: Plan, comparison: Comparison, lake: Lake, name: str
+) -> dict[str, Path]:
+    """Publishes the table, the pictures and the page; returns what lies where."""
+    folder = lake.work / "compare" / "boards"
+    with lake.staging() as staging:
+        pictures = draw(results.table, plan, comparison, staging, name)
+        page, text = staging / f"{name}.html", staging / f"{name}.md"
+        shown = (results.marks, results.notes, comparison.title)
+        write_html(results.table, pictures, page, *shown)
+        text.write_text(markdown(results, comparison), encoding="utf-8")
+        pq.write_table(results.table, staging / f"{name}.parquet", compression="zstd")
+        for staged in sorted(staging.iterdir()):
+            publish_file(staged, folder / staged.name)
+    return {suffix: folder / f"{name}.{suffix}" for suffix in ("md", "html", "parquet")}
+
+
+def markdown(results: Results, comparison: Comparison) -> str:
+    """Returns title, notes, tables."""
+    notes = "\n\n".join([LEGEND, *results.notes])
+    return f"## {comparison.title}\n\n{notes}\n\n{to_markdown(results.table, results.marks)}"
+
+
+def put_into(document: Path, name: str, text: str) -> None:
+    """Replaces the part of a document between its two marks of that name; adds it at the end.
+
+    The marks are `<!-- compare NAME -->` and `<!-- end of compare NAME -->`.
+    """
+    begin, end = f"<!-- compare {name} -->", f"<!-- end of compare {name} -->"
+    part = f"{begin}\n{text.strip()}\n{end}"
+    before = document.read_text(encoding="utf-8") if document.exists() else ""
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if pattern.search(before):
+        after = pattern.sub(lambda _: part, before)
+    else:
+        after = f"{before.rstrip()}\n\n{part}\n" if before else f"{part}\n"
+    document.write_text(after, encoding="utf-8")
+
+
+def summary(results: Results) -> list[str]:
+    """Returns a line a task: the best row at the most labels."""
+    lines = []
+    for board in boards(results.table, results.marks):
+        who, cells = board.rows[0]
+        named = " ".join(part for part in who if part != "-")
+        share = max(cells)
+        lines.append(f"{board.task}: {named}, {board.metric} {cells[share]} at {share:.0%} labels")
+    return lines
+
+
+def training_seconds(plan: Plan) -> float:
+    """Returns the process seconds of all pre-trainings whose figures are kept."""
+    models = {each.model for each in plan.measured if each.model}
+    paths = [model / "metrics.json" for model in models]
+    return sum(read_json(path).get("seconds", 0.0) for path in paths if path.exists())
+
+
+def _notes(comparison: Comparison, codes: Counter[str], missing: int, table: pa.Table) -> list[str]:
+    seeds = f"{comparison.seeds} seeds" if comparison.seeds > 1 else "One seed"
+    notes = [
+        f"{seeds}; each seed has its own split of the users (80/10/10), its own pre-training and "
+        f"its own choice of labels. +items: mixed with TF-IDF by validation."
+    ]
+    if len(codes) > 1:
+        notes.append(
+            f"The cells were measured by {len(codes)} versions of the code; --same-code measures "
+            f"those of other code again."
+        )
+    if missing:
+        notes.append(f"{missing} cells are not measured: run the same command to go on.")
+    rows = table.to_pylist()
+    for task in dict.fromkeys(row["task"] for row in rows):
+        metric = headline_metric(task, rows)
+        majority = table.filter(
+            (pc.field("method") == "majority")
+            & (pc.field("task") == task)
+            & (pc.field("metric") == "accuracy")
+        )
+        if majority.num_rows and metric == "accuracy":
+            mean = pc.mean(majority["value"]).as_py()
+            notes.append(
+                f"{task}: always saying the largest class is right {mean:.1%} of the time."
+            )
+    return notes

@@ -1,0 +1,278 @@
+"""What is compared: recipes, tasks, label shares, seeds, protocols.
+
+In: the options of the command, and a YAML file that may say the same and names recipes. Out: one
+`Comparison`, checked as far as can be known before anything runs.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contracts.dataset import Dataset
+from contracts.errors import FootpathError
+from contracts.tasks import Task
+
+PROTOCOLS = ("frozen", "finetuned", "scratch", "native")
+DEFAULT_PROTOCOLS = ("frozen", "finetuned", "scratch")
+FILE_FIELDS = (
+    "title", "recipes", "common", "finetune", "tasks", "labels", "seeds", "protocols",
+    "batch_sizes", "methods", "encoders",
+)  # fmt: skip
+
+# Settings of training that say where or how fast, not what: they are not to be chosen here.
+OURS = ("sequences", "out", "version", "recipe", "method", "encoder", "seed", "threads", "device")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to make an encoder. `label` is the method as the table names it."""
+
+    name: str
+    method: str
+    encoder: str
+    train: dict[str, Any]  # fields of models.config.TrainConfig
+
+    @property
+    def label(self) -> str:
+        """The name without the encoder, which has a column of its own."""
+        return self.name.removesuffix(f"_{self.encoder}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is to be measured."""
+
+    dataset: Dataset
+    recipes: tuple[Recipe, ...]
+    tasks: tuple[Task, ...]
+    shares: tuple[float, ...]
+    seeds: int
+    protocols: tuple[str, ...]
+    finetune: dict[str, Any] = field(default_factory=dict)  # fields of FinetuneConfig
+    features: bool = True  # heads see the behaviour features too, where a task has them
+    title: str = "Leaderboard"
+    batch_sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command; empty where one was not given."""
+
+    methods: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    seeds: int = 0
+    protocols: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # key=value
+    recipes: Path | None = None
+    batch_sizes: tuple[int, ...] = ()
+    features: bool = True
+
+
+def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
+    """Returns what to compare: options, then the file, then what the data set's YAML says.
+
+    Raises:
+      FootpathError: something unknown is asked for, or nothing is.
+    """
+    file = read_file(asked.recipes) if asked.recipes else {}
+    train, finetune = _overrides(asked.settings)
+    learning = dataset.learning
+    common = {
+        "dim": learning.dim, "max_length": learning.max_length, "epochs": learning.epochs,
+    } | file.get("common", {})  # fmt: skip
+    batch_sizes = asked.batch_sizes or tuple(file.get("batch_sizes", ()))
+    protocols = asked.protocols or tuple(file.get("protocols", DEFAULT_PROTOCOLS))
+    named = [
+        _recipe(name, said or {}, common, train) for name, said in file.get("recipes", {}).items()
+    ]
+    methods = asked.methods or tuple(file.get("methods", ()))
+    encoders = asked.encoders or tuple(file.get("encoders", ()))
+    if bool(methods) != bool(encoders):
+        raise FootpathError("--methods and --encoders go together: each method with each encoder")
+    named += [_recipe(f"{m}_{e}", {}, common, train) for m in methods for e in encoders]
+    if not named:
+        raise FootpathError(
+            "there is nothing to compare: give --methods and --encoders, or --recipes FILE"
+        )
+    known = ", ".join(PROTOCOLS)
+    for protocol in protocols:
+        _expect(protocol in PROTOCOLS, f"there is no protocol '{protocol}': they are {known}")
+    shares = asked.shares or tuple(float(s) / 100 for s in file.get("labels", ()))
+    shares = shares or tuple(learning.label_shares)
+    for share in shares:
+        _expect(0 < share <= 1, f"label share {share * 100:g}: give percentages above 0, up to 100")
+    seeds = asked.seeds or int(file.get("seeds", learning.seeds))
+    _expect(seeds >= 1, f"{seeds} seeds: give 1 or more")
+    recipes = _spread(named, batch_sizes)
+    check_recipes(recipes)
+    return Comparison(
+        dataset=dataset,
+        recipes=recipes + (_scratch_of(recipes) if "scratch" in protocols else ()),
+        tasks=_tasks(dataset, asked.tasks or tuple(file.get("tasks", ()))),
+        shares=tuple(sorted(set(shares))),
+        seeds=seeds,
+        protocols=protocols,
+        finetune={"epochs": learning.finetune_epochs} | file.get("finetune", {}) | finetune,
+        features=asked.features,
+        title=file.get("title", f"What works on {dataset.title}"),
+        batch_sizes=batch_sizes,
+    )
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Reads a YAML file of recipes.
+
+    Raises:
+      FootpathError: it cannot be read, or says something that no comparison has.
+    """
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FootpathError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise FootpathError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(said, dict):
+        raise FootpathError(f"{path}: expected a mapping with 'recipes', found {said!r}")
+    for name in said:
+        known = ", ".join(FILE_FIELDS)
+        _expect(name in FILE_FIELDS, f"{path}: unknown field '{name}': known are {known}")
+    for name in ("recipes", "common", "finetune"):
+        kind = "a mapping"
+        _expect(isinstance(said.get(name, {}), dict), f"{path}: field '{name}' must be {kind}")
+    return said
+
+
+def check_recipes(recipes: tuple[Recipe, ...]) -> None:
+    """Checks method, encoder and settings of recipes; an objective's own options when it runs.
+
+    Raises:
+      FootpathError: one of them is unknown.
+    """
+    from models.config import TrainConfig, parse
+    from models.encoders import ENCODERS
+    from models.objectives import OBJECTIVES
+
+    for recipe in recipes:
+        for what, name, known in (
+            ("method", recipe.method, OBJECTIVES), ("encoder", recipe.encoder, ENCODERS),
+        ):  # fmt: skip
+            _expect(
+                name in known, f"there is no {what} '{name}': the known ones are {', '.join(known)}"
+            )
+        for name in OURS:
+            _expect(
+                name not in recipe.train,
+                f"recipe {recipe.name}: '{name}' is chosen by the comparison, not by a recipe",
+            )
+        parse(TrainConfig, train_settings(recipe, 0), f"recipe {recipe.name}")
+
+
+def train_settings(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Returns fields of TrainConfig, without those that say where things lie."""
+    return recipe.train | {
+        "sequences": "-", "out": "-", "version": recipe.name, "seed": seed,
+        "recipe": f"{recipe.method}_{recipe.encoder}",
+        "method": recipe.method, "encoder": recipe.encoder,
+    }  # fmt: skip
+
+
+def _recipe(name: str, said: dict[str, Any], common: dict, overrides: dict) -> Recipe:
+    method, _, encoder = name.partition("_")
+    own = {key: value for key, value in said.items() if key not in ("method", "encoder")}
+    settings = common
+    for more in (own, overrides):
+        settings = _merged(settings, more)
+    return Recipe(name, said.get("method", method), said.get("encoder", encoder), settings)
+
+
+def _merged(settings: dict, more: dict) -> dict:
+    """Returns settings with others on top; the options of objective and encoder one by one."""
+    found = dict(settings)
+    for key, value in more.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = found[key] | value if both else value
+    return found
+
+
+def _spread(recipes: list[Recipe], batch_sizes: tuple[int, ...]) -> tuple[Recipe, ...]:
+    """Returns each recipe for each batch size; without any, as it is. Names stay apart."""
+    if len({recipe.name for recipe in recipes}) < len(recipes):
+        raise FootpathError("two recipes share a name: name a method and encoder once")
+    if not batch_sizes:
+        return tuple(recipes)
+    return tuple(
+        Recipe(
+            f"{recipe.label} b{size}_{recipe.encoder}",
+            recipe.method,
+            recipe.encoder,
+            recipe.train | {"batch_size": size},
+        )
+        for recipe in recipes
+        for size in batch_sizes
+        if size == batch_sizes[0] or recipe.method != "none"
+    )
+
+
+def _scratch_of(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
+    """Returns what is trained from scratch: an encoder of each shape, with random weights."""
+    shapes = ("dim", "max_length", "fields", "encoder_options")
+    found: dict[str, Recipe] = {}
+    for recipe in recipes:
+        shape = {key: recipe.train[key] for key in shapes if key in recipe.train}
+        alike = [each for each in found.values() if each.encoder == recipe.encoder]
+        if recipe.method == "none" or any(each.train == shape for each in alike):
+            continue
+        nth = f" {len(alike) + 1}" if alike else ""
+        name = f"none{nth}_{recipe.encoder}"
+        found[name] = Recipe(name, "none", recipe.encoder, shape)
+    known = {recipe.name for recipe in recipes}
+    return tuple(recipe for recipe in found.values() if recipe.name not in known)
+
+
+def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[Task, ...]:
+    known = {task.name: task for task in dataset.tasks}
+    if not known:
+        raise FootpathError(
+            f"data set '{dataset.name}' has no tasks: name some in datasets/{dataset.name}.yaml"
+        )
+    for name in names:
+        _expect(
+            name in known,
+            f"data set '{dataset.name}' has no task '{name}': it has {', '.join(known)}",
+        )
+    return tuple(known[name] for name in dict.fromkeys(names)) or tuple(known.values())
+
+
+def _overrides(settings: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what `--set` says of pre-training and of fine-tuning (finetune.<field>)."""
+    from models.config import FinetuneConfig
+
+    train: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        _expect(bool(equals) and bool(key), f"--set {text}: write it as key=value")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise FootpathError(f"--set {text}: '{value}' is not a YAML value") from None
+        first, _, rest = key.partition(".")
+        if first == "finetune":
+            known = {f.name for f in dataclasses.fields(FinetuneConfig)}
+            _expect(rest in known, f"--set {text}: fine-tuning has no field '{rest}'")
+            finetune[rest] = parsed
+        elif rest:
+            train.setdefault(first, {})[rest] = parsed
+        else:
+            train[first] = parsed
+    return train, finetune
+
+
+def _expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise FootpathError(otherwise)
