@@ -13,89 +13,99 @@ weights, the components) is fitted on all users, as pre-training is.
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, mean_absolute_error
-from sklearn.preprocessing import StandardScaler
 
 from contracts.lake import Lake, publish_table
+from models.bags import Matrix, bags
 from models.config import BaselinesConfig
 from models.data import Sequences, open_sequences
 from models.evaluation import headline, measure, metrics_table
-from models.examples import Labelled
 from models.heads import FeatureScaler, HeadFeatures, load_head_features
-from models.packed import UNK
+from models.lists import first_places, measure_lists
 from models.predictions import Predicted, Recorder
 from models.probe import Scale, fit_head
+from models.ranking_baselines import ListBaselines, NextItemBaselines
+from models.ranks import Ranks, measure_ranks
 from models.report import Reporter, run_program
 from models.tasks import SPLITS, Task, load_tasks
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
+HELD_OUT = SPLITS[1:]
 
-Matrix = Any  # a sparse or dense matrix of one row a user
-# -> by split, valid and test, what `measure` takes
-Predict = Callable[[Task, Labelled], dict[str, np.ndarray]]
+
+@dataclass(frozen=True)
+class Found:
+    """What a baseline says of the validation and test examples, and the figures of the test."""
+
+    figures: dict[str, float]
+    parts: dict[str, Predicted]
+
+
+Predict = Callable[[np.ndarray], Found]  # of the training examples that are given
 
 
 def baselines(config: BaselinesConfig, reporter: Reporter) -> dict[str, Any]:
     """Measures every baseline on every task, share and seed."""
     sequences = open_sequences(config.sequences)
     tasks = load_tasks(config.labels, sequences, config.tasks)
-    bag = TfidfTransformer(sublinear_tf=True).fit_transform(item_counts(sequences))
-    methods = {"majority": _majority, "tfidf_lr": _linear(bag)}
-    if min(bag.shape) > config.lsa_dim:
-        components = TruncatedSVD(config.lsa_dim, random_state=0).fit_transform(bag)
-        methods["lsa_lr"] = _linear(StandardScaler().fit_transform(components))
-    if config.head_features:
-        methods["features_lr"] = _on_features(load_head_features(config.head_features, sequences))
-    rows, recorder = [], Recorder(config.predictions)
-    for number, (task, share, seed) in enumerate(_runs(config, tasks), start=1):
-        train = task.train_share(share, seed)
-        for method, predict in methods.items():
-            rows += _measure(method, predict, task, train, share, seed, recorder)
-        planned = len(tasks) * len(config.label_shares) * config.seeds
-        reporter.progress(number, planned, task=task.name, label_share=share)
+    rows, recorder, done = [], Recorder(config.predictions), 0
+    for task, asked in zip(tasks, config.tasks, strict=True):
+        methods = _methods(config, sequences, task, asked.numbers)
+        for share, seed in _runs(config):
+            kept = task.share_index(share, seed)
+            for method, predict in methods.items():
+                rows += _measure(method, predict, task, kept, share, seed, recorder)
+            done += 1
+            planned = len(tasks) * len(config.label_shares) * config.seeds
+            reporter.progress(done, planned, task=task.name, label_share=share)
     recorder.publish()
     publish_table(Lake(config.out.parent), metrics_table(rows), config.out)
     return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
 
 
-def item_counts(sequences: Sequences) -> csr_matrix:
-    """Counts each user's items -> sparse [U, V], without events that have no known item."""
-    item, size = np.array(sequences.item), sequences.sizes["item"]  # copies: sorted in place
-    known = (item > UNK).astype(np.float64)
-    offsets = np.array(sequences.offsets)
-    counts = csr_matrix((known, item, offsets), shape=(sequences.users, size))
-    counts.sum_duplicates()
-    counts.eliminate_zeros()
-    return counts
+def _methods(
+    config: BaselinesConfig, sequences: Sequences, task: Task, numbers: tuple[str, ...]
+) -> dict[str, Predict]:
+    """Returns what goes with a task."""
+    if task.lists:
+        lists = ListBaselines(sequences, task, numbers)
+        return {method: _by_rows(task, lists, method) for method in lists.methods}
+    if task.is_ranking:
+        ranking = NextItemBaselines(sequences, task)
+        names = ("popularity", "item_knn", "transitions")
+        return {name: _by_items(task, ranking, name) for name in names}
+    found = {
+        f"{name}_lr": _linear(task, x) for name, x in bags(sequences, task, config.lsa_dim).items()
+    }
+    if config.head_features:
+        found["features_lr"] = _on_features(
+            task, load_head_features(config.head_features, sequences)
+        )
+    return {"majority": _majority(task), **found}
 
 
-def _runs(config: BaselinesConfig, tasks: list[Task]) -> Iterator[tuple[Task, float, int]]:
-    for task in tasks:
-        for share in sorted(config.label_shares):
-            for seed in config.seed_range:
-                yield task, share, seed
+def _runs(config: BaselinesConfig) -> Iterator[tuple[float, int]]:
+    for share in sorted(config.label_shares):
+        for seed in config.seed_range:
+            yield share, seed
 
 
 def _measure(
     method: str,
     predict: Predict,
     task: Task,
-    train: Labelled,
+    kept: np.ndarray,
     share: float,
     seed: int,
     recorder: Recorder,
 ) -> list[dict]:
-    begun, test = time.monotonic(), task.splits["test"]
-    scores = predict(task, train)
-    figures = measure(task, test.y_n, scores["test"])
+    begun, found = time.monotonic(), predict(kept)
     common = {
         "method": method,
         "encoder": "-",
@@ -104,56 +114,94 @@ def _measure(
         "task": task.name,
         "label_share": share,
         "seed": seed,
-        "train_users": len(train.users_n),
-        "test_users": len(test.users_n),
+        "train_users": len(kept),
+        "test_users": len(task.splits["test"].users_n),
         "seconds": time.monotonic() - begun,
         "model_version": None,
     }
+    recorder.add(common, found.parts)
+    return [{**common, "metric": name, "value": value} for name, value in found.figures.items()]
+
+
+def _scored(task: Task, scores: dict[str, np.ndarray]) -> Found:
+    """Measures class probabilities or numbers."""
     kind = "classification" if task.is_classification else "regression"
-    parts = {split: task.splits[split] for split in scores}
-    recorder.add(
-        common,
-        {s: Predicted(kind, part.users_n, part.y_n, scores[s]) for s, part in parts.items()},
-    )
-    return [{**common, "metric": name, "value": value} for name, value in figures.items()]
+    parts = {
+        split: Predicted(kind, task.splits[split].users_n, task.splits[split].y_n, scores[split])
+        for split in HELD_OUT
+    }
+    return Found(measure(task, task.splits["test"].y_n, scores["test"]), parts)
 
 
-def _majority(task: Task, train: Labelled) -> dict[str, np.ndarray]:
-    """The class shares of the training users, or their median, for everyone."""
-    if task.is_classification:
-        row = np.bincount(train.y_n, minlength=len(task.classes)) / len(train.y_n)
-    else:
-        row = np.array([np.median(train.y_n)])
-    return {split: np.tile(row, (len(task.splits[split].y_n), 1)) for split in SPLITS[1:]}
+def _ranked(task: Task, ranks: dict[str, Ranks], figures: dict[str, float]) -> Found:
+    parts = {
+        split: Predicted(
+            "ranking",
+            task.splits[split].users_n,
+            task.splits[split].y_n,
+            ranks[split].middle_n[:, None],
+        )
+        for split in HELD_OUT
+    }
+    return Found(figures, parts)
 
 
-def _linear(x: Matrix) -> Predict:
-    """A linear model on rows of x, with the strength that does best on validation."""
+def _by_items(task: Task, ranking: NextItemBaselines, method: str) -> Predict:
+    ranks = {split: ranking.ranks(method, split) for split in HELD_OUT}  # they need no label
+    found = _ranked(task, ranks, measure_ranks(ranks["test"], task.metric))
+    return lambda kept: found  # noqa: ARG005
 
-    def predict(task: Task, train: Labelled) -> dict[str, np.ndarray]:
-        valid, test, classes = task.splits["valid"], task.splits["test"], len(task.classes)
-        fitted = [_fit(x[train.users_n], train.y_n, classes, strength) for strength in STRENGTHS]
-        losses = [_loss(task, valid.y_n, model(x[valid.users_n])) for model in fitted]
-        best = fitted[int(np.argmin(losses))]
-        return {"valid": best(x[valid.users_n]), "test": best(x[test.users_n])}
+
+def _by_rows(task: Task, lists: ListBaselines, method: str) -> Predict:
+    def predict(kept: np.ndarray) -> Found:
+        scores = lists.scores(method, kept)
+        ranks = {split: first_places(scores[split], task.lists[split]) for split in HELD_OUT}
+        figures = measure_lists(scores["test"], task.lists["test"], task.metric)
+        return _ranked(task, ranks, figures)
 
     return predict
 
 
-def _on_features(known: HeadFeatures) -> Predict:
+def _majority(task: Task) -> Predict:
+    """The class shares of the training examples, or their median, for everyone."""
+
+    def predict(kept: np.ndarray) -> Found:
+        y = task.splits["train"].y_n[kept]
+        if task.is_classification:
+            row = np.bincount(y, minlength=len(task.classes)) / len(y)
+        else:
+            row = np.array([np.median(y)])
+        counts = {split: len(task.splits[split].y_n) for split in HELD_OUT}
+        return _scored(task, {split: np.tile(row, (n, 1)) for split, n in counts.items()})
+
+    return predict
+
+
+def _linear(task: Task, x: dict[str, Matrix]) -> Predict:
+    """A linear model on rows of x, with the strength that does best on validation."""
+
+    def predict(kept: np.ndarray) -> Found:
+        y, classes = task.splits["train"].y_n[kept], len(task.classes)
+        fitted = [_fit(x["train"][kept], y, classes, strength) for strength in STRENGTHS]
+        valid = task.splits["valid"].y_n
+        best = fitted[int(np.argmin([_loss(task, valid, model(x["valid"])) for model in fitted]))]
+        return _scored(task, {split: best(x[split]) for split in HELD_OUT})
+
+    return predict
+
+
+def _on_features(task: Task, known: HeadFeatures) -> Predict:
     """The head of `models.heads` on the behaviour features alone."""
 
-    def predict(task: Task, train: Labelled) -> dict[str, np.ndarray]:
+    def predict(kept: np.ndarray) -> Found:
+        train, valid = task.splits["train"].pick(kept), task.splits["valid"]
         scaler, scale = FeatureScaler.of(known.x_UF[train.users_n]), Scale.of(task, train.y_n)
-        valid, classes = task.splits["valid"], len(task.classes)
         blocks = [
             (scaler(known.x_UF[part.users_n]), scale.targets(part.y_n)) for part in (train, valid)
         ]
-        head = fit_head(blocks[0], blocks[1], classes)
-        return {
-            split: scale.predictions(task, head(scaler(known.x_UF[task.splits[split].users_n])))
-            for split in SPLITS[1:]
-        }
+        head = fit_head(blocks[0], blocks[1], len(task.classes))
+        x = {split: scaler(known.x_UF[task.splits[split].users_n]) for split in HELD_OUT}
+        return _scored(task, {s: scale.predictions(task, head(x[s])) for s in HELD_OUT})
 
     return predict
 

@@ -13,11 +13,13 @@ CONFIG.json holds the fields of models.config.FinetuneConfig, for example
 Comes in: a checkpoint, sequences, labels. Goes out: METRICS rows, and a task model a task.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from contracts.errors import FootpathError
 from contracts.lake import Lake, publish_table
 from models.behaviour import attach_text
+from models.candidates import run_lists
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import FinetuneConfig
 from models.data import open_sequences, same_vocabulary
@@ -27,6 +29,7 @@ from models.heads import HeadFeatures, load_head_features
 from models.inputs import Inputs, embeddings
 from models.predictions import Recorder, keep_vectors
 from models.protocols import Setting, run_heads
+from models.ranking import run_ranking
 from models.report import Reporter, run_program
 from models.tasks import Model, Task, load_tasks
 
@@ -54,7 +57,7 @@ def finetune(config: FinetuneConfig, reporter: Reporter) -> dict[str, Any]:
             keep_vectors(config.vectors, kinds[0].x["test"], task.splits["test"].y_n, task)
         for share, seed in [(share, seed) for share in shares for seed in seeds]:
             for inputs in kinds:
-                rows += run_heads(setting, task, inputs, share, seed)
+                rows += _run_of(task)(setting, task, inputs, share, seed)
             done += 1
             reporter.progress(done, planned, task=task.name, label_share=share)
     setting.recorder.publish()
@@ -62,10 +65,17 @@ def finetune(config: FinetuneConfig, reporter: Reporter) -> dict[str, Any]:
     return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
 
 
+def _run_of(task: Task) -> Callable[[Setting, Task, Inputs, float, int], list[dict]]:
+    if task.lists:
+        return run_lists
+    return run_ranking if task.is_ranking else run_heads
+
+
 def _inputs_of(setting: Setting, task: Task, known: HeadFeatures | None) -> list[Inputs]:
     """Returns what heads are fitted on, each by itself: a matrix of the examples of each split."""
     alone = embeddings(setting.checkpoint.model, setting.sequences, task)
-    return [alone, alone.with_features(known, task)] if known else [alone]
+    adds = known is not None and not task.is_ranking
+    return [alone, alone.with_features(known, task)] if adds else [alone]
 
 
 def _check_protocols(config: FinetuneConfig, checkpoint: Checkpoint) -> None:

@@ -87,8 +87,14 @@ def measure_ranks(ranks: Ranks, metric: str) -> dict[str, float]:
     place = np.arange(1, longest)
     found = {f"recall@{cut}": _expected(ranks, place <= cut) for cut in CUTS}
     found["ndcg@10"] = _expected(ranks, np.where(place <= 10, 1 / np.log2(place + 1), 0))
-    found["mrr"] = _expected(ranks, 1 / place)
+    found["mrr"] = expected_reciprocal(ranks)
     return {metric: found.pop(metric)} | found
+
+
+def expected_reciprocal(ranks: Ranks) -> float:
+    """Returns the mean reciprocal rank."""
+    longest = int((ranks.above_n + ranks.tied_n).max(initial=0)) + 2
+    return _expected(ranks, 1 / np.arange(1, longest))
 
 
 def _expected(ranks: Ranks, worth: np.ndarray) -> float:

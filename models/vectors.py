@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models.data import Sequences, blocks, chunks
+from models.examples import Labelled, last_windows
 from models.packed import pack, to_device
 from models.user_model import UserModel
 
@@ -51,6 +52,19 @@ def user_vectors(
     found = vector_blocks(model, sequences, users_U, ends_U, starts_U)
     parts = [vectors for _, vectors in found]
     return torch.cat(parts) if parts else torch.zeros(0, model.config.dim)
+
+
+@torch.no_grad()
+def window_vectors(model: UserModel, sequences: Sequences, examples: Labelled) -> Tensor:
+    """Encodes the last max_length events of each example -> float32 [n, D] on the CPU."""
+    model.eval()
+    length, parts = model.config.max_length, [torch.zeros(0, model.config.dim)]
+    device = next(model.parameters()).device
+    for block in blocks(np.minimum(examples.lengths_n, length), BATCH_EVENTS):
+        some = examples.pick(np.arange(block.start, block.stop))
+        windows = last_windows(sequences, some, length)
+        parts.append(model(to_device(pack(windows), device)).cpu())
+    return torch.cat(parts)
 
 
 @torch.no_grad()

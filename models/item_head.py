@@ -1,0 +1,105 @@
+"""A softmax head over all items, low in rank: it moves a user vector into the space of the items.
+
+    score of item v = (W z + c) . e_v / s + g log p_v
+
+z is the standardised user vector, e_v the encoder's own item vectors with spread s, p_v how often
+the training users have met the item. W and c begin at 0 and g at 1, so the head starts as the
+ranking by popularity, which it has to beat. A weight for each item would be V x D numbers for a few
+thousand examples; this is D x D.
+
+Shapes: n examples, V items, D width.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.data import Sequences
+from models.examples import Labelled
+from models.packed import UNK, ragged_arange
+from models.probe import Standardizer
+from models.tuning import TuneSettings, tune
+
+BLOCK = 512  # examples whose V scores are held at once
+FITTING = TuneSettings(lr=1e-2, epochs=30, patience=3, batch_size=256, weight_decay=0.01, seed=0)
+
+
+class ItemHead(nn.Module):
+    """User vectors [n, D] and item vectors [V, D] -> scores [n, V]."""
+
+    mean_D: Tensor
+    scale_D: Tensor
+    spread: Tensor
+    prior_V: Tensor
+
+    def __init__(self, standardizer: Standardizer, items_VD: Tensor, counts_V: np.ndarray) -> None:
+        super().__init__()
+        width = items_VD.shape[1]
+        self.register_buffer("mean_D", standardizer.mean_D.clone())
+        self.register_buffer("scale_D", standardizer.scale_D.clone())
+        self.register_buffer("spread", items_VD[UNK + 1 :].std().clamp_min(1e-6))
+        prior = torch.from_numpy(np.log((counts_V + 1) / (counts_V + 1).sum()))
+        self.register_buffer("prior_V", prior.float())
+        self.project = nn.Linear(len(standardizer.mean_D), width)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, users_nD: Tensor, items_VD: Tensor) -> Tensor:
+        """Scores all items for each user vector."""
+        z_nD = (users_nD - self.mean_D) / self.scale_D
+        return self.project(z_nD) @ (items_VD / self.spread).T + self.gain * self.prior_V
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """User vectors of examples and the items that were right."""
+
+    x_nD: Tensor
+    y_n: Tensor
+
+    def known(self) -> "Vectors":
+        """Leaves out examples whose item the vocabulary does not know: nothing learns from them."""
+        kept = self.y_n > UNK
+        return Vectors(self.x_nD[kept], self.y_n[kept])
+
+
+def fit_item_head(head: ItemHead, train: Vectors, valid: Vectors, items_VD: Tensor) -> None:
+    """Fits a head on the training examples, stopped by the loss of the validation examples."""
+    train, valid = train.known(), valid.known()
+
+    def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
+        return item_nll(head(train.x_nD[chosen], items_VD), train.y_n[chosen])
+
+    def valid_loss() -> float:
+        return mean_loss(head, valid, items_VD)
+
+    tune(head, len(train.y_n), loss_of, valid_loss, FITTING)
+
+
+@torch.no_grad()
+def mean_loss(head: ItemHead, vectors: Vectors, items_VD: Tensor) -> float:
+    """Returns the mean loss of examples, a block of them at a time."""
+    losses = [
+        item_nll(head(x_nD, items_VD), y_n) * len(y_n)
+        for x_nD, y_n in zip(vectors.x_nD.split(BLOCK), vectors.y_n.split(BLOCK), strict=True)
+    ]
+    return float(torch.stack(losses).sum() / len(vectors.y_n)) if losses else 0.0
+
+
+def item_nll(scores_nV: Tensor, right_n: Tensor) -> Tensor:
+    """Cross-entropy over the items that can be right; the special ones take no part."""
+    return F.cross_entropy(scores_nV[:, UNK + 1 :], right_n - (UNK + 1))
+
+
+def popularity(sequences: Sequences, examples: Labelled) -> np.ndarray:
+    """Counts the items of what is seen of some examples -> float64 [V]."""
+    lengths = torch.from_numpy(examples.lengths_n.astype(np.int64))
+    first = sequences.offsets[examples.users_n] + examples.starts_n
+    index = np.repeat(first, examples.lengths_n) + ragged_arange(lengths).numpy()
+    counts = np.bincount(sequences.item[index], minlength=sequences.sizes["item"])
+    counts[: UNK + 1] = 0
+    return counts.astype(np.float64)

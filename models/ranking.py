@@ -1,0 +1,175 @@
+"""Next item: every item is ranked for each example, none is sampled.
+
+Protocols: native (the score that pre-training trains, without labels), frozen (a head over items
+on the frozen user vector), finetuned and scratch (head and encoder trained together, on the last
+max_length events of each example).
+"""
+
+import copy
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.data import Sequences
+from models.examples import Labelled, last_windows
+from models.inputs import Inputs
+from models.item_head import (
+    BLOCK,
+    ItemHead,
+    Vectors,
+    fit_item_head,
+    item_nll,
+    popularity,
+)
+from models.native import native
+from models.packed import UNK, Events, pack, to_device
+from models.predictions import Predicted
+from models.probe import Standardizer
+from models.protocols import Setting, common_columns, tune_settings
+from models.ranks import Ranks, join_ranks, measure_ranks, rank_items
+from models.tasks import SPLITS, Task
+from models.tuning import tune
+from models.user_model import UserModel
+from models.vectors import window_vectors
+
+Score = Callable[[Labelled, slice], Tensor]  # some examples, and which of all -> scores [n, V]
+
+
+class RankingModel(nn.Module):
+    """Windows -> scores of all items [B, V]."""
+
+    def __init__(self, user_model: UserModel, head: ItemHead) -> None:
+        super().__init__()
+        self.user_model, self.head = user_model, head
+
+    def forward(self, windows: Events) -> Tensor:
+        """Scores all items."""
+        events = to_device(pack(windows), self.head.prior_V.device)
+        return self.head(self.user_model(events), self.user_model.behaviour.items())
+
+
+def run_ranking(
+    setting: Setting, task: Task, inputs: Inputs, share: float, seed: int
+) -> list[dict]:
+    """Measures every protocol of the setting that goes with a ranking of all items."""
+    config, rows = setting.config, []
+    kept = task.share_index(share, seed)
+    splits = task.splits | {"train": task.splits["train"].pick(kept)}
+    for protocol in config.protocols:
+        begun = time.monotonic()
+        is_first = seed == config.seed_range[0] and share == max(config.label_shares)
+        if protocol == "native":  # needs no label: once is enough
+            score = _native(setting) if is_first else None
+        elif protocol == "frozen":
+            score = _frozen(setting, splits, inputs, kept)
+        else:
+            score = _trained(setting, splits, protocol, seed)
+        if score is None:
+            continue
+        found = {
+            split: _ranks(task, setting.sequences, splits[split], score[split])
+            for split in SPLITS[1:]
+        }
+        common = common_columns(setting, task, protocol, "embedding", share, seed) | {
+            "train_users": 0 if protocol == "native" else len(kept),
+            "test_users": len(splits["test"].users_n),
+            "seconds": time.monotonic() - begun,
+        }
+        parts = {
+            split: Predicted(
+                "ranking", splits[split].users_n, splits[split].y_n, r.middle_n[:, None]
+            )
+            for split, r in found.items()
+        }
+        setting.recorder.add(common, parts)
+        figures = measure_ranks(found["test"], task.metric)
+        rows += [{**common, "metric": name, "value": value} for name, value in figures.items()]
+    return rows
+
+
+def _ranks(task: Task, sequences: Sequences, examples: Labelled, score: Score) -> Ranks:
+    parts = []
+    for start in range(0, len(examples.users_n), BLOCK):
+        block = slice(start, start + BLOCK)
+        some = examples.pick(np.arange(len(examples.users_n))[block])
+        scores_nV = score(some, block)
+        parts.append(rank_items(scores_nV, sequences, some, task.exclude_history))
+    return join_ranks(parts)
+
+
+def _native(setting: Setting) -> dict[str, Score] | None:
+    checkpoint, sequences = setting.checkpoint, setting.sequences
+    scorer = native(checkpoint.config, checkpoint.model, sequences)
+    if scorer is None:
+        return None
+
+    def score(some: Labelled, block: slice) -> Tensor:  # noqa: ARG001
+        return scorer(last_windows(sequences, some, checkpoint.model.config.max_length))
+
+    return dict.fromkeys(SPLITS[1:], score)
+
+
+def _frozen(
+    setting: Setting, splits: dict[str, Labelled], inputs: Inputs, kept: np.ndarray
+) -> dict[str, Score]:
+    x = inputs.x | {"train": inputs.x["train"][torch.from_numpy(kept)]}
+    items_VD = setting.checkpoint.model.behaviour.items().detach().cpu()
+    head = _fitted(setting, splits, x, items_VD)
+
+    def scorer(split: str) -> Score:
+        @torch.no_grad()
+        def score(some: Labelled, block: slice) -> Tensor:  # noqa: ARG001
+            return head(x[split][block], items_VD)
+
+        return score
+
+    return {split: scorer(split) for split in SPLITS[1:]}
+
+
+def _fitted(
+    setting: Setting, splits: dict[str, Labelled], x: dict[str, Tensor], items_VD: Tensor
+) -> ItemHead:
+    counts_V = popularity(setting.sequences, splits["train"])
+    head = ItemHead(Standardizer.of(x["train"]), items_VD, counts_V)
+    train, valid = (Vectors(x[s], torch.from_numpy(splits[s].y_n)) for s in ("train", "valid"))
+    fit_item_head(head, train, valid, items_VD)
+    return head
+
+
+def _trained(
+    setting: Setting, splits: dict[str, Labelled], protocol: str, seed: int
+) -> dict[str, Score]:
+    """Trains encoder and head together, from a head that is fitted on the encoder as it is."""
+    sequences, encoder = setting.sequences, copy.deepcopy(setting.checkpoint.model)
+    device, length = next(encoder.parameters()).device, encoder.config.max_length
+    parts = {
+        split: splits[split].pick(np.flatnonzero(splits[split].y_n > UNK)) for split in SPLITS[:2]
+    }
+    x = {split: window_vectors(encoder, sequences, part) for split, part in parts.items()}
+    head = _fitted(setting, parts, x, encoder.behaviour.items().detach().cpu())
+    model = RankingModel(encoder, head).to(device)
+    y = {split: torch.from_numpy(part.y_n).to(device) for split, part in parts.items()}
+
+    def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
+        windows = last_windows(sequences, parts["train"].pick(chosen), length)
+        return item_nll(model(windows), y["train"][chosen])
+
+    @torch.no_grad()
+    def score(some: Labelled, block: slice) -> Tensor:  # noqa: ARG001
+        model.eval()
+        return model(last_windows(sequences, some, length)).cpu()
+
+    def valid_loss() -> float:
+        count, total = len(parts["valid"].users_n), 0.0
+        for start in range(0, count, BLOCK):
+            index = np.arange(start, min(start + BLOCK, count))
+            scores_nV = score(parts["valid"].pick(index), slice(0))
+            total += float(item_nll(scores_nV, y["valid"][index].cpu())) * len(index)
+        return total / max(count, 1)
+
+    settings = tune_settings(setting.config, protocol, seed)
+    tune(model, len(parts["train"].users_n), loss_of, valid_loss, settings)
+    return dict.fromkeys(SPLITS[1:], score)
