@@ -1,13 +1,10 @@
 """Sessions are the same tables on Spark and from the pass over sorted files."""
 
 import datetime as dt
-import importlib.util
 import random
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.sessionization import generate
@@ -17,36 +14,22 @@ from contracts.lake import Lake
 from features.sessionization.sessions import stage_sessions
 from features.spark import open_spark
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.features.spark_engine import HAS_SPARK, Staged, needs_spark, on_spark, rows_of
 
-HAS_SPARK = importlib.util.find_spec("pyspark") is not None and shutil.which("java") is not None
-needs_spark = pytest.mark.skipif(
-    not HAS_SPARK, reason="PySpark and Java are not both here: see `make test-spark`"
-)
+__all__ = ["on_spark"]
+
+OnSpark = Callable[[Callable[[], Staged]], Staged]
 FIRST = dt.date(2026, 1, 1)
-
-
-@pytest.fixture
-def spark(lake_home: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Two cores, and few partitions: the tables here are small."""
-    monkeypatch.setenv(
-        "PYSPARK_SUBMIT_ARGS",
-        "--master local[2] --conf spark.sql.shuffle.partitions=8 pyspark-shell",
-    )
-    return monkeypatch
-
-
-def rows_of(staged: dict[dt.date, Path]) -> pa.Table:
-    """Returns the rows of all days, in order of day and as they lie in the files."""
-    return pa.concat_tables([pq.read_table(staged[day]) for day in sorted(staged)])
+NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
 
 
 def shop_log() -> list[Event]:
     """Sessions around midnights, ties, missing items and values that floats cannot hold."""
-    rng, noon = random.Random(7), dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
+    rng = random.Random(7)
     return [
         Event(
             f"u{rng.randrange(20)}",
-            noon + dt.timedelta(minutes=rng.randrange(8 * 1440), microseconds=rng.randrange(2)),
+            NOON + dt.timedelta(minutes=rng.randrange(8 * 1440), microseconds=rng.randrange(2)),
             f"{n:04}",
             rng.choice(["view", "search", "purchase"]),
             rng.choice([None, "i1", "i2", "i3"]),
@@ -56,32 +39,52 @@ def shop_log() -> list[Event]:
     ]
 
 
+def bot_log() -> list[Event]:
+    """A user without a pause for three days, and one who is up at one midnight and the next."""
+    bot = [Event("bot", NOON + dt.timedelta(minutes=20 * n), f"{n:04}") for n in range(216)]
+    owl = [Event("owl", NOON + dt.timedelta(hours=12 * n), f"{n:04}") for n in range(6)]
+    return bot + owl
+
+
 @pytest.mark.spark
+@pytest.mark.timeout(900)
 @needs_spark
-def test_sessions_of_a_small_shop_are_the_same(spark: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sessions_of_a_small_shop_are_the_same_before_and_after_late_events(
+    on_spark: OnSpark, tmp_path: Path
+) -> None:
     dataset = dataset_like("shop", timezone="Europe/Berlin")
     lake, midnights = Lake(tmp_path / "lake"), Midnights(FIRST, "Europe/Berlin")
-    days = publish_events(lake, shop_log(), midnights)
+    log = shop_log() + bot_log()
+    days = publish_events(lake, log, midnights)
     ours = rows_of(stage_sessions(dataset, lake, days, tmp_path / "duckdb"))
-    spark.setenv("FOOTPATH_ENGINE", "spark")
-    theirs = rows_of(stage_sessions(dataset, lake, days, tmp_path / "spark"))
+    theirs = on_spark(lambda: stage_sessions(dataset, lake, days, tmp_path / "spark"))
     assert ours.num_rows > 500
-    assert theirs.equals(ours)
+    assert sum(ours["is_cut"].to_pylist()) >= 2
+    assert rows_of(theirs).equals(ours)
+
+    late = [Event(f"u{n}", NOON + dt.timedelta(days=2, hours=n), "late") for n in range(20)]
+    publish_events(lake, log + late, midnights)
+    touched = days[1:6]
+    again = rows_of(stage_sessions(dataset, lake, touched, tmp_path / "duckdb2"))
+    theirs = on_spark(lambda: stage_sessions(dataset, lake, touched, tmp_path / "spark2"))
+    assert sum(again["length"].to_pylist()) > sum(
+        rows_of({day: tmp_path / "duckdb" / f"{day}.parquet" for day in touched})[
+            "length"
+        ].to_pylist()
+    )
+    assert rows_of(theirs).equals(again)
 
 
 @pytest.mark.spark
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @needs_spark
-def test_sessions_of_ten_million_events_are_the_same(
-    spark: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_sessions_of_ten_million_events_are_the_same(on_spark: OnSpark, tmp_path: Path) -> None:
     dataset = dataset_like("shop", timezone="UTC")
     lake, days = Lake(tmp_path / "lake"), [FIRST + dt.timedelta(days=n) for n in range(31)]
     generate(lake, 10_000_000, 30)
     ours = rows_of(stage_sessions(dataset, lake, days, tmp_path / "duckdb"))
-    spark.setenv("FOOTPATH_ENGINE", "spark")
-    theirs = rows_of(stage_sessions(dataset, lake, days, tmp_path / "spark"))
+    theirs = rows_of(on_spark(lambda: stage_sessions(dataset, lake, days, tmp_path / "spark")))
     assert ours.num_rows > 1_000_000
     assert theirs.equals(ours)
 
