@@ -13,7 +13,7 @@ from models.objectives.masked_item import MaskedItem
 from models.objectives.msdp import Msdp
 from models.objectives.next_item import NextItem
 from models.objectives.none import NoPretraining
-from models.objectives.ptum import Ptum
+from models.objectives.ptum import ManyMask, Ptum
 from models.user_model import ModelConfig
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -21,6 +21,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "byb": Byb,
     "coles": Coles,
     "dual": Dual,
+    "manymask": ManyMask,
     "masked": MaskedItem,
     "msdp": Msdp,
     "next": NextItem,

@@ -11,6 +11,10 @@ the user's own positions and time gaps, what is cut off is absent instead of emp
 never attended to, and histories are not cut to their earliest events (windows lie at random). A
 candidate's position would add the same number to all P + 1 logits, so candidates carry none.
 
+`ManyMask` is what learns more from the same events: every second event is hidden, all of them are
+predicted by the softmax over the vocabulary, and the loss is the mean over hidden events. A mean
+over users, whose short histories then weigh as much as long ones, measured worse.
+
 Shapes: B users, T events, N targets, C = P + 1 candidates (the first is the right one), D width.
 """
 
@@ -32,13 +36,13 @@ SPARE = 2  # others drawn in excess, to replace those equal to the target
 
 @dataclass(frozen=True)
 class Options:
-    """Defaults of the paper, and the many-mask variant that learns faster on a small budget."""
+    """Defaults of the paper."""
 
     next_events: int = 2  # K; 0 leaves the task out
     next_weight: float = 1.0  # lambda
     negatives: int = 4  # P; 0 takes the softmax over the whole item vocabulary
     masked_weight: float = 1.0  # 0 leaves the task out
-    hide_share: float = 0.0  # of a user's events that are hidden and predicted; 0 hides just one
+    hide_share: float = 0.0  # of all events, hidden and predicted alike; 0 hides one of each user
 
     def __post_init__(self) -> None:
         if min(self.next_events, self.negatives, self.next_weight, self.masked_weight) < 0:
@@ -50,13 +54,22 @@ class Options:
 
 
 @dataclass(frozen=True)
+class ManyMaskOptions(Options):
+    """Defaults of the variant."""
+
+    next_weight: float = 0.0
+    negatives: int = 0
+    hide_share: float = 0.5
+
+
+@dataclass(frozen=True)
 class Sample:
     """2B sequences (masked, then without the last K) and the N events to tell from others."""
 
     views: Packed
     view_N: Tensor  # the sequence whose vector predicts each target
     weight_N: Tensor  # share of each target in the loss
-    is_next_N: Tensor
+    counts: tuple[int, int]  # of masked targets, which come first, and of next ones
     item_NC: Tensor  # candidates; without negatives, the target alone
     action_NC: Tensor
     category_NC: Tensor
@@ -90,14 +103,16 @@ class Ptum(Objective):
             views.append(windows.cut(everyone, torch.zeros_like(everyone), past))
             offset = users * (len(views) - 1)
             targets.append(_next_targets(windows, self.next_events, offset, self.options))
-        index_N, view_N, slot_N, weight_N, is_next_N = map(torch.cat, zip(*targets, strict=True))
+        index_N, view_N, slot_N, weight_N = map(torch.cat, zip(*targets, strict=True))
+        nexts = users * self.next_events
         other_NP = self._others_of(windows.sequence_T[index_N], slot_N)
         fields = [
             torch.cat([getattr(windows, f)[index_N, None], getattr(others, f)[other_NP]], dim=1)
             for f in ("item_T", "action_T", "category_T", "document_T")
         ]
         candidates = self._without_spares(*fields)
-        return Sample(pack(join(views)), view_N, weight_N, is_next_N, *candidates)
+        counts = (len(index_N) - nexts, nexts)
+        return Sample(pack(join(views)), view_N, weight_N, counts, *candidates)
 
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Tells each target from its candidates."""
@@ -106,10 +121,11 @@ class Ptum(Objective):
             loss_N, is_right_N = _among_candidates(model, users_BD, sample)
         else:
             loss_N, is_right_N = item_losses(model, users_BD, sample.view_N, sample.item_NC[:, 0])
+        masked, nexts = (loss_N * sample.weight_N).split(sample.counts)
         return Outcome(
-            loss=share(len(users_BD)) * (loss_N * sample.weight_N).sum(),
+            loss=share(len(masked)) * masked.sum() + share(len(nexts)) * nexts.sum(),
             users_BD=users_BD,
-            figures=_figures(loss_N.detach(), is_right_N, sample.is_next_N),
+            figures=_figures(loss_N.detach(), is_right_N, sample.counts),
         )
 
     def encoded_events(self, sample: Sample) -> int:
@@ -137,6 +153,12 @@ class Ptum(Objective):
         return tuple(x.gather(1, keep) for x in (*fields, equal))
 
 
+class ManyMask(Ptum):
+    """PTUM's masked behaviours alone, half of all events at once, each told from all items."""
+
+    options_class = ManyMaskOptions
+
+
 def _choose_hidden(windows: Events, draw: Draw, share: float) -> Tensor:
     """Returns true for one random event of each user or, with a share, for each with that chance.
 
@@ -156,17 +178,15 @@ def _choose_hidden(windows: Events, draw: Draw, share: float) -> Tensor:
     return hidden_T
 
 
-_Targets = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # event, view, slot, weight, is it next
+_Targets = tuple[Tensor, Tensor, Tensor, Tensor]  # event, view, slot, weight
 
 
 def _masked_targets(windows: Events, hidden_T: Tensor, weight: float) -> _Targets:
     index_N = torch.nonzero(hidden_T)[:, 0]
     view_N = windows.sequence_T[index_N]
-    users = len(windows.lengths_B)
-    count_B = torch.bincount(view_N, minlength=users)
-    weight_N = weight / (count_B[view_N] * users)
+    weight_N = torch.full((len(index_N),), weight / len(index_N))
     zeros = torch.zeros_like(index_N)
-    return index_N, view_N, zeros, weight_N, zeros.bool()
+    return index_N, view_N, zeros, weight_N
 
 
 def _next_targets(windows: Events, k: int, offset: int, options: Options) -> _Targets:
@@ -175,7 +195,7 @@ def _next_targets(windows: Events, k: int, offset: int, options: Options) -> _Ta
     index_N = (ends_B[:, None] - k + torch.arange(k)).reshape(-1)
     view_N = offset + torch.arange(users).repeat_interleave(k)
     weight_N = torch.full((users * k,), options.next_weight / (users * k))
-    return index_N, view_N, 1 + torch.arange(k).repeat(users), weight_N, torch.ones(users * k) > 0
+    return index_N, view_N, 1 + torch.arange(k).repeat(users), weight_N
 
 
 def item_losses(
@@ -185,7 +205,7 @@ def item_losses(
 
     A user is scored once, however many items are asked of it.
     """
-    logs_BV = (users_BD @ model.behaviour.items().T).float().log_softmax(dim=1)
+    logs_BV = (users_BD @ model.behaviour.items().T).log_softmax(dim=1)
     return -logs_BV[user_N, item_N], logs_BV.detach().argmax(1)[user_N] == item_N
 
 
@@ -201,9 +221,9 @@ def _among_candidates(model: UserModel, users_BD: Tensor, sample: Sample) -> tup
     return loss_N, logits_NC.detach().argmax(1) == right_N
 
 
-def _figures(loss_N: Tensor, is_right_N: Tensor, is_next_N: Tensor) -> dict[str, Tensor]:
+def _figures(loss_N: Tensor, is_right_N: Tensor, counts: tuple[int, int]) -> dict[str, Tensor]:
     figures = {"accuracy": is_right_N.float().mean()}
-    for name, chosen in (("masked", ~is_next_N), ("next", is_next_N)):
-        if chosen.any():
-            figures[f"{name}_loss"] = loss_N[chosen].mean()
+    for name, losses in zip(("masked", "next"), loss_N.split(counts), strict=True):
+        if len(losses):
+            figures[f"{name}_loss"] = losses.mean()
     return figures

@@ -132,6 +132,7 @@ def test_many_masks_hide_about_the_share_and_leave_one_event(sequences):
         assert torch.all(masked >= 1)
         assert torch.all(masked < windows.lengths_B)
         assert math.isclose(float(sample.weight_N.sum()), 1, rel_tol=1e-5)
+        assert len(sample.weight_N.unique()) == 1  # a hidden event weighs as much as any other
         shares.append(float(masked.sum() / windows.lengths_B.sum()))
     assert abs(np.mean(shares) - 0.5) < 0.05
 
