@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -160,18 +161,20 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
     def leaderboard() -> dg.MaterializeResult:
         """Method x encoder x task x label share: mean and spread over seeds, table and plot."""
         from models.leaderboard import collect, plot, to_markdown, write_html
+        from models.leaderboard.significance import differences, marks
 
         lake = Lake.of(dataset.name)
         files = metric_files(lake, dataset.learning.recipes)
         table = collect([local_copy(lake, path) for path in files])
         folder = lake.root / "leaderboard"
-        markdown = to_markdown(table)
+        found = marks(differences(table))  # over seeds, where there are several
+        markdown = to_markdown(table, found)
         with lake.staging() as staging:
             (staging / "leaderboard.md").write_text(markdown)
             plot(table, staging / "leaderboard.png")
             picture = _image(staging / "leaderboard.png")
             pictures = {"Metric against the share of labels": staging / "leaderboard.png"}
-            write_html(table, pictures, staging / "leaderboard.html")
+            write_html(table, pictures, staging / "leaderboard.html", found)
             for staged in sorted(staging.iterdir()):
                 publish_file(staged, folder / staged.name)
         return dg.MaterializeResult(
@@ -181,9 +184,21 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
                 "page": dg.MetadataValue.path(str(folder / "leaderboard.html")),
                 "dagster/row_count": table.num_rows,
             }
+            | _compared(lake)
         )
 
     return leaderboard
+
+
+def _compared(lake: Lake) -> dict[str, dg.MetadataValue]:
+    """Returns the tables and pictures of `footpath compare`, so that the UI has them too."""
+    folder, shown = lake.work / "compare" / "boards", {}
+    for path in sorted(folder.glob("*.md")):
+        name = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)
+        pictures = [_image(picture) for picture in sorted(folder.glob(f"{path.stem}-*.png"))]
+        shown[f"compare_{name}"] = dg.MetadataValue.md("\n\n".join([path.read_text(), *pictures]))
+        shown[f"compare_{name}_page"] = dg.MetadataValue.path(str(path.with_suffix(".html")))
+    return shown
 
 
 def _task_inputs(dataset: Dataset, lake: Lake, as_of: str, tasks: list) -> dict:

@@ -4,13 +4,15 @@ A job that fails says its sentence, and what needs it is left out; the others go
 every process; processes end with their parent too, should it be killed. Nothing half-done counts.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +57,29 @@ def run_jobs(
       workers: processes at a time.
       say: is told a line a job.
       keep_bytes: how much of checkpoints is kept, beyond those that are still needed.
+
+    Raises:
+      FootpathError: another comparison of the data set runs.
     """
+    with _alone(lake):
+        return _run(lake, jobs, workers, say, keep_bytes)
+
+
+@contextlib.contextmanager
+def _alone(lake: Lake) -> Iterator[None]:
+    path = lake.work / "compare" / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FootpathError(
+                f"another comparison runs in {path.parent}: wait until it ends, or stop it"
+            ) from None
+        yield
+
+
+def _run(lake: Lake, jobs: list[Job], workers: int, say: Say, keep_bytes: float) -> Outcome:
     waiting, running, outcome, total = list(jobs), [], Outcome(), len(jobs)
     try:
         while waiting or running:

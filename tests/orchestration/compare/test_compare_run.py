@@ -218,3 +218,14 @@ def test_predictions_of_a_cell_are_of_that_cell_alone(ran, source):
             assert {(run[4], run[5], run[2]) for run in runs} == {
                 (cell.task, cell.share, cell.protocol)
             }
+
+
+def test_two_comparisons_of_a_data_set_do_not_run_at_once(tmp_path):
+    def second(_: str) -> None:
+        run_jobs(Lake(tmp_path), [], 1, print)
+
+    from orchestration.compare.run import _alone
+
+    with _alone(Lake(tmp_path)), pytest.raises(FootpathError, match="another comparison runs"):
+        second("")
+    run_jobs(Lake(tmp_path), [], 1, print)
