@@ -2,12 +2,14 @@
 
 To compare with PTUM, whose user vector predicts what is hidden: here the event's own state does.
 
-Shapes: T events, N hidden ones, D width.
+Shapes: T events, N hidden ones, D width, V items, P others, C = P + 1 candidates.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from models.distributed import share
 from models.draw import Draw
@@ -24,10 +26,13 @@ class Options:
 
     hide_share: float = 0.2
     chunk: int = 2048  # targets whose V logits are held at once
+    negatives: int = 0  # others' events that a user's hidden ones are told from; 0: all items
 
     def __post_init__(self) -> None:
-        if not 0 < self.hide_share < 1 or self.chunk < 1:
-            raise ValueError("hide_share must lie in (0, 1), and chunk be 1 or more")
+        if not 0 < self.hide_share < 1 or self.chunk < 1 or self.negatives < 0:
+            raise ValueError(
+                "hide_share must lie in (0, 1), chunk be 1 or more, and negatives not be negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Sample:
 
     view: Packed
     whole: Packed
+    other_BP: Tensor  # items of other users' events, by popularity
 
 
 class MaskedItem(Objective):
@@ -46,10 +52,14 @@ class MaskedItem(Objective):
     def __init__(self, model: ModelConfig, options: Options) -> None:
         super().__init__(model, options)
         self.min_events = 2
+        self.others = options.negatives
 
-    def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:
         """Hides events."""
-        return Sample(pack(hidden(windows, draw, "masked", self.options.hide_share)), pack(windows))
+        view = hidden(windows, draw, "masked", self.options.hide_share)
+        users, negatives = len(windows.lengths_B), self.options.negatives
+        other_BP = others.item_T[: users * negatives].view(users, negatives)
+        return Sample(pack(view), pack(windows), other_BP)
 
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Predicts the items of what is hidden."""
@@ -60,14 +70,27 @@ class MaskedItem(Objective):
         weight = share(len(hidden_N))
         if not len(hidden_N):
             return Outcome(0 * states_TD.sum(), pooled_BD, {})
-        loss, accuracy = item_loss(
-            states_TD[hidden_N],
-            sample.whole.item_T[hidden_N],
-            model.behaviour.items(),
-            self.options.chunk,
-        )
+        item_N, table_VD = sample.whole.item_T[hidden_N], model.behaviour.items()
+        if self.options.negatives:
+            other_NP = sample.other_BP[view.sequence_T[hidden_N]]
+            loss, accuracy = sampled_loss(states_TD[hidden_N], item_N, other_NP, table_VD)
+        else:
+            loss, accuracy = item_loss(states_TD[hidden_N], item_N, table_VD, self.options.chunk)
         return Outcome(weight * loss, pooled_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:
         """Returns the events of the windows."""
         return len(sample.view.item_T)
+
+
+def sampled_loss(
+    states_ND: Tensor, item_N: Tensor, other_NP: Tensor, table_VD: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Tells each target from P other items; one that is the target itself does not count."""
+    candidate_NC = torch.cat([item_N[:, None], other_NP], dim=1)
+    logits_NC = torch.einsum("nd,ncd->nc", states_ND, F.embedding(candidate_NC, table_VD))
+    is_same_NC = candidate_NC == item_N[:, None]
+    is_same_NC[:, 0] = False
+    logits_NC = logits_NC.masked_fill(is_same_NC, float("-inf"))
+    loss = F.cross_entropy(logits_NC, torch.zeros_like(item_N))
+    return loss, (logits_NC.detach().argmax(1) == 0).float().mean()

@@ -8,6 +8,7 @@ from contracts.errors import FootpathError
 from models.data import open_sequences
 from models.draw import Draw
 from models.objectives import build_objective
+from models.objectives.masked_item import sampled_loss
 from models.packed import MASK, Packed
 from models.user_model import ModelConfig, build_model
 
@@ -157,3 +158,24 @@ def test_the_loss_falls(method, encoder, encoder_options, sequences):
 def test_a_wrong_option_is_named(sequences, method, options, said):
     with pytest.raises(FootpathError, match=said):
         build(method, "bag", sequences, **options)
+
+
+def test_a_sampled_softmax_is_the_full_one_over_the_target_and_its_others():
+    torch.manual_seed(0)
+    states_ND, table_VD = torch.randn(3, 8), torch.randn(6, 8)
+    item_N, other_NP = torch.tensor([5, 4, 3]), torch.tensor([[3, 4], [4, 3], [5, 5]])
+    loss, _ = sampled_loss(states_ND, item_N, other_NP, table_VD)
+    logits_NV = states_ND @ table_VD.T
+    rows = [[5, 3, 4], [4, 3], [3, 5, 5]]  # the target drawn as its own other does not count
+    each = [logits_NV[n, row].logsumexp(0) - logits_NV[n, row[0]] for n, row in enumerate(rows)]
+    torch.testing.assert_close(loss, torch.stack(each).mean())
+
+
+def test_masked_item_with_negatives_learns_from_others_of_the_same_user(sequences):
+    model, objective = build("masked", "bert4rec", sequences, negatives=4)
+    draw = Draw(0, 0, USERS)
+    others = sequences.others(draw, objective.others)
+    sample = objective.sample(sequences.random_windows(draw, 40), others, draw)
+    assert torch.equal(sample.other_BP, others.item_T.view(len(USERS), 4))
+    objective(model, sample).loss.backward()
+    assert model.behaviour.tables["item"].grad.abs().sum() > 0
