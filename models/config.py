@@ -129,7 +129,7 @@ class FinetuneConfig(LabelledConfig):
 
     checkpoint: Path
     model_out: Path | None = None  # task models go here, a folder each
-    vectors: Path | None = None  # vectors and labels of the test users of the first seed go here
+    vectors: Path | None = None  # vectors and labels of test users go here, a file a task
     # With head_features: under which protocols heads see them beside the embedding as well.
     feature_protocols: tuple[Literal["frozen", "finetuned", "scratch"], ...] = ("frozen",)
     # native: a ranking by the score that pre-training itself trains

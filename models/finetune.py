@@ -54,7 +54,7 @@ def finetune(config: FinetuneConfig, reporter: Reporter) -> dict[str, Any]:
             reporter.say(f"{task.name}: {task.left_out} examples have no event before their as-of")
         kinds = _inputs_of(setting, task, known)
         if config.vectors:
-            keep_vectors(config.vectors, kinds[0].x["test"], task.splits["test"].y_n, task)
+            keep_vectors(config.vectors / f"{task.name}.parquet", kinds[0].x["test"], task)
         for share, seed in [(share, seed) for share in shares for seed in seeds]:
             for inputs in kinds:
                 rows += _run_of(task)(setting, task, inputs, share, seed)

@@ -71,11 +71,11 @@ class Recorder:
             publish_table(Lake(self._path.parent), predictions_table(self._rows), self._path)
 
 
-def keep_vectors(path: Path, x_nD: "Tensor", y_n: np.ndarray, task: "Task") -> None:
+def keep_vectors(path: Path, x_nD: "Tensor", task: "Task") -> None:
     """Writes the first test users' vectors and labels, for a map of them; of classes only."""
     if task.is_classification:
         shown = slice(0, MAPPED)
-        labels = [task.classes[y] for y in y_n[shown]]
+        labels = [task.classes[y] for y in task.splits["test"].y_n[shown]]
         vectors = pa.array(list(x_nD[shown].numpy()), pa.list_(pa.float32()))
         table = pa.table({"task": [task.name] * len(labels), "label": labels, "vector": vectors})
         publish_table(Lake(path.parent), table, path)

@@ -58,7 +58,7 @@ def test_heads_find_what_only_features_know_frozen_and_trained(work, tmp_path):
         feature_protocols=["frozen", "scratch"],
         epochs=2,
         first_seed=3,
-        vectors=str(tmp_path / "vectors.parquet"),
+        vectors=str(tmp_path / "vectors"),
     )
     finetune(parse(FinetuneConfig, settings, "test"), Reporter())
     rows = [r for r in pq.read_table(tmp_path / "m.parquet").to_pylist() if r["metric"] == "auc"]
@@ -70,7 +70,7 @@ def test_heads_find_what_only_features_know_frozen_and_trained(work, tmp_path):
     runs = read_predictions([tmp_path / "p.parquet"])
     assert len(runs) == 4
     assert all(set(found) == {"valid", "test"} for found in runs.values())
-    vectors = pq.read_table(tmp_path / "vectors.parquet")
+    vectors = pq.read_table(tmp_path / "vectors" / "secret.parquet")
     assert set(vectors["label"].to_pylist()) == {"a", "b"}
     assert len(vectors["vector"][0]) == 16
 
