@@ -121,6 +121,8 @@ class Planner:
                  protocol, folder)
             for share in self.comparison.shares
             for protocol in protocols_of(recipe, task, self.comparison.protocols)
+            # What needs no labels is measured once.
+            if protocol != "native" or share == max(self.comparison.shares)
         ]  # fmt: skip
         vectors = self._vectors(training) / f"{task.name}.parquet"
         return Measured(recipe, task.name, seed, cells, training.model, vectors)
@@ -217,7 +219,7 @@ def _training(recipe: Recipe, source: Source, seed: int, planner: Planner) -> Jo
 def protocols_of(recipe: Recipe, task: Task, asked: tuple[str, ...]) -> list[str]:
     """Returns the protocols that go with a recipe and a task."""
     left_out = {"finetuned"} if recipe.method == "none" else {"scratch"}
-    if task.kind != "ranking" or recipe.method == "none":
+    if task.kind != "ranking" or task.candidates or recipe.method == "none":
         left_out.add("native")
     if recipe.method == "none" and "scratch" in asked:
         left_out.add("frozen")  # there for the comparison from scratch
