@@ -2,6 +2,7 @@
 
     python -m benchmarks.sessionization --events 1_000_000 10_000_000 100_000_000
     python -m benchmarks.sessionization --events 10_000_000 --one-day
+    python -m benchmarks.sessionization --events 1_000_000 --against full spark
 
 Writes generated events (about 50 a user and 8 a session, one file a day, or all in one) to a
 temporary lake, then turns them into sessions four times, each in a process of its own, under one
@@ -12,6 +13,9 @@ memory limit (FOOTPATH_MEMORY):
   full         the same SQL with all columns of SESSIONS: id, lists of actions and items, ...
   footpath     `stage_sessions` over the whole range of days: all columns, the rule for bots, one
                sorted file a day, look-back and all
+  spark        the same with FOOTPATH_ENGINE=spark, on this machine's cores; if asked for, and left
+               out with a sentence where PySpark is not installed. Its peak is the larger of
+               Python's and Java's
 
 Read the ratios, not the seconds: they are of one machine and one run. Where other work shares the
 machine, CPU says more than time. The processes must find the same runs of events (what the rule
@@ -27,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from contracts.clock import days_between
@@ -105,6 +110,7 @@ FROM (
 )
 """
 
+SPARK = "spark"
 QUERIES = {"read_write": READ_WRITE, "sums": SUMS, "full": FULL}
 
 
@@ -124,11 +130,14 @@ def measure(engine: str, lake: Lake, days: int) -> dict:
     import features.sessionization.sessions  # noqa: F401 - imported before the clock starts
 
     with tempfile.TemporaryDirectory(dir=lake.root) as folder:
-        run = _footpath if engine == "footpath" else _hand_written
+        run = _hand_written if engine in QUERIES else _footpath
         started, computed = time.perf_counter(), time.process_time()
         run(engine, lake, days, Path(folder))
         seconds, cpu = time.perf_counter() - started, time.process_time() - computed
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        if engine == SPARK:
+            java = _stop_java()
+            cpu, peak = cpu + java.ru_utime + java.ru_stime, max(peak, java.ru_maxrss * 1024 / 1e9)
         found = None if engine == "read_write" else _count_runs(Path(folder))
     return {"engine": engine, "seconds": seconds, "cpu": cpu, "peak_gb": peak, "found": found}
 
@@ -154,6 +163,18 @@ def _footpath(engine: str, lake: Lake, days: int, folder: Path) -> None:  # noqa
     stage_sessions(_dataset(), lake, _days(days + 1), folder)
 
 
+def _stop_java() -> resource.struct_rusage:
+    """Ends the process in which Spark runs, and returns what it used."""
+    from pyspark import SparkContext  # pyright: ignore[reportMissingImports]
+    from pyspark.sql import SparkSession  # pyright: ignore[reportMissingImports]
+
+    SparkSession.builder.getOrCreate().stop()
+    java = SparkContext._gateway.proc
+    java.stdin.close()
+    java.wait()
+    return resource.getrusage(resource.RUSAGE_CHILDREN)
+
+
 def _dataset() -> Dataset:
     values = load_dataset("shop").model_dump()
     return Dataset.model_validate(
@@ -171,9 +192,15 @@ def compare(events: int, days: int, folder: Path, engines: list[str]) -> list[di
     generate(lake, events, days)
     results = []
     for engine in [*engines, "footpath"]:
+        if engine == SPARK and not find_spec("pyspark"):
+            print("spark is left out: pip install -r requirements-spark.txt to have it")
+            continue
         command = [sys.executable, "-m", "benchmarks.sessionization", "--engine", engine]
         command += ["--days", str(days), "--folder", str(folder)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        settings = {"FOOTPATH_ENGINE": "spark" if engine == SPARK else "duckdb"}
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | settings
+        )
         results.append(json.loads(done.stdout))
     found = {result["engine"]: result["found"] for result in results if result["found"]}
     if len({tuple(counts) for counts in found.values()}) > 1:
@@ -200,11 +227,17 @@ def main() -> None:
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument(
-        "--against", nargs="*", choices=QUERIES, default=list(QUERIES), help="default: all"
+        "--against",
+        nargs="*",
+        choices=[*QUERIES, SPARK],
+        default=list(QUERIES),
+        help="default: all but spark",
     )
     parser.add_argument("--one-day", action="store_true", help="all events in a single day")
     parser.add_argument("--folder", help="where the events lie (default: a temporary folder)")
-    parser.add_argument("--engine", choices=[*QUERIES, "footpath"], help="measure one, as JSON")
+    parser.add_argument(
+        "--engine", choices=[*QUERIES, SPARK, "footpath"], help="measure one, as JSON"
+    )
     given = parser.parse_args()
     days = 1 if given.one_day else given.days
     if given.engine:
