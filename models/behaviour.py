@@ -21,6 +21,9 @@ from models.packed import GAP_BUCKETS, Packed
 from models.text import Options as TextOptions
 from models.text import TextEncoder
 
+ATTRIBUTE, TITLE, CATEGORY, QUERY = 1, 2, 3, 4  # markers, by what they mark
+_KINDS = {"[TITLE]": TITLE, "[CATEGORY]": CATEGORY, "[QUERY]": QUERY}
+
 
 @dataclass(frozen=True)
 class BehaviourShape:
@@ -39,7 +42,7 @@ class BehaviourEncoder(nn.Module):
     document_tokens_K: Tensor
     document_lengths_M: Tensor
     item_document_V: Tensor
-    is_marker_W: Tensor
+    kind_W: Tensor
 
     def __init__(self, shape: BehaviourShape) -> None:
         super().__init__()
@@ -56,7 +59,7 @@ class BehaviourEncoder(nn.Module):
         none = torch.zeros(0, dtype=torch.int64)
         for name in ("document_tokens_K", "document_lengths_M", "item_document_V"):
             self.register_buffer(name, none, persistent=False)
-        self.register_buffer("is_marker_W", none.bool(), persistent=False)
+        self.register_buffer("kind_W", none, persistent=False)  # of each word: 0, or a marker's
 
     def attach(self, documents: Documents, item_document: Tensor, words: list[str]) -> None:
         """Takes the texts that events and items are said in.
@@ -77,14 +80,14 @@ class BehaviourEncoder(nn.Module):
                 f"the sequences have {len(words)} and {len(item_document)}: build them with the "
                 f"checkpoint's vocabulary.json"
             )
-        is_marker_W = torch.tensor([w.startswith("[") and w not in SPECIAL for w in words])
+        kind_W = torch.tensor([_kind_of(n, word) for n, word in enumerate(words)])
         if read := self.text.options.markers:
-            documents = _only(documents, read, words, is_marker_W)
+            documents = _only(documents, read, words, kind_W > 0)
         device = next(self.parameters()).device
         self.document_tokens_K = documents.tokens_K.to(device)
         self.document_lengths_M = documents.lengths_M.to(device)
         self.item_document_V = item_document.to(device)
-        self.is_marker_W = is_marker_W.to(device)
+        self.kind_W = kind_W.to(device)
 
     @property
     def documents(self) -> Documents:
@@ -111,6 +114,12 @@ class BehaviourEncoder(nn.Module):
             return self._one(vectors)
         document = self.item_document_V[item] if document is None else document
         return self._one([*vectors, self.text_of(document, action)])
+
+    def described(self, item: Tensor, action: Tensor, category: Tensor, texts: Documents) -> Tensor:
+        """Embeds what happened to N items, each with a text of its own -> [N, D]."""
+        assert self.text is not None
+        vectors = self._sum({"item": item, "action": action, "category": category})
+        return self._one([*vectors, self.text(texts, action)])
 
     def items(self) -> Tensor:
         """Returns the vectors of all items [V, D], text included, without action and category."""
@@ -149,6 +158,12 @@ class BehaviourEncoder(nn.Module):
 
     def _one(self, vectors: list[Tensor]) -> Tensor:
         return functools.reduce(torch.add, vectors)
+
+
+def _kind_of(token: int, word: str) -> int:
+    if token < len(SPECIAL) or not word.startswith("["):
+        return 0
+    return _KINDS.get(word, ATTRIBUTE)
 
 
 def attach_text(module: nn.Module, sequences: Sequences) -> None:

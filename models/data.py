@@ -155,8 +155,8 @@ def open_sequences(path: Path) -> Sequences:
         vocabulary=_vocabulary(folder / "vocabulary.json"),
         pointer=pointer,
     )
-    _check(sequences, folder)
     _check_text(sequences, folder)
+    _check(sequences, folder)
     return sequences
 
 

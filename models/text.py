@@ -80,12 +80,12 @@ class TextEncoder(nn.Module):
     def forward(self, documents: Documents, action_M: Tensor) -> Tensor:
         """Encodes documents, each with the action that it goes with -> [M, D]."""
         prefix_MP = self._prefix(action_M)
-        if self.options.action:
+        if self.options.action and documents.count:
             return self._encode(documents.behind(prefix_MP))
         vectors_MD = self.tables["token"].new_zeros(documents.count, self.dim)
         filled = torch.nonzero(documents.lengths_M)[:, 0]
         if not len(filled):
-            return vectors_MD
+            return vectors_MD + 0 * self.tables["token"][0, 0]  # part of the graph all the same
         texts = Documents(documents.tokens_K, documents.lengths_M[filled])
         if prefix_MP.shape[1]:
             texts = texts.behind(prefix_MP[filled])

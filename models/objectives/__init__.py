@@ -14,6 +14,7 @@ from models.objectives.msdp import Msdp
 from models.objectives.next_item import NextItem
 from models.objectives.none import NoPretraining
 from models.objectives.ptum import ManyMask, Ptum
+from models.objectives.ubm import Ubm
 from models.user_model import ModelConfig
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -27,6 +28,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "next": NextItem,
     "none": NoPretraining,
     "ptum": Ptum,
+    "ubm": Ubm,
 }
 
 

@@ -1,0 +1,259 @@
+"""Text of behaviours: what an encoder makes of documents, and how a model comes by them."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from contracts.errors import FootpathError
+from models.behaviour import attach_text
+from models.checkpoint import load_checkpoint
+from models.config import EmbedConfig, FinetuneConfig, TaskConfig, TrainConfig
+from models.data import open_sequences
+from models.documents import Documents
+from models.embed import embed
+from models.finetune import finetune
+from models.packed import pack
+from models.report import Reporter
+from models.text import Options, TextEncoder
+from models.train import train
+from models.user_model import ModelConfig, build_model
+from models.vectors import user_vectors
+from tests.models.conftest import write_sequences
+
+KINDS = ("mean", "cnn", "attention", "gru", "transformer")
+TEXTS = [[], [5, 6, 7], [8], [5, 6, 7], [9, 10, 11, 12, 13, 14], [], [7, 6, 5]]
+
+
+def documents_of(texts) -> Documents:
+    tokens = [token for text in texts for token in text]
+    return Documents(torch.tensor(tokens), torch.tensor([len(text) for text in texts]))
+
+
+def encoder_of(kind, **options) -> TextEncoder:
+    torch.manual_seed(0)
+    encoder = TextEncoder(16, 20, 5, Options(encoder=kind, **options)).eval()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return encoder
+
+
+def model_of(sequences, fields=("text",), **text):
+    torch.manual_seed(0)
+    config = ModelConfig("bag", 16, 20, fields, {"dropout": 0.0}, sequences.sizes, text)
+    model = build_model(config).eval()
+    attach_text(model, sequences)
+    return model
+
+
+@pytest.fixture
+def sequences(make_sequences):
+    return open_sequences(make_sequences([30, 4, 17], text=True))
+
+
+def test_documents_are_picked_kept_and_prefixed_as_lists_are():
+    documents = documents_of(TEXTS)
+    picked = documents.pick(torch.tensor([4, 0, 1, 4]))
+    assert texts_of(picked) == [TEXTS[4], [], TEXTS[1], TEXTS[4]]
+    odd = documents.keep(documents.tokens_K % 2 == 1)
+    assert texts_of(odd) == [[t for t in text if t % 2] for text in TEXTS]
+    prefix = torch.arange(14).reshape(7, 2) + 100
+    assert texts_of(documents.behind(prefix)) == [
+        [100 + 2 * n, 101 + 2 * n, *text] for n, text in enumerate(TEXTS)
+    ]
+
+
+def texts_of(documents) -> list[list[int]]:
+    return [part.tolist() for part in documents.tokens_K.split(documents.lengths_M.tolist())]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_s_vector_does_not_depend_on_the_batch(kind):
+    encoder, actions = encoder_of(kind), torch.zeros(len(TEXTS), dtype=torch.int64)
+    together = encoder(documents_of(TEXTS), actions)
+    assert together.shape == (len(TEXTS), 16)
+    for n, text in enumerate(TEXTS):
+        alone = encoder(documents_of([text]), actions[:1])
+        assert torch.allclose(alone[0], together[n], atol=1e-5)
+    assert torch.allclose(together[1], together[3])
+    assert not torch.allclose(together[1], together[2], atol=1e-3)
+    assert (together[[0, 5]] == 0).all()  # no words, nothing to say
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_but_the_mean_see_the_order_of_words(kind):
+    vectors = encoder_of(kind)(documents_of(TEXTS), torch.zeros(7, dtype=torch.int64))
+    assert torch.allclose(vectors[1], vectors[6], atol=1e-6) == (kind == "mean")
+
+
+def test_the_mean_is_that_of_the_word_vectors():
+    encoder = encoder_of("mean")
+    vectors = encoder(documents_of(TEXTS), torch.zeros(7, dtype=torch.int64))
+    assert torch.allclose(vectors[1], encoder.tables["token"][[5, 6, 7]].mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_action_in_front_tells_events_of_one_text_apart(kind):
+    encoder = encoder_of(kind, action=True)
+    view, buy = (encoder(documents_of(TEXTS), torch.full((7,), n)) for n in (3, 4))
+    assert not torch.isclose(view, buy, atol=1e-4).all(dim=1).any()
+
+
+def test_each_distinct_text_of_a_batch_is_encoded_once(sequences):
+    model = model_of(sequences)
+    seen = []
+    assert model.behaviour.text
+    model.behaviour.text.register_forward_hook(lambda _, args, __: seen.append(args[0].count))
+    windows = sequences.windows(np.array([0, 2]), np.array([0, 0]), np.array([30, 17]))
+    model(pack(windows))
+    assert seen == [len(windows.document_T.unique())]
+
+
+@pytest.mark.parametrize("fields", [("text",), ("item", "text"), ("item", "action", "text")])
+def test_an_event_s_vector_is_the_sum_of_its_fields(sequences, fields):
+    model = model_of(sequences, fields)
+    behaviour = model.behaviour
+    events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([30])))
+    expected = behaviour.text_of(events.document_T, events.action_T)
+    for name in set(fields) - {"text"}:
+        expected = expected + behaviour.tables[name][getattr(events, f"{name}_T")]
+    assert torch.allclose(behaviour(events), expected, atol=1e-6)
+    items = behaviour.items()
+    assert items.shape == (sequences.sizes["item"], 16)
+    text = behaviour.text_of(torch.tensor([7]), torch.tensor([0]))[0]  # document 7 is of item 8
+    table = behaviour.tables["item"][8] if "item" in fields else 0
+    assert torch.allclose(items[8], text + table, atol=1e-6)
+
+
+def test_items_that_no_vocabulary_knows_are_told_apart_by_their_text(make_sequences):
+    unknown = np.full(8, 2, np.int32)
+    pointer = make_sequences(
+        [4, 4], text=True, item=unknown, document=np.array([5] * 4 + [23] * 4, np.int32)
+    )
+    sequences = open_sequences(pointer)
+    users = np.array([0, 1])
+    one, two = user_vectors(model_of(sequences), sequences, users)
+    assert not torch.allclose(one, two, atol=1e-4)
+    one, two = user_vectors(model_of(sequences, ("item",)), sequences, users)
+    assert torch.allclose(one, two)
+
+
+def test_only_the_fields_that_are_asked_for_are_read(sequences):
+    titles = model_of(sequences, markers=["[TITLE]"]).behaviour
+    words = sequences.vocabulary["token"]
+    read = [words[t] for t in titles.documents.pick(torch.tensor([5])).tokens_K]
+    assert read == ["[TITLE]", "item", "n3", "ten0"]
+    assert titles.documents.count == sequences.documents.count
+    assert titles.documents.pick(torch.tensor([1])).tokens_K.tolist() == [1]  # [MASK] stays
+    with pytest.raises(FootpathError, match=r"markers names \[SIZE\]"):
+        model_of(sequences, markers=["[SIZE]"])
+
+
+def test_what_is_hidden_is_read_as_mask(sequences):
+    windows = sequences.windows(np.array([1]), np.array([0]), np.array([4]))
+    hidden = windows.hide(torch.tensor([True, False, False, False]))
+    behaviour = model_of(sequences).behaviour
+    vector = behaviour(pack(hidden))[0]
+    assert behaviour.text
+    assert torch.allclose(vector, behaviour.text.tables["token"][1])
+
+
+def config_of(folder, pointer, **changes) -> TrainConfig:
+    common = {"recipe": "ptum_bag", "version": "m_v1", "dim": 16, "max_length": 20, "epochs": 1}
+    common |= {"fields": ("item", "text"), "text": {"encoder": "cnn"}, "batch_size": 8}
+    return TrainConfig(sequences=pointer, out=folder / "m_v1", **(common | changes))
+
+
+def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
+    make_sequences, make_labels, plant, tmp_path
+):
+    pointer = make_sequences([12] * 40, text=True)
+    train(config_of(tmp_path, pointer), Reporter())
+    kept = json.loads((tmp_path / "m_v1" / "config.json").read_text())
+    assert kept["text"]["encoder"] == "cnn"
+    tensors = load_checkpoint(tmp_path / "m_v1").model.state_dict()
+    assert not any("document" in name for name in tensors)  # they belong to the data
+    embed(
+        EmbedConfig(
+            sequences=pointer,
+            checkpoint=tmp_path / "m_v1",
+            out=tmp_path / "vectors.parquet",
+            event_timestamp="2026-02-01T00:00:00+00:00",
+            created="2026-02-01T00:00:00+00:00",
+            model_version="m_v1",
+        ),
+        Reporter(),
+    )
+    written = np.stack(pq.read_table(tmp_path / "vectors.parquet")["embedding"].to_pylist())
+    sequences, model = open_sequences(pointer), load_checkpoint(tmp_path / "m_v1").model
+    attach_text(model, sequences)
+    assert np.allclose(written, user_vectors(model, sequences, np.arange(40)), atol=1e-5)
+    figures = finetune(
+        FinetuneConfig(
+            sequences=pointer,
+            checkpoint=tmp_path / "m_v1",
+            labels=make_labels(plant(40)),
+            tasks=(TaskConfig(name="half"),),
+            out=tmp_path / "metrics.parquet",
+            epochs=1,
+        ),
+        Reporter(),
+    )
+    assert figures["rows"] > 0
+
+
+def test_sequences_without_text_are_named(tmp_path, sequences):
+    events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([5])))
+    model = build_model(ModelConfig("bag", 16, 20, ("text",), {}, sequences.sizes))
+    with pytest.raises(FootpathError, match="the model reads text, and has been given none"):
+        model(events)
+    older = open_sequences(write_sequences(tmp_path / "older", [5, 3]))
+    with pytest.raises(FootpathError, match="these sequences have none: rebuild"):
+        attach_text(model, older)
+
+
+def test_sequences_from_before_there_was_text_still_open(make_sequences):
+    sequences = open_sequences(make_sequences([5, 3]))
+    assert not sequences.has_text
+    assert (sequences.document[:] == 0).all()
+    with pytest.raises(FootpathError, match="the vocabulary has no words"):
+        build_model(ModelConfig("bag", 16, 20, ("item", "text"), {}, sequences.sizes))
+
+
+def test_texts_in_another_vocabulary_are_refused(sequences):
+    sizes = sequences.sizes | {"token": 99}
+    model = build_model(ModelConfig("bag", 16, 20, ("text",), {}, sizes))
+    with pytest.raises(FootpathError, match=r"reads 99 words and 43 items.*have 26 and 43"):
+        attach_text(model, sequences)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"document": np.full(5, 99, np.int32)}, "document.npy: an id is outside the 45"),
+        ({"document_tokens": np.full(247, 50, np.int32)}, "outside the vocabulary of 26 tokens"),
+        ({"document_offsets": np.array([0, 1, 2])}, "does not divide the 247 tokens"),
+        ({"item_document": np.zeros(3, np.int32)}, "the item vocabulary differ in length"),
+        ({"item_document": np.full(43, 77, np.int32)}, "names a document that is not there"),
+    ],
+)
+def test_broken_texts_are_refused_with_a_sentence(make_sequences, change, sentence):
+    with pytest.raises(FootpathError, match=sentence):
+        open_sequences(make_sequences([3, 2], text=True, **change))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "sentence"),
+    [
+        (("gap",), {}, "expected 'item', 'text' or both"),
+        (("item",), {"encoder": "cnn"}, "fields leave 'text' out"),
+        (("text",), {"encoder": "bert"}, "one of mean, cnn"),
+        (("text",), {"encoder": "transformer", "heads": 3}, "does not divide among 3 heads"),
+        (("text",), {"dropout": 1.0}, "is not a share"),
+    ],
+)
+def test_a_wrong_option_of_text_is_named(sequences, fields, text, sentence):
+    with pytest.raises(FootpathError, match=sentence):
+        model_of(sequences, fields, **text)
