@@ -7,6 +7,7 @@ bf16 reaches as far as float32. Names in the state dict do not change.
 
 import functools
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import torch
@@ -26,12 +27,17 @@ def in_bf16(module: nn.Module) -> None:
 
 
 def compiled(module: nn.Module) -> None:
-    """Compiles what is the same for every batch but for its length: blocks and projectors.
+    """Compiles what depends on a batch by its length alone: projectors, and blocks but attention.
 
-    What cuts a batch into rectangles stays as it is, for its shapes change with every batch.
+    A block that can be compiled has `project`, before attention, and `finish`, after it. Attention
+    stays as it is: its rectangles change in number and shape with every batch.
     """
-    for part in _compilable(module):
-        part.compile(dynamic=True)
+    for part in module.modules():
+        if type(part) is nn.Sequential:
+            part.compile(dynamic=True)
+        for name in ("project", "finish"):
+            if isinstance(method := getattr(part, name, None), MethodType):
+                setattr(part, name, torch.compile(method, dynamic=True))
 
 
 def compile_fault(error: Exception) -> FootpathError | None:
@@ -40,16 +46,6 @@ def compile_fault(error: Exception) -> FootpathError | None:
         return None
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return FootpathError(f"the model cannot be compiled here ({first}): set compile to false")
-
-
-def _compilable(module: nn.Module) -> list[nn.Module]:
-    blocks = [
-        block
-        for encoder in module.modules()
-        if isinstance(encoder, UserEncoder)
-        for block in getattr(encoder, "blocks", ())
-    ]
-    return [*blocks, *(part for part in module.modules() if type(part) is nn.Sequential)]
 
 
 def _autocast(method: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:

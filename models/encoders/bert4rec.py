@@ -67,7 +67,7 @@ class Bert4Rec(base.UserEncoder):
         """Returns the self-attention of each block."""
         buckets, layers = events.buckets(MAX_PADDING), []
         for block in self.blocks:
-            qkv = block.qkv(block.attention_norm(x_TD))  # type: ignore[operator]
+            qkv = block.project(x_TD)  # type: ignore[operator]
             layers.append(attended(qkv, buckets, self.options.heads, self.options.causal))
             x_TD = block(x_TD, buckets)
         return layers
@@ -95,8 +95,15 @@ class _Block(nn.Module):
 
     def forward(self, x_TD: Tensor, buckets: list[Bucket]) -> Tensor:
         """Linear layers run on the packed events; attention alone runs on buckets."""
-        mixed = attend(self.qkv(self.attention_norm(x_TD)), buckets, self.heads, self.causal)
-        x_TD = x_TD + self.dropout(self.out(mixed))
+        return self.finish(x_TD, attend(self.project(x_TD), buckets, self.heads, self.causal))
+
+    def project(self, x_TD: Tensor) -> Tensor:
+        """Returns queries, keys and values [T, 3D]."""
+        return self.qkv(self.attention_norm(x_TD))
+
+    def finish(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
+        """Adds what attention has mixed, and the feed-forward layer."""
+        x_TD = x_TD + self.dropout(self.out(mixed_TD))
         hidden = self.up(self.feedforward_norm(x_TD))
         active = F.relu(hidden) if self.activation == "relu" else F.gelu(hidden)
         return x_TD + self.dropout(self.down(active))

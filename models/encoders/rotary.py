@@ -102,8 +102,12 @@ class _Block(nn.Module):
             nn.init.normal_(layer.weight, std=0.02)
 
     def forward(self, x_TD: Tensor, buckets: list[Bucket], turns: tuple[Tensor, Tensor]) -> Tensor:
-        mixed_TD = self.out(attend(self.project(x_TD, turns), buckets, self.heads, self.causal))
-        x_TD = x_TD + self.dropout(mixed_TD)
+        qkv = self.project(x_TD, turns)
+        return self.finish(x_TD, attend(qkv, buckets, self.heads, self.causal))
+
+    def finish(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
+        """Adds what attention has mixed, and the feed-forward layer."""
+        x_TD = x_TD + self.dropout(self.out(mixed_TD))
         gate, value = self.up(self.feedforward_norm(x_TD)).chunk(2, dim=1)
         return x_TD + self.dropout(self.down(F.silu(gate) * value))
 
