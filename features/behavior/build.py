@@ -9,7 +9,8 @@ values adds rows and keeps the old ones (`revisions.py`).
 What users did per day is a small state that is published beside the features and kept up to date
 with events and sessions (`state.py`); of the events themselves only users and items are
 read again (`pairs.py`). A range of days is one pass, over ranges of users in turn, so that
-memory does not grow with the log: windows slide over the state (`windows.py`).
+memory does not grow with the log: windows slide over the state (`windows.py`). All of it is Ibis
+expressions, which FOOTPATH_ENGINE=spark runs on Spark, for all users at once.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
