@@ -9,12 +9,11 @@ import pytest
 
 from contracts.clock import as_of_instant
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake, publish_table, read_json
 from contracts.tables import EVENTS, ITEMS
 from features.learning.examples import build_examples
 from features.learning.labels import build_labels
 from features.learning.sequences import build_sequences
-from features.learning.task_inputs import build_task_inputs
 from features.sessionization.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 
@@ -162,16 +161,17 @@ def test_intention_sees_no_purchase_of_the_session(lake):
             assert row["as_of"] <= CUTOFF + dt.timedelta(minutes=64)
 
 
-def test_later_examples_keep_the_vocabulary_of_what_pretraining_saw(lake):
-    dataset = publish(lake, [*sessions_of(6), at("u1", 66, "new")], [INTENTION])
-    (inputs,) = build_task_inputs(dataset, lake, AS_OF)
+def test_later_events_change_neither_vocabulary_nor_pretraining(lake):
+    dataset = publish(lake, sessions_of(6), [INTENTION])
     plain = build_sequences(dataset, lake, AS_OF)
-    assert inputs.pretraining == plain.pointer
-    words = [(path.parent / f"{path.stem}").name for path in (inputs.pretraining, inputs.sequences)]
-    assert words[0] != words[1]
-    later = inputs.sequences.read_text()
-    assert plain.vocabulary_hash in later
-    assert '"is_frozen": true' in later
+    publish_events(lake, [*sessions_of(6), at("u1", 66, "new"), at("u1", 67, "new")], BERLIN)
+    assert build_sequences(dataset, lake, AS_OF).fingerprint == plain.fingerprint
+    later = build_sequences(dataset, lake, NEXT, plain.folder / "vocabulary.json")
+    assert later.vocabulary_hash == plain.vocabulary_hash
+    assert later.events > plain.events
+    # Labels may be older than these sequences: their vocabulary is not younger.
+    assert read_json(later.pointer)["is_frozen"]
+    assert not read_json(plain.pointer)["is_frozen"]
 
 
 def test_sessions_that_began_before_the_as_of_are_no_examples(lake):
