@@ -1,100 +1,272 @@
-"""How many events a second each recipe pre-trains on.
+"""How many events a second we pre-train on: against pytorch-lifestream, or method against method.
 
-    python benchmarks/train_throughput.py [--users 2000] [--steps 8] [--threads 1]
+    python -m benchmarks.train_throughput --peer-env ~/lifestream     # against pytorch-lifestream
+    python -m benchmarks.train_throughput --methods byb,msdp,ptum     # source users a second
+    python -m benchmarks.train_throughput --recipes ptum_bert4rec barlow_bag
 
-One counted event is one real position that goes forward and backward through the encoder once:
-padding never counts, each pass does. Users have a mean of about 100 events with a long tail. Rates
-are per second of process CPU time, which a loaded machine distorts least, and per wall second.
+One counted event is one real position that goes through the encoder once: padding and CLS slots
+never count, each view does. Users have a mean of about 100 events with a long tail. Rates are per
+second of process CPU time, which a loaded machine distorts least, and per wall second; each is the
+median over repeats, which take turns: one of ours, one of the peer's.
+
+The peer lives in an environment of its own, which the first run makes in --peer-env (a temporary
+folder without it): a venv with benchmarks/requirements-lifestream.txt.
+
+Same work: users, batches of 128, views (two random slices of 15 to 200 events; for masked events
+a window of 200 at most), fields (item, action, category), 64 dimensions, 2 layers, 4 heads,
+feed-forward 256 with ReLU, projector 3 x 256, share of hidden events and 5 negatives. Dropout lies
+where each has it: the peer's torch layer also drops attention weights and the inside of the
+feed-forward. That costs it much, so `--dropout 0` gives the ratio of bare arithmetic. The peer's
+fields lie side by side (48 + 8 + 8), ours are summed, 64 each.
+
+On a GPU (--device cuda) it also says which share of the card's peak (--peak-tflops) the products
+reach, and which share of the time the card idles.
 """
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.random_log import write_log
 from models.config import TrainConfig, parse
 from models.data import Sequences, open_sequences
 from models.train import build
 from models.trainer import Trainer
 
-SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
-RECIPES = ("ptum_bert4rec", "ptum_gru4rec")
-ITEMS, ACTIONS, CATEGORIES = 5000, 4, 20
+HERE = Path(__file__).parent
+WARM_UP = 2  # steps that are not timed
+WORKS = ("barlow_bert4rec", "masked_bert4rec", "barlow_gru4rec")
+HIDE_SHARE, NEGATIVES = 0.15, 5
+OBJECTIVES = {
+    "barlow": {"shortest": 15, "hide_share": 0.0, "reorder_share": 0.0},
+    "masked": {"hide_share": HIDE_SHARE, "negatives": NEGATIVES},
+}
+TRANSFORMER = {"layers": 2, "heads": 4, "feedforward": 4, "activation": "relu"}
 
 
 def main() -> None:
-    """Prints one JSON object a recipe."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Prints one JSON object a measurement, then one a comparison."""
+    options = arguments()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sequences = open_sequences(write_log(folder, options.users))
+        if options.recipes:
+            compare(sequences, [{"recipe": recipe} for recipe in options.recipes], options)
+        elif options.methods:
+            compare(sequences, [transformer_of(m, 100) for m in options.methods], options)
+        else:
+            with peer(options.peer_env or folder / "peer", folder / "log") as ask:
+                against_peer(sequences, ask, options)
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description="Events a second of pre-training.")
+    parser.add_argument("--peer-env", type=Path, help="folder of the peer's environment")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--methods", type=lambda text: text.split(","), help="on the Transformer")
+    parser.add_argument("--recipes", nargs="+", help="ours as they come, without the peer")
     parser.add_argument("--users", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=8, help="timed, after three to warm up")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        sequences = open_sequences(write_log(Path(folder), options.users))
-        for recipe in options.recipes:
-            print(json.dumps(measure(sequences, recipe, options)), flush=True)
+    parser.add_argument("--steps", type=int, default=8, help="timed, of ours")
+    parser.add_argument("--peer-steps", type=int, default=3, help="timed, of the peer's")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0.1])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peak-tflops", type=float, help="of the card, in the precision used")
+    return parser.parse_args()
 
 
-def measure(sequences: Sequences, recipe: str, options: argparse.Namespace) -> dict:
-    """Times some steps of a recipe with its default sizes."""
-    settings = {"sequences": str(sequences.path), "out": "unused", "version": "v", "recipe": recipe}
-    config = parse(TrainConfig, settings | {"batch_size": options.batch_size}, "benchmark")
-    trainer = Trainer(config, sequences, *build(config, sequences))
+def against_peer(sequences: Sequences, ask: Any, options: argparse.Namespace) -> None:
+    """Takes turns with the peer on each work, and prints medians and their ratio."""
+    for work in options.works:
+        for threads in options.threads:
+            for dropout in options.dropout if "bert4rec" in work else options.dropout[:1]:
+                request = {
+                    "work": work,
+                    "threads": threads,
+                    "dropout": dropout,
+                    "batch_size": options.batch_size,
+                    "hide_share": HIDE_SHARE,
+                    "negatives": NEGATIVES,
+                    "device": options.device,
+                    "steps": options.peer_steps,
+                }
+                ours, theirs = [], []
+                for seed in range(options.repeats):
+                    settings = same_work(work, dropout) | {"seed": seed}
+                    ours.append(measure(sequences, settings, threads, options))
+                    theirs.append(rates(ask(request | {"seed": seed})))
+                    say(work=work, ours=ours[-1], peer=theirs[-1])
+                say(
+                    work=work,
+                    threads=threads,
+                    dropout=dropout,
+                    ours=medians(ours),
+                    peer=medians(theirs),
+                    ratio_cpu=ratio(ours, theirs, "events_per_cpu_second"),
+                    ratio_wall=ratio(ours, theirs, "events_per_second"),
+                )
+
+
+def compare(sequences: Sequences, each: list[dict], options: argparse.Namespace) -> None:
+    """Lets some of our recipes take turns; the last one is what the others are compared with."""
+    for threads in options.threads:
+        found: list[list[dict]] = [[] for _ in each]
+        for seed in range(options.repeats):
+            for n, settings in enumerate(each):
+                found[n].append(measure(sequences, settings | {"seed": seed}, threads, options))
+        for settings, runs in zip(each, found, strict=True):
+            say(
+                recipe=settings["recipe"],
+                objective=settings.get("objective", {}),
+                threads=threads,
+                **medians(runs),
+                users_against_last=ratio(runs, found[-1], "users_per_cpu_second"),
+            )
+
+
+def same_work(work: str, dropout: float) -> dict[str, Any]:
+    """Returns our settings for what the peer does under the same name."""
+    method, encoder = work.split("_")
+    fields = ["item", "action", "category"]
+    if encoder == "gru4rec":  # the peer's recurrent encoder drops nothing and ends in a state
+        shape = {"dropout": 0.0, "pooling": "last"}
+    else:
+        shape, fields = TRANSFORMER | {"dropout": dropout}, [*fields, "position"]
+    return {
+        "recipe": work,
+        "max_length": 200,
+        "fields": fields,
+        "encoder_options": shape,
+        "objective": OBJECTIVES[method],
+    }
+
+
+def transformer_of(method: str, max_length: int) -> dict[str, Any]:
+    """Returns a method as it comes on the Transformer; 'byb-' leaves out BYB's helper loss."""
+    bare = method.endswith("-")
+    return {
+        "recipe": f"{method.removesuffix('-')}_bert4rec",
+        "max_length": max_length,
+        "encoder_options": TRANSFORMER,
+        "objective": {"hidden_weight": 0.0} if bare else {},
+    }
+
+
+def measure(
+    sequences: Sequences, settings: dict, threads: int, options: argparse.Namespace
+) -> dict[str, float]:
+    """Times some steps of the real trainer, sampling and optimiser included."""
+    torch.set_num_threads(threads)
+    whole = {"sequences": str(sequences.path), "out": "unused", "version": "v"}
+    config = parse(TrainConfig, whole | {"batch_size": options.batch_size} | settings, "benchmark")
+    model, objective = build(config, sequences)
+    trainer = Trainer(config, sequences, model.to(options.device), objective.to(options.device))
     trainer.trained.train()
-    for _ in range(3):
+    for _ in range(WARM_UP):
         trainer.step()
-    events, wall, cpu = trainer.history.events, time.perf_counter(), time.process_time()
+    events, begun = trainer.history.events, clocks(options.device)
     for _ in range(options.steps):
         trainer.step()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    events = trainer.history.events - events
-    return {
-        "recipe": recipe,
-        "events": events,
-        "events_per_cpu_second": round(events / cpu),
-        "events_per_second": round(events / wall),
-        "threads": options.threads,
-        "batch_size": options.batch_size,
-    }
+    wall, cpu = (now - then for now, then in zip(clocks(options.device), begun, strict=True))
+    found = rates({"events": trainer.history.events - events, "wall": wall, "cpu": cpu})
+    users = options.steps * options.batch_size
+    found |= {"users_per_cpu_second": users / cpu, "events_a_user": found["events"] / users}
+    if options.device != "cpu":
+        found |= card_shares(trainer, options)
+    return found
 
 
-def write_log(folder: Path, users: int) -> Path:
-    """Writes random sequences of the training-sequences contract and returns the pointer."""
-    rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(4.2, 0.85, users), 3, 2000).astype(np.int64)
-    events = int(lengths.sum())
-    item = np.minimum(rng.zipf(1.2, events), ITEMS) - 1
-    arrays = {
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        "item": (3 + item).astype(np.int32),
-        "action": rng.integers(3, 3 + ACTIONS, events).astype(np.int32),
-        "category": (3 + item % CATEGORIES).astype(np.int32),
-        "value": rng.random(events).astype(np.float32),
-        "time": np.cumsum(rng.integers(1, 10_000, events)),
-        "item_category": np.concatenate([[0] * 3, 3 + np.arange(ITEMS) % CATEGORIES]).astype(
-            np.int32
-        ),
-    }
-    data = folder / "log"
-    data.mkdir()
-    for name, array in arrays.items():
-        np.save(data / f"{name}.npy", array)
-    sizes = {"item": ITEMS, "action": ACTIONS, "category": CATEGORIES}
-    vocabulary = {field: SPECIAL + [str(n) for n in range(size)] for field, size in sizes.items()}
-    (data / "vocabulary.json").write_text(json.dumps(vocabulary))
-    pq.write_table(pa.table({"user_id": [str(n) for n in range(users)]}), data / "users.parquet")
-    pointer = {"folder": data.name, "fingerprint": "random", "vocabulary_hash": "random"}
-    (folder / "log.json").write_text(json.dumps(pointer | {"train_cutoff": "2100-01-01T00:00:00Z"}))
-    return folder / "log.json"
+def rates(seen: dict[str, float]) -> dict[str, float]:
+    """Adds events a second to events and seconds."""
+    more = {"events_per_cpu_second": seen["events"] / seen["cpu"]}
+    if "slots" in seen:
+        more["padding_share"] = 1 - seen["events"] / seen["slots"]
+    return seen | more | {"events_per_second": seen["events"] / seen["wall"]}
+
+
+def card_shares(trainer: Trainer, options: argparse.Namespace) -> dict[str, float]:
+    """Returns which share of the card's peak the products reach, and which share it idles."""
+    with FlopCounterMode(display=False) as counter:
+        trainer.step()
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    begun = clocks(options.device)
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(options.steps):
+            trainer.step()
+        wall = clocks(options.device)[0] - begun[0]
+    busy = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
+    shares = {"idle_share": max(0.0, 1 - busy / wall)}
+    if options.peak_tflops:
+        done = counter.get_total_flops() * options.steps / wall
+        shares["share_of_peak"] = done / (options.peak_tflops * 1e12)
+    return shares
+
+
+def clocks(device: str) -> tuple[float, float]:
+    """Returns wall and CPU seconds, once the device is done."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    return time.perf_counter(), time.process_time()
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Returns the median of each figure."""
+    return {name: round(median(run[name] for run in runs), 3) for name in runs[0]}
+
+
+def ratio(ours: list[dict], theirs: list[dict], figure: str) -> float:
+    """Returns the median over the turns of ours to theirs."""
+    pairs = zip(ours, theirs, strict=True)
+    return round(median(mine[figure] / its[figure] for mine, its in pairs), 2)
+
+
+def say(**facts: Any) -> None:
+    """Prints a line of JSON."""
+    print(json.dumps(facts), flush=True)
+
+
+@contextmanager
+def peer(environment: Path, log: Path) -> Iterator[Any]:
+    """Starts the peer, after making its environment where there is none, and gives what asks it."""
+    python = environment / "bin" / "python"
+    if not python.exists():
+        print(f"installing the peer into {environment}", file=sys.stderr, flush=True)
+        venv.create(environment, with_pip=True)
+        wanted = ["-r", str(HERE / "requirements-lifestream.txt")]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+    command = [str(python), str(HERE / "lifestream.py"), str(log)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+
+        def ask(request: dict) -> dict:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(request) + "\n")
+            answer = process.stdout.readline()
+            if not answer:
+                raise SystemExit("the peer ended without an answer: its own words are above")
+            return json.loads(answer)
+
+        try:
+            yield ask
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
 
 
 if __name__ == "__main__":
