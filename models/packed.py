@@ -106,6 +106,12 @@ class Bucket:
             return None
         return self.padding.real.view(self.count, 1, 1, self.length)
 
+    def lengths(self, device: torch.device) -> Tensor:
+        """Returns how many events each sequence has [b]."""
+        if self.padding is None:
+            return torch.full((self.count,), self.length, device=device)
+        return self.padding.real.view(self.count, self.length).sum(1)
+
     def to_rectangle(self, x_TD: Tensor) -> Tensor:
         """Lays the bucket's rows out as [b, l, D], zeros where there is no event."""
         if self.padding is not None:

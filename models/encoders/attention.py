@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.attention_kernels import packed_attention, runs_packed
 from models.encoders.base import Attended
 from models.packed import Bucket
 
@@ -15,6 +16,11 @@ MAX_PADDING = 0.05  # share of the slots of the attention's rectangles
 
 def attend(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False) -> Tensor:
     """Mixes the values of each sequence: queries, keys and values [T, 3D] -> [T, D]."""
+    if runs_packed(qkv, heads):
+        q, k, v = (part.unflatten(-1, (heads, -1)).contiguous() for part in qkv.chunk(3, dim=-1))
+        lengths_B = torch.cat([bucket.lengths(qkv.device) for bucket in buckets])
+        longest = max(bucket.length for bucket in buckets)
+        return packed_attention(q, k, v, lengths_B, longest, causal).flatten(1)
     mixed = []
     for bucket, part in zip(buckets, qkv.split([b.events for b in buckets]), strict=True):
         q, k, v = _heads_of(bucket, part, heads)
