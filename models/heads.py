@@ -4,8 +4,9 @@ Comes in: `head_features/<as_of>.parquet`, a row a user. Goes out: standardised 
 a linear head over [embedding, features].
 
 Each block has a penalty of its own: a block that is multiplied by w pays the penalty / w^2. The
-pair of weights is chosen on the validation users, and leaving a block out is among the choices, so
-features that say nothing cost nothing but the noise of that choice.
+pair of weights is chosen on the validation users, and leaving a block out is among the choices. The
+features come in only where they lower the validation loss by more than the standard error of that
+difference: features that say nothing are left out, rather than chosen by luck.
 
 Shapes: n users, U users of the sequences, D width of the embedding, F columns, C classes.
 """
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from contracts.errors import FootpathError
 from models.data import Sequences
-from models.probe import Linear, best_head, head_path
+from models.probe import Linear, best_head, example_losses, head_path
 
 KEY = "user_id"
 SKEWED = 1.0  # |skewness| from which a column is taken by its logarithm
@@ -136,9 +137,15 @@ def fit_joint(
     """
     found = []
     for weights in WEIGHTS:
+        x_valid = _joined(valid, weights)
         heads = head_path(_joined(train, weights), train[2], classes)
-        found.append((*best_head(heads, _joined(valid, weights), valid[2]), weights))
-    linear, _, weights = min(found, key=lambda each: each[1])
+        linear, _ = best_head(heads, x_valid, valid[2])
+        found.append((linear, weights, example_losses(linear(x_valid), valid[2])))
+    alone = found[0]
+    linear, weights, losses_n = min(found, key=lambda each: float(each[2].mean()))
+    gain_n = alone[2] - losses_n
+    if float(gain_n.mean()) <= float(gain_n.std(correction=0)) / len(gain_n) ** 0.5:
+        linear, weights, _ = alone
     dim = train[0].shape[1]
     factor = torch.ones(linear.weight_CD.shape[1])
     factor[:dim], factor[dim:] = weights

@@ -99,9 +99,14 @@ def best_head(heads: list[Linear], x_nD: Tensor, targets_n: Tensor) -> tuple[Lin
 
 def task_loss(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
     """Cross-entropy for classes, mean absolute error for numbers."""
+    return example_losses(scores_nC, targets_n).mean()
+
+
+def example_losses(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
+    """Returns the loss of each example, whose mean is `task_loss`."""
     if targets_n.is_floating_point():
-        return (scores_nC[:, 0] - targets_n.to(scores_nC.dtype)).abs().mean()
-    return F.cross_entropy(scores_nC, targets_n)
+        return (scores_nC[:, 0] - targets_n.to(scores_nC.dtype)).abs()
+    return F.cross_entropy(scores_nC, targets_n, reduction="none")
 
 
 def _logistic(x_nD: Tensor, y_n: Tensor, classes: int) -> list[Linear]:

@@ -33,7 +33,7 @@ def test_what_only_the_features_know_is_found():
     assert roc_auc_score(test[2], scores) > 0.93
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_features_that_say_nothing_cost_no_more_than_noise(seed):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, 1500)
@@ -41,7 +41,7 @@ def test_features_that_say_nothing_cost_no_more_than_noise(seed):
     train, valid, test = parts_of(x, rng.lognormal(size=(1500, 60)), y, 100, 200)
     alone = fit_head(train[::2], valid[::2], 2)(test[0]).softmax(dim=1)
     both = fit_joint(train, valid, 2).linear(torch.cat(test[:2], dim=1)).double().softmax(dim=1)
-    assert roc_auc_score(test[2], both[:, 1]) > roc_auc_score(test[2], alone[:, 1]) - 0.02
+    assert roc_auc_score(test[2], both[:, 1]) > roc_auc_score(test[2], alone[:, 1]) - 0.015
     # The same penalty on both blocks, as without weights, is what would have been lost.
     naive = (
         fit_head((torch.cat(train[:2], 1), train[2]), (torch.cat(valid[:2], 1), valid[2]), 2)(
