@@ -18,8 +18,13 @@ DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datas
 
 
 @app.command("list")
-def list_refused(dataset: DatasetOption = "shop") -> None:
-    """Count the refused rows by day, stage, rule and landing file."""
+def list_refused(
+    dataset: DatasetOption = "shop",
+    files: Annotated[
+        bool, typer.Option("--files", help="a line for each landing file, with its name")
+    ] = False,
+) -> None:
+    """Count the refused rows by day, stage and rule, or by landing file too."""
     from validation.quarantine import count_refused
 
     load_dataset(dataset)
@@ -27,9 +32,15 @@ def list_refused(dataset: DatasetOption = "shop") -> None:
     if not counts:
         typer.echo("no row is in quarantine")
         return
-    typer.echo(f"{'day':10}  {'stage':8}  {'rule':32}  {'rows':>9}  file")
-    for day, stage, rule, file, rows in counts:
-        typer.echo(f"{day or '-'!s:10}  {stage:8}  {rule:32}  {rows:9,}  {file}")
+    typer.echo(f"{'day':10}  {'stage':8}  {'rule':32}  {'rows':>9}  {'file' if files else 'files'}")
+    of_rule = itertools.groupby(counts, key=lambda found: found[:3])
+    for (day, stage, rule), found in of_rule:
+        by_file = [(file, rows) for *_, file, rows in found]
+        where = f"{day or '-'!s:10}  {stage:8}  {rule:32}"
+        for file, rows in by_file if files else ():
+            typer.echo(f"{where}  {rows:9,}  {file}")
+        if not files:
+            typer.echo(f"{where}  {sum(rows for _, rows in by_file):9,}  {len(by_file):,}")
 
 
 @app.command("show")

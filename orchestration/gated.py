@@ -22,6 +22,9 @@ from orchestration.rebuild import REQUEST_TAG
 CHECK = "audit"
 PROFILE = "profile"
 DRIFT = "drift"
+
+TOO_FEW = "too few days before"
+
 Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
 Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
 
@@ -129,25 +132,13 @@ def _metadata(verdict: Any) -> dict[str, int | float]:
 
 def _profile_result(key: dg.AssetCheckKey, verdicts: list) -> dg.AssetCheckResult:
     """Says which days are strange, and how much the strangest is by each figure."""
-    warnings = [sentence for verdict in verdicts for sentence in verdict.warnings]
     judged = [verdict for verdict in verdicts if verdict.figures]
     most: dict[str, float] = {}
     for verdict in judged:
         for name, value in verdict.figures.items():
             most[name] = max(value, most.get(name, 0.0))
-    rows = ["| figure | most |", "|---|---|", *(f"| {n} | {v:.3g} |" for n, v in most.items())]
-    return dg.AssetCheckResult(
-        asset_key=key.asset_key,
-        check_name=key.name,
-        passed=not warnings,
-        severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(warnings)[:2000] or None,
-        metadata={
-            "days judged": len(judged),
-            "days with a warning": sum(bool(verdict.warnings) for verdict in verdicts),
-            "figures": dg.MetadataValue.md("\n".join(rows) if most else "too few days before"),
-        },
-    )
+    figures = _table(("figure", "most"), {name: f"{value:.3g}" for name, value in most.items()})
+    return _warned(key, verdicts, len(judged), {"figures": figures or TOO_FEW})
 
 
 def _drift_result(
@@ -156,12 +147,22 @@ def _drift_result(
     """Says which features have drifted, and draws the index over days."""
     from validation.drift import PSI, write_drift_page
 
-    warnings = [sentence for verdict in verdicts for sentence in verdict.warnings]
     page = write_drift_page(dataset, lake)
     judged = [verdict for verdict in verdicts if verdict.profile.get(PSI)]
     latest = judged[-1].profile[PSI] if judged else {}
     worst = sorted(latest.items(), key=lambda item: -item[1])[:10]
-    rows = ["| feature | index |", "|---|---|", *(f"| {n} | {v:.3f} |" for n, v in worst)]
+    last = _table(("feature", "index"), {name: f"{value:.3f}" for name, value in worst})
+    shown: dict[str, Any] = {"last day": last or TOO_FEW}
+    if page:
+        shown["drift by day"] = dg.MetadataValue.path(page)
+    return _warned(key, verdicts, len(judged), shown)
+
+
+def _warned(
+    key: dg.AssetCheckKey, verdicts: list, judged: int, shown: dict[str, Any]
+) -> dg.AssetCheckResult:
+    """Returns the result of a check that warns of what is strange and blocks nothing."""
+    warnings = [sentence for verdict in verdicts for sentence in verdict.warnings]
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
@@ -169,12 +170,19 @@ def _drift_result(
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(warnings)[:2000] or None,
         metadata={
-            "days judged": len(judged),
+            "days judged": judged,
             "days with a warning": sum(bool(verdict.warnings) for verdict in verdicts),
-            "last day": dg.MetadataValue.md("\n".join(rows) if worst else "too few days before"),
         }
-        | ({"drift by day": dg.MetadataValue.path(page)} if page else {}),
+        | shown,
     )
+
+
+def _table(head: tuple[str, str], rows: Mapping[str, str]) -> dg.MarkdownMetadataValue | None:
+    """Returns a table of two columns as the UI shows it; None without a row."""
+    if not rows:
+        return None
+    lines = [head, ("---", "---"), *rows.items()]
+    return dg.MetadataValue.md("\n".join(f"| {left} | {right} |" for left, right in lines))
 
 
 def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResult:
@@ -183,9 +191,7 @@ def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResul
     for verdict in verdicts:
         for rule, count in verdict.broken.items():
             broken[rule] = broken.get(rule, 0) + count
-    rows = ["| rule | rows |", "|---|---|"] + [
-        f"| {r} | {n:,} |" for r, n in sorted(broken.items())
-    ]
+    by_rule = _table(("rule", "rows"), {rule: f"{n:,}" for rule, n in sorted(broken.items())})
     docs = next((verdict.docs for verdict in verdicts if verdict.docs), None)
     return dg.AssetCheckResult(
         asset_key=key,
@@ -196,7 +202,7 @@ def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResul
             "days audited": len(verdicts),
             "days stopped": len(bad),
             "rows quarantined": sum(verdict.rows_quarantined for verdict in verdicts),
-            "broken rows by rule": dg.MetadataValue.md("\n".join(rows) if broken else "none"),
+            "broken rows by rule": by_rule or "none",
         }
         | ({"data docs": dg.MetadataValue.path(docs)} if docs else {}),
     )

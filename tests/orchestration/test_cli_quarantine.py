@@ -37,10 +37,22 @@ def test_refused_rows_are_listed_and_shown_with_their_places(lake):
         ["-", "landing", "undated", "1"],
         ["-", "landing", "unreadable", "1"],
     ]
+    by_file = footpath("list", "--files").splitlines()
+    assert [line.split()[-1] for line in by_file] == ["file", FILE, FILE]
     shown = footpath("show", "--rule", "undated")
     assert f"{FILE}:2  -  undated" in shown
     assert "unreadable" not in shown
     assert footpath("show", "--file", "another") == ""
+
+
+def test_the_list_adds_up_what_many_files_have_of_one_rule(lake, tmp_path):
+    source = Source(tmp_path / "source")
+    for hour in range(3):
+        source.write(f"2026-01-05/0{hour}", row("a", NOON), row("b", "?"), row("c", "?"))
+    land(dataset_like("shop"), lake, None)
+    undated = next(line.split() for line in footpath("list").splitlines() if "undated" in line)
+    assert undated == ["-", "landing", "undated", "7", "4"]
+    assert len(footpath("list", "--files").splitlines()) == 6
 
 
 def test_mended_rows_are_replayed_and_leave_the_list(lake, tmp_path):

@@ -31,7 +31,7 @@ from tests.validation.staged import (
     stage_sessions,
     write,
 )
-from validation import gate, split
+from validation import findings, split
 from validation.gate import Verdict, audit_events, audit_table, publish
 from validation.quarantine import read_quarantine
 
@@ -179,7 +179,7 @@ def test_good_days_of_a_range_are_published_and_bad_ones_named(lake):
 
 
 def test_no_more_pages_of_stopped_days_than_a_few(lake, monkeypatch):
-    monkeypatch.setattr(gate, "PAGES_OF_STOPPED_DAYS", 1)
+    monkeypatch.setattr(findings, "PAGES_OF_STOPPED_DAYS", 1)
     days = {DAY: bad(), NEXT: bad(), NEXT + dt.timedelta(days=1): bad()}
     gate_events(lake, days)
     assert len(list((lake.root / "data_docs" / "events").glob("*.html"))) == 2
