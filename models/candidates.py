@@ -4,12 +4,14 @@
 
 z is the standardised user vector, e_i the encoder's own item vector, f what is known of the row
 (its place, its price), p_i how often the training users have met the item. A list's scores become
-shares by softmax, trained against the rows that were chosen. The user's part begins at 0.
+shares by softmax, trained against the rows that were chosen. W and c begin at 0 and are trained
+when w and g are: what the user's vector adds has to show on the validation lists, or stays out.
 
 Shapes: n lists, M rows of all lists, F columns known of a row, D width.
 """
 
 import copy
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -39,8 +41,7 @@ from models.tuning import TuneSettings, tune
 from models.user_model import UserModel
 from models.vectors import window_vectors
 
-FITTING = TuneSettings(lr=1e-2, epochs=30, patience=3, batch_size=64, weight_decay=0.01, seed=0)
-BLOCK = 512  # lists that are scored at once
+FITTING = TuneSettings(lr=3e-2, epochs=30, patience=3, batch_size=64, weight_decay=0.01, seed=0)
 
 
 class RowHead(nn.Module):
@@ -152,7 +153,11 @@ class Fitting:
         def valid_loss() -> float:
             return float(rows["valid"].loss(head(x["valid"], items_VD, rows["valid"])))
 
-        tune(head, len(x["train"]), loss_of, valid_loss, FITTING)
+        for sees_user in (False, True):
+            items.project.requires_grad_(sees_user)
+            lr = FITTING.lr / 10 if sees_user else FITTING.lr
+            settings = dataclasses.replace(FITTING, lr=lr)
+            tune(head, len(x["train"]), loss_of, valid_loss, settings)
         return head, rows
 
     def trained(self, settings: TuneSettings) -> dict[str, np.ndarray]:
