@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
-ITEMS, ACTIONS, CATEGORIES = 5000, 4, 20
+ACTIONS, CATEGORIES = 4, 20
 
 
-def write_log(folder: Path, users: int) -> Path:
+def write_log(folder: Path, users: int, items: int = 5000) -> Path:
     """Writes random sequences of the training-sequences contract and returns the pointer."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(4.2, 0.85, users), 3, 2000).astype(np.int64)
     events = int(lengths.sum())
-    item = np.minimum(rng.zipf(1.2, events), ITEMS) - 1
+    item = np.minimum(rng.zipf(1.2, events), items) - 1
     arrays = {
         "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         "item": (3 + item).astype(np.int32),
@@ -24,7 +24,7 @@ def write_log(folder: Path, users: int) -> Path:
         "category": (3 + item % CATEGORIES).astype(np.int32),
         "value": rng.random(events).astype(np.float32),
         "time": np.cumsum(rng.integers(1, 10_000, events)),
-        "item_category": np.concatenate([[0] * 3, 3 + np.arange(ITEMS) % CATEGORIES]).astype(
+        "item_category": np.concatenate([[0] * 3, 3 + np.arange(items) % CATEGORIES]).astype(
             np.int32
         ),
     }
@@ -32,7 +32,7 @@ def write_log(folder: Path, users: int) -> Path:
     data.mkdir()
     for name, array in arrays.items():
         np.save(data / f"{name}.npy", array)
-    sizes = {"item": ITEMS, "action": ACTIONS, "category": CATEGORIES}
+    sizes = {"item": items, "action": ACTIONS, "category": CATEGORIES}
     vocabulary = {field: SPECIAL + [str(n) for n in range(size)] for field, size in sizes.items()}
     (data / "vocabulary.json").write_text(json.dumps(vocabulary))
     pq.write_table(pa.table({"user_id": [str(n) for n in range(users)]}), data / "users.parquet")

@@ -1,7 +1,7 @@
 """How many events a second we pre-train on: against pytorch-lifestream, or method against method.
 
     python -m benchmarks.train_throughput --peer-env ~/lifestream     # against pytorch-lifestream
-    python -m benchmarks.train_throughput --methods byb,msdp,ptum     # source users a second
+    python -m benchmarks.train_throughput --methods byb,byb-,msdp,ptum  # source users a second
     python -m benchmarks.train_throughput --recipes ptum_bert4rec barlow_bag
 
 One counted event is one real position that goes through the encoder once: padding and CLS slots
@@ -61,7 +61,7 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        sequences = open_sequences(write_log(folder, options.users))
+        sequences = open_sequences(write_log(folder, options.users, options.items))
         if options.recipes:
             compare(sequences, [{"recipe": recipe} for recipe in options.recipes], options)
         elif options.methods:
@@ -79,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--methods", type=lambda text: text.split(","), help="on the Transformer")
     parser.add_argument("--recipes", nargs="+", help="ours as they come, without the peer")
     parser.add_argument("--users", type=int, default=2000)
+    parser.add_argument("--items", type=int, default=5000, help="in the vocabulary")
     parser.add_argument("--steps", type=int, default=8, help="timed, of ours")
     parser.add_argument("--peer-steps", type=int, default=3, help="timed, of the peer's")
     parser.add_argument("--repeats", type=int, default=3)
