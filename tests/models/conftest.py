@@ -158,7 +158,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 120 users whose label follows from their items; `sequences` and `labels`."""
     folder = tmp_path_factory.mktemp("planted")
     lengths = np.random.default_rng(1).integers(8, 30, 120).tolist()
-    write_sequences(folder, lengths)
+    write_sequences(folder, lengths, text=True)
     write_labels(folder / "labels.parquet", planted_labels(120))
     return folder
 

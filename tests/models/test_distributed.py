@@ -26,6 +26,7 @@ PROGRAM = Path(__file__).parent / "ranks_program.py"
 METHODS = [name for name, kind in OBJECTIVES.items() if kind.trains]
 ENCODER_OF = {"next": "gru4rec", "barlow": "bag"}
 OPTIONS = {"byb": {"events": [3, 5]}, "msdp": {"events": [3, 5]}}
+READS = {"fields": ["item", "action", "text", "position"], "text": {"dropout": 0.0}}
 
 
 def config(sequences: Path, out: Path, method: str, **changes) -> dict:
@@ -43,6 +44,7 @@ def config(sequences: Path, out: Path, method: str, **changes) -> dict:
         "batch_size": 35,  # parts of 18 and 17 users, and a last batch of 15
         "threads": 1,
         "device": "cpu",
+        **(READS if method == "ubm" else {}),
     } | changes
 
 
