@@ -19,7 +19,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Zeroes values at random while training."""
-        if x.is_cuda:
+        if x.is_cuda or torch.compiler.is_compiling():  # the compiler fuses torch's own
             return F.dropout(x, self.rate, self.training)
         if not self.training or self.level == 0:
             return x

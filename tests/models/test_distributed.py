@@ -107,7 +107,7 @@ def test_two_ranks_killed_with_their_starter_resume_bit_for_bit(planted, tmp_pat
     settings = config(pointer, tmp_path / "killed", "byb", **changes)
     state, process = tmp_path / "killed" / STATE, start(settings, tmp_path / "killed.json")
     while not (state.exists() and step_of(state) >= 9):
-        assert process.poll() is None
+        assert process.poll() is None, (tmp_path / "killed.err").read_text()
         time.sleep(0.01)
     ranks = children_of(process.pid)
     assert len(ranks) >= 2
@@ -144,6 +144,7 @@ def test_when_one_rank_fails_all_end_with_its_sentence(planted, tmp_path):
         said, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert said == ""
+    assert fault.exists(), (tmp_path / "m.err").read_text()
     assert "is being written by process 4711" in fault.read_text()
 
 
@@ -152,7 +153,7 @@ def test_a_lost_rank_ends_the_others(planted, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", "coles", epochs=100_000, checkpoint_seconds=0)
     process = start(settings, tmp_path / "m.json")
     while not (tmp_path / "m_v1" / STATE).exists():
-        assert process.poll() is None
+        assert process.poll() is None, (tmp_path / "m.err").read_text()
         time.sleep(0.02)
     ranks = children_of(process.pid)
     os.kill(ranks[1], signal.SIGKILL)
@@ -169,7 +170,7 @@ def start(settings: dict, path: Path, **environment: str) -> subprocess.Popen:
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=open(path.with_suffix(".err"), "w"),
         text=True,
     )
 

@@ -262,3 +262,18 @@ def test_healthy_vectors_are_not_called_collapsed(pointer, tmp_path):
     assert listener.warnings == []
     assert [epoch["epoch"] for epoch in listener.epochs] == [1, 2, 3, 4]
     assert all(epoch["effective_rank"] > 2 for epoch in listener.epochs)
+
+
+@pytest.mark.long
+def test_compiling_changes_neither_names_nor_losses_beyond_rounding(pointer, tmp_path):
+    for encoder, dropout in (("rotary", 0.0), ("rotary", 0.5)):
+        losses = []
+        for name, is_compiled in ((f"plain-{dropout}", False), (f"compiled-{dropout}", True)):
+            options = {"encoder_options": {"dropout": dropout}, "recipe": f"barlow_{encoder}"}
+            run(config(pointer, tmp_path / name, compile=is_compiled, **options))
+            losses.append(pq.read_table(tmp_path / name / "curves.parquet")["loss"].to_numpy())
+        assert np.isfinite(losses[1]).all()
+        if not dropout:  # the compiler draws other numbers
+            np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+        names = [set(weights_of(tmp_path / f"{n}-{dropout}")) for n in ("plain", "compiled")]
+        assert names[0] == names[1]
