@@ -18,6 +18,13 @@ from tests.s3.conftest import Bucket, forget_connections, new_bucket
 from tests.s3.server import free_port, moto
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets clients try once: they would wait for minutes for a server that is not there."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+
+
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address at which nobody answers."""

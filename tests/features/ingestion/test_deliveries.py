@@ -82,8 +82,11 @@ def test_events_do_not_depend_on_the_order_of_deliveries(ids, files, data):
         assert Counter(event["item_id"] for event in found[f"2026-01-0{day}"]) == wanted
 
 
-@pytest.mark.parametrize("ids", [True, False], ids=["ids", "content"])
-@pytest.mark.parametrize("death", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("ids", "death"),
+    [(True, 0), (False, 1), (True, 2), (False, 3)],
+    ids=["ids-0", "content-1", "ids-2", "content-3"],
+)
 def test_events_do_not_depend_on_where_a_run_died(ids, death):
     files = [[(4, "a"), (4, "a"), (5, "b")], [(4, "a"), (5, "a"), (5, "b")], [(5, "b"), (5, "b")]]
     assert delivered(files, [0, 1, 2], ids, death) == delivered(files, [2, 1, 0], ids)
