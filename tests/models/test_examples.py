@@ -26,6 +26,7 @@ from tests.models.conftest import ITEMS, START, user_names, write_labels, write_
 USERS, LENGTH = 60, 12
 CUT = 8  # events that are seen
 TIMES = np.tile(START + 100 * np.arange(LENGTH), USERS).astype(np.int64)
+SIDES = np.arange(USERS) // 6 % 2  # nothing that is seen tells them
 AS_OF = dt.datetime.fromtimestamp(START + 100 * CUT, dt.UTC)  # the second of event CUT
 SOURCES = {
     "classes": {"name": "half", "metric": "auc"},
@@ -43,7 +44,7 @@ SOURCES = {
 def give_away(item: np.ndarray) -> np.ndarray:
     """Puts the user's class and next item into every event from the cut on."""
     told = item.reshape(USERS, LENGTH).copy()
-    told[:, CUT:] = np.where(np.arange(USERS) % 2, 3, 20)[:, None]
+    told[:, CUT:] = np.where(SIDES, 3, 20)[:, None]
     return told.reshape(-1)
 
 
@@ -60,7 +61,7 @@ def labels(folder: Path) -> Path:
     rng, rows = np.random.default_rng(3), []
     for n, user in enumerate(user_names(USERS)):
         common = {"user_id": user, "as_of": AS_OF, "split": ("train", "valid", "test")[n % 3]}
-        side = n // 3 % 2
+        side = int(SIDES[n])
         rows.append(common | {"task": "half", "value": float(side), "label": "lr"[side]})
         right = f"item-{rng.integers(ITEMS)}"
         rows.append(common | {"task": "next", "value": 1.0, "label": right})
