@@ -93,6 +93,11 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
       FootpathError: the file is unreadable, has no numeric column, names a user twice, holds an
         infinite value, or knows none of the users.
     """
+    if held_out := sequences.pointer.get("holdout"):
+        raise FootpathError(
+            f"{path} sees all events, and {sequences.path} leaves the last {held_out} of each user "
+            f"out because they answer: measure these tasks without head_features"
+        )
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
