@@ -39,7 +39,7 @@ from features.provenance import Inputs, fragment_inputs
 from features.sql import name, text
 
 # Fragment bytes, compressed, that one query sees: days beyond it are a query of their own.
-CHUNK_BYTES = 256 << 20
+CHUNK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
