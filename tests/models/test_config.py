@@ -45,7 +45,7 @@ def test_wrong_fields_inside_lists_are_named_by_their_place():
     settings = {"sequences": "s", "labels": "l", "out": "o", "checkpoint": "c", "tasks": [{}]}
     with pytest.raises(FootpathError, match=r"field 'tasks'\[0\]: field 'name' is missing"):
         parse(FinetuneConfig, settings, "finetune.json")
-    settings["tasks"] = [{"name": "age", "kind": "ranking"}]
+    settings["tasks"] = [{"name": "age", "kind": "rank"}]
     with pytest.raises(FootpathError, match="expected one of classification, regression"):
         parse(FinetuneConfig, settings, "finetune.json")
     settings["tasks"] = []

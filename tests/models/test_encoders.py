@@ -185,7 +185,8 @@ def test_rotary_positions_tell_distances_not_places(sequences):
     ("config", "sentence"),
     [
         (("lstm", 16, 32, FIELDS, {}, SIZES), "no encoder 'lstm'"),
-        (("bert4rec", 16, 32, ("item", "colour"), {}, SIZES), "expected 'item'"),
+        (("bert4rec", 16, 32, ("item", "colour"), {}, SIZES), "there is no colour"),
+        (("bert4rec", 16, 32, ("gap", "position"), {}, SIZES), "expected 'item', 'text' or both"),
         (("bert4rec", 15, 32, FIELDS, {}, SIZES), "does not divide among 2 heads"),
         (("bert4rec", 16, 32, FIELDS, {"layer": 3}, SIZES), "did you mean 'layers'"),
         (("gru4rec", 16, 32, FIELDS, {"dropout": 1.5}, SIZES), "dropout 1.5 is not a share"),
