@@ -1,7 +1,7 @@
 """UBM: interactions first, then sessions (Li et al., arXiv 2403.02825).
 
-Contrastive Pre-training for Deep Session Data Understanding: sessions are product texts, queries and
-actions, and pre-training has two stages of contrastive objectives on augmented views. What the
+Contrastive Pre-training for Deep Session Data Understanding: sessions are product texts, queries
+and actions, and pre-training has two stages of contrastive objectives on augmented views. What the
 public text leaves open is a reconstruction here, and an option:
 
   stage 1, until `first_share` of training is done: two views of an interaction, made by leaving out
