@@ -50,7 +50,8 @@ class SmallFiles:
 def _is_small(file: SourceFile) -> bool:
     # A name that looks like a pattern would be taken for one where many are asked for.
     is_plain = "://" in file.url and not has_magic(file.url)
-    return is_plain and not file.archive and file.size <= SMALL
+    # Where a server does not say how large a file is, its size is given as 0.
+    return is_plain and not file.archive and 0 < file.size <= SMALL
 
 
 def _batches(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:

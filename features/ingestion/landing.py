@@ -171,8 +171,7 @@ def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
     cutter = Cutter(run.connection, run.dataset, batch)
     for _ in reader.chunks():
         cutter.add_rows()
-    most = run.dataset.quality.max_refused_share
-    manifests = _manifests(batch, reader, cutter, mapping, most)
+    manifests = _manifests(run.dataset, batch, reader, cutter, mapping)
     with run.lake.staging() as folder, ThreadPoolExecutor(PUBLISHERS) as pool:
         cuts = cutter.write(sorted(manifests), folder)
         for number in cuts:
@@ -187,10 +186,10 @@ def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
 
 
 def _manifests(
-    batch: list[Arrival], reader: RowReader, cutter: Cutter, mapping: str, most: float
+    dataset: Dataset, batch: list[Arrival], reader: RowReader, cutter: Cutter, mapping: str
 ) -> dict[int, Manifest]:
     """Counts where the rows of each file went, and finds the files with too few usable rows."""
-    counts, added = cutter.counts(), cutter.added()
+    counts, added, most = cutter.counts(), cutter.added(), dataset.quality.max_refused_share
     manifests = {}
     for number in [n for n in range(len(batch)) if n not in reader.faults]:
         arrival, rows = batch[number], reader.facts[number].rows
@@ -222,6 +221,7 @@ def _manifests(
             rows=rows,
             days=days,
             added=added.get(number, 0),
+            timezone=dataset.timezone,
             **refused,
         )
     return manifests

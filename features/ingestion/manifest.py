@@ -49,6 +49,7 @@ class Manifest:
     repairs: str = ""  # stands for the mended rows among them (repairs.py)
     repaired: int = 0  # refused rows that a mended one has replaced
     digests: dict[str, list[str]] = field(default_factory=dict)  # event day -> content, lines
+    timezone: str = ""  # in which its days are cut
 
     @property
     def quarantined(self) -> int:
@@ -66,9 +67,11 @@ class Manifest:
         return version_of(self.sha256 + self.repairs, self.mapping)
 
     def digest(self, day: str) -> Digest:
-        """Returns what stands for the rows of an event day's fragment."""
+        """Returns what stands for the rows of an event day's fragment, and for when the day is."""
         # One of another release has none: then every day changes with the file.
-        return Digest(*self.digests.get(day, (self.version, self.version)))
+        content, lines = self.digests.get(day, (self.version, self.version))
+        # The same rows in another zone are other features: their windows end at another midnight.
+        return Digest(f"{content} {self.timezone}".rstrip(), lines)
 
     def changed_days(self, old: "Manifest | None") -> set[str]:
         """Returns the event days whose rows are not those of an older manifest."""

@@ -100,6 +100,12 @@ def test_where_rows_are_in_quarantine_their_lines_count_too(one_file):
     assert one_file.due == [4, 5]
 
 
+def test_the_same_rows_are_due_in_another_time_zone(one_file):
+    moved = SHOP.model_copy(update={"timezone": "Asia/Tokyo"})
+    assert [day.day for day in land(moved, one_file.lake, None).days] == [3, 4, 5]
+    assert list(find_closure(moved, one_file.lake).reasons["events"]) == DAYS
+
+
 @settings(max_examples=40, deadline=None)
 @given(rows=ROWS, others=ROWS, cut=st.integers(0, 6))
 def test_a_digest_stands_for_the_rows_however_they_are_cut(rows, others, cut):

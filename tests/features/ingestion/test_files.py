@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import FootpathError
-from features.ingestion.files import find_files, read_blocks
+from features.ingestion.ahead import SmallFiles
+from features.ingestion.files import SourceFile, find_files, read_blocks
 
 PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
 
@@ -116,3 +117,10 @@ def test_a_url_is_read_like_a_folder():
     (whole,) = find_files("", "memory://bucket/events/2026-01-0[1]/00.gz")
     assert b"".join(read_blocks(whole)) == b"first"
     memory.rm("/bucket", recursive=True)
+
+
+def test_a_remote_file_whose_size_nobody_tells_is_streamed():
+    fsspec.filesystem("memory").pipe("/told/a", b"rows")
+    told, untold = (SourceFile("a", "memory://told/a", size, "") for size in (4, 0))
+    assert SmallFiles([told]).take(told) == b"rows"
+    assert SmallFiles([untold]).take(untold) is None
