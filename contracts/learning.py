@@ -1,11 +1,14 @@
 """The YAML's section `learning`: what is trained and compared by default."""
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.fields import Name, Strict
+
+# What a run decides: where things lie, what the recipe's name says, and the seed.
+CHOSEN = {"sequences", "out", "version", "recipe", "method", "encoder", "seed"}
 
 
 class Learning(Strict):
@@ -25,5 +28,19 @@ class Learning(Strict):
     epochs: int = Field(10, ge=1, description="passes of pre-training over the users")
     finetune_epochs: int = Field(8, ge=1, description="at most; fine-tuning stops early")
     recipes: list[Name] = Field(["ptum_bert4rec", "ptum_gru4rec", "none_bert4rec", "none_gru4rec"])
+    settings: dict[Name, dict[str, Any]] = Field(
+        {}, description="of a recipe: fields of models.config.TrainConfig, on top of those above"
+    )
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 1.0])
     seeds: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _known_recipes(self) -> "Learning":
+        for recipe, settings in self.settings.items():
+            if recipe not in self.recipes:
+                raise ValueError(f"settings of '{recipe}': recipes has {', '.join(self.recipes)}")
+            if ours := set(settings) & CHOSEN:
+                raise ValueError(
+                    f"settings of '{recipe}': {', '.join(sorted(ours))} is chosen by the run"
+                )
+        return self

@@ -47,6 +47,19 @@ def test_a_fault_names_file_line_and_field(tmp_path, old, new, field, reason):
     assert any(f"{path}:{line}: {field}: " in s and reason in s for s in sentences), sentences
 
 
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        ("coles_gru: {epochs: 20", "settings of 'coles_gru': recipes has ptum_bert4rec"),
+        ("coles_bag: {seed: 20", "seed is chosen by the run"),
+    ],
+)
+def test_settings_are_those_of_a_recipe_that_is_there(tmp_path, new, reason):
+    path, _ = edited(tmp_path, "coles_bag: {epochs: 20", new)
+    with pytest.raises(FootpathError, match=reason):
+        load_dataset_file(path)
+
+
 def test_broken_yaml_names_the_line(tmp_path):
     path, line = edited(tmp_path, "timezone: Europe/Berlin", "timezone: [Europe/Berlin")
     with pytest.raises(FootpathError, match=rf"{path}:{line + 1}: not valid YAML"):
