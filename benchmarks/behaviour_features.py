@@ -33,7 +33,8 @@ from benchmarks.sessionization import FIRST, generate
 from contracts.clock import days_between
 from contracts.dataset import Dataset, load_dataset
 from contracts.engine import connect
-from contracts.lake import Lake, publish_file, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_file, publish_table
 from contracts.tables import ITEMS
 
 DAYS, BUILT, WINDOWS = 60, 30, (1, 7, 30)

@@ -26,7 +26,8 @@ import pyarrow as pa
 import yaml
 
 from contracts.engine import connect
-from contracts.lake import Lake, write_parquet
+from contracts.lake import Lake
+from contracts.publishing import write_parquet
 from contracts.tables import FEATURE_CLOCKS
 from features.store.changes import Changes, State
 from features.store.definitions import JOIN_KEY, feature_view, user_entity

@@ -6,7 +6,8 @@ import tempfile
 import duckdb
 
 from contracts.errors import FootpathError
-from contracts.lake import is_remote, lakes
+from contracts.lake import lakes
+from contracts.paths import is_remote
 
 ENGINES = ("duckdb", "spark")
 

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from contracts.errors import FootpathError
-from contracts.lake import home, read_json
+from contracts.lake import home
+from contracts.reading import read_json
 
 
 def link_source(dataset: str, folder: str) -> None:

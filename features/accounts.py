@@ -18,7 +18,8 @@ import duckdb
 from contracts.chunks import chunks
 from contracts.dataset import Dataset
 from contracts.engine import connect
-from contracts.lake import Lake, read_metadata
+from contracts.lake import Lake
+from contracts.reading import read_metadata
 from contracts.tables import BUILT_FROM, EVENTS, ROWS_STAGED
 from features.closure import fragments_by_day, readable_manifests
 from features.ingestion.manifest import (

@@ -26,7 +26,8 @@ from pathlib import Path
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, stamps
+from contracts.lake import Lake
+from contracts.reading import stamps
 from features.behavior.build import feature_needs
 from features.ingestion.digests import Digest
 from features.ingestion.manifest import (

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.clock import day_window
-from contracts.lake import Lake, ibis_path, read_metadata
+from contracts.lake import Lake
+from contracts.paths import ibis_path
+from contracts.reading import read_metadata
 from features import spark
 from features.provenance import Inputs, footer
 

@@ -16,7 +16,8 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from contracts.lake import Lake, read_metadata
+from contracts.lake import Lake
+from contracts.reading import read_metadata
 from contracts.tables import BUILT_FROM
 from features.ingestion.digests import Digest
 from features.ingestion.manifest import Fragment

@@ -18,19 +18,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contracts.copies import local_copy
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import (
-    Lake,
-    local_copy,
-    publish_folder,
-    publish_json,
-    read_json,
-    read_table,
-    remove_folder,
-    write_parquet,
-)
+from contracts.lake import Lake
+from contracts.publishing import publish_folder, publish_json, remove_folder, write_parquet
+from contracts.reading import read_json, read_table
 from features.store.services import promoted_version
 from features.store.views import embedding_view, repository
 

@@ -24,7 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from contracts.errors import FootpathError
-from contracts.lake import publish_file, read_json
+from contracts.publishing import publish_file
+from contracts.reading import read_json
 from models.config import parse
 from models.user_model import ModelConfig, UserModel, build_model
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from contracts.errors import FootpathError
-from contracts.lake import read_json
+from contracts.reading import read_json
 from models.documents import Documents
 from models.draw import Draw
 from models.packed import MASK, Events, ragged_arange

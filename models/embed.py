@@ -24,7 +24,8 @@ from torch import Tensor
 
 from contracts.clock import now
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake
+from contracts.publishing import publish_file
 from contracts.tables import embeddings_schema
 from models.behaviour import attach_text
 from models.checkpoint import Checkpoint, load_checkpoint

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from models.behaviour import attach_text
 from models.candidates import run_lists
 from models.checkpoint import Checkpoint, load_checkpoint

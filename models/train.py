@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from contracts.errors import FootpathError
-from contracts.lake import read_json
+from contracts.reading import read_json
 from models.behaviour import attach_text
 from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
 from models.config import TrainConfig, plain

@@ -18,8 +18,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
 
+from contracts.copies import local_copy, send_copy
 from contracts.errors import FootpathError
-from contracts.lake import Lake, is_remote, local_copy, publish_json, read_json, send_copy
+from contracts.lake import Lake
+from contracts.paths import is_remote
+from contracts.publishing import publish_json
+from contracts.reading import read_json
 from orchestration.instance import REPOSITORY
 from orchestration.live import LiveMessages
 

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, read_table
+from contracts.lake import Lake
+from contracts.reading import read_table
 from orchestration.versions import all_versions, metric_files
 
 

@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, home, read_table
+from contracts.lake import Lake, home
+from contracts.reading import read_table
 
 if TYPE_CHECKING:
     from features.drafts.preview import Preview

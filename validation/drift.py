@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, publish_text
+from contracts.lake import Lake
+from contracts.publishing import publish_text
 from validation.docs import document
 from validation.profile import Described, read_descriptions
 from validation.sketch import added, bin_of, distances, stability

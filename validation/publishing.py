@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.lake import Lake, publish_file, remove_files
+from contracts.lake import Lake
+from contracts.publishing import publish_file, remove_files
 from validation.profile import write_description
 from validation.quarantine import quarantine_day
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.engine import connect
-from contracts.lake import Lake, read_table
+from contracts.lake import Lake
+from contracts.reading import read_table
 from contracts.tables import QUARANTINE
 
 Stage = Literal["landing", "events", "stopped"]

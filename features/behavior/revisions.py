@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, read_schema
+from contracts.lake import Lake
+from contracts.reading import read_schema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

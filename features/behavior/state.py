@@ -26,7 +26,9 @@ from contracts.chunks import chunks
 from contracts.clock import day_window
 from contracts.dataset import Dataset
 from contracts.engine import engine_name
-from contracts.lake import Lake, publish_file, read_metadata, stamps
+from contracts.lake import Lake
+from contracts.publishing import publish_file
+from contracts.reading import read_metadata, stamps
 from contracts.tables import EVENTS, SESSIONS, TIMESTAMP
 from features.behavior.field import told_actions
 from features.daily import open_engine, read_days, register, row_count, stream, write_days

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from contracts.engine import engine_name
-from contracts.lake import Lake, read_metadata
+from contracts.lake import Lake
+from contracts.reading import read_metadata
 from features.behavior.state import STATE
 from features.daily import open_engine, read_days, stream
 

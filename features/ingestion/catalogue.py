@@ -14,8 +14,9 @@ import pyarrow as pa
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
 from contracts.links import source_folder
+from contracts.publishing import publish_table
 from contracts.source import Lookup
 from contracts.tables import ITEMS, USERS
 from features.ingestion.files import find_files, is_absolute

@@ -28,9 +28,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.chunks import chunks
+from contracts.copies import fetched
 from contracts.dataset import Dataset
 from contracts.engine import connect
-from contracts.lake import Lake, fetched
+from contracts.lake import Lake
 from contracts.tables import FRAGMENT
 from features.daily import BATCH_ROWS, write_days
 from features.ingestion.manifest import Fragment, committed_fragments

@@ -24,7 +24,9 @@ import duckdb
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file, remove_files, stamps
+from contracts.lake import Lake
+from contracts.publishing import publish_file, remove_files
+from contracts.reading import stamps
 from features.ingestion.archives import Archives
 from features.ingestion.arrivals import Arrival, arrival_days, find_arrivals
 from features.ingestion.cutting import CutFile, Cutter

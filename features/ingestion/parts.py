@@ -14,14 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.lake import (
-    Lake,
-    publish_file,
-    publish_table,
-    read_table,
-    remove_files,
-    write_parquet,
-)
+from contracts.lake import Lake
+from contracts.publishing import publish_file, publish_table, remove_files, write_parquet
+from contracts.reading import read_table
 from contracts.tables import FRAGMENT, QUARANTINE
 from features.ingestion.digests import digest_of
 from features.ingestion.manifest import (

@@ -25,7 +25,9 @@ import pyarrow.compute as pc
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table, read_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
+from contracts.reading import read_table
 from features.ingestion.manifest import (
     Manifest,
     file_id,

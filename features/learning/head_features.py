@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 from contracts.clock import as_of_instant
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table, read_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
+from contracts.reading import read_table
 from features.store.definitions import JOIN_KEY
 from features.store.registry import apply_registry
 from features.store.repository import open_store

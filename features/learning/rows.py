@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import HOLDOUT, LABELS
 from contracts.tasks import Task
 

@@ -26,7 +26,9 @@ from contracts.clock import as_of_instant
 from contracts.dataset import Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_folder, publish_json, read_json, write_parquet
+from contracts.lake import Lake
+from contracts.publishing import publish_folder, publish_json, write_parquet
+from contracts.reading import read_json
 from features.learning.documents import fit_tokens, load_documents, write_documents
 from features.learning.holdout import is_held_out
 from features.sql import text

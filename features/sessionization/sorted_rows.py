@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
-from contracts.lake import open_parquet
+from contracts.reading import open_parquet
 
 # Events that are read at a time.
 BLOCK_ROWS = 250_000

@@ -20,7 +20,9 @@ import duckdb
 import pyarrow as pa
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table, read_table, stamps
+from contracts.lake import Lake
+from contracts.publishing import publish_table
+from contracts.reading import read_table, stamps
 from contracts.tables import FEATURE_CLOCKS
 from features.store.definitions import JOIN_KEY
 from features.store.served import missing_column

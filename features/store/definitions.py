@@ -3,7 +3,8 @@
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from contracts.lake import Lake, ibis_path
+from contracts.lake import Lake
+from contracts.paths import ibis_path
 from features.store.services import Services
 from features.store.views import View
 

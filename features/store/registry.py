@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from shutil import copyfile
 from typing import TYPE_CHECKING
 
+from contracts.copies import local_copy
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, local_copy, publish_file
+from contracts.lake import Lake
+from contracts.publishing import publish_file
 from features.store import definitions
 from features.store.repository import REGISTRY, locked, open_store, store_kinds, write_config
 from features.store.services import (

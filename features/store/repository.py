@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from contracts.copies import local_copy
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, is_remote, local_copy, publish_text
+from contracts.lake import Lake
+from contracts.paths import is_remote
+from contracts.publishing import publish_text
 from features.store.views import opened_repository, repository
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, read_schema
+from contracts.lake import Lake
+from contracts.reading import read_schema
 from contracts.tables import FEATURE_CLOCKS
 from features.store.definitions import JOIN_KEY
 from features.store.services import known_services

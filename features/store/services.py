@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_json, read_json
+from contracts.lake import Lake
+from contracts.publishing import publish_json
+from contracts.reading import read_json
 from features.store.views import View, repository
 
 BEHAVIOR_SERVICE = "user_behavior"

@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_json, read_json, read_schema
+from contracts.lake import Lake
+from contracts.publishing import publish_json
+from contracts.reading import read_json, read_schema
 from features.behavior.build import feature_fields
 
 BEHAVIOR = "user_behavior_features"

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from contracts.copies import local_copy
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, local_copy, publish_file
+from contracts.lake import Lake
+from contracts.publishing import publish_file
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,

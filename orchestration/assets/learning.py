@@ -7,7 +7,8 @@ from pathlib import Path
 import dagster as dg
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, read_json
+from contracts.lake import Lake
+from contracts.reading import read_json
 from contracts.tables import LABELS
 from orchestration.assets.learning_inputs import (
     GROUP,

@@ -25,7 +25,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from orchestration.instance import REPOSITORY
 
 # In the footer of a cell: the code and the configuration that measured it.

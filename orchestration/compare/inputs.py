@@ -20,10 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts.copies import local_copy
 from contracts.dataset import DATASETS, Dataset
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, is_remote, local_copy, publish_table, read_json
+from contracts.lake import Lake
+from contracts.paths import is_remote
+from contracts.publishing import publish_table
+from contracts.reading import read_json
 from contracts.tasks import Task
 from orchestration.compare.settings import Comparison
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.lake import Lake, read_json
+from contracts.lake import Lake
+from contracts.reading import read_json
 from contracts.tasks import Task
 from orchestration.compare.cells import (
     Cell,

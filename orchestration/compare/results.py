@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file, read_json
+from contracts.lake import Lake
+from contracts.publishing import publish_file
+from contracts.reading import read_json
 from contracts.tables import METRICS
 from models.leaderboard.boards import Who, boards, headline_metric
 from models.leaderboard.fusion import fused

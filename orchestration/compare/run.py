@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_json
+from contracts.lake import Lake
+from contracts.publishing import publish_json
 from orchestration.compare.cells import evict
 from orchestration.compare.jobs import Job, models_of
 from orchestration.instance import REPOSITORY

@@ -12,7 +12,9 @@ import pytest
 
 from contracts.clock import as_of_instant, day_window, days_between
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_folder, publish_json, publish_table, read_json
+from contracts.lake import Lake
+from contracts.publishing import publish_folder, publish_json, publish_table
+from contracts.reading import read_json
 
 DAY = dt.date(2026, 3, 1)
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from contracts.clock import day_window
 from contracts.dataset import Dataset, load_dataset
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import EVENTS
 
 

@@ -4,7 +4,8 @@ import datetime as dt
 from functools import partial
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake
+from contracts.publishing import publish_file
 from features.behavior.build import stage_features
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from contracts.clock import as_of_instant
 from contracts.dataset import Dataset, load_dataset
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import FEATURE_CLOCKS, embeddings_schema
 from features.behavior.build import feature_fields
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from contracts.errors import FootpathError
-from contracts.lake import Lake, read_json
+from contracts.lake import Lake
+from contracts.reading import read_json
 from features.similar import build_index, similar_users
 from features.store import promote, repository
 from tests.features.store_lake import DAY, publish_embeddings, publish_model, shop

@@ -7,7 +7,8 @@ import pytest
 
 from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_json
+from contracts.lake import Lake
+from contracts.publishing import publish_json
 from orchestration.assets.learning import learning_assets
 from orchestration.programs import ranks
 from tests.models.conftest import write_sequences

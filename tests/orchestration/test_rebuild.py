@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.dataset import Dataset
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from orchestration.assets.behaviour import behaviour_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.jobs import stage_jobs

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from contracts.dataset import load_dataset
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import METRICS
 from orchestration.promotion import leading_version
 from orchestration.versions import all_versions, allocate, latest_finished

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.clock import days_between
-from contracts.lake import Lake, is_remote, publish_json
+from contracts.lake import Lake
+from contracts.paths import is_remote
+from contracts.publishing import publish_json
 from features.behavior.build import stage_features
 from features.closure import due_days
 from features.ingestion.catalogue import build_items, build_users

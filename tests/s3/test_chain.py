@@ -33,7 +33,7 @@ def on_disk(shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def lake_user(lake: Lake) -> str:
-    from contracts.lake import read_table
+    from contracts.reading import read_table
 
     return read_table(lake.day(f"user_embeddings/{chain.VERSION}", chain.LAST))["user_id"][
         0

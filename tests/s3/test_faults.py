@@ -10,7 +10,8 @@ import pytest
 
 from contracts.engine import connect
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.remote import told
 from features.ingestion.files import find_files
 from tests.conftest import REPOSITORY

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from contracts.lake import Lake, remove_folder
+from contracts.lake import Lake
 from contracts.links import link_source
+from contracts.publishing import remove_folder
 from features.ingestion.catalogue import build_items
 from tests.features import crash
 from tests.s3 import chain, work

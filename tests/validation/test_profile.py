@@ -8,8 +8,9 @@ import pytest
 
 from contracts.clock import days_between
 from contracts.dataset import Dataset
-from contracts.lake import Lake, read_json
+from contracts.lake import Lake
 from contracts.links import link_source
+from contracts.reading import read_json
 from features.ingestion.catalogue import build_items
 from features.ingestion.events import stage_events as stage_landed
 from features.ingestion.landing import land

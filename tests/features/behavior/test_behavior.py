@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import features.behavior.users
 from contracts.dataset import Dataset, load_dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_file, publish_table
 from contracts.tables import EVENTS, FEATURE_CLOCKS, ITEMS, SESSIONS
 from features.behavior.build import feature_fields, feature_schema, stage_features
 from features.sessionization.sessions import stage_sessions

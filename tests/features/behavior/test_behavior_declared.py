@@ -15,7 +15,8 @@ import features.behavior.users
 from contracts.dataset import Dataset, load_dataset
 from contracts.errors import FootpathError
 from contracts.feature_list import Declared
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake
+from contracts.publishing import publish_file
 from contracts.tables import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import feature_fields, stage_features
 from features.behavior.state import STATE

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import behaviour_features
 from contracts.dataset import Dataset
-from contracts.lake import Lake, publish_file
+from contracts.lake import Lake
+from contracts.publishing import publish_file
 from features.behavior.build import TABLE, stage_features
 from features.behavior.state import STATE
 from tests.features.behavior.test_behavior_declared import (

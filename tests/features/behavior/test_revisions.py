@@ -9,7 +9,8 @@ import pytest
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_file, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_file, publish_table
 from contracts.tables import EVENTS
 from features.behavior.build import stage_features
 from features.sessionization.sessions import stage_sessions

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import FRAGMENT, QUARANTINE
 from features.accounts import take_stock
 from features.closure import find_closure

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, read_json
+from contracts.lake import Lake
 from contracts.links import link_source
+from contracts.reading import read_json
 from features.drafts.preview import preview
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land

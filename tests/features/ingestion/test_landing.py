@@ -9,8 +9,9 @@ import pytest
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
-from contracts.lake import Lake, read_json
+from contracts.lake import Lake
 from contracts.links import link_source
+from contracts.reading import read_json
 from contracts.tables import FRAGMENT, QUARANTINE
 from features.ingestion.landing import arrival_days, land
 from tests.features.event_log import dataset_like

@@ -9,7 +9,8 @@ import pytest
 
 from contracts.clock import as_of_instant
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import ITEMS
 from features.learning.sequences import build_sequences
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events

@@ -9,7 +9,9 @@ import pytest
 
 from contracts.clock import as_of_instant
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table, read_json
+from contracts.lake import Lake
+from contracts.publishing import publish_table
+from contracts.reading import read_json
 from contracts.tables import EVENTS, ITEMS
 from features.learning.examples import build_examples
 from features.learning.labels import build_labels

@@ -8,7 +8,8 @@ import pytest
 
 from contracts.clock import as_of_instant, day_window
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import USERS
 from features.learning.labels import build_labels, default_as_of
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events

@@ -16,7 +16,8 @@ import features.sessionization.session_pass
 import features.sessionization.sessions
 import features.sessionization.sorted_rows
 from contracts.errors import FootpathError
-from contracts.lake import Lake, publish_table
+from contracts.lake import Lake
+from contracts.publishing import publish_table
 from contracts.tables import EVENTS, SESSIONS
 from features.sessionization.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
