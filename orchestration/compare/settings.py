@@ -13,6 +13,7 @@ import yaml
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
+from contracts.learning import CHOSEN
 from contracts.tasks import Task
 
 PROTOCOLS = ("frozen", "finetuned", "scratch", "native")
@@ -23,7 +24,7 @@ FILE_FIELDS = (
 )  # fmt: skip
 
 # Settings of training that say where or how fast, not what: they are not to be chosen here.
-OURS = ("sequences", "out", "version", "recipe", "method", "encoder", "seed", "threads", "device")
+OURS = (*sorted(CHOSEN), "threads", "device")
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,9 @@ def read_file(path: Path) -> dict[str, Any]:
     for name in ("recipes", "common", "finetune"):
         kind = "a mapping"
         _expect(isinstance(said.get(name, {}), dict), f"{path}: field '{name}' must be {kind}")
+    for name, recipe in said.get("recipes", {}).items():
+        fits = recipe is None or isinstance(recipe, dict)
+        _expect(fits, f"{path}: recipe '{name}' must be a mapping of settings, found {recipe!r}")
     return said
 
 
@@ -169,6 +173,11 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
                 name not in recipe.train,
                 f"recipe {recipe.name}: '{name}' is chosen by the comparison, not by a recipe",
             )
+        _expect(
+            not recipe.train.get("validation"),
+            f"recipe {recipe.name}: 'validation' does not go with a comparison: its labels have "
+            f"one split of the users, and here every seed has its own",
+        )
         parse(TrainConfig, train_settings(recipe, 0), f"recipe {recipe.name}")
 
 
@@ -201,7 +210,7 @@ def _merged(settings: dict, more: dict) -> dict:
 
 def _spread(recipes: list[Recipe], batch_sizes: tuple[int, ...]) -> tuple[Recipe, ...]:
     """Returns each recipe for each batch size; without any, as it is. Names stay apart."""
-    if len({recipe.name for recipe in recipes}) < len(recipes):
+    if len({(recipe.label, recipe.encoder) for recipe in recipes}) < len(recipes):
         raise FootpathError("two recipes share a name: name a method and encoder once")
     if not batch_sizes:
         return tuple(recipes)
@@ -220,7 +229,7 @@ def _spread(recipes: list[Recipe], batch_sizes: tuple[int, ...]) -> tuple[Recipe
 
 def _scratch_of(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
     """Returns what is trained from scratch: an encoder of each shape, with random weights."""
-    shapes = ("dim", "max_length", "fields", "encoder_options")
+    shapes = ("dim", "max_length", "fields", "encoder_options", "text")
     found: dict[str, Recipe] = {}
     for recipe in recipes:
         shape = {key: recipe.train[key] for key in shapes if key in recipe.train}

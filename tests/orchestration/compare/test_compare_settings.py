@@ -35,6 +35,7 @@ FAULTS = {
     "--methods and --encoders go together": {"encoders": ()},
     "there is nothing to compare": {"methods": (), "encoders": ()},
     "two recipes share a name": {"methods": ("ptum", "ptum")},
+    "'validation' does not go with a comparison": {"settings": ("validation.task=gender",)},
 }
 
 
@@ -59,6 +60,12 @@ def test_settings_go_on_top_option_by_option():
     assert found.recipes[0].train["objective"] == {"mask": 0.3}
     assert found.recipes[1].train.get("objective") is None  # random weights have none
     assert found.finetune["epochs"] == 2
+
+
+def test_from_scratch_reads_text_by_the_same_encoder():
+    reads = ("fields=[item, text]", "text.encoder=cnn")
+    found = compared(settings=reads)
+    assert found.recipes[1].train["text"] == found.recipes[0].train["text"] == {"encoder": "cnn"}
 
 
 def test_each_batch_size_is_a_recipe():
@@ -101,6 +108,13 @@ def test_a_file_with_an_unknown_field_is_refused(tmp_path):
         comparison_of(load_dataset("shop"), Asked(recipes=written(tmp_path, "recipe: {}")))
     with pytest.raises(FootpathError, match="is not valid YAML"):
         comparison_of(load_dataset("shop"), Asked(recipes=written(tmp_path, "recipes: [")))
+    with pytest.raises(FootpathError, match="recipe 'ptum_bag' must be a mapping"):
+        comparison_of(
+            load_dataset("shop"), Asked(recipes=written(tmp_path, "recipes: {ptum_bag: 3}"))
+        )
+    twice = "recipes: {ptum: {encoder: bag}, ptum_bag: }"
+    with pytest.raises(FootpathError, match="two recipes share a name"):
+        comparison_of(load_dataset("shop"), Asked(recipes=written(tmp_path, twice)))
     with pytest.raises(FootpathError, match="cannot be read: No such file"):
         comparison_of(load_dataset("shop"), Asked(recipes=tmp_path / "none.yaml"))
 
