@@ -121,9 +121,11 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
                 "encoder": encoder,
                 "dim": dataset.learning.dim,
                 "max_length": dataset.learning.max_length,
-                "epochs": config.epochs or dataset.learning.epochs,
+                "epochs": dataset.learning.epochs,
                 "seed": config.seed,
-            }
+            } | dataset.learning.settings.get(recipe, {})
+            if config.epochs:
+                settings["epochs"] = config.epochs
             version = allocate(lake, recipe, as_of, settings | {"fingerprint": data})
             settings |= {"version": version.version, "out": version.folder(lake)}
             work.append(partial(_train, context, pipes, lake, settings))

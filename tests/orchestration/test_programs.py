@@ -9,6 +9,7 @@ from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
 from contracts.publishing import publish_json
+from contracts.reading import read_json
 from orchestration.assets.learning import learning_assets
 from orchestration.programs import ranks
 from tests.models.conftest import write_sequences
@@ -49,7 +50,7 @@ def test_ranks_started_by_dagster_give_one_result_and_their_curves_while_they_ru
             learning_assets(dataset),
             selection=[asset],
             instance=instance,
-            partition_key="ptum_bert4rec",
+            partition_key="coles_bag",
             resources={"pipes": dg.PipesSubprocessClient()},
             run_config={"ops": {"ml_100k__pretrained_encoder": {"config": {"epochs": 3}}}},
         )
@@ -58,11 +59,14 @@ def test_ranks_started_by_dagster_give_one_result_and_their_curves_while_they_ru
     assert result.success
     metadata = made.asset_materialization.metadata
     assert metadata["ranks"].value == 2
+    trained = read_json(lake.root / "models" / "coles_bag_v1" / "config.json")
+    assert trained["dim"] == dataset.learning.settings["coles_bag"]["dim"]
+    assert trained["epochs"] == 3  # what is said for the run prevails
     assert metadata["steps"].value == 3
     figures = [record.asset_observation.metadata for record in records]
     assert [found["epoch"].value for found in figures] == [3, 1]  # newest first, not too often
     assert {"loss", "gradient_norm", "spread", "effective_rank"} <= figures[0].keys()
-    assert records[0].asset_observation.partition == "ptum_bert4rec"
+    assert records[0].asset_observation.partition == "coles_bag"
     assert records[-1].timestamp < made.timestamp
     assert "curves" in metadata
 
