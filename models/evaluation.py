@@ -59,7 +59,7 @@ def headline(rows: list[dict], tasks: list[Task]) -> dict[str, float]:
 
     Keys say "<task>/<protocol>_<metric>", with the method where there are several.
     """
-    share = max(row["label_share"] for row in rows)
+    share = max((row["label_share"] for row in rows), default=0.0)
     several = len({row["method"] for row in rows}) > 1
     values: dict[str, list[float]] = {}
     for task in tasks:

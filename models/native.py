@@ -1,7 +1,7 @@
 """Rankings by the score that a method's own pre-training trains, without a head.
 
-`next` and `masked` score items by a state, `ptum` and `dual` by the user vector. The other methods
-train no score of items. The model sees the last max_length events of each example.
+`next` and `masked` score items by a state, `ptum`, `manymask` and `dual` by the user vector. The
+other methods train no score of items. The model sees the last max_length events of each example.
 """
 
 from dataclasses import dataclass
@@ -68,9 +68,9 @@ def native(described: dict[str, Any], model: UserModel, sequences: Sequences) ->
         return Native(method, model, None)
     if method == "masked":
         return Native(method, model, None)
-    if method == "ptum" and described.get("objective", {}).get("negatives") == 0:
+    if method in ("ptum", "manymask") and described["objective"]["negatives"] == 0:
         return Native(method, model, None)
-    if method in ("ptum", "dual"):
+    if method in ("ptum", "manymask", "dual"):
         return Native(method, model, _content(model, sequences))
     return None
 

@@ -12,11 +12,13 @@ import torch
 from contracts.errors import FootpathError
 from contracts.tables import HOLDOUT
 from models.baselines import baselines
+from models.checkpoint import load_checkpoint
 from models.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
 from models.data import open_sequences
 from models.draw import Draw
 from models.examples import Labelled, events_before, last_windows, random_windows
 from models.finetune import finetune
+from models.native import native
 from models.report import Reporter
 from models.tasks import Model, load_tasks
 from models.train import train
@@ -104,6 +106,28 @@ def test_events_after_the_end_change_no_figure(logs, checkpoint, tmp_path, sourc
     assert said[0].equals(said[1])
 
 
+def test_a_method_that_scores_no_items_by_itself_has_no_row_and_no_fault(
+    logs, checkpoint, tmp_path
+):
+    settings = {"sequences": str(logs[False]), "labels": str(labels(tmp_path)), "threads": 1}
+    settings |= {"checkpoint": str(checkpoint), "out": str(tmp_path / "model.parquet")}
+    settings |= {"tasks": [SOURCES["next item"]], "protocols": ["native"]}
+    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    assert pq.read_table(tmp_path / "model.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("method", ["ptum", "manymask"])
+def test_without_negatives_a_user_vector_is_compared_with_the_items_alone(logs, checkpoint, method):
+    model, sequences = load_checkpoint(checkpoint).model, open_sequences(logs[False])
+    described = {"method": method, "objective": {"negatives": 0}}
+    scorer = native(described, model, sequences)
+    examples = Labelled(np.arange(5), np.full(5, CUT), np.zeros(5))
+    assert scorer is not None
+    scores_nV = scorer(last_windows(sequences, examples, 6))
+    expected = window_vectors(model, sequences, examples) @ model.behaviour.items().detach().T
+    torch.testing.assert_close(scores_nV, expected)
+
+
 def test_the_planted_leak_would_be_seen(logs, checkpoint, tmp_path):
     """The same figures do change where examples are allowed to look past their end."""
     said = []
@@ -149,8 +173,6 @@ def test_windows_stay_within_what_is_seen(make_sequences):
 
 
 def test_vectors_of_cut_histories_are_those_of_shorter_users(logs, checkpoint, tmp_path):
-    from models.checkpoint import load_checkpoint
-
     model, whole = load_checkpoint(checkpoint).model, open_sequences(logs[False])
     keep = np.concatenate([np.arange(LENGTH * n, LENGTH * n + CUT) for n in range(USERS)])
     arrays = {f: getattr(whole, f)[keep] for f in ("item", "action", "category", "value", "time")}
