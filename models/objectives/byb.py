@@ -27,13 +27,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.distributed import gather, share
+from models.distributed import gather
 from models.draw import Draw
 from models.objectives.barlow_twins import projector
 from models.objectives.base import Objective, Outcome
-from models.objectives.ptum import item_losses
+from models.objectives.hidden_events import HiddenEvents, hidden_events, hidden_loss
 from models.objectives.views import cut_in_two, hidden
-from models.packed import MASK, Events, Packed, pack
+from models.packed import Events, Packed, pack
 from models.user_model import ModelConfig, UserModel, build_model
 
 SECONDS_A_DAY = 86_400
@@ -72,8 +72,7 @@ class Sample:
     future: Packed | None  # F sequences; None if no window holds an event
     user_F: Tensor  # whose future each is
     window_B: Tensor  # which window was drawn, as an index into events + days
-    hidden_user_N: Tensor
-    hidden_item_N: Tensor
+    hidden: HiddenEvents
 
 
 class Byb(Objective):
@@ -116,14 +115,12 @@ class Byb(Objective):
         if len(user_F):
             future = pack(windows.cut(user_F, cut_B[user_F], future_B[user_F]))
         student = hidden(past, draw, "student", self.options.hide_share)
-        hidden_N = torch.nonzero((student.item_T == MASK) & (past.item_T != MASK))[:, 0]
         return Sample(
             past=pack(student),
             future=future,
             user_F=user_F,
             window_B=window_B,
-            hidden_user_N=past.sequence_T[hidden_N],
-            hidden_item_N=past.item_T[hidden_N],
+            hidden=hidden_events(past, student),
         )
 
     def _future_events(self, windows: Events, cut_B: Tensor, window_B: Tensor) -> Tensor:
@@ -157,11 +154,9 @@ class Byb(Objective):
             loss = loss + self._distance(predicted_FP, target_FP)
             figures["future_loss"] = loss.detach()
             figures["target_spread"] = F.normalize(target_FP, dim=1).std(0).mean()
-        weight = self.options.hidden_weight * share(len(sample.hidden_item_N))
-        if self.options.hidden_weight and len(sample.hidden_item_N):
-            helper_N, _ = item_losses(model, users_BD, sample.hidden_user_N, sample.hidden_item_N)
-            helper = helper_N.mean()
-            loss = loss + weight * helper
+        if self.options.hidden_weight:
+            helper = hidden_loss(model, users_BD, sample.hidden)
+            loss = loss + self.options.hidden_weight * helper
             figures["hidden_loss"] = helper.detach()
         return Outcome(loss, users_BD, figures)
 

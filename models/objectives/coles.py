@@ -2,7 +2,7 @@
 
 Two random slices of each user's history; each slice tells the other slice of its user from all
 slices of the batch by cosine and a softmax (InfoNCE, the loss of NT-Xent in Chen et al., 2020, in
-the place of the paper's margin loss).
+the place of the paper's margin loss). By `hidden_weight`, each slice also tells what it hides.
 
 Shapes: B users, V = 2B views, D width.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from models.distributed import gather
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
+from models.objectives.hidden_events import HiddenEvents, hidden_events, hidden_loss
 from models.objectives.views import hidden, slices
 from models.packed import Events, Packed, join, pack
 from models.user_model import ModelConfig, UserModel
@@ -28,6 +29,7 @@ class Options:
     temperature: float = 0.1
     shortest: int = 5  # events of a slice
     hide_share: float = 0.0
+    hidden_weight: float = 0.0  # of the helper loss: hidden events told by their slice's vector
     span: int = 4  # slices lie within so many times max_length events
 
     def __post_init__(self) -> None:
@@ -37,6 +39,16 @@ class Options:
             raise ValueError("shortest and span must be 1 or more")
         if not 0 <= self.hide_share < 1:
             raise ValueError(f"hide_share {self.hide_share} is not a share in [0, 1)")
+        if self.hidden_weight < 0 or (self.hidden_weight and not self.hide_share):
+            raise ValueError("hidden_weight must not be negative, and needs a hide_share above 0")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """2B slices, and what they hide."""
+
+    views: Packed
+    hidden: HiddenEvents
 
 
 class Coles(Objective):
@@ -49,23 +61,29 @@ class Coles(Objective):
         self.min_events = 2
         self.span = options.span
 
-    def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
+    def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
         """Cuts two slices of each user."""
         options, longest = self.options, self.model_config.max_length
-        views = [slices(windows, draw, name, options.shortest, longest) for name in "ab"]
-        pairs = zip(views, "ab", strict=True)
-        return pack(join([hidden(view, draw, name, options.hide_share) for view, name in pairs]))
+        slices_of = [slices(windows, draw, name, options.shortest, longest) for name in "ab"]
+        pairs = zip(slices_of, "ab", strict=True)
+        views = join([hidden(view, draw, name, options.hide_share) for view, name in pairs])
+        return Sample(pack(views), hidden_events(join(slices_of), views))
 
-    def forward(self, model: UserModel, sample: Packed) -> Outcome:
+    def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Tells each slice's partner from the other slices."""
-        views_VD = model(sample)
+        views_VD = model(sample.views)
         everyone_VD = torch.cat([gather(view_BD) for view_BD in views_VD.chunk(2)])
         loss, accuracy = info_nce(everyone_VD, self.options.temperature)
-        return Outcome(loss, views_VD, {"accuracy": accuracy})
+        figures = {"accuracy": accuracy}
+        if self.options.hidden_weight:
+            helper = hidden_loss(model, views_VD, sample.hidden)
+            loss = loss + self.options.hidden_weight * helper
+            figures["hidden_loss"] = helper.detach()
+        return Outcome(loss, views_VD, figures)
 
-    def encoded_events(self, sample: Packed) -> int:
+    def encoded_events(self, sample: Sample) -> int:
         """Returns the events of both slices."""
-        return len(sample.item_T)
+        return len(sample.views.item_T)
 
 
 def info_nce(views_VD: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

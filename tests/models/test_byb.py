@@ -137,8 +137,8 @@ def test_what_is_hidden_is_hidden_and_predicted(sequences):
     _, whole = sampled(build(sequences, hide_share=0.0)[1], sequences)
     _, sample = sampled(objective, sequences)
     is_hidden = sample.past.item_T == MASK
-    assert len(sample.hidden_item_N) == int(is_hidden.sum()) > 5
-    assert sorted(sample.hidden_item_N.tolist()) == sorted(whole.past.item_T[is_hidden].tolist())
+    assert len(sample.hidden.item_N) == int(is_hidden.sum()) > 5
+    assert sorted(sample.hidden.item_N.tolist()) == sorted(whole.past.item_T[is_hidden].tolist())
 
 
 def test_a_collapse_shows_in_the_health_figures(sequences):

@@ -86,6 +86,24 @@ def test_info_nce_is_the_mean_of_both_directions(windows):
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_coles_adds_the_mean_loss_of_what_its_slices_hide(sequences, windows):
+    model, plain = build("coles", sequences, hide_share=0.5)
+    helped = build("coles", sequences, hide_share=0.5, hidden_weight=2.0)[1]
+    sample = helped.sample(windows, windows, Draw(0, 0, USERS))
+    whole = slices(windows, Draw(0, 0, USERS), "a", 5, model.config.max_length)
+    seen = hidden(whole, Draw(0, 0, USERS), "a", 0.5)
+    pairs = zip(sample.hidden.view_N.tolist(), sample.hidden.item_N.tolist(), strict=True)
+    told = [(view, item) for view, item in pairs if view < len(USERS)]
+    is_hidden = seen.item_T == MASK
+    assert told == list(
+        zip(whole.sequence_T[is_hidden].tolist(), whole.item_T[is_hidden].tolist(), strict=True)
+    )
+    logs_VI = (model(sample.views) @ model.behaviour.items().T).log_softmax(dim=1)
+    helper = -logs_VI[sample.hidden.view_N, sample.hidden.item_N].mean()
+    difference = helped(model, sample).loss - plain(model, sample).loss
+    assert float(difference) == pytest.approx(2 * float(helper), rel=1e-4)
+
+
 def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows):
     model, objective = build("barlow", sequences, projector=8, redundancy=0.1)
     objective.eval()
@@ -127,6 +145,7 @@ def test_the_loss_falls(method, options, sequences, windows):
     [
         ("coles", {"temperature": 0.0}, "temperature"),
         ("coles", {"shortest": 0}, "shortest"),
+        ("coles", {"hidden_weight": 1.0}, "hide_share above 0"),
         ("barlow", {"hide_share": 1.0}, "hide_share"),
         ("barlow", {"redundancy": 0.0}, "redundancy"),
     ],
