@@ -41,10 +41,10 @@ def test_an_unfinished_version_is_not_used(lake_home):
     assert latest_finished(lake, "ptum_bert4rec").version == "ptum_bert4rec_v1"
 
 
-@pytest.mark.parametrize(("auc", "leader"), [(0.9, "ptum_gru4rec_v1"), (0.5, "ptum_bert4rec_v1")])
+@pytest.mark.parametrize(("auc", "leader"), [(0.9, "coles_bag_v1"), (0.5, "ptum_bert4rec_v1")])
 def test_the_version_that_leads_the_frozen_probe_is_promoted(lake_home, auc, leader):
     lake = Lake.of("shop")
-    for recipe, value in [("ptum_bert4rec", 0.7), ("ptum_gru4rec", auc), ("none_gru4rec", 0.99)]:
+    for recipe, value in [("ptum_bert4rec", 0.7), ("coles_bag", auc), ("none_bag", 0.99)]:
         version = allocate(lake, recipe, "2026-02-01", {"recipe": recipe}).version
         finish(lake, version)
         method, encoder = recipe.split("_")
