@@ -29,7 +29,7 @@ from orchestration.live import LiveMessages
 
 # Fields of a program's configuration that are paths of the lake.
 READ = ("sequences", "labels", "checkpoint")
-WRITTEN = ("out", "model_out")
+WRITTEN = ("out", "model_out", "predictions")
 
 # The file of a checkpoint that is written last.
 COMPLETES = "config.json"

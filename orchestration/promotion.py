@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 from contracts.dataset import Dataset
 from contracts.lake import Lake
 from contracts.reading import read_table
-from orchestration.versions import all_versions, metric_files
+from orchestration.versions import all_versions, measured_files
 
 
 def leading_version(dataset: Dataset, lake: Lake) -> str | None:
@@ -24,7 +24,7 @@ def leading_version(dataset: Dataset, lake: Lake) -> str | None:
     ]
     if not embedded:
         return None
-    files = metric_files(lake, dataset.learning.recipes)
+    files = measured_files(lake, dataset.learning.recipes, "metrics")
     if not dataset.daily_tasks or not files:
         return embedded[-1]
     metrics = pa.concat_tables([read_table(path) for path in files])

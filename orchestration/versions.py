@@ -61,11 +61,17 @@ def latest_finished(lake: Lake, recipe: str) -> ModelVersion | None:
     return finished[-1] if finished else None
 
 
-def metric_files(lake: Lake, recipes: Iterable[str]) -> list[Path]:
-    """Returns the metrics of the newest version of every recipe, and of the baselines."""
+def measured_files(lake: Lake, recipes: Iterable[str], table: str) -> list[Path]:
+    """Returns metrics or predictions of the newest version of every recipe, and of the baselines.
+
+    Args:
+      lake: of the data set.
+      recipes: which.
+      table: `metrics`, or `predictions`, which versions from before these were kept have not.
+    """
     versions = [latest_finished(lake, recipe) for recipe in recipes]
     names = [version.version for version in versions if version] + ["baselines"]
-    return [path for name in names if (path := lake.single(f"metrics/{name}")).exists()]
+    return [path for name in names if (path := lake.single(f"{table}/{name}")).exists()]
 
 
 def _path(lake: Lake) -> Path:

@@ -22,6 +22,7 @@ from models.leaderboard.weighted import weighted
 from models.predictions import RUN, Predicted
 
 ROUNDS = 1000
+BY_USERS, BY_SEEDS = "bootstrap", "seeds"  # how a difference was told from luck
 LEVEL = 0.95
 TFIDF = Who("tfidf_lr", "-", "baseline", "items")
 
@@ -35,7 +36,7 @@ class Difference:
     mean: float
     low: float
     high: float
-    how: str  # bootstrap or seeds
+    how: str  # BY_USERS or BY_SEEDS
 
     @property
     def sign(self) -> str:
@@ -68,18 +69,22 @@ def paired_bootstrap(
         total += values[0](weights) - values[1](weights)
     total *= (-1 if metric in SMALLER_IS_BETTER else 1) / len(pairs)
     low, high = np.nanquantile(total[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(float(total[0]), float(low), float(high), "bootstrap")
+    return Difference(float(total[0]), float(low), float(high), BY_USERS)
 
 
 def paired_seeds(metric: str, ours: list[float], theirs: list[float]) -> Difference | None:
-    """Compares two models by their figures of the same seeds; None with fewer than two."""
-    if len(ours) < 2:
-        return None
+    """Compares two models by their figures of the same seeds.
+
+    Returns:
+      None with fewer than two seeds, or where they change nothing and so tell nothing of luck.
+    """
     sign = -1 if metric in SMALLER_IS_BETTER else 1
     differences = sign * (np.array(ours) - np.array(theirs))
+    if len(ours) < 2 or np.ptp(differences) == 0:
+        return None
     mean, error = differences.mean(), stats.sem(differences)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1) * error)
-    return Difference(float(mean), float(mean - half), float(mean + half), "seeds")
+    return Difference(float(mean), float(mean - half), float(mean + half), BY_SEEDS)
 
 
 def differences(

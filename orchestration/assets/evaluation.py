@@ -24,7 +24,7 @@ from orchestration.assets.learning_inputs import (
 )
 from orchestration.partitions import recipes
 from orchestration.programs import run_program, run_side_by_side
-from orchestration.versions import ModelVersion, latest_finished, metric_files
+from orchestration.versions import ModelVersion, latest_finished, measured_files
 
 
 def evaluation_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
@@ -105,6 +105,7 @@ def _finetune(
     settings = inputs | {
         "checkpoint": version.folder(lake),
         "out": str(lake.single(f"metrics/{version.version}")),
+        "predictions": str(lake.single(f"predictions/{version.version}")),
         "model_out": str(lake.root / "task_models" / version.version),
         "protocols": ["frozen", "scratch" if scratch else "finetuned"],
     }
@@ -138,8 +139,11 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
         inputs = _task_inputs(
             dataset, lake, config.as_of or newest_as_of(lake), dataset.daily_tasks
         )
-        out = str(lake.single("metrics/baselines"))
-        result = run_program(context, pipes, lake, "models.baselines", {**inputs, "out": out})
+        written = {
+            "out": str(lake.single("metrics/baselines")),
+            "predictions": str(lake.single("predictions/baselines")),
+        }
+        result = run_program(context, pipes, lake, "models.baselines", inputs | written)
         return dg.MaterializeResult(metadata=plottable(result))
 
     return task_baselines
@@ -163,13 +167,19 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
     def leaderboard() -> dg.MaterializeResult:
         """Method x encoder x task x label share: mean and spread over seeds, table and plot."""
         from models.leaderboard import collect, plot, to_markdown, write_html
-        from models.leaderboard.significance import differences, marks
+        from models.leaderboard.significance import BY_USERS, differences, marks
+        from models.predictions import read_predictions
 
-        lake = Lake.of(dataset.name)
-        files = metric_files(lake, dataset.learning.recipes)
-        table = collect([local_copy(lake, path) for path in files])
+        lake, wanted = Lake.of(dataset.name), dataset.learning.recipes
+        metrics, predicted = (
+            [local_copy(lake, path) for path in measured_files(lake, wanted, name)]
+            for name in ("metrics", "predictions")
+        )
+        table, runs = collect(metrics), read_predictions(predicted)
         folder = lake.root / "leaderboard"
-        found = marks(differences(table))  # over seeds, where there are several
+        # Seeds share one split of the users here, so they cannot tell what is luck of the split.
+        told = {key: each for key, each in differences(table, runs).items() if each.how == BY_USERS}
+        found = marks(told)
         markdown = to_markdown(table, found)
         with lake.staging() as staging:
             (staging / "leaderboard.md").write_text(markdown)

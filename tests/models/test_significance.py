@@ -113,8 +113,9 @@ def test_seeds_give_the_t_interval_of_their_differences():
     found = paired_seeds("auc", [0.80, 0.82, 0.84], [0.79, 0.80, 0.81])
     low, high = stats.t.interval(0.95, 2, loc=0.02, scale=stats.sem([0.01, 0.02, 0.03]))
     assert (found.mean, found.low, found.high) == pytest.approx((0.02, low, high))
-    assert paired_seeds("mae", [1.0, 1.1], [2.0, 2.1]).sign == "+"  # a small error is good
+    assert paired_seeds("mae", [1.0, 1.1], [2.0, 2.2]).sign == "+"  # a small error is good
     assert paired_seeds("auc", [0.8], [0.7]) is None
+    assert paired_seeds("auc", [0.8, 0.8], [0.7, 0.7]) is None  # one measurement, told twice
 
 
 def metric_rows(who: Who, values: list[float]) -> list[dict]:

@@ -7,6 +7,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from models.predictions import RUN, read_predictions
 from tests.orchestration.conftest import footpath
 
 
@@ -58,6 +59,13 @@ def test_the_leaderboard_has_every_recipe_and_the_baselines(lake):
     for name in ("ptum", "bert4rec", "byb", "barlow", "coles", "bag", "majority", "tfidf"):
         assert name in table
     assert (lake / "leaderboard/leaderboard.png").stat().st_size > 10_000
+
+
+def test_of_every_figure_of_the_leaderboard_the_predictions_are_kept(lake):
+    for path in (lake / "metrics").glob("*.parquet"):
+        measured = pq.read_table(path, columns=list(RUN)).to_pylist()
+        said = read_predictions([lake / "predictions" / path.name])
+        assert {tuple(row.values()) for row in measured} == set(said), path.name
 
 
 def test_the_output_ends_with_results_and_three_commands_that_run(small_shop):
