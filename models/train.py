@@ -21,13 +21,15 @@ from contracts.errors import FootpathError
 from contracts.reading import read_json
 from models.behaviour import attach_text
 from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
-from models.config import TrainConfig, plain
+from models.config import TrainConfig, parse, plain
 from models.data import Sequences, open_sequences, vocabulary_text
 from models.device import prepare
 from models.distributed import rank, size
-from models.objectives import Objective, build_objective
+from models.encoders import ENCODERS
+from models.objectives import OBJECTIVES, Objective, build_objective
 from models.report import Reporter, run_program
 from models.state import NOT_IDENTITY
+from models.text import Options as TextOptions
 from models.trainer import Trainer
 from models.user_model import ModelConfig, UserModel, build_model
 
@@ -92,12 +94,26 @@ def describe(
     }
 
 
-# A model that was finished before a field was added had its default.
 _DEFAULTS = {
     field.name: field.default
     for field in dataclasses.fields(TrainConfig)
     if field.default is not dataclasses.MISSING
 }
+
+
+def _as_today(config: TrainConfig, found: dict[str, Any]) -> dict[str, Any]:
+    """Adds fields and options from after a model was finished: it had their defaults."""
+    found = _DEFAULTS | {"text": {}} | found
+    if (found["method"], found["encoder"]) != (config.method, config.encoder):
+        return found  # its options are others
+    kinds = {
+        "objective": OBJECTIVES[config.method].options_class,
+        "encoder_options": ENCODERS[config.encoder].options_class,
+    } | ({"text": TextOptions} if found["text"] else {})
+    return found | {
+        name: plain(parse(kind, found[name], f"{config.out}: {name}"))
+        for name, kind in kinds.items()
+    }
 
 
 def finished_before(config: TrainConfig, described: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +122,7 @@ def finished_before(config: TrainConfig, described: dict[str, Any]) -> dict[str,
     Raises:
       FootpathError: the folder holds another model.
     """
-    found = _DEFAULTS | load_config_of(config.out)
+    found = _as_today(config, load_config_of(config.out))
     for name in sorted(described.keys() - NOT_IDENTITY):
         if found.get(name) != described[name]:
             raise FootpathError(

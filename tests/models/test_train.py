@@ -128,6 +128,20 @@ def test_a_finished_version_is_not_trained_again_and_never_overwritten(pointer, 
         run(settings | {"lr": 0.5})
 
 
+def test_a_model_from_before_an_option_was_added_is_not_trained_again(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "m_v1", epochs=1)
+    first, path = run(settings), tmp_path / "m_v1" / "config.json"
+    found = json.loads(path.read_text())
+    del found["text"], found["ema"], found["objective"]["hide_share"]
+    del found["encoder_options"]["pooling"]
+    path.write_text(json.dumps(found))
+    assert run(settings)["loss"] == first["loss"]
+    with pytest.raises(FootpathError, match="whose objective is"):
+        run(settings | {"objective": {"hide_share": 0.5}})
+    with pytest.raises(FootpathError, match="whose encoder is bert4rec, and gru4rec"):
+        run(settings | {"recipe": "ptum_gru4rec"})
+
+
 def test_an_unfinished_version_is_not_continued_with_another_configuration(pointer, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", checkpoint_seconds=0)
     path = tmp_path / "config.json"
