@@ -135,8 +135,10 @@ def _logistic(x_nD: Tensor, y_n: Tensor, classes: int) -> list[Linear]:
 
 
 def _ridge(x_nD: Tensor, y_n: Tensor) -> list[Linear]:
-    gram, centre = x_nD.T @ x_nD, y_n.mean()
+    # Not every column has mean 0: the flag of a missing value has not.
+    mean_D, centre = x_nD.mean(dim=0), y_n.mean()
+    centred_nD = x_nD - mean_D
+    gram, moment = centred_nD.T @ centred_nD, centred_nD.T @ (y_n - centre)
     eye = torch.eye(len(gram), dtype=gram.dtype)
-    moment = x_nD.T @ (y_n - centre)
     solved = [torch.linalg.solve(gram + penalty * eye, moment) for penalty in PENALTIES]
-    return [Linear(weight[None, :], centre[None]) for weight in solved]
+    return [Linear(weight[None, :], (centre - mean_D @ weight)[None]) for weight in solved]

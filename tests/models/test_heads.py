@@ -5,12 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss, roc_auc_score
 
 from contracts.errors import FootpathError
 from models.data import open_sequences
 from models.heads import FeatureScaler, fit_joint, load_head_features
-from models.probe import fit_head
+from models.probe import PENALTIES, fit_head, head_path
 
 
 def parts_of(x, f, y, train, valid):
@@ -60,6 +61,17 @@ def test_numbers_are_predicted_from_both_blocks():
     train, valid, test = parts_of(x, f, y, 200, 100)
     error = (fit_joint(train, valid, 0).linear(torch.cat(test[:2], dim=1))[:, 0] - test[2]).abs()
     assert float(error.mean()) < 0.1
+
+
+def test_heads_of_numbers_are_those_of_ridge_regression_with_an_intercept():
+    rng = np.random.default_rng(0)
+    flags = rng.random(size=(200, 1)) < 0.2
+    x = np.concatenate([rng.normal(size=(200, 3)), flags], axis=1)
+    y = 3 * flags[:, 0] + x[:, 0] + 5
+    heads = head_path(torch.from_numpy(x), torch.from_numpy(y), 0)
+    for head, penalty in zip(heads, PENALTIES, strict=True):
+        expected = Ridge(alpha=penalty).fit(x, y).predict(x)
+        np.testing.assert_allclose(head(torch.from_numpy(x))[:, 0], expected)
 
 
 def test_a_missing_value_is_the_mean_with_a_flag_and_an_outlier_is_drawn_in():
