@@ -88,9 +88,17 @@ def paired_seeds(metric: str, ours: list[float], theirs: list[float]) -> Differe
 
 
 def differences(
-    table: pa.Table, runs: Runs | None = None
+    table: pa.Table,
+    runs: Runs | None = None,
+    scratch: Mapping[tuple[str, str], str] | None = None,
 ) -> dict[tuple[str, Who, float, str], Difference]:
     """Compares every row of every board with its references.
+
+    Args:
+      table: METRICS rows.
+      runs: their predictions, where they were kept.
+      scratch: (method, encoder) -> the method of the row that is the same encoder from scratch;
+        where it is left out, the encoder's one row from scratch.
 
     Returns:
       (task, who, label share, S or T) -> difference. S is the same encoder trained from scratch, T
@@ -106,7 +114,7 @@ def differences(
                 seeds = values.setdefault((who_of(row), row["label_share"]), {})
                 seeds[row["seed"]] = row["value"]
         for (who, share), seeds in values.items():
-            for letter, other in _references(who, [each for each, _ in values]):
+            for letter, other in _references(who, [each for each, _ in values], scratch):
                 theirs = values.get((other, share), {})
                 difference = _compare(metric, task, share, (who, seeds), (other, theirs), runs)
                 if difference:
@@ -127,17 +135,20 @@ def marks(
     return shown
 
 
-def _references(who: Who, known: Iterable[Who]) -> list[tuple[str, Who]]:
+def _references(
+    who: Who, known: Iterable[Who], scratch: Mapping[tuple[str, str], str] | None
+) -> list[tuple[str, Who]]:
     """Returns what a row is compared with: letter and row."""
     found = []
     if who.protocol not in ("scratch", "baseline"):
-        scratch = [
+        others = [
             other
             for other in known
             if (other.encoder, other.protocol, other.inputs)
             == (who.encoder, "scratch", "embedding")
+            and (scratch is None or other.method == scratch.get((who.method, who.encoder)))
         ]
-        found += [("S", scratch[0])] if scratch else []
+        found += [("S", others[0])] if others else []
     return found + ([("T", TFIDF)] if who != TFIDF else [])
 
 

@@ -28,7 +28,7 @@ from models.leaderboard.tables import LEGEND, to_markdown
 from models.predictions import Predicted, read_predictions
 from orchestration.compare.jobs import Plan
 from orchestration.compare.pictures import draw
-from orchestration.compare.settings import Comparison
+from orchestration.compare.settings import Comparison, scratch_labels
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def collect(plan: Plan, comparison: Comparison) -> Results:
         raise FootpathError("no cell of this comparison is measured: see what failed above")
     more_rows, more_runs = fused(rows, runs)
     table = pa.Table.from_pylist(rows + more_rows, schema=METRICS)
-    found = differences(table, runs | more_runs)
+    found = differences(table, runs | more_runs, scratch_labels(comparison.recipes))
     return Results(table, marks(found), _notes(comparison, codes, missing, table), missing)
 
 

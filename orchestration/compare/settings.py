@@ -15,14 +15,10 @@ from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.learning import CHOSEN
 from contracts.tasks import Task
+from orchestration.compare.recipe_file import expect, read_file
 
 PROTOCOLS = ("frozen", "finetuned", "scratch", "native")
 DEFAULT_PROTOCOLS = ("frozen", "finetuned", "scratch")
-FILE_FIELDS = (
-    "title", "recipes", "common", "finetune", "tasks", "labels", "seeds", "protocols",
-    "batch_sizes", "methods", "encoders",
-)  # fmt: skip
-
 # Settings of training that say where or how fast, not what: they are not to be chosen here.
 OURS = (*sorted(CHOSEN), "threads", "device")
 
@@ -102,13 +98,13 @@ def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
         )
     known = ", ".join(PROTOCOLS)
     for protocol in protocols:
-        _expect(protocol in PROTOCOLS, f"there is no protocol '{protocol}': they are {known}")
+        expect(protocol in PROTOCOLS, f"there is no protocol '{protocol}': they are {known}")
     shares = asked.shares or tuple(float(s) / 100 for s in file.get("labels", ()))
     shares = shares or tuple(learning.label_shares)
     for share in shares:
-        _expect(0 < share <= 1, f"label share {share * 100:g}: give percentages above 0, up to 100")
+        expect(0 < share <= 1, f"label share {share * 100:g}: give percentages above 0, up to 100")
     seeds = asked.seeds or int(file.get("seeds", learning.seeds))
-    _expect(seeds >= 1, f"{seeds} seeds: give 1 or more")
+    expect(seeds >= 1, f"{seeds} seeds: give 1 or more")
     recipes = _spread(named, batch_sizes)
     check_recipes(recipes)
     return Comparison(
@@ -125,32 +121,6 @@ def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
     )
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Reads a YAML file of recipes.
-
-    Raises:
-      FootpathError: it cannot be read, or says something that no comparison has.
-    """
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FootpathError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise FootpathError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(said, dict):
-        raise FootpathError(f"{path}: expected a mapping with 'recipes', found {said!r}")
-    for name in said:
-        known = ", ".join(FILE_FIELDS)
-        _expect(name in FILE_FIELDS, f"{path}: unknown field '{name}': known are {known}")
-    for name in ("recipes", "common", "finetune"):
-        kind = "a mapping"
-        _expect(isinstance(said.get(name, {}), dict), f"{path}: field '{name}' must be {kind}")
-    for name, recipe in said.get("recipes", {}).items():
-        fits = recipe is None or isinstance(recipe, dict)
-        _expect(fits, f"{path}: recipe '{name}' must be a mapping of settings, found {recipe!r}")
-    return said
-
-
 def check_recipes(recipes: tuple[Recipe, ...]) -> None:
     """Checks method, encoder and settings of recipes; an objective's own options when it runs.
 
@@ -165,15 +135,15 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
         for what, name, known in (
             ("method", recipe.method, OBJECTIVES), ("encoder", recipe.encoder, ENCODERS),
         ):  # fmt: skip
-            _expect(
+            expect(
                 name in known, f"there is no {what} '{name}': the known ones are {', '.join(known)}"
             )
         for name in OURS:
-            _expect(
+            expect(
                 name not in recipe.train,
                 f"recipe {recipe.name}: '{name}' is chosen by the comparison, not by a recipe",
             )
-        _expect(
+        expect(
             not recipe.train.get("validation"),
             f"recipe {recipe.name}: 'validation' does not go with a comparison: its labels have "
             f"one split of the users, and here every seed has its own",
@@ -229,10 +199,9 @@ def _spread(recipes: list[Recipe], batch_sizes: tuple[int, ...]) -> tuple[Recipe
 
 def _scratch_of(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
     """Returns what is trained from scratch: an encoder of each shape, with random weights."""
-    shapes = ("dim", "max_length", "fields", "encoder_options", "text")
     found: dict[str, Recipe] = {}
     for recipe in recipes:
-        shape = {key: recipe.train[key] for key in shapes if key in recipe.train}
+        shape = _shape_of(recipe)
         alike = [each for each in found.values() if each.encoder == recipe.encoder]
         if recipe.method == "none" or any(each.train == shape for each in alike):
             continue
@@ -243,6 +212,22 @@ def _scratch_of(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
     return tuple(recipe for recipe in found.values() if recipe.name not in known)
 
 
+def scratch_labels(recipes: tuple[Recipe, ...]) -> dict[tuple[str, str], str]:
+    """Returns by label and encoder which recipe is the same encoder from scratch, by its label."""
+    random = [recipe for recipe in recipes if recipe.method == "none"]
+    return {
+        (recipe.label, recipe.encoder): other.label
+        for recipe in recipes
+        for other in random
+        if (other.encoder, _shape_of(other)) == (recipe.encoder, _shape_of(recipe))
+    }
+
+
+def _shape_of(recipe: Recipe) -> dict[str, Any]:
+    shapes = ("dim", "max_length", "fields", "encoder_options", "text")
+    return {key: recipe.train[key] for key in shapes if key in recipe.train}
+
+
 def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[Task, ...]:
     known = {task.name: task for task in dataset.tasks}
     if not known:
@@ -250,7 +235,7 @@ def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[Task, ...]:
             f"data set '{dataset.name}' has no tasks: name some in datasets/{dataset.name}.yaml"
         )
     for name in names:
-        _expect(
+        expect(
             name in known,
             f"data set '{dataset.name}' has no task '{name}': it has {', '.join(known)}",
         )
@@ -265,7 +250,7 @@ def _overrides(settings: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any
     finetune: dict[str, Any] = {}
     for text in settings:
         key, equals, value = text.partition("=")
-        _expect(bool(equals) and bool(key), f"--set {text}: write it as key=value")
+        expect(bool(equals) and bool(key), f"--set {text}: write it as key=value")
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -273,15 +258,10 @@ def _overrides(settings: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any
         first, _, rest = key.partition(".")
         if first == "finetune":
             known = {f.name for f in dataclasses.fields(FinetuneConfig)}
-            _expect(rest in known, f"--set {text}: fine-tuning has no field '{rest}'")
+            expect(rest in known, f"--set {text}: fine-tuning has no field '{rest}'")
             finetune[rest] = parsed
         elif rest:
             train.setdefault(first, {})[rest] = parsed
         else:
             train[first] = parsed
     return train, finetune
-
-
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise FootpathError(otherwise)

@@ -143,6 +143,18 @@ def test_rows_are_marked_against_from_scratch_and_tfidf():
     assert str(dict(board.rows)[PTUM][1.0]) == "0.810 ± 0.010 S+ T-"
 
 
+def test_of_two_shapes_of_an_encoder_the_same_one_is_the_reference():
+    wide = SCRATCH._replace(method="none 2")
+    table = pa.Table.from_pylist(
+        metric_rows(PTUM, [0.80, 0.81, 0.82])
+        + metric_rows(SCRATCH, [0.70, 0.71, 0.73])
+        + metric_rows(wide, [0.90, 0.91, 0.93]),
+        schema=METRICS,
+    )
+    found = marks(differences(table, scratch={("ptum", "bag"): "none 2"}))
+    assert found["t", PTUM, 1.0] == "S-"
+
+
 def run_of(who: Who, seed: int = 0) -> tuple:
     run = who._asdict() | {"task": "t", "label_share": 1.0, "seed": seed}
     return tuple(run[name] for name in RUN)

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
-from orchestration.compare.settings import Asked, comparison_of
+from orchestration.compare.settings import Asked, comparison_of, scratch_labels
 
 BAG = {"methods": ("coles",), "encoders": ("bag",)}
 
@@ -62,6 +62,16 @@ def test_settings_go_on_top_option_by_option():
     assert found.finetune["epochs"] == 2
 
 
+def test_each_shape_of_an_encoder_has_its_own_from_scratch(tmp_path):
+    recipes = "recipes: {coles_bag: , wide_bag: {method: coles, dim: 16}}"
+    asked_for = Asked(recipes=written(tmp_path, recipes))
+    found = comparison_of(load_dataset("shop"), asked_for).recipes
+    assert scratch_labels(found) == {
+        ("coles", "bag"): "none", ("wide", "bag"): "none 2",
+        ("none", "bag"): "none", ("none 2", "bag"): "none 2",
+    }  # fmt: skip
+
+
 def test_from_scratch_reads_text_by_the_same_encoder():
     reads = ("fields=[item, text]", "text.encoder=cnn")
     found = compared(settings=reads)
@@ -112,6 +122,10 @@ def test_a_file_with_an_unknown_field_is_refused(tmp_path):
         comparison_of(
             load_dataset("shop"), Asked(recipes=written(tmp_path, "recipes: {ptum_bag: 3}"))
         )
+    with pytest.raises(FootpathError, match="field 'labels' must be a list"):
+        comparison_of(load_dataset("shop"), Asked(recipes=written(tmp_path, "labels: 5")))
+    with pytest.raises(FootpathError, match="expected a number, found 'all'"):
+        comparison_of(load_dataset("shop"), Asked(recipes=written(tmp_path, "labels: [all]")))
     twice = "recipes: {ptum: {encoder: bag}, ptum_bag: }"
     with pytest.raises(FootpathError, match="two recipes share a name"):
         comparison_of(load_dataset("shop"), Asked(recipes=written(tmp_path, twice)))
