@@ -22,6 +22,7 @@ from orchestration.assets.learning_inputs import (
     newest_as_of,
     plottable,
 )
+from orchestration.compare.settings import SHAPE
 from orchestration.partitions import recipes
 from orchestration.programs import run_program, run_side_by_side
 from orchestration.versions import ModelVersion, latest_finished, measured_files
@@ -178,8 +179,8 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         table, runs = collect(metrics), read_predictions(predicted)
         folder = lake.root / "leaderboard"
         # Seeds share one split of the users here, so they cannot tell what is luck of the split.
-        told = {key: each for key, each in differences(table, runs).items() if each.how == BY_USERS}
-        found = marks(told)
+        compared = differences(table, runs, scratch_rows(dataset)).items()
+        found = marks({key: each for key, each in compared if each.how == BY_USERS})
         markdown = to_markdown(table, found)
         with lake.staging() as staging:
             (staging / "leaderboard.md").write_text(markdown)
@@ -200,6 +201,21 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         )
 
     return leaderboard
+
+
+def scratch_rows(dataset: Dataset) -> dict[tuple[str, str], str]:
+    """Returns by method and encoder the method of its encoder from scratch, if of one shape."""
+
+    def shape(recipe: str) -> dict:
+        settings = dataset.learning.settings.get(recipe, {})
+        return {name: value for name, value in settings.items() if name in SHAPE}
+
+    parted = [recipe.split("_", 1) for recipe in dataset.learning.recipes]
+    return {
+        (method, encoder): "none"
+        for method, encoder in parted
+        if shape(f"{method}_{encoder}") == shape(f"none_{encoder}")
+    }
 
 
 def _compared(lake: Lake) -> dict[str, dg.MetadataValue]:

@@ -19,6 +19,9 @@ from orchestration.compare.recipe_file import expect, read_file
 
 PROTOCOLS = ("frozen", "finetuned", "scratch", "native")
 DEFAULT_PROTOCOLS = ("frozen", "finetuned", "scratch")
+# Settings of training that an encoder's shape follows from.
+SHAPE = ("dim", "max_length", "fields", "encoder_options", "text")
+
 # Settings of training that say where or how fast, not what: they are not to be chosen here.
 OURS = (*sorted(CHOSEN), "threads", "device")
 
@@ -224,8 +227,7 @@ def scratch_labels(recipes: tuple[Recipe, ...]) -> dict[tuple[str, str], str]:
 
 
 def _shape_of(recipe: Recipe) -> dict[str, Any]:
-    shapes = ("dim", "max_length", "fields", "encoder_options", "text")
-    return {key: recipe.train[key] for key in shapes if key in recipe.train}
+    return {key: recipe.train[key] for key in SHAPE if key in recipe.train}
 
 
 def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[Task, ...]:
