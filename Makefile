@@ -7,6 +7,7 @@ READY := $(VENV)/ready
 DATASET ?= shop
 DATA ?=
 PORT ?= 3000
+JOBS ?= 2
 
 .PHONY: run ui test test-long test-spark lint lock setup clean
 
@@ -17,7 +18,7 @@ ui: setup
 	$(BIN)/footpath ui --port $(PORT)
 
 test: setup lint
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not long"
 
 test-long: setup
 	$(BIN)/pytest -m long

@@ -39,12 +39,17 @@ _skipped_servers: list[str] = []
 _STATUS = pytest.StashKey[int]()
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Notes every test of a server that was skipped."""
-    report = (yield).get_result()
-    if report.skipped and item.get_closest_marker("server"):
-        _skipped_servers.append(item.nodeid)
+    if report.skipped and "server" in report.keywords:
+        _skipped_servers.append(report.nodeid)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps a file's tests in one process, and all tests of the small shop, which takes long."""
+    for item in items:
+        shares_shop = "small_shop" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("small_shop" if shares_shop else item.path.name))
 
 
 @pytest.hookimpl(tryfirst=True)
