@@ -6,6 +6,7 @@ its own, so that one that cannot be learnt takes no other with it. What a proces
 folder of its own until it has ended; then its cells are published one by one.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +24,15 @@ from orchestration.compare.cells import (
     touch,
 )
 from orchestration.compare.inputs import Source, fingerprint, labels_of_seed
-from orchestration.compare.settings import Comparison, Recipe, train_settings
+from orchestration.compare.settings import Comparison, Recipe, resolved, train_settings
 
 # What of a training's configuration does not change its outcome.
 _NOT_IN_KEY = ("sequences", "out", "version", "threads", "checkpoint_seconds", "device", "prefetch")
+# What of a measurement's is a path, or is said by the cell itself.
+_NOT_IN_CELL = (
+    "seeds", "label_shares", "protocols", "predictions", "model_out", "vectors", "threads",
+    "device",
+)  # fmt: skip
 
 
 @dataclass
@@ -106,7 +112,7 @@ class Planner:
     ) -> Measured:
         """Returns the cells of one encoder, or of the baselines, and one task."""
         settings = self._settings(source, [task], seed, recipe)
-        identity = _identity(settings, source, task)
+        identity = _identity(settings, source, task, is_baseline=recipe is None)
         folder = self.root / "cells"
         if recipe is None or training is None:
             cells = [
@@ -204,7 +210,7 @@ def _training(recipe: Recipe, source: Source, seed: int, planner: Planner) -> Jo
     from models.config import TrainConfig, parse, plain
 
     settings = train_settings(recipe, seed)
-    whole = plain(parse(TrainConfig, settings, f"recipe {recipe.name}"))
+    whole = plain(parse(TrainConfig, settings, f"recipe {recipe.name}")) | resolved(recipe)
     identity = {name: value for name, value in whole.items() if name not in _NOT_IN_KEY}
     data = read_json(source.pretraining)["fingerprint"]
     key = key_of("model", identity, data, planner.code)
@@ -227,14 +233,27 @@ def protocols_of(recipe: Recipe, task: Task, asked: tuple[str, ...]) -> list[str
     return [protocol for protocol in asked if protocol not in left_out]
 
 
-def _identity(config: dict[str, Any], source: Source, task: Task) -> dict[str, Any]:
-    """Returns settings with fingerprints in the place of paths."""
+def _identity(
+    config: dict[str, Any], source: Source, task: Task, is_baseline: bool
+) -> dict[str, Any]:
+    """Returns settings, defaults among them, with fingerprints in the place of paths."""
+    from models.config import BaselinesConfig, FinetuneConfig
+
     known = source.head_features
-    return config | {
-        "sequences": read_json(source.sequences)["fingerprint"],
-        "labels": fingerprint(source.labels, task.name),
-        "head_features": fingerprint(known) if known else "",
+    defaults = {
+        f.name: f.default
+        for f in dataclasses.fields(BaselinesConfig if is_baseline else FinetuneConfig)
+        if f.default is not dataclasses.MISSING and f.name not in _NOT_IN_CELL
     }
+    return (
+        defaults
+        | config
+        | {
+            "sequences": read_json(source.sequences)["fingerprint"],
+            "labels": fingerprint(source.labels, task.name),
+            "head_features": fingerprint(known) if known else "",
+        }
+    )
 
 
 def _publish(lake: Lake, job: Job, scratch: Path) -> None:

@@ -125,7 +125,7 @@ def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
 
 
 def check_recipes(recipes: tuple[Recipe, ...]) -> None:
-    """Checks method, encoder and settings of recipes; an objective's own options when it runs.
+    """Checks method, encoder and settings of recipes.
 
     Raises:
       FootpathError: one of them is unknown.
@@ -152,6 +152,32 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
             f"one split of the users, and here every seed has its own",
         )
         parse(TrainConfig, train_settings(recipe, 0), f"recipe {recipe.name}")
+        resolved(recipe)
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """Returns the options of objective, encoder and text with all their defaults.
+
+    A default that changes in the code then changes what a recipe is, and its cells.
+
+    Raises:
+      FootpathError: an option is unknown or out of bounds.
+    """
+    from models.config import parse, plain
+    from models.encoders import ENCODERS
+    from models.objectives import OBJECTIVES
+    from models.text import Options as TextOptions
+
+    kinds = {
+        "objective": OBJECTIVES[recipe.method].options_class,
+        "encoder_options": ENCODERS[recipe.encoder].options_class,
+        "text": TextOptions,
+    }
+    return {
+        name: plain(parse(kind, recipe.train.get(name, {}), f"recipe {recipe.name}: {name}"))
+        for name, kind in kinds.items()
+        if name != "text" or recipe.train.get("text") or "text" in recipe.train.get("fields", ())
+    }
 
 
 def train_settings(recipe: Recipe, seed: int) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
 from contracts.tasks import Task
+from models.objectives.coles import Coles
+from models.objectives.coles import Options as ColesOptions
 from models.predictions import read_predictions
 from orchestration.compare.cells import WEIGHTS, Cell, evict, key_of, publish_cells
 from orchestration.compare.inputs import Source, labels_of_seed
@@ -115,12 +117,12 @@ def test_the_board_the_pictures_and_the_page_come_out_of_the_cells(ran, source, 
 
 def test_a_failed_recipe_says_its_sentence_and_the_others_go_on(source, tmp_path):
     lake = Lake(tmp_path)
-    wrong = recipe("coles_bag", objective={"temprature": 1})
+    wrong = recipe("next_bag")  # a bag does not read forwards
     wanted = comparison(wrong, tasks=TASKS[:1], shares=(1.0,))
     work = planned(lake, source, wanted)
     outcome = run_jobs(lake, work.jobs, 2, lambda _: None)
-    assert "unknown field 'temprature'" in outcome.failed["coles bag, seed 0: pre-training"]
-    assert "not measured, for" in outcome.failed["coles bag, seed 0: half"]
+    assert "reads forwards" in outcome.failed["next bag, seed 0: pre-training"]
+    assert "not measured, for" in outcome.failed["next bag, seed 0: half"]
     assert [job.module for job in outcome.done] == ["models.baselines"]
     assert collect(work, wanted).missing == 1
 
@@ -156,6 +158,18 @@ def test_every_setting_is_part_of_a_cells_name(source, tmp_path):
     two = keys(lake, source, comparison(recipe("coles_bag"), seeds=2))
     assert len(two - seen) == len(two) / 2
     assert not keys(lake, source, comparison(recipe("coles_bag")), same_code=True) & seen
+
+
+def test_a_default_is_part_of_a_cells_name_said_or_not(source, tmp_path, monkeypatch):
+    lake = Lake(tmp_path)
+    before = keys(lake, source, comparison(recipe("coles_bag")))
+    said = recipe("coles_bag", objective={"temperature": 0.1}, encoder_options={"dropout": 0.1})
+    assert keys(lake, source, comparison(said)) == before
+    coles = dataclasses.make_dataclass(
+        "Options", [("temperature", float, 0.2)], bases=(ColesOptions,), frozen=True
+    )
+    monkeypatch.setattr(Coles, "options_class", coles)
+    assert not keys(lake, source, comparison(recipe("coles_bag"))) & before
 
 
 def test_other_labels_are_other_cells_and_other_tasks_are_not(source, tmp_path):

@@ -55,11 +55,24 @@ def test_the_same_encoder_from_scratch_is_always_beside():
 
 
 def test_settings_go_on_top_option_by_option():
-    found = compared(settings=("epochs=7", "objective.mask=0.3", "finetune.epochs=2"))
+    found = compared(settings=("epochs=7", "objective.hide_share=0.3", "finetune.epochs=2"))
     assert found.recipes[0].train["epochs"] == 7
-    assert found.recipes[0].train["objective"] == {"mask": 0.3}
+    assert found.recipes[0].train["objective"] == {"hide_share": 0.3}
     assert found.recipes[1].train.get("objective") is None  # random weights have none
     assert found.finetune["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("objective.temprature=1", "did you mean 'temperature'"),
+        ("encoder_options.layers=2", "unknown field 'layers'"),
+        ("objective.temperature=0", "temperature must be above 0"),
+    ],
+)
+def test_an_unknown_option_is_told_before_anything_runs(setting, said):
+    with pytest.raises(FootpathError, match=said):
+        compared(settings=(setting,))
 
 
 def test_each_shape_of_an_encoder_has_its_own_from_scratch(tmp_path):
@@ -96,7 +109,7 @@ def test_a_file_names_recipes_and_the_options_overrule_it(tmp_path):
         tmp_path,
         """
         title: A table
-        common: {dim: 16, objective: {mask: 0.1}}
+        common: {dim: 16, objective: {hide_share: 0.1}}
         recipes:
           coles_bag:
           coles long_bag: {method: coles, encoder: bag, epochs: 30, objective: {temperature: 0.2}}
@@ -107,7 +120,7 @@ def test_a_file_names_recipes_and_the_options_overrule_it(tmp_path):
     )
     found = comparison_of(load_dataset("shop"), Asked(recipes=path, seeds=2))
     assert [recipe.label for recipe in found.recipes] == ["coles", "coles long", "none"]
-    assert found.recipes[1].train["objective"] == {"mask": 0.1, "temperature": 0.2}
+    assert found.recipes[1].train["objective"] == {"hide_share": 0.1, "temperature": 0.2}
     assert (found.shares, found.seeds, found.title) == ((0.05, 1.0), 2, "A table")
     assert [task.name for task in found.tasks] == ["gender"]
     assert found.recipes[2].train == {"dim": 16, "max_length": 50}
