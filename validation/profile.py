@@ -129,9 +129,13 @@ def figures_of(
     if len(known) < config.min_days:
         return {}
     figures = {}
+    # Where days may be empty, a shop that is open says nothing of one that was closed.
+    open_days = {d: f for d, f in known.items() if f.get("rows") or not quality.allow_empty_days}
     for name, key in (("volume", "rows"), ("users", "users")):
+        if len(open_days) < config.min_days or (quality.allow_empty_days and not today["rows"]):
+            continue
         usual, deviations = _deviations(
-            day, today.get(key, 0), {d: f.get(key, 0) for d, f in known.items()}
+            day, today.get(key, 0), {d: f.get(key, 0) for d, f in open_days.items()}
         )
         figures[name] = deviations
         # Where days differ that much by nature, a factor says nothing.

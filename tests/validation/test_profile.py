@@ -18,7 +18,7 @@ from features.shop import generate_shop
 from tests.features.event_log import dataset_like
 from tests.validation.staged import DAY, START, event, stage_events
 from validation.gate import Verdict, audit_events, publish
-from validation.profile import profile_path
+from validation.profile import figures_of, profile_path
 
 SHOP = dataset_like("shop", quality={"min_value": 0, "max_broken_share": 0.3})
 LAST = DAY + dt.timedelta(days=9)
@@ -125,6 +125,22 @@ def test_days_of_a_range_and_of_single_runs_are_judged_alike(lake, tmp_path, mon
     alone = gate_days(other, {LAST: days[LAST]})[LAST]
     assert alone.figures == together.figures
     assert alone.warnings == together.warnings != []
+
+
+@pytest.mark.parametrize(("may_be_empty", "strange"), [(True, False), (False, True)])
+def test_days_on_which_a_shop_is_closed_say_nothing_of_those_on_which_it_is_open(
+    may_be_empty, strange
+):
+    # Two of the four Mondays before were holidays: half way between 0 and 800 lies 27.
+    before = {DAY - dt.timedelta(days=n): {"rows": 800, "users": 80} for n in range(1, 29)}
+    for weeks in (1, 3):
+        before[DAY - dt.timedelta(weeks=weeks)] = {"rows": 0, "users": 0}
+    quality = dataset_like("shop", quality={"allow_empty_days": may_be_empty}).quality
+    figures = figures_of(quality, DAY, {"rows": 800, "users": 80}, before)
+    assert (figures["volume"] > 3) == strange
+    assert ("volume_ratio" in figures) == strange
+    few = figures_of(quality, DAY, {"rows": 20, "users": 2}, before)
+    assert few["volume"] > (0 if strange else 3)
 
 
 def test_a_short_history_judges_nothing(lake):
