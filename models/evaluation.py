@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn import metrics as sk
 
+from contracts.errors import FootpathError
 from contracts.tables import METRICS
 from models.tasks import Task
 
@@ -20,13 +21,21 @@ def measure(task: Task, y_n: np.ndarray, scores_nC: np.ndarray) -> dict[str, flo
       Classes: accuracy, macro_f1 and auc (of two classes; of more, the mean of one against the
       rest); of two classes also ap (average precision) and ks (Kolmogorov-Smirnov, the largest
       true-positive minus false-positive rate). Numbers: mae and rmse.
+
+    Raises:
+      FootpathError: the task's metric is of two classes, and there are more.
     """
     if task.is_classification:
         found = _classification(y_n, scores_nC)
     else:
         error = scores_nC[:, 0] - y_n
         found = {"mae": np.abs(error).mean(), "rmse": np.sqrt(np.square(error).mean())}
-    first = {task.metric: found.pop(task.metric)} if task.metric in found else {}
+    if task.metric not in found:
+        raise FootpathError(
+            f"task '{task.name}' has no {task.metric}, which is of two classes, for it has "
+            f"{len(task.classes)}: take {', '.join(found)}"
+        )
+    first = {task.metric: found.pop(task.metric)}
     return {name: float(value) for name, value in (first | found).items()}
 
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 class Dropout(nn.Module):
     """Dropout that draws one random byte a value: on a CPU, drawing is what dropout costs.
 
-    The rate is rounded to a multiple of 1/256, and the scale goes with the rounded rate.
+    The rate is rounded to a multiple of 1/256 below 1, and the scale goes with the rounded rate.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate, self.level = rate, round(rate * 256)
+        self.rate, self.level = rate, min(255, round(rate * 256))
 
     def forward(self, x: Tensor) -> Tensor:
         """Zeroes values at random while training."""

@@ -245,15 +245,12 @@ def _identity(
         for f in dataclasses.fields(BaselinesConfig if is_baseline else FinetuneConfig)
         if f.default is not dataclasses.MISSING and f.name not in _NOT_IN_CELL
     }
-    return (
-        defaults
-        | config
-        | {
-            "sequences": read_json(source.sequences)["fingerprint"],
-            "labels": fingerprint(source.labels, task.name),
-            "head_features": fingerprint(known) if known else "",
-        }
-    )
+    fingerprints = {
+        "sequences": read_json(source.sequences)["fingerprint"],
+        "labels": fingerprint(source.labels, task.name),
+        "head_features": fingerprint(known) if known else "",
+    }
+    return defaults | config | fingerprints
 
 
 def _publish(lake: Lake, job: Job, scratch: Path) -> None:

@@ -24,6 +24,11 @@ SHAPE = ("dim", "max_length", "fields", "encoder_options", "text")
 
 # Settings of training that say where or how fast, not what: they are not to be chosen here.
 OURS = (*sorted(CHOSEN), "threads", "device")
+# The same of fine-tuning: what every cell says itself.
+MEASURED = (
+    "sequences", "labels", "out", "tasks", "label_shares", "seeds", "first_seed", "head_features",
+    "predictions", "checkpoint", "model_out", "vectors", "protocols", "threads", "device",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -285,8 +290,11 @@ def _overrides(settings: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any
             raise FootpathError(f"--set {text}: '{value}' is not a YAML value") from None
         first, _, rest = key.partition(".")
         if first == "finetune":
-            known = {f.name for f in dataclasses.fields(FinetuneConfig)}
-            expect(rest in known, f"--set {text}: fine-tuning has no field '{rest}'")
+            known = [f.name for f in dataclasses.fields(FinetuneConfig) if f.name not in MEASURED]
+            expect(
+                rest in known,
+                f"--set {text}: fine-tuning has no field '{rest}' to choose: {', '.join(known)}",
+            )
             finetune[rest] = parsed
         elif rest:
             train.setdefault(first, {})[rest] = parsed

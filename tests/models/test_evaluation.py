@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from contracts.errors import FootpathError
 from models.evaluation import headline, measure
 from models.health import effective_rank, spread
 from models.probe import PENALTIES, Scale, Standardizer, fit_head
@@ -33,6 +34,12 @@ def test_metrics_of_three_classes_and_of_numbers():
     assert found["auc"] == 1.0
     found = measure(NUMBER, np.array([1.0, 2.0]), np.array([[2.0], [5.0]]))
     assert found == {"mae": 2.0, "rmse": pytest.approx(5**0.5)}
+
+
+def test_a_metric_of_two_classes_is_refused_for_three():
+    task = Task("t", "ks", ["a", "b", "c"], {})
+    with pytest.raises(FootpathError, match="'t' has no ks, which is of two classes"):
+        measure(task, np.array([0, 1, 2]), np.eye(3))
 
 
 def test_the_headline_is_the_mean_over_seeds_at_the_largest_share():

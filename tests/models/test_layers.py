@@ -24,3 +24,8 @@ def test_the_gradient_of_dropout_goes_where_the_values_went():
     dropped = Dropout(0.3)(x)
     dropped.sum().backward()
     torch.testing.assert_close(x.grad, dropped.detach() / x.detach())
+
+
+def test_a_rate_next_to_one_leaves_finite_values():
+    torch.manual_seed(0)
+    assert torch.isfinite(Dropout(0.999)(torch.ones(100_000))).all()

@@ -68,6 +68,7 @@ def test_settings_go_on_top_option_by_option():
         ("objective.temprature=1", "did you mean 'temperature'"),
         ("encoder_options.layers=2", "unknown field 'layers'"),
         ("objective.temperature=0", "temperature must be above 0"),
+        ("finetune.seeds=3", "fine-tuning has no field 'seeds' to choose: "),
     ],
 )
 def test_an_unknown_option_is_told_before_anything_runs(setting, said):
