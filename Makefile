@@ -18,7 +18,7 @@ ui: setup
 	$(BIN)/footpath ui --port $(PORT)
 
 test: setup lint
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not long"
+	$(BIN)/pytest -n $(JOBS) -m "not long"
 
 test-long: setup
 	$(BIN)/pytest -m long

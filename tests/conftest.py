@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # What a query takes depends on the machine; pytest's own timeout stops what hangs.
 settings.register_profile("footpath", deadline=None)
@@ -16,6 +18,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("FOOTPATH_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+OF_THE_SMALL_SHOP = ("tests/orchestration/test_chain.py", "tests/orchestration/test_ui.py")
 
 
 @pytest.fixture
@@ -45,11 +48,17 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _skipped_servers.append(report.nodeid)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByFile(LoadFileScheduling):
     """Keeps a file's tests in one process, and all tests of the small shop, which takes long."""
-    for item in items:
-        shares_shop = "small_shop" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("small_shop" if shares_shop else item.path.name))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "small_shop" if file in OF_THE_SMALL_SHOP else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Deals the tests to processes."""
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
