@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 
-def footpath(home: Path, *arguments: str, timeout: int = 280) -> subprocess.CompletedProcess:
+def footpath(home: Path, *arguments: str, timeout: int = 880) -> subprocess.CompletedProcess:
     """Runs the command line as a user would, in a home folder of its own."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))

@@ -10,6 +10,8 @@ import pytest
 from models.predictions import RUN, read_predictions
 from tests.orchestration.conftest import footpath
 
+pytestmark = pytest.mark.timeout(900)  # the shop takes its time on a busy machine
+
 
 @pytest.fixture
 def lake(small_shop: Path) -> Path:
