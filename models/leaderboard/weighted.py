@@ -80,11 +80,17 @@ def _auc_of(score_n: np.ndarray, is_positive: np.ndarray) -> Weighted:
     return value
 
 
-def _ap(found: Predicted) -> Weighted:
+def _from_the_top(found: Predicted) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the users by falling score, the last of each run of equal scores, and who is one."""
     score, positive = found.scores_nC[:, -1], found.y_n == found.scores_nC.shape[1] - 1
     order = np.argsort(-score, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
     hits = positive[order].astype(float)
+    return order, ends, hits
+
+
+def _ap(found: Predicted) -> Weighted:
+    order, ends, hits = _from_the_top(found)
 
     def value(weights: np.ndarray) -> np.ndarray:
         sorted_weights = weights[:, order]
@@ -98,10 +104,7 @@ def _ap(found: Predicted) -> Weighted:
 
 
 def _ks(found: Predicted) -> Weighted:
-    score, positive = found.scores_nC[:, -1], found.y_n == found.scores_nC.shape[1] - 1
-    order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    hits = positive[order].astype(float)
+    order, ends, hits = _from_the_top(found)
 
     def value(weights: np.ndarray) -> np.ndarray:
         sorted_weights = weights[:, order]
