@@ -29,10 +29,11 @@ from models.data import Sequences, open_sequences
 from models.evaluation import headline, measure, metrics_table
 from models.heads import FeatureScaler, HeadFeatures, load_head_features
 from models.lists import first_places, measure_lists
+from models.places import Ranks
 from models.predictions import Predicted, Recorder
 from models.probe import Scale, fit_head
 from models.ranking_baselines import ListBaselines, NextItemBaselines
-from models.ranks import Ranks, measure_ranks
+from models.ranks import measure_ranks
 from models.report import Reporter, run_program
 from models.tasks import SPLITS, Task, load_tasks
 
@@ -140,7 +141,7 @@ def _ranked(task: Task, ranks: dict[str, Ranks], figures: dict[str, float]) -> F
             "ranking",
             task.splits[split].users_n,
             task.splits[split].y_n,
-            ranks[split].middle_n[:, None],
+            ranks[split].scores_n2,
         )
         for split in HELD_OUT
     }

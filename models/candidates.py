@@ -32,10 +32,10 @@ from models.lists import (
     owners,
 )
 from models.packed import pack, to_device
+from models.places import Ranks
 from models.predictions import Predicted
 from models.probe import Standardizer
 from models.protocols import Setting, common_columns, tune_settings
-from models.ranks import Ranks
 from models.tasks import SPLITS, Task
 from models.tuning import TuneSettings, tune
 from models.user_model import UserModel
@@ -102,7 +102,7 @@ def run_lists(setting: Setting, task: Task, inputs: Inputs, share: float, seed: 
         begun = time.monotonic()
         fitting = Fitting(setting.checkpoint.model, setting.sequences, examples, lists)
         if protocol == "frozen":
-            scores = fitting.frozen(x)
+            scores = fitting.frozen(x, seed)
         else:
             scores = fitting.trained(tune_settings(setting.config, protocol, seed))
         common = common_columns(setting, task, protocol, "embedding", share, seed) | {
@@ -120,7 +120,7 @@ def run_lists(setting: Setting, task: Task, inputs: Inputs, share: float, seed: 
 def _predicted(examples: Labelled, lists: Lists, scores_M: np.ndarray) -> Predicted:
     """Keeps the place of what was chosen, of each list."""
     ranks: Ranks = first_places(scores_M, lists)
-    return Predicted("ranking", examples.users_n, examples.y_n, ranks.middle_n[:, None])
+    return Predicted("ranking", examples.users_n, examples.y_n, ranks.scores_n2)
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,15 @@ class Fitting:
     examples: dict[str, Labelled]
     lists: dict[str, Lists]
 
-    def frozen(self, x: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    def frozen(self, x: dict[str, Tensor], seed: int) -> dict[str, np.ndarray]:
         """Fits a head on user vectors -> log shares of the rows of validation and test lists."""
         items_VD = self.encoder.behaviour.items().detach().cpu()
-        head, rows = self._fit(x, items_VD)
+        head, rows = self._fit(x, items_VD, seed)
         return {split: _scores(head, x[split], items_VD, rows[split]) for split in SPLITS[1:]}
 
-    def _fit(self, x: dict[str, Tensor], items_VD: Tensor) -> tuple[RowHead, dict[str, Rows]]:
+    def _fit(
+        self, x: dict[str, Tensor], items_VD: Tensor, seed: int
+    ) -> tuple[RowHead, dict[str, Rows]]:
         counts_V = popularity(self.sequences, self.examples["train"])
         scaler, cpu = NumberScaler.of(self.lists["train"]), torch.device("cpu")
         rows = {split: Rows.of(part, scaler, cpu) for split, part in self.lists.items()}
@@ -156,7 +158,7 @@ class Fitting:
         for sees_user in (False, True):
             items.project.requires_grad_(sees_user)
             lr = FITTING.lr / 10 if sees_user else FITTING.lr
-            settings = dataclasses.replace(FITTING, lr=lr)
+            settings = dataclasses.replace(FITTING, lr=lr, seed=seed)
             tune(head, len(x["train"]), loss_of, valid_loss, settings)
         return head, rows
 
@@ -168,7 +170,7 @@ class Fitting:
             split: window_vectors(encoder, self.sequences, part)
             for split, part in self.examples.items()
         }
-        head, _ = self._fit(x, encoder.behaviour.items().detach().cpu())
+        head, _ = self._fit(x, encoder.behaviour.items().detach().cpu(), settings.seed)
         model = nn.ModuleDict({"encoder": encoder, "head": head.to(device)})
         scaler = NumberScaler.of(self.lists["train"])
 

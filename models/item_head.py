@@ -10,7 +10,7 @@ thousand examples; this is D x D.
 Shapes: n examples, V items, D width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,7 +67,9 @@ class Vectors:
         return Vectors(self.x_nD[kept], self.y_n[kept])
 
 
-def fit_item_head(head: ItemHead, train: Vectors, valid: Vectors, items_VD: Tensor) -> None:
+def fit_item_head(
+    head: ItemHead, train: Vectors, valid: Vectors, items_VD: Tensor, seed: int = 0
+) -> None:
     """Fits a head on the training examples, stopped by the loss of the validation examples."""
     train, valid = train.known(), valid.known()
 
@@ -77,7 +79,7 @@ def fit_item_head(head: ItemHead, train: Vectors, valid: Vectors, items_VD: Tens
     def valid_loss() -> float:
         return mean_loss(head, valid, items_VD)
 
-    tune(head, len(train.y_n), loss_of, valid_loss, FITTING)
+    tune(head, len(train.y_n), loss_of, valid_loss, replace(FITTING, seed=seed))
 
 
 @torch.no_grad()

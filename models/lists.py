@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from torch import Tensor
 
 from models.examples import Lists
-from models.ranks import Ranks, expected_reciprocal
+from models.places import Ranks, expected
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,6 @@ def measure_lists(scores_M: np.ndarray, lists: Lists, metric: str) -> dict[str, 
     found = {
         "auc": float(sk.roc_auc_score(lists.is_relevant_M, scores_M)),
         "ap": float(sk.average_precision_score(lists.is_relevant_M, scores_M)),
-        "mrr": expected_reciprocal(first_places(scores_M, lists)),
+        "mrr": expected("mrr", first_places(scores_M, lists)),
     }
     return {metric: found.pop(metric)} | found

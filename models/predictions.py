@@ -3,8 +3,8 @@
 Two models on the same users are told apart far better user by user than by their averages, and what
 one adds to another can be measured without training either again.
 
-Of classes the scores are probabilities, of numbers the prediction, of rankings the rank of the item
-that was right (from 1).
+Of classes the scores are probabilities, of numbers the prediction, of rankings the first place that
+the right item can have (from 1) and with how many others it is tied: see models.places.
 """
 
 from collections.abc import Iterable

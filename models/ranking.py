@@ -26,10 +26,11 @@ from models.item_head import (
 )
 from models.native import native
 from models.packed import UNK, Events, pack, to_device
+from models.places import Ranks, join_ranks
 from models.predictions import Predicted
 from models.probe import Standardizer
 from models.protocols import Setting, common_columns, tune_settings
-from models.ranks import Ranks, join_ranks, measure_ranks, rank_items
+from models.ranks import measure_ranks, rank_items
 from models.tasks import SPLITS, Task
 from models.tuning import tune
 from models.user_model import UserModel
@@ -64,7 +65,7 @@ def run_ranking(
         if protocol == "native":  # needs no label: once is enough
             score = _native(setting) if is_first else None
         elif protocol == "frozen":
-            score = _frozen(setting, splits, inputs, kept)
+            score = _frozen(setting, splits, inputs, kept, seed)
         else:
             score = _trained(setting, splits, protocol, seed)
         if score is None:
@@ -79,9 +80,7 @@ def run_ranking(
             "seconds": time.monotonic() - begun,
         }
         parts = {
-            split: Predicted(
-                "ranking", splits[split].users_n, splits[split].y_n, r.middle_n[:, None]
-            )
+            split: Predicted("ranking", splits[split].users_n, splits[split].y_n, r.scores_n2)
             for split, r in found.items()
         }
         setting.recorder.add(common, parts)
@@ -113,11 +112,11 @@ def _native(setting: Setting) -> dict[str, Score] | None:
 
 
 def _frozen(
-    setting: Setting, splits: dict[str, Labelled], inputs: Inputs, kept: np.ndarray
+    setting: Setting, splits: dict[str, Labelled], inputs: Inputs, kept: np.ndarray, seed: int
 ) -> dict[str, Score]:
     x = inputs.x | {"train": inputs.x["train"][torch.from_numpy(kept)]}
     items_VD = setting.checkpoint.model.behaviour.items().detach().cpu()
-    head = _fitted(setting, splits, x, items_VD)
+    head = _fitted(setting, splits, x, items_VD, seed)
 
     def scorer(split: str) -> Score:
         @torch.no_grad()
@@ -130,12 +129,16 @@ def _frozen(
 
 
 def _fitted(
-    setting: Setting, splits: dict[str, Labelled], x: dict[str, Tensor], items_VD: Tensor
+    setting: Setting,
+    splits: dict[str, Labelled],
+    x: dict[str, Tensor],
+    items_VD: Tensor,
+    seed: int,
 ) -> ItemHead:
     counts_V = popularity(setting.sequences, splits["train"])
     head = ItemHead(Standardizer.of(x["train"]), items_VD, counts_V)
     train, valid = (Vectors(x[s], torch.from_numpy(splits[s].y_n)) for s in ("train", "valid"))
-    fit_item_head(head, train, valid, items_VD)
+    fit_item_head(head, train, valid, items_VD, seed)
     return head
 
 
@@ -149,7 +152,7 @@ def _trained(
         split: splits[split].pick(np.flatnonzero(splits[split].y_n > UNK)) for split in SPLITS[:2]
     }
     x = {split: window_vectors(encoder, sequences, part) for split, part in parts.items()}
-    head = _fitted(setting, parts, x, encoder.behaviour.items().detach().cpu())
+    head = _fitted(setting, parts, x, encoder.behaviour.items().detach().cpu(), seed)
     model = RankingModel(encoder, head).to(device)
     y = {split: torch.from_numpy(part.y_n).to(device) for split, part in parts.items()}
 

@@ -16,7 +16,8 @@ from models.examples import Labelled, Lists
 from models.item_head import BLOCK, popularity
 from models.lists import NumberScaler, place_in_list
 from models.packed import UNK, ragged_arange
-from models.ranks import Ranks, join_ranks, rank_items
+from models.places import Ranks, join_ranks
+from models.ranks import rank_items
 from models.tasks import Task
 
 RECENT = 10  # last items whose neighbours are asked

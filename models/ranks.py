@@ -1,13 +1,7 @@
 """Where the right item stands in a ranking of all items, and what that is worth.
 
-Equal scores are no order: of an item that is tied with t others, each of its t + 1 places is
-equally likely, and every metric is its exact expectation over them. A model that scores all items
-alike gets what chance gets.
-
 Shapes: n examples, V items.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,29 +11,9 @@ from contracts.errors import FootpathError
 from models.data import Sequences
 from models.examples import Labelled
 from models.packed import UNK, ragged_arange
+from models.places import Ranks, expected
 
-CUTS = (1, 5, 10, 20)
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """How many items score above the right one, and how many others score the same."""
-
-    above_n: np.ndarray
-    tied_n: np.ndarray
-
-    @property
-    def middle_n(self) -> np.ndarray:
-        """The expected place, from 1."""
-        return 1 + self.above_n + self.tied_n / 2
-
-
-def join_ranks(parts: list[Ranks]) -> Ranks:
-    """Returns the ranks of all parts, in order."""
-    return Ranks(
-        np.concatenate([part.above_n for part in parts]),
-        np.concatenate([part.tied_n for part in parts]),
-    )
+METRICS = (*[f"recall@{cut}" for cut in (1, 5, 10, 20)], "ndcg@10", "mrr")
 
 
 def rank_items(scores_nV: Tensor, sequences: Sequences, examples: Labelled, exclude: bool) -> Ranks:
@@ -83,22 +57,5 @@ def _histories(sequences: Sequences, examples: Labelled) -> tuple[Tensor, Tensor
 
 def measure_ranks(ranks: Ranks, metric: str) -> dict[str, float]:
     """Measures a ranking of all items: recall at 1, 5, 10, 20, NDCG at 10, MRR; `metric` first."""
-    longest = int((ranks.above_n + ranks.tied_n).max(initial=0)) + 2
-    place = np.arange(1, longest)
-    found = {f"recall@{cut}": _expected(ranks, place <= cut) for cut in CUTS}
-    found["ndcg@10"] = _expected(ranks, np.where(place <= 10, 1 / np.log2(place + 1), 0))
-    found["mrr"] = expected_reciprocal(ranks)
+    found = {name: expected(name, ranks) for name in METRICS}
     return {metric: found.pop(metric)} | found
-
-
-def expected_reciprocal(ranks: Ranks) -> float:
-    """Returns the mean reciprocal rank."""
-    longest = int((ranks.above_n + ranks.tied_n).max(initial=0)) + 2
-    return _expected(ranks, 1 / np.arange(1, longest))
-
-
-def _expected(ranks: Ranks, worth: np.ndarray) -> float:
-    """Averages over examples what the right item's places are worth, each tied one alike."""
-    total = np.concatenate([[0.0], np.cumsum(worth)])
-    last = ranks.above_n + ranks.tied_n + 1
-    return float(((total[last] - total[ranks.above_n]) / (ranks.tied_n + 1)).mean())

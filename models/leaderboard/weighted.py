@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from models.places import Ranks, gain
 from models.predictions import Predicted
 
 # weights [R, n] -> the metric under each, [R]
@@ -22,19 +23,8 @@ def weighted(metric: str, found: Predicted) -> Weighted | None:
         if metric == "rmse":
             return lambda weights: np.sqrt(_mean(weights, np.square(error)))
         return (lambda weights: _mean(weights, error)) if metric == "mae" else None
-    gain = _gain(metric, found.scores_nC[:, 0])
-    return None if gain is None else lambda weights: _mean(weights, gain)
-
-
-def _gain(metric: str, rank_n: np.ndarray) -> np.ndarray | None:
-    """Returns what each example adds to a ranking's metric, by the rank of the right item."""
-    name, _, depth = metric.partition("@")
-    within = rank_n <= float(depth or np.inf)
-    if name == "recall":
-        return within.astype(float)
-    if name == "ndcg":
-        return within / np.log2(rank_n + 1)
-    return within / rank_n if name == "mrr" else None
+    gain_n = gain(metric, Ranks.of_scores(found.scores_nC))
+    return None if gain_n is None else lambda weights: _mean(weights, gain_n)
 
 
 def _accuracy(found: Predicted) -> Weighted:

@@ -22,6 +22,7 @@ from models.native import native
 from models.report import Reporter
 from models.tasks import Model, load_tasks
 from models.train import train
+from models.tuning import tune
 from models.vectors import user_vectors, window_vectors
 from tests.models.conftest import ITEMS, START, user_names, write_labels, write_sequences
 
@@ -114,6 +115,24 @@ def test_a_method_that_scores_no_items_by_itself_has_no_row_and_no_fault(
     settings |= {"tasks": [SOURCES["next item"]], "protocols": ["native"]}
     finetune(parse(FinetuneConfig, settings, "test"), Reporter())
     assert pq.read_table(tmp_path / "model.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "fitted_in"), [("next item", "item_head"), ("lists", "candidates")]
+)
+def test_every_seed_fits_its_own_head(logs, checkpoint, tmp_path, monkeypatch, source, fitted_in):
+    seeds = []
+
+    def watched(*args):
+        seeds.append(args[-1].seed)
+        return tune(*args)
+
+    monkeypatch.setattr(f"models.{fitted_in}.tune", watched)
+    settings = {"sequences": str(logs[False]), "labels": str(labels(tmp_path)), "threads": 1}
+    settings |= {"checkpoint": str(checkpoint), "out": str(tmp_path / "model.parquet")}
+    settings |= {"tasks": [SOURCES[source]], "seeds": 2, "protocols": ["frozen"]}
+    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    assert sorted(set(seeds)) == [0, 1]
 
 
 @pytest.mark.parametrize("method", ["ptum", "manymask"])

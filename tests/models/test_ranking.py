@@ -22,8 +22,9 @@ from models.lists import (
 )
 from models.native import _with_hidden
 from models.packed import MASK, UNK
+from models.places import Ranks
 from models.probe import Standardizer
-from models.ranks import Ranks, measure_ranks, rank_items
+from models.ranks import measure_ranks, rank_items
 
 
 def brute(scores: np.ndarray, right: int) -> dict[str, float]:

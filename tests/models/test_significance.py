@@ -15,6 +15,7 @@ from models.leaderboard.significance import (
     paired_seeds,
 )
 from models.leaderboard.weighted import weighted
+from models.places import Ranks
 from models.predictions import (
     RUN,
     Predicted,
@@ -22,6 +23,7 @@ from models.predictions import (
     predictions_table,
     read_predictions,
 )
+from models.ranks import measure_ranks
 
 
 def classes(seed: int, users: int = 300, strength: float = 1.0, width: int = 2) -> Predicted:
@@ -68,6 +70,21 @@ def test_ranks_give_recall_ndcg_and_reciprocal_rank():
     assert weighted("recall@10", found)(ones)[0] == pytest.approx(2 / 3)
     assert weighted("mrr", found)(ones)[0] == pytest.approx((1 + 1 / 4 + 1 / 30) / 3)
     assert weighted("ndcg@10", found)(ones)[0] == pytest.approx((1 + 1 / np.log2(5)) / 3)
+
+
+@pytest.mark.parametrize("metric", ["recall@1", "recall@5", "recall@10", "ndcg@10", "mrr"])
+def test_a_bootstrap_and_the_figure_agree_on_ties(metric):
+    rng = np.random.default_rng(0)
+    ranks = Ranks(rng.integers(0, 12, 200), rng.integers(0, 30, 200))
+    kept = ranks.scores_n2.astype(np.float32)
+    found = Predicted("ranking", np.arange(200), np.zeros(200), kept)
+    figure = measure_ranks(ranks, metric)[metric]
+    assert weighted(metric, found)(np.ones((1, 200)))[0] == pytest.approx(figure)
+
+
+def test_predictions_that_kept_the_middle_of_ties_are_still_read():
+    found = Predicted("ranking", np.arange(2), np.zeros(2), np.array([[1.5], [3.0]]))
+    assert weighted("recall@1", found)(np.ones((1, 2)))[0] == pytest.approx(1 / 4)
 
 
 def test_the_interval_of_a_mean_difference_is_the_known_one():
