@@ -87,6 +87,11 @@ class Task(Strict):
         """The labels' file holds the tasks of one source, for they share their inputs."""
         return f"holdout{self.holdout}" if self.source == "holdout" else self.source
 
+    @property
+    def follows_split(self) -> bool:
+        """Tells whether training users decide what the labels are: each split has its own."""
+        return bool(self.above or self.classes)
+
     def settings(self) -> dict[str, Any]:
         """Returns what models.config.TaskConfig is told."""
         told = {"name": self.name, "kind": self.kind, "metric": self.metric}

@@ -11,6 +11,7 @@ day, has seen none of them; the inputs are sequences as of the last day, in its 
 """
 
 import datetime as dt
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -35,8 +36,23 @@ _SECOND = "(epoch_us(timestamp) // 1000000)"
 _NEXT_ITEM = "first(item_id ORDER BY timestamp, event_id) FILTER (item_id IS NOT NULL AND ({of}))"
 
 
-def build_examples(dataset: Dataset, lake: Lake, as_of: dt.date, table: str) -> LabelsReport:
+def build_examples(
+    dataset: Dataset,
+    lake: Lake,
+    as_of: dt.date,
+    table: str,
+    seed: int = 0,
+    path: Path | None = None,
+) -> LabelsReport:
     """Publishes the labels of the tasks of one table: `later`, or `holdout<N>`.
+
+    Args:
+      dataset: whose tasks.
+      lake: of its events.
+      as_of: the day up to which encoders see events.
+      table: which of the tables of examples.
+      seed: of the users' split.
+      path: where they go; by default to the other examples, which have the split of seed 0.
 
     Raises:
       FootpathError: no such tasks, no events to take examples from, a task's SQL that fails, or no
@@ -59,15 +75,15 @@ def build_examples(dataset: Dataset, lake: Lake, as_of: dt.date, table: str) -> 
     def rows_of(task: Task) -> pa.Table:
         try:
             if task.candidates:
-                return candidate_rows(connection, task)
+                return candidate_rows(connection, task, seed)
             if task.session:
                 _cut_sessions(connection, task.session)
             _answer(connection, task)
-            return label_rows(connection, task)
+            return label_rows(connection, task, seed)
         except duckdb.Error as error:
             raise told(dataset, task, error) from None
 
-    path = lake.root / "examples" / f"{as_of}__{table}.parquet"
+    path = path or lake.root / "examples" / f"{as_of}__{table}.parquet"
     return publish_labels(dataset, lake, path, tasks, rows_of, users)
 
 

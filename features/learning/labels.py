@@ -8,6 +8,7 @@ this, in examples.py.
 """
 
 import datetime as dt
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -40,8 +41,17 @@ def default_as_of(dataset: Dataset, lake: Lake) -> dt.date:
     return days[-1] - dt.timedelta(days=horizon)
 
 
-def build_labels(dataset: Dataset, lake: Lake, as_of: dt.date) -> LabelsReport:
+def build_labels(
+    dataset: Dataset, lake: Lake, as_of: dt.date, seed: int = 0, path: Path | None = None
+) -> LabelsReport:
     """Publishes the labels of every task whose examples end with the as-of day.
+
+    Args:
+      dataset: whose tasks.
+      lake: of its events.
+      as_of: the day.
+      seed: of the users' split.
+      path: where they go; by default into the table `labels`, which has the split of seed 0.
 
     Raises:
       FootpathError: no users, a day of a horizon that is not published, a task's SQL that fails,
@@ -63,10 +73,10 @@ def build_labels(dataset: Dataset, lake: Lake, as_of: dt.date) -> LabelsReport:
         else:
             _future_values(connection, dataset, lake, as_of, task)
         _frame(connection, dataset, as_of, task)
-        return label_rows(connection, task)
+        return label_rows(connection, task, seed)
 
     users = connection.execute("SELECT count(*) FROM active").fetchall()[0][0]
-    path = lake.day("labels", as_of)
+    path = path or lake.day("labels", as_of)
     return publish_labels(dataset, lake, path, dataset.daily_tasks, rows_of, users)
 
 

@@ -19,10 +19,17 @@ from contracts.publishing import publish_table
 from contracts.tables import HOLDOUT, LABELS
 from contracts.tasks import Task
 
-# Users are dealt to the splits once, by a hash of their id: the same for every task, as-of and run.
-SPLIT = (
-    "CASE md5_number_lower(user_id) % 10 WHEN 9 THEN 'test' WHEN 8 THEN 'valid' ELSE 'train' END"
-)
+
+def split_of(seed: int = 0) -> str:
+    """Returns the SQL that deals a user_id to a split, by a hash: alike in every task and as-of.
+
+    Seed 0 is the split of all published labels; `footpath compare` deals anew with each seed.
+    """
+    salt = f"'split {seed:d}: ' || " if seed else ""
+    return (
+        f"CASE md5_number_lower({salt}user_id) % 10 "
+        "WHEN 9 THEN 'test' WHEN 8 THEN 'valid' ELSE 'train' END"
+    )
 
 
 @dataclass(frozen=True)
@@ -74,12 +81,12 @@ def publish_labels(
     return LabelsReport(path, table.num_rows, users, counted, classes, warnings)
 
 
-def label_rows(connection: duckdb.DuckDBPyConnection, task: Task) -> pa.Table:
+def label_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int = 0) -> pa.Table:
     """Returns the rows of a task from `answers`; a label that is null or no number is none."""
     value, label = _value_and_label(connection, task)
     rows = connection.sql(
         f"""
-        WITH known AS (SELECT *, {SPLIT} AS split FROM answers WHERE label IS NOT NULL),
+        WITH known AS (SELECT *, {split_of(seed)} AS split FROM answers WHERE label IS NOT NULL),
              dealt AS ({_commonest(task)}),
              valued AS (SELECT *, ({value})::DOUBLE AS value, {label} AS named FROM dealt)
         SELECT user_id, since, as_of, label_end, $1 AS task, value, named AS label,
@@ -120,7 +127,7 @@ def _commonest(task: Task) -> str:
         ) THEN label::VARCHAR ELSE 'other' END AS label) FROM known"""
 
 
-def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task) -> pa.Table:
+def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int = 0) -> pa.Table:
     """Returns the rows of a task from `shown`, lists of which some were chosen and some not."""
     assert task.candidates
     numbers = ", ".join(f"TRY_CAST(({sql}) AS DOUBLE)" for sql in task.candidates.numbers.values())
@@ -136,7 +143,7 @@ def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task) -> pa.Tabl
         )
         SELECT user_id, NULL::TIMESTAMPTZ AS since, to_timestamp(second) AS as_of,
           to_timestamp(second + 1) AS label_end, $1 AS task, is_relevant::DOUBLE AS value,
-          item_id AS label, numbers, {SPLIT} AS split
+          item_id AS label, numbers, {split_of(seed)} AS split
         FROM lists WHERE tells ORDER BY user_id, second, event_id
         """,
         params=[task.name],

@@ -6,14 +6,15 @@ sequences that hold nothing of what the labels look at.
 
 Seeds differ in the users' split as well: seed 0 has the split of the labels' file, and every other
 one deals the users anew by a hash of seed and user id. With few test users it is the split that
-moves the figures most, and a mean over one split would be a mean over its luck.
+moves the figures most, and a mean over one split would be a mean over its luck. Where training
+users decide what the labels are (above a median, commonest classes), each split has its own.
 """
 
 import datetime as dt
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +43,8 @@ class Source:
     sequences: Path  # pointer of those that the examples are cut from
     labels: Path
     head_features: Path | None
+    # Builds the labels anew with the split of a seed, where they follow from it.
+    build_split: Callable[[int, Path], object] | None = None
 
 
 def prepare(comparison: Comparison, lake: Lake, as_of: dt.date, say: Say) -> dict[str, Source]:
@@ -67,25 +70,33 @@ def build_events(dataset: Dataset, say: Say) -> None:
         run_chain(dataset, instance, WholeChain(until="daily"), say)
 
 
-def labels_of_seed(lake: Lake, labels: Path, seed: int) -> Path:
+def labels_of_seed(lake: Lake, source: Source, seed: int) -> Path:
     """Returns the labels with the users' split of a seed."""
+    labels = source.labels
     if seed == 0:
         return labels
-    target = lake.work / "compare" / "labels" / f"{labels.stem}-split{seed}.parquet"
+    how = "built" if source.build_split else "split"
+    target = lake.work / "compare" / "labels" / f"{labels.stem}-{how}{seed}.parquet"
     if target.exists() and target.stat().st_mtime >= labels.stat().st_mtime:
         return target
+    if source.build_split:
+        source.build_split(seed, target)
+    else:
+        _deal(lake, labels, seed, target)
+    return target
+
+
+def _deal(lake: Lake, labels: Path, seed: int, target: Path) -> None:
+    """Writes the labels as they are, with the users dealt anew."""
+    from features.learning.rows import split_of
+
     table = pq.read_table(labels)
     connection = connect()
     connection.register("labelled", table.select(["user_id"]))
-    dealt = connection.sql(
-        "SELECT CASE md5_number_lower($1 || user_id) % 10 "
-        "WHEN 9 THEN 'test' WHEN 8 THEN 'valid' ELSE 'train' END AS split FROM labelled",
-        params=[f"split {seed}: "],
-    ).to_arrow_table()
+    dealt = connection.sql(f"SELECT {split_of(seed)} AS split FROM labelled").to_arrow_table()
     at = table.schema.get_field_index("split")
     table = table.set_column(at, table.schema.field("split"), dealt["split"].combine_chunks())
     publish_table(lake, table, target)
-    return target
 
 
 def fingerprint(path: Path, task: str = "") -> str:
@@ -108,6 +119,7 @@ def _source(comparison: Comparison, lake: Lake, as_of: dt.date, table: str) -> S
     from features.learning.sequences import build_sequences
 
     dataset = comparison.dataset
+    follows = any(task.follows_split for task in dataset.tasks if task.table == table)
     pointers = lake.root / "sequences"
     plain = pointers / f"{as_of}.json"
     if not table.startswith("holdout"):
@@ -117,17 +129,19 @@ def _source(comparison: Comparison, lake: Lake, as_of: dt.date, table: str) -> S
         _build(dataset, lake, labels, lambda: build_labels(dataset, lake, as_of))
         if comparison.features:
             features = _head_features(dataset, lake, as_of, labels)
-        return _local(lake, plain, plain, labels, features)
+        again = partial(build_labels, dataset, lake, as_of)
+        return _local(lake, plain, plain, labels, features, again if follows else None)
     from features.learning.examples import build_examples
 
     labels = lake.root / "examples" / f"{as_of}__{table}.parquet"
     _build(dataset, lake, labels, lambda: build_examples(dataset, lake, as_of, table))
+    again = partial(build_examples, dataset, lake, as_of, table) if follows else None
     if table.startswith("holdout"):
         count = int(table.removeprefix("holdout"))
         pointer = pointers / f"{as_of}__{table}.json"
         _build(dataset, lake, pointer, lambda: build_sequences(dataset, lake, as_of, holdout=count))
-        return _local(lake, pointer, pointer, labels, None)
-    return _local(lake, plain, _until_the_end(dataset, lake, plain), labels, None)
+        return _local(lake, pointer, pointer, labels, None, again)
+    return _local(lake, plain, _until_the_end(dataset, lake, plain), labels, None, again)
 
 
 def _until_the_end(dataset: Dataset, lake: Lake, plain: Path) -> Path:
@@ -165,7 +179,12 @@ def _build(dataset: Dataset, lake: Lake, path: Path, build: Callable[[], object]
 
 
 def _local(
-    lake: Lake, pretraining: Path, sequences: Path, labels: Path, features: Path | None
+    lake: Lake,
+    pretraining: Path,
+    sequences: Path,
+    labels: Path,
+    features: Path | None,
+    build_split: Callable[[int, Path], object] | None,
 ) -> Source:
     for pointer in (pretraining, sequences):
         local_copy(lake, pointer.parent / read_json(pointer)["folder"])
@@ -174,6 +193,7 @@ def _local(
         local_copy(lake, sequences),
         local_copy(lake, labels),
         local_copy(lake, features) if features else None,
+        build_split,
     )
 
 

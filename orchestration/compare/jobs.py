@@ -189,7 +189,7 @@ class Planner:
         """Returns fields of the program's configuration that its figures follow from."""
         found = {
             "sequences": str(source.sequences),
-            "labels": str(labels_of_seed(self.lake, source.labels, seed)),
+            "labels": str(labels_of_seed(self.lake, source, seed)),
             "tasks": [task.settings() for task in tasks],
             "seeds": 1,
             "first_seed": seed,
@@ -247,7 +247,10 @@ def _identity(
     }
     fingerprints = {
         "sequences": read_json(source.sequences)["fingerprint"],
-        "labels": fingerprint(source.labels, task.name),
+        # Other splits follow from these labels and the seed, but where they decide what labels are.
+        "labels": fingerprint(
+            Path(config["labels"]) if task.follows_split else source.labels, task.name
+        ),
         "head_features": fingerprint(known) if known else "",
     }
     return defaults | config | fingerprints

@@ -253,6 +253,39 @@ def test_the_median_is_that_of_training_users_who_have_a_number(lake):
     assert all((row["label"] == "yes") == (bought[row["user_id"]] > middle) for row in rows)
 
 
+def test_each_split_has_the_median_of_its_own_training_users(lake, tmp_path):
+    events = [event for n in range(1, 40) for event in past(f"u{n}", "a")]
+    events += [at(f"u{n}", 5 + m, "a") for n in range(1, 40) for m in range(n)]
+    much = daily("much", "count(*)", above="median")
+    dataset, medians = publish(lake, events, [much]), []
+    for seed in range(3):
+        build_labels(dataset, lake, AS_OF, seed, tmp_path / "labels.parquet")
+        rows = pq.read_table(tmp_path / "labels.parquet").to_pylist()
+        numbers = [int(row["user_id"][1:]) for row in rows if row["split"] == "train"]
+        medians.append(np.median(numbers))
+        assert {r["label"] == "yes" for r in rows if int(r["user_id"][1:]) > medians[-1]} == {True}
+        assert {r["label"] == "yes" for r in rows if int(r["user_id"][1:]) < medians[-1]} == {False}
+    assert len(set(medians)) > 1
+    assert not lake.day("labels", AS_OF).exists()
+
+
+def test_each_split_has_the_classes_of_its_own_training_users(lake, tmp_path):
+    users = [f"u{n}" for n in range(12)]
+    events = [event for user in users for event in past(user, "a")]
+    events += [at(user, 5, "abd"[n % 3]) for n, user in enumerate(users)]
+    which = daily("which", "first(category)", classes=2, metric="accuracy")
+    dataset, left_out = publish(lake, events, [which]), set()
+    for seed in range(6):
+        build_labels(dataset, lake, AS_OF, seed, tmp_path / "labels.parquet")
+        rows = pq.read_table(tmp_path / "labels.parquet").to_pylist()
+        of_train = [int(row["user_id"][1:]) % 3 for row in rows if row["split"] == "train"]
+        (rare,) = {"hats", "shoes", "bags"} - {row["label"] for row in rows}
+        counts = [of_train.count(n) for n in range(3)]
+        assert counts[("hats", "shoes", "bags").index(rare)] == min(counts)
+        left_out.add(rare)
+    assert len(left_out) > 1
+
+
 def test_rare_classes_become_one(lake):
     events = past("x", "b") + past("y", "d")
     for n in range(30):

@@ -1,6 +1,7 @@
 """A comparison on a small lake, by the real programs: killed, half-written, failed, resumed."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -185,10 +186,10 @@ def test_other_labels_are_other_cells_and_other_tasks_are_not(source, tmp_path):
 
 def test_each_seed_deals_the_users_anew_and_keeps_what_belongs_to_one_together(source, tmp_path):
     lake = Lake(tmp_path)
-    assert labels_of_seed(lake, source.labels, 0) == source.labels
+    assert labels_of_seed(lake, source, 0) == source.labels
     splits = []
     for seed in (1, 2):
-        table = pq.read_table(labels_of_seed(lake, source.labels, seed))
+        table = pq.read_table(labels_of_seed(lake, source, seed))
         dealt = {(r["user_id"], r["split"]) for r in table.to_pylist()}
         assert len(dealt) == 100  # both tasks of a user lie in one split
         splits.append(dealt)
@@ -196,6 +197,31 @@ def test_each_seed_deals_the_users_anew_and_keeps_what_belongs_to_one_together(s
         assert table.drop_columns("split").equals(original.drop_columns("split"))
         assert 60 < sum(split == "train" for _, split in dealt) < 95
     assert splits[0] != splits[1]
+
+
+def test_labels_that_follow_from_the_split_are_built_for_each_seed(source, tmp_path):
+    lake, built = Lake(tmp_path), []
+
+    def build(seed: int, path: Path) -> None:
+        built.append(seed)
+        rows = [row | {"value": float(seed)} for row in planted_labels(100)]
+        write_labels(path, rows)
+
+    (lake.work / "compare" / "labels").mkdir(parents=True, exist_ok=True)
+    own = dataclasses.replace(source, build_split=build)
+    path = labels_of_seed(lake, own, 1)
+    assert path != labels_of_seed(lake, source, 1)
+    assert set(pq.read_table(path)["value"].to_pylist()) == {1.0}
+    assert labels_of_seed(lake, own, 1) == path
+    assert built == [1]  # and kept
+    # Cells of such a task are of these labels; those of other tasks keep their keys.
+    above = TASKS[0].model_copy(update={"column": None, "sql": "count(*)", "above": "median"})
+    for task, changes in ((above, True), (TASKS[0], False)):
+        wanted = comparison(recipe("coles_bag"), tasks=(task,), seeds=2, shares=(1.0,))
+        before = [each for each in planned(lake, source, wanted).measured if each.seed]
+        after = [each for each in planned(lake, own, wanted).measured if each.seed]
+        same = [a.cells == b.cells for a, b in zip(before, after, strict=True)]
+        assert same == [not changes] * 2
 
 
 def test_a_cell_is_whole_or_not_there(tmp_path):
