@@ -1,7 +1,7 @@
 """Behaviour encoder: one event -> one vector, the sum of what is known of it.
 
 `content` is what happened (item, action, category, text), and is also what objectives compare a
-user vector with; `forward` adds where it happened (time gap, position).
+user vector with; `forward` adds where it happened (time gap, age, position).
 
 Text is read from a table of all documents, which is no weight: it belongs to the sequences that a
 model meets, and `attach_text` puts it there. Each distinct document of a batch is encoded once.
@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contracts.errors import FootpathError
-from models.data import SPECIAL, Sequences
+from models.age import AGE_BUCKETS
+from models.data import Sequences
+from models.data_files import SPECIAL
 from models.documents import Documents
 from models.packed import GAP_BUCKETS, Packed
 from models.text import Options as TextOptions
@@ -47,7 +49,8 @@ class BehaviourEncoder(nn.Module):
     def __init__(self, shape: BehaviourShape) -> None:
         super().__init__()
         self.sizes = shape.sizes
-        rows = shape.sizes | {"gap": GAP_BUCKETS, "position": shape.max_length}
+        rows = shape.sizes | {"gap": GAP_BUCKETS, "age": AGE_BUCKETS}
+        rows["position"] = shape.max_length
         tables = [f for f in shape.fields if f != "text"]
         self.tables = nn.ParameterDict(
             {f: nn.Parameter(0.02 * torch.randn(rows[f], shape.dim)) for f in tables}
@@ -130,13 +133,23 @@ class BehaviourEncoder(nn.Module):
         return self._one(vectors)
 
     def forward(self, events: Packed) -> Tensor:
-        """Embeds packed events -> [T, D]."""
+        """Embeds packed events -> [T, D].
+
+        Raises:
+          FootpathError: ages are read, and nobody has said when the events are looked at.
+        """
+        if "age" in self.tables and events.age_T is None:
+            raise FootpathError(
+                "the model reads the field 'age', and the events were read without a clock: "
+                "take the sequences .with_clock()"
+            )
         vectors = self._sum(
             {
                 "item": events.item_T,
                 "action": events.action_T,
                 "category": events.category_T,
                 "gap": events.gap_T,
+                "age": events.age_T,
                 "position": events.position_T,
             }
         )
@@ -153,7 +166,7 @@ class BehaviourEncoder(nn.Module):
         vectors_ND = self.text(texts.pick(distinct_N // actions), distinct_N % actions)
         return F.embedding(place, vectors_ND)
 
-    def _sum(self, ids: dict[str, Tensor]) -> list[Tensor]:
+    def _sum(self, ids: dict[str, Tensor | None]) -> list[Tensor]:
         return [F.embedding(ids[f], table) for f, table in self.tables.items() if f in ids]
 
     def _one(self, vectors: list[Tensor]) -> Tensor:

@@ -4,6 +4,8 @@ Comes in: the pointer that `features/` publishes and the folder of flat arrays t
 Goes out: `Events`, the windows of chosen users, and events of other users to tell them from.
 """
 
+import dataclasses
+import datetime as dt
 import itertools
 import json
 from collections.abc import Iterator
@@ -17,20 +19,11 @@ import torch
 
 from contracts.errors import FootpathError
 from contracts.reading import read_json
+from models.age import Clock
+from models.data_files import check_arrays, map_arrays, read_vocabulary
 from models.documents import Documents
 from models.draw import Draw
-from models.packed import MASK, Events, ragged_arange
-
-_ARRAYS = {
-    "item": np.int32,
-    "action": np.int32,
-    "category": np.int32,
-    "value": np.float32,
-    "time": np.int64,
-}
-SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
-_TEXT = {"document_offsets": np.int64, "document_tokens": np.int32, "item_document": np.int32}
-_BLOCK = 1 << 22  # events that are checked at a time
+from models.packed import Events, ragged_arange
 
 
 @dataclass(frozen=True)
@@ -51,6 +44,7 @@ class Sequences:
     document_tokens: np.ndarray
     vocabulary: dict[str, list[str]]
     pointer: dict
+    has_clock: bool = False  # do windows tell when they are looked at?
 
     @property
     def users(self) -> int:
@@ -77,25 +71,72 @@ class Sequences:
         """All texts; read from the files once."""
         return Documents.of(self.document_tokens, self.document_offsets)
 
+    @cached_property
+    def cutoff(self) -> int:
+        """The unix second that every event is before."""
+        return int(dt.datetime.fromisoformat(self.pointer["train_cutoff"]).timestamp())
+
+    def with_clock(self, asked: bool = True) -> "Sequences":
+        """Returns the same sequences, whose windows tell when they are looked at, or do not."""
+        return dataclasses.replace(self, has_clock=asked)
+
     def user_ids(self) -> list[str]:
         """Returns the user ids in row order."""
         column = pq.read_table(self.path.parent / self.pointer["folder"] / "users.parquet")
         return column["user_id"].to_pylist()
 
-    def windows(self, users_N: np.ndarray, start_N: np.ndarray, length_N: np.ndarray) -> Events:
-        """Reads N windows; a start counts from the user's first event."""
+    def windows(
+        self,
+        users_N: np.ndarray,
+        start_N: np.ndarray,
+        length_N: np.ndarray,
+        now_N: np.ndarray | None = None,
+    ) -> Events:
+        """Reads N windows; a start counts from the user's first event.
+
+        With a clock they are looked at in the unix seconds `now_N`, or else, which tells nothing of
+        what came later, in the second of their last event.
+        """
+        clock = None
+        if self.has_clock and now_N is None:
+            clock = self._clock(users_N, start_N + length_N, np.zeros(len(users_N)))
+        elif self.has_clock:
+            clock = Clock.at(torch.from_numpy(now_N.astype(np.int64)))
+        return self._windows(users_N, start_N, length_N, clock)
+
+    def random_windows(self, draw: Draw, max_length: int) -> Events:
+        """Reads a window of each user of the draw: all events, or max_length at a random place.
+
+        With a clock, now lies between its last event and the user's next one or, where there is
+        none, the cutoff.
+        """
+        users, lengths = draw.users_B, self.lengths[draw.users_B]
+        taken = np.minimum(lengths, max_length)
+        start = draw.integers("window", lengths - taken + 1)[:, 0]
+        clock = None
+        if self.has_clock:
+            clock = self._clock(users, start + taken, draw.uniform("now", 1)[:, 0])
+        return self._windows(users, start, taken, clock)
+
+    def _clock(self, users_N: np.ndarray, ends_N: np.ndarray, chance_N: np.ndarray) -> Clock:
+        after_N = self.offsets[users_N] + ends_N
+        next_N = self.time[np.minimum(after_N, len(self.time) - 1)]
+        is_last_N = ends_N >= self.lengths[users_N]
+        return Clock.between(
+            _as_ids(self.time[after_N - 1]),
+            _as_ids(np.where(is_last_N, self.cutoff, next_N)),
+            torch.from_numpy(chance_N),
+        )
+
+    def _windows(
+        self, users_N: np.ndarray, start_N: np.ndarray, length_N: np.ndarray, clock: Clock | None
+    ) -> Events:
         lengths = torch.from_numpy(length_N.astype(np.int64))
         first = np.repeat(self.offsets[users_N] + start_N, length_N)
         index = first + ragged_arange(lengths).numpy()
         own_first = np.repeat(self.offsets[users_N], length_N)
-        return self._events(index, lengths, before=np.where(index > own_first, index - 1, index))
-
-    def random_windows(self, draw: Draw, max_length: int) -> Events:
-        """Reads a window of each user of the draw: all events, or max_length at a random place."""
-        lengths = self.lengths[draw.users_B]
-        taken = np.minimum(lengths, max_length)
-        start = draw.integers("window", lengths - taken + 1)[:, 0]
-        return self.windows(draw.users_B, start, taken)
+        before = np.where(index > own_first, index - 1, index)
+        return self._events(index, lengths, before, clock)
 
     def others(self, draw: Draw, count: int) -> Events:
         """Reads, for each user of the draw, `count` events of other users, by popularity.
@@ -109,7 +150,13 @@ class Sequences:
         lengths = torch.full((len(own),), count, dtype=torch.int64)
         return self._events(flat, lengths, before=flat)
 
-    def _events(self, index: np.ndarray, lengths: torch.Tensor, before: np.ndarray) -> Events:
+    def _events(
+        self,
+        index: np.ndarray,
+        lengths: torch.Tensor,
+        before: np.ndarray,
+        clock: Clock | None = None,
+    ) -> Events:
         time = self.time[index]
         return Events(
             item_T=_as_ids(self.item[index]),
@@ -121,6 +168,7 @@ class Sequences:
             time_T=_as_ids(time),
             position_T=ragged_arange(lengths),
             lengths_B=lengths,
+            clock=clock,
         )
 
 
@@ -148,15 +196,11 @@ def open_sequences(path: Path) -> Sequences:
     folder = path.parent / pointer["folder"]
     sequences = Sequences(
         path=path,
-        offsets=_map(folder / "offsets.npy", np.int64),
-        **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()},
-        item_category=_map(folder / "item_category.npy", np.int32),
-        **_text(folder),
-        vocabulary=_vocabulary(folder / "vocabulary.json"),
+        **map_arrays(folder),
+        vocabulary=read_vocabulary(folder / "vocabulary.json"),
         pointer=pointer,
     )
-    _check_text(sequences, folder)
-    _check(sequences, folder)
+    check_arrays(sequences, folder)
     return sequences
 
 
@@ -192,117 +236,6 @@ def blocks(sizes: np.ndarray, budget: int) -> Iterator[slice]:
             yield slice(start, stop)
 
 
-def _as_ids(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(array, dtype=np.int64))
-
-
-def _map(path: Path, dtype: type) -> np.ndarray:
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise FootpathError(f"{path} is not there: rebuild training_sequences") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise FootpathError(f"{path} is not a NumPy array that can be read ({error})") from None
-    if mapped.dtype != dtype or mapped.ndim != 1:
-        raise FootpathError(
-            f"{path}: expected a flat array of {np.dtype(dtype)}, "
-            f"found {mapped.dtype} of shape {mapped.shape}"
-        )
-    return mapped.view(np.ndarray)  # still a map of the file, without np.memmap's slow indexing
-
-
-def _text(folder: Path) -> dict[str, np.ndarray]:
-    """Maps the arrays of texts; sequences from before there was text have none."""
-    if (folder / "document.npy").exists():
-        names = {"document": np.int32} | _TEXT
-        return {name: _map(folder / f"{name}.npy", dtype) for name, dtype in names.items()}
-    items = len(_map(folder / "item_category.npy", np.int32))
-    events = len(_map(folder / "item.npy", np.int32))
-    return {
-        "document": np.broadcast_to(np.int32(0), (events,)),  # one number, however many events
-        "item_document": np.zeros(items, np.int32),
-        "document_offsets": np.array([0, 0, 1], np.int64),
-        "document_tokens": np.array([MASK], np.int32),
-    }
-
-
-def _vocabulary(path: Path) -> dict[str, list[str]]:
-    vocabulary = read_json(path)
-    for field in ("item", "action", "category", *(["token"] if "token" in vocabulary else [])):
-        names = vocabulary.get(field)
-        if not isinstance(names, list) or names[:3] != SPECIAL:
-            raise FootpathError(
-                f"{path}: field '{field}' must be a list that begins with [PAD], [MASK], [UNK]: "
-                f"rebuild training_sequences"
-            )
-    return vocabulary
-
-
-def _check(sequences: Sequences, folder: Path) -> None:
-    offsets, events = sequences.offsets, len(sequences.item)
-    if sequences.users < 1 or events == 0:
-        raise FootpathError(
-            f"{folder} has no users with events: is there any event before "
-            f"{sequences.pointer['train_cutoff']}?"
-        )
-    if offsets[0] != 0 or offsets[-1] != events or (np.diff(offsets) < 0).any():
-        raise FootpathError(f"{folder}/offsets.npy does not divide the {events} events of item.npy")
-    for name in (*_ARRAYS, "document"):
-        if len(getattr(sequences, name)) != events:
-            raise FootpathError(f"{folder}/{name}.npy and item.npy differ in length")
-    for start in range(0, events, _BLOCK):
-        _check_block(sequences, folder, start, min(start + _BLOCK, events))
-
-
-def _check_block(sequences: Sequences, folder: Path, start: int, stop: int) -> None:
-    sizes = {name: sequences.sizes[name] for name in ("item", "action", "category")}
-    sizes["document"] = len(sequences.document_offsets) - 1
-    for name, size in sizes.items():
-        ids = getattr(sequences, name)[start:stop]
-        _refuse(
-            (ids < 0) | (ids >= size), sequences, start,
-            f"{folder}/{name}.npy: an id is outside the {size} that there are",
-        )  # fmt: skip
-    values = sequences.value[start:stop]
-    _refuse(~np.isfinite(values), sequences, start, f"{folder}/value.npy: a value is not a number")
-    backwards = np.zeros(stop - start, dtype=bool)
-    backwards[1:] = np.diff(sequences.time[start:stop]) < 0
-    firsts = sequences.offsets[:-1]
-    backwards[firsts[(firsts >= start) & (firsts < stop)] - start] = False
-    _refuse(
-        backwards, sequences, start, f"{folder}/time.npy: an event is earlier than the one before"
-    )
-
-
-def _check_text(sequences: Sequences, folder: Path) -> None:
-    offsets, tokens = sequences.document_offsets, sequences.document_tokens
-    known = len(sequences.vocabulary.get("token", SPECIAL))
-    if len(offsets) < 3 or offsets[0] != 0 or offsets[-1] != len(tokens):
-        fault = f"document_offsets.npy does not divide the {len(tokens)} tokens"
-    elif (np.diff(offsets) < 0).any() or offsets[1] != 0:
-        fault = "document_offsets.npy runs backwards, or document 0 is not empty"
-    elif ((tokens < 0) | (tokens >= known)).any():
-        fault = f"document_tokens.npy: an id is outside the vocabulary of {known} tokens"
-    elif len(sequences.item_document) != sequences.sizes["item"]:
-        fault = "item_document.npy and the item vocabulary differ in length"
-    elif ((sequences.item_document < 0) | (sequences.item_document >= len(offsets) - 1)).any():
-        fault = "item_document.npy names a document that is not there"
-    else:
-        return
-    raise FootpathError(f"{folder}/{fault}: rebuild training_sequences")
-
-
-def _refuse(broken: np.ndarray, sequences: Sequences, start: int, what: str) -> None:
-    if broken.any():
-        event = start + int(np.argmax(broken))
-        row = int(np.searchsorted(sequences.offsets, event, side="right")) - 1
-        user = sequences.user_ids()[row]
-        raise FootpathError(
-            f"{what} (event {event - sequences.offsets[row]} of user '{user}', "
-            f"counted from 0): rebuild training_sequences"
-        )
-
-
 def same_vocabulary(sequences: Sequences, vocabulary_hash: str, checkpoint: Path) -> None:
     """Refuses sequences that were encoded with another vocabulary than a checkpoint's.
 
@@ -320,3 +253,7 @@ def same_vocabulary(sequences: Sequences, vocabulary_hash: str, checkpoint: Path
 def vocabulary_text(sequences: Sequences) -> str:
     """Returns the vocabulary as the JSON text that a checkpoint keeps."""
     return json.dumps(sequences.vocabulary, ensure_ascii=False)
+
+
+def _as_ids(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.int64))

@@ -57,4 +57,6 @@ class Judge:
 
     def _vectors(self, model: UserModel, part: Labelled) -> Tensor:
         with torch.no_grad():
-            return user_vectors(model, self.sequences, part.users_n, part.ends_n, part.starts_n)
+            return user_vectors(
+                model, self.sequences, part.users_n, part.ends_n, part.starts_n, part.now_n
+            )

@@ -43,6 +43,7 @@ def embed(config: EmbedConfig, reporter: Reporter) -> dict[str, Any]:
     sequences = open_sequences(config.sequences)
     checkpoint = load_checkpoint(config.checkpoint)
     _check(config, sequences, checkpoint, clocks["event_timestamp"])
+    sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
     attach_text(checkpoint.model, sequences)
     checkpoint.model.to(device)
     users = np.flatnonzero(sequences.lengths)
@@ -51,7 +52,9 @@ def embed(config: EmbedConfig, reporter: Reporter) -> dict[str, Any]:
     with Lake(config.out.parent).staging() as folder:
         staged = folder / config.out.name
         with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
-            for block, vectors in vector_blocks(checkpoint.model, sequences, users):
+            now_U = np.full(len(users), int(clocks["event_timestamp"].timestamp()))
+            found = vector_blocks(checkpoint.model, sequences, users, now_U=now_U)
+            for block, vectors in found:
                 part = ids.slice(block.start, block.stop - block.start)
                 writer.write_table(_rows(part, vectors, clocks, config.model_version, schema))
                 done = block.stop

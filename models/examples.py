@@ -23,6 +23,7 @@ class Labelled:
     ends_n: np.ndarray  # how many of the user's events the model may see, int64
     y_n: np.ndarray  # class index, item id (int64) or number (float64)
     starts_n: np.ndarray = field(default=None)  # type: ignore[assignment]  # the first that it sees
+    now_n: np.ndarray | None = None  # unix seconds at which it is looked at; else its last event's
 
     def __post_init__(self) -> None:
         if self.starts_n is None:
@@ -36,7 +37,8 @@ class Labelled:
     def pick(self, index_n: np.ndarray) -> "Labelled":
         """Returns chosen examples."""
         names = ("users_n", "ends_n", "y_n", "starts_n")
-        return Labelled(*(getattr(self, name)[index_n] for name in names))
+        now_n = None if self.now_n is None else self.now_n[index_n]
+        return Labelled(*(getattr(self, name)[index_n] for name in names), now_n=now_n)
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,24 @@ def random_windows(sequences: Sequences, examples: Labelled, draw: Draw, max_len
     """Reads a window of each example: all that it sees, or max_length events at a random place."""
     taken = np.minimum(examples.lengths_n, max_length)
     start = draw.integers("window", examples.lengths_n - taken + 1)[:, 0]
-    return sequences.windows(examples.users_n, examples.starts_n + start, taken)
+    first = examples.starts_n + start
+    return sequences.windows(examples.users_n, first, taken, examples.now_n)
 
 
 def last_windows(sequences: Sequences, examples: Labelled, max_length: int) -> Events:
     """Reads the last events of each example, at most max_length."""
     taken = np.minimum(examples.lengths_n, max_length)
-    return sequences.windows(examples.users_n, examples.ends_n - taken, taken)
+    return sequences.windows(examples.users_n, examples.ends_n - taken, taken, examples.now_n)
+
+
+def calendar_instants(as_of_n: np.ndarray) -> np.ndarray | None:
+    """Returns when examples may be said to be looked at; None: in the second of their last event.
+
+    An as-of that all examples share comes from the calendar, and may be known. One of their own
+    follows from what the user did: he is cut at the event that is to be predicted, or right after
+    the one before, and the time that has gone by would tell when it came.
+    """
+    return as_of_n if len(np.unique(as_of_n)) == 1 else None
 
 
 def events_before(sequences: Sequences, users_n: np.ndarray, second_n: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ def finetune(config: FinetuneConfig, reporter: Reporter) -> dict[str, Any]:
     checkpoint = load_checkpoint(config.checkpoint)
     same_vocabulary(sequences, checkpoint.config["vocabulary_hash"], config.checkpoint)
     _check_protocols(config, checkpoint)
+    sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
     attach_text(checkpoint.model, sequences)
     checkpoint.model.to(device)
     seen = Model(checkpoint.config["train_cutoff"], checkpoint.config["data_fingerprint"])

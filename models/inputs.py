@@ -35,7 +35,7 @@ class Inputs:
 def embeddings(model: UserModel, sequences: Sequences, task: Task) -> Inputs:
     """Encodes every example of a task, each up to its own end."""
     found = {
-        split: user_vectors(model, sequences, part.users_n, part.ends_n, part.starts_n)
+        split: user_vectors(model, sequences, part.users_n, part.ends_n, part.starts_n, part.now_n)
         for split, part in task.splits.items()
     }
     return Inputs("embedding", found)

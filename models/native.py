@@ -91,5 +91,6 @@ def _with_hidden(windows: Events, longest: int) -> Events:
     first_T = torch.repeat_interleave(windows.starts_B + lengths - kept, kept + 1)
     last_T = torch.repeat_interleave(windows.starts_B + lengths - 1, kept + 1)
     # The last event comes twice, and what is hidden of it is all but its place.
-    longer = windows.pick(torch.minimum(first_T + ragged_arange(kept + 1), last_T), kept + 1)
+    index_T = torch.minimum(first_T + ragged_arange(kept + 1), last_T)
+    longer = windows.pick(index_T, kept + 1, windows.clock)
     return longer.hide(longer.position_T == torch.repeat_interleave(kept, kept + 1))

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.age import HIDDEN, Clock, age_buckets, join_clocks
+
 PAD, MASK, UNK = 0, 1, 2
 GAP_BUCKETS = 34  # none, hidden, then floor(log2(seconds + 1)) of up to 2^31 seconds
 
@@ -35,6 +37,7 @@ class Events:
     time_T: Tensor  # unix seconds; not an input, but what objectives cut by
     position_T: Tensor  # 0 is the first of its sequence
     lengths_B: Tensor
+    clock: Clock | None = None  # where somebody asks for ages, or cuts by time
 
     @cached_property
     def starts_B(self) -> Tensor:
@@ -46,15 +49,45 @@ class Events:
         """The sequence that each event belongs to."""
         return torch.repeat_interleave(self.lengths_B)
 
-    def pick(self, index_T: Tensor, lengths_B: Tensor) -> "Events":
-        """Returns chosen events as sequences of the given lengths."""
+    def pick(self, index_T: Tensor, lengths_B: Tensor, clock: Clock | None = None) -> "Events":
+        """Returns chosen events as sequences of the given lengths, looked at when `clock` says."""
         picked = {name: getattr(self, name)[index_T] for name in _EVENT_FIELDS}
-        return Events(**picked, position_T=ragged_arange(lengths_B), lengths_B=lengths_B)
+        position_T = ragged_arange(lengths_B)
+        return Events(**picked, position_T=position_T, lengths_B=lengths_B, clock=clock)
 
     def cut(self, sequence_N: Tensor, start_N: Tensor, length_N: Tensor) -> "Events":
-        """Returns N windows, each of one sequence; a sequence may give none or several."""
+        """Returns N windows, each of one sequence; a sequence may give none or several.
+
+        Each is looked at before the event that came after it, as its sequence is.
+        """
         first_T = torch.repeat_interleave(self.starts_B[sequence_N] + start_N, length_N)
-        return self.pick(first_T + ragged_arange(length_N), length_N)
+        clock = self._clock_of(sequence_N, start_N + length_N)
+        return self.pick(first_T + ragged_arange(length_N), length_N, clock)
+
+    def _clock_of(self, sequence_N: Tensor, ends_N: Tensor) -> Clock | None:
+        """Returns the clock of windows that end there, or nothing where the sequences have none."""
+        if self.clock is None:
+            return None
+        after_N = self.starts_B[sequence_N] + ends_N
+        is_last_N = ends_N >= self.lengths_B[sequence_N]
+        next_N = self.time_T[after_N.clamp(max=len(self.time_T) - 1)]
+        return Clock.between(
+            self.time_T[(after_N - 1).clamp(min=0)],
+            torch.where(is_last_N, self.clock.horizon_B[sequence_N], next_N),
+            self.clock.chance_B[sequence_N],
+        )
+
+    def seen_at(self, now_B: Tensor) -> "Events":
+        """Returns the same events, looked at then: unix seconds, not before a sequence's last."""
+        return dataclasses.replace(self, clock=Clock.at(now_B))
+
+    @property
+    def age_T(self) -> Tensor | None:
+        """Bucket of the time from each event to now; hidden with the event."""
+        if self.clock is None:
+            return None
+        ages_T = age_buckets(self.clock.now_B[self.sequence_T] - self.time_T)
+        return ages_T.masked_fill(self.gap_T == MASK, HIDDEN)
 
     def hide(self, where_T: Tensor) -> "Events":
         """Returns the same events with everything but the position hidden where asked."""
@@ -82,11 +115,10 @@ _EVENT_FIELDS = (
 
 def join(parts: list[Events]) -> Events:
     """Returns all sequences of the parts, in order."""
+    names = [f.name for f in dataclasses.fields(Events) if f.name != "clock"]
     return Events(
-        **{
-            f.name: torch.cat([getattr(part, f.name) for part in parts])
-            for f in dataclasses.fields(Events)
-        }
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
+        clock=join_clocks([part.clock for part in parts]),
     )
 
 
@@ -186,6 +218,7 @@ class Packed:
     sequence_T: Tensor
     lengths_B: Tensor  # in the caller's order
     sorted_lengths: tuple[int, ...]
+    age_T: Tensor | None = None
 
     def buckets(self, max_padding: float) -> list[Bucket]:
         """Cuts the sorted sequences into rectangles, at most a share of whose slots is empty."""
@@ -200,11 +233,13 @@ def pack(events: Events) -> Packed:
     lengths = events.lengths_B[order_B]
     index_T = torch.repeat_interleave(events.starts_B[order_B], lengths) + ragged_arange(lengths)
     names = [name for name in _EVENT_FIELDS if name != "time_T"] + ["position_T"]
+    age_T = events.age_T
     return Packed(
         **{name: getattr(events, name)[index_T] for name in names},
         sequence_T=torch.repeat_interleave(order_B, lengths),
         lengths_B=events.lengths_B,
         sorted_lengths=tuple(lengths.tolist()),
+        age_T=None if age_T is None else age_T[index_T],
     )
 
 

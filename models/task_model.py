@@ -55,9 +55,8 @@ def scores_of(
     features_nF: Tensor | None = None,
 ) -> Tensor:
     """Scores all that is seen of n examples -> [n, C] on the CPU."""
-    vectors = user_vectors(
-        model.user_model, sequences, examples.users_n, examples.ends_n, examples.starts_n
-    )
+    seen = (examples.users_n, examples.ends_n, examples.starts_n, examples.now_n)
+    vectors = user_vectors(model.user_model, sequences, *seen)
     return model.score(vectors.to(model.mean_D.device), features_nF).cpu()
 
 

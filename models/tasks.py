@@ -18,7 +18,7 @@ from contracts.tables import HOLDOUT, LABELS
 from models.config import TaskConfig
 from models.data import Sequences
 from models.draw import Draw
-from models.examples import Labelled, Lists, events_before
+from models.examples import Labelled, Lists, calendar_instants, events_before
 from models.packed import UNK
 
 SPLITS = ("train", "valid", "test")
@@ -171,6 +171,7 @@ def _task(
         ends_n=events_before(sequences, users[first], as_of[first]),
         y_n=y,
         starts_n=events_before(sequences, users[first], _begin(table["since"])[first]),
+        now_n=calendar_instants(as_of[first]),
     )
     return _split(where, task, table["split"].take(pa.array(first)), examples, classes, lists)
 

@@ -37,6 +37,8 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, sequences: Sequences, model: UserModel, objective: Objective
     ) -> None:
+        is_timed = "age" in config.fields or objective.cuts_by_time
+        sequences = sequences.with_clock(is_timed)
         self.config, self.sequences = config, sequences
         self.users = eligible_users(sequences, objective)
         if min(len(self.users), config.batch_size) < size():

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from contracts.errors import FootpathError
 from models.behaviour import BehaviourEncoder, BehaviourShape
-from models.config import FIELDS, parse, plain
-from models.data import SPECIAL
+from models.config import KNOWN_FIELDS, parse, plain
+from models.data_files import SPECIAL
 from models.encoders import ENCODERS
 from models.packed import Packed
 from models.text import Options as TextOptions
@@ -73,10 +73,10 @@ def build_model(config: ModelConfig) -> UserModel:
 
 def _check_fields(config: ModelConfig) -> None:
     fields = config.fields
-    if unknown := set(fields) - {*FIELDS, "text"}:
+    if unknown := set(fields) - {*KNOWN_FIELDS}:
         raise FootpathError(
             f"fields {list(fields)}: there is no {', '.join(sorted(unknown))}; "
-            f"known are {', '.join(FIELDS)} and text"
+            f"known are {', '.join(KNOWN_FIELDS)}"
         )
     if not {"item", "text"} & set(fields):
         raise FootpathError(f"fields {list(fields)}: expected 'item', 'text' or both among them")

@@ -21,6 +21,7 @@ def vector_blocks(
     users_U: np.ndarray,
     ends_U: np.ndarray | None = None,
     starts_U: np.ndarray | None = None,
+    now_U: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Encodes what is seen of the users, in memory that does not grow with their number.
 
@@ -30,6 +31,8 @@ def vector_blocks(
       users_U: rows of users; one may come several times, seen up to different instants.
       ends_U: how many of the user's events are seen, one or more; all where it is left out.
       starts_U: the first event that is seen; the user's first where it is left out.
+      now_U: unix seconds at which they are looked at, for all chunks of a user alike; in the second
+        of each chunk's last event where it is left out.
 
     Yields:
       A slice of `users_U` and its vectors, float32 [slice, D], on the CPU.
@@ -38,7 +41,8 @@ def vector_blocks(
     starts = np.zeros(len(users_U), np.int64) if starts_U is None else starts_U
     lengths = (sequences.lengths[users_U] if ends_U is None else ends_U) - starts
     for block in blocks(lengths, BLOCK_EVENTS):
-        yield block, _vectors(model, sequences, users_U[block], starts[block], lengths[block])
+        now = None if now_U is None else now_U[block]
+        yield block, _vectors(model, sequences, users_U[block], starts[block], lengths[block], now)
 
 
 def user_vectors(
@@ -47,9 +51,10 @@ def user_vectors(
     users_U: np.ndarray,
     ends_U: np.ndarray | None = None,
     starts_U: np.ndarray | None = None,
+    now_U: np.ndarray | None = None,
 ) -> Tensor:
     """Encodes what is seen of the users, as `vector_blocks` says -> float32 [U, D] on the CPU."""
-    found = vector_blocks(model, sequences, users_U, ends_U, starts_U)
+    found = vector_blocks(model, sequences, users_U, ends_U, starts_U, now_U)
     parts = [vectors for _, vectors in found]
     return torch.cat(parts) if parts else torch.zeros(0, model.config.dim)
 
@@ -74,6 +79,7 @@ def _vectors(
     users_U: np.ndarray,
     starts_U: np.ndarray,
     lengths_U: np.ndarray,
+    now_U: np.ndarray | None,
 ) -> Tensor:
     everyone = np.arange(len(users_U))
     owner, start, length = chunks(lengths_U, everyone, model.config.max_length)
@@ -81,7 +87,9 @@ def _vectors(
     device = next(model.parameters()).device
     for batch in blocks(length, BATCH_EVENTS):
         whose = owner[batch]
-        windows = sequences.windows(users_U[whose], starts_U[whose] + start[batch], length[batch])
+        now = None if now_U is None else now_U[whose]
+        first = starts_U[whose] + start[batch]
+        windows = sequences.windows(users_U[whose], first, length[batch], now)
         vectors = model(to_device(pack(windows), device)).cpu().double()
         weights = torch.from_numpy(length[batch])[:, None]
         sums_UD.index_add_(0, torch.from_numpy(whose), vectors * weights)

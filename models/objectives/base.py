@@ -38,6 +38,7 @@ class Objective(nn.Module):
       min_users: a smaller last batch of an epoch is left out of training.
       span: windows are up to so many times the model's max_length long.
       others: events of other users that `sample` is given for each user.
+      cuts_by_time: `sample` is given windows that tell until when they are all there was.
     """
 
     options_class: ClassVar[type[Any]] = Options
@@ -50,6 +51,7 @@ class Objective(nn.Module):
         self.min_users = 1
         self.span = 1
         self.others = 0
+        self.cuts_by_time = False
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Any:
         """Prepares a batch of B windows: a dataclass of tensors, `Packed` and numbers."""

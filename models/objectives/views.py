@@ -54,7 +54,7 @@ def reordered(view: Events, draw: Draw, name: str, share: float) -> Events:
     index = np.arange(len(sequence))
     inside = index[is_inside]
     index[inside] = inside[np.lexsort((chance[inside], sequence[inside]))]
-    return view.pick(torch.from_numpy(index), view.lengths_B)
+    return view.pick(torch.from_numpy(index), view.lengths_B, view.clock)
 
 
 def cut_in_two(windows: Events, draw: Draw, longest: int) -> tuple[Events, Tensor]:

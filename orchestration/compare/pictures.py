@@ -101,6 +101,7 @@ def attention_curves(plan: Plan) -> dict[str, tuple]:
         if recipe.method == "none" or not hasattr(checkpoint.model.encoder, "attention"):
             continue
         sequences = open_sequences(Path(checkpoint.config["sequences"]))
+        sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
         # A step through the users: neighbours in the table may be alike.
         users = np.flatnonzero(sequences.lengths)[:: max(1, sequences.users // WATCHED)][:WATCHED]
         taken = np.minimum(sequences.lengths[users], checkpoint.model.config.max_length)

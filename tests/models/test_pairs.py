@@ -13,7 +13,7 @@ from models.optim import guarded_step, make_optimizer
 from models.user_model import ModelConfig, build_model
 from tests.models.conftest import write_sequences
 
-FIELDS = ("item", "action", "category", "gap", "position")
+FIELDS = ("item", "action", "category", "gap", "age", "position")
 LENGTHS = [12, 3, 7, 9]
 OPTIONS = {"ubm": {"first_share": 0}}  # its other stage needs text
 READS_FORWARDS = {"gru4rec": {}, "bert4rec": {"causal": True}, "rotary": {"causal": True}}
@@ -21,7 +21,8 @@ READS_FORWARDS = {"gru4rec": {}, "bert4rec": {"causal": True}, "rotary": {"causa
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory):
-    return open_sequences(write_sequences(tmp_path_factory.mktemp("pairs"), LENGTHS))
+    pointer = write_sequences(tmp_path_factory.mktemp("pairs"), LENGTHS)
+    return open_sequences(pointer).with_clock()
 
 
 def steps(sequences, method, encoder, options):
