@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
@@ -104,8 +105,14 @@ def predictions_table(rows: list[dict]) -> pa.Table:
     return pa.table(columns, schema=PREDICTIONS)
 
 
-def read_predictions(paths: Iterable[Path]) -> dict[tuple, dict[str, Predicted]]:
+def read_predictions(
+    paths: Iterable[Path], only: pc.Expression | None = None
+) -> dict[tuple, dict[str, Predicted]]:
     """Reads files of predictions -> run (as RUN) -> split -> what was predicted.
+
+    Args:
+      paths: of the files.
+      only: which of their rows.
 
     Raises:
       FootpathError: a file is not one.
@@ -113,7 +120,7 @@ def read_predictions(paths: Iterable[Path]) -> dict[tuple, dict[str, Predicted]]
     found: dict[tuple, dict[str, Predicted]] = {}
     for path in paths:
         try:
-            rows = pq.read_table(path).cast(PREDICTIONS).to_batches()
+            rows = pq.read_table(path, filters=only).cast(PREDICTIONS).to_batches()
         except (OSError, pa.ArrowInvalid, ValueError) as error:
             raise FootpathError(f"{path} is not a table of predictions ({error})") from None
         for batch in rows:

@@ -25,6 +25,7 @@ from orchestration.assets.learning_inputs import (
 from orchestration.compare.settings import SHAPE
 from orchestration.partitions import recipes
 from orchestration.programs import run_program, run_side_by_side
+from orchestration.promotion import leader
 from orchestration.versions import ModelVersion, latest_finished, measured_files
 
 
@@ -181,13 +182,15 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         # Seeds share one split of the users here, so they cannot tell what is luck of the split.
         compared = differences(table, runs, scratch_rows(dataset)).items()
         found = marks({key: each for key, each in compared if each.how == BY_USERS})
-        markdown = to_markdown(table, found)
+        best = leader(dataset, lake, is_embedded=False)
+        notes = [f"{best}. The figures below are of the test users."] if best else []
+        markdown = "\n\n".join([*notes, to_markdown(table, found)])
         with lake.staging() as staging:
             (staging / "leaderboard.md").write_text(markdown)
             plot(table, staging / "leaderboard.png")
             picture = _image(staging / "leaderboard.png")
             pictures = {"Metric against the share of labels": staging / "leaderboard.png"}
-            write_html(table, pictures, staging / "leaderboard.html", found)
+            write_html(table, pictures, staging / "leaderboard.html", found, notes)
             for staged in sorted(staging.iterdir()):
                 publish_file(staged, folder / staged.name)
         return dg.MaterializeResult(
@@ -196,6 +199,7 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
                 "plot": dg.MetadataValue.md(picture),
                 "page": dg.MetadataValue.path(str(folder / "leaderboard.html")),
                 "dagster/row_count": table.num_rows,
+                "leader": str(best or "none"),
             }
             | _compared(lake)
         )

@@ -13,7 +13,7 @@ from orchestration.gated import column_schema
 from orchestration.partitions import days_by_version
 from orchestration.programs import run_program
 from orchestration.progress import Progress
-from orchestration.promotion import leading_version
+from orchestration.promotion import leader, leading_version
 
 GROUP = "serving"
 OWNERS = ["team:data-platform"]
@@ -95,15 +95,16 @@ def _registry(dataset: Dataset) -> dg.AssetsDefinition:
         from features.store import apply_registry, promote
 
         lake = Lake.of(dataset.name)
-        leader = leading_version(dataset, lake)
-        if leader:
-            context.log.info(f"{leader} leads the leaderboard: {promote(dataset, lake, leader)}")
+        best = leader(dataset, lake)
+        if best:
+            context.log.info(f"{best}: {promote(dataset, lake, best.version)}")
         report = apply_registry(dataset, lake)
         return dg.MaterializeResult(
             metadata={
                 "views": ", ".join(report.views),
                 "services": ", ".join(report.services),
-                "promoted": leader or "none",
+                "promoted": best.version if best else "none",
+                "promoted because it": best.reason if best else "none",
                 "repository": dg.MetadataValue.path(report.repository),
             }
         )

@@ -1,6 +1,7 @@
 """The whole chain on a small shop: every count agrees with what the shop put in."""
 
 import json
+import re
 from pathlib import Path
 
 import duckdb
@@ -58,6 +59,7 @@ def test_every_event_is_in_one_session_or_in_one_that_is_still_open(lake):
 
 def test_the_leaderboard_has_every_recipe_and_the_baselines(lake):
     table = (lake / "leaderboard/leaderboard.md").read_text()
+    assert re.match(r"\w+_v1 leads by its validation users \(frozen probe, mean over", table)
     for name in ("ptum", "bert4rec", "byb", "barlow", "coles", "bag", "majority", "tfidf"):
         assert name in table
     assert (lake / "leaderboard/leaderboard.png").stat().st_size > 10_000

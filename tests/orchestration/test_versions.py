@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -9,7 +10,8 @@ from contracts.dataset import load_dataset
 from contracts.lake import Lake
 from contracts.publishing import publish_table
 from contracts.tables import METRICS
-from orchestration.promotion import leading_version
+from models.predictions import Predicted, as_rows, predictions_table
+from orchestration.promotion import leader, leading_version
 from orchestration.versions import all_versions, allocate, latest_finished
 
 
@@ -41,30 +43,82 @@ def test_an_unfinished_version_is_not_used(lake_home):
     assert latest_finished(lake, "ptum_bert4rec").version == "ptum_bert4rec_v1"
 
 
-@pytest.mark.parametrize(("auc", "leader"), [(0.9, "coles_bag_v1"), (0.5, "ptum_bert4rec_v1")])
-def test_the_version_that_leads_the_frozen_probe_is_promoted(lake_home, auc, leader):
+def measure(lake: Lake, recipe: str, test: float, valid: list[float] | None) -> str:
+    """Publishes a version with a test figure and, where given, scores of four validation users."""
+    version = allocate(lake, recipe, "2026-02-01", {"recipe": recipe}).version
+    finish(lake, version)
+    method, encoder = recipe.split("_")
+    run = {
+        "method": method,
+        "encoder": encoder,
+        "protocol": "frozen",
+        "inputs": "embedding",
+        "task": "gender",
+        "label_share": 1.0,
+        "seed": 0,
+    }
+    measured = {"metric": "auc", "value": test, "train_users": 8, "test_users": 1, "seconds": 0.0}
+    row = run | measured | {"model_version": version}
+    publish_table(lake, pa.Table.from_pylist([row], METRICS), lake.single(f"metrics/{version}"))
+    if valid is not None:
+        p_n = np.array(valid)
+        said = Predicted(
+            "classification", np.arange(4), np.array([0, 0, 1, 1]), np.stack([1 - p_n, p_n], 1)
+        )
+        # What is said of test users must not matter: here it would turn the order around.
+        turned = Predicted("classification", said.users_n, said.y_n, said.scores_nC[:, ::-1])
+        table = predictions_table(as_rows(run, {"valid": said, "test": turned}))
+        publish_table(lake, table, lake.single(f"predictions/{version}"))
+    return version
+
+
+def embed(lake: Lake, version: str) -> None:
+    path = lake.root / "user_embeddings" / version / "2026-02-01.parquet"
+    publish_table(lake, pa.table({"user_id": ["u1"]}), path)
+
+
+GOOD, FAIR = [0.1, 0.2, 0.8, 0.9], [0.1, 0.6, 0.5, 0.9]
+
+
+def test_the_version_that_leads_by_its_validation_users_is_promoted(lake_home):
+    lake, dataset = Lake.of("shop"), load_dataset("shop")
+    assert leading_version(dataset, lake) is None
+    versions = [
+        measure(lake, "ptum_bert4rec", 0.9, FAIR),
+        measure(lake, "coles_bag", 0.6, GOOD),
+        measure(lake, "none_bag", 0.99, GOOD),
+    ]
+    assert leading_version(dataset, lake) is None  # nothing is embedded yet
+    for version in versions:
+        embed(lake, version)
+    found = leader(dataset, lake)
+    assert found == leader(dataset, lake, is_embedded=False)
+    assert str(found) == (
+        "coles_bag_v1 leads by its validation users (frozen probe, mean over gender: 1.000)"
+    )
+
+
+@pytest.mark.parametrize(("auc", "best"), [(0.9, "coles_bag_v1"), (0.5, "ptum_bert4rec_v1")])
+def test_without_validation_figures_of_all_the_test_users_decide_and_it_is_said(
+    lake_home, auc, best
+):
+    lake, dataset = Lake.of("shop"), load_dataset("shop")
+    for version in (
+        measure(lake, "ptum_bert4rec", 0.7, None),
+        measure(lake, "coles_bag", auc, FAIR),
+        measure(lake, "none_bag", 0.99, None),
+    ):
+        embed(lake, version)
+    found = leader(dataset, lake)
+    assert found.version == best
+    assert "leads by its test users" in found.reason
+    assert "when ptum_bert4rec_v1 was measured: materialize" in found.reason
+
+
+def test_a_version_that_nothing_is_known_of_is_promoted_for_being_the_newest(lake_home):
     lake = Lake.of("shop")
-    for recipe, value in [("ptum_bert4rec", 0.7), ("coles_bag", auc), ("none_bag", 0.99)]:
-        version = allocate(lake, recipe, "2026-02-01", {"recipe": recipe}).version
-        finish(lake, version)
-        method, encoder = recipe.split("_")
-        row = {
-            "method": method,
-            "encoder": encoder,
-            "protocol": "frozen",
-            "inputs": "embedding",
-            "task": "gender",
-            "label_share": 1.0,
-            "seed": 0,
-            "metric": "auc",
-            "value": value,
-            "train_users": 8,
-            "test_users": 1,
-            "seconds": 0.0,
-            "model_version": version,
-        }
-        table = pa.Table.from_pylist([row], METRICS)
-        publish_table(lake, table, lake.single(f"metrics/{version}"))
-        path = lake.root / "user_embeddings" / version / "2026-02-01.parquet"
-        publish_table(lake, pa.table({"user_id": ["u1"]}), path)
-    assert leading_version(load_dataset("shop"), lake) == leader
+    version = allocate(lake, "ptum_bert4rec", "2026-02-01", {"dim": 64}).version
+    finish(lake, version)
+    embed(lake, version)
+    found = str(leader(load_dataset("shop"), lake))
+    assert found == "ptum_bert4rec_v1 is the newest version; none is measured"
