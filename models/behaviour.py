@@ -4,11 +4,16 @@
 user vector with; `forward` adds where it happened (time gap, age, position).
 
 Text is read from a table of all documents, which is no weight: it belongs to the sequences that a
-model meets, and `attach_text` puts it there. Each distinct document of a batch is encoded once.
+model meets, and `attach_text` puts it there. Each distinct document of a batch is encoded once, as
+an input and as what inputs are compared with; and where a softmax over all items would read a large
+catalogue at each step, it reads a sample (`catalogue`).
+
+Shapes: V items, C of them that are scored, N texts or targets, K kept texts, D width.
 """
 
 import functools
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +43,36 @@ class BehaviourShape:
     text: TextOptions = field(default_factory=TextOptions)
 
 
+@dataclass(frozen=True)
+class Catalogue:
+    """The items that a softmax over all of them looks at."""
+
+    items_CD: Tensor
+    item_C: Tensor | None = None  # which they are; all, in order, where it is left out
+    log_weight_C: Tensor | None = None  # of how many items each stands for
+
+    def scores(self, query_ND: Tensor) -> Tensor:
+        """Returns logits [N, C] whose sum of exponentials is, on average, that over all items."""
+        logits_NC = query_ND @ self.items_CD.T
+        return logits_NC if self.log_weight_C is None else logits_NC + self.log_weight_C
+
+    def place(self, item_N: Tensor) -> Tensor:
+        """Returns the columns of items that were asked for when the catalogue was read."""
+        if self.item_C is None:
+            return item_N
+        order_C = torch.argsort(self.item_C)
+        return order_C[torch.searchsorted(self.item_C[order_C], item_N)]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Texts that were encoded in a step of training."""
+
+    weights: tuple[int, ...]  # how often each had changed
+    keys_K: Tensor
+    vectors_KD: Tensor
+
+
 class BehaviourEncoder(nn.Module):
     """Sum of the embeddings of the chosen fields."""
 
@@ -59,6 +94,8 @@ class BehaviourEncoder(nn.Module):
         if "text" in shape.fields:
             sizes = shape.sizes["token"], shape.sizes["action"]
             self.text = TextEncoder(shape.dim, *sizes, shape.text)
+        self.item_texts = 0  # how many texts belong to items
+        self._kept: _Kept | None = None
         none = torch.zeros(0, dtype=torch.int64)
         for name in ("document_tokens_K", "document_lengths_M", "item_document_V"):
             self.register_buffer(name, none, persistent=False)
@@ -86,11 +123,16 @@ class BehaviourEncoder(nn.Module):
         kind_W = torch.tensor([_kind_of(n, word) for n, word in enumerate(words)])
         if read := self.text.options.markers:
             documents = _only(documents, read, words, kind_W > 0)
-        device = next(self.parameters()).device
+        device = self._device
         self.document_tokens_K = documents.tokens_K.to(device)
         self.document_lengths_M = documents.lengths_M.to(device)
         self.item_document_V = item_document.to(device)
+        self.item_texts = len(torch.unique(item_document))
         self.kind_W = kind_W.to(device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
     @property
     def documents(self) -> Documents:
@@ -126,10 +168,38 @@ class BehaviourEncoder(nn.Module):
 
     def items(self) -> Tensor:
         """Returns the vectors of all items [V, D], text included, without action and category."""
-        vectors = [self.tables["item"]] if "item" in self.tables else []
+        if self.text is None:
+            return self.tables["item"]
+        return self._vectors_of(torch.arange(len(self.item_document_V), device=self._device))
+
+    def catalogue(self, needed_N: Tensor) -> Catalogue:
+        """Returns what a softmax over all items is taken of: all, or in training a sample.
+
+        Where more texts than `text.sampled` belong to items, the items that are needed stand for
+        themselves, and as many others, drawn alike, for all the rest: the sum over all items is
+        then right on average, and no state has to be kept. Special items are drawn by nobody.
+
+        Args:
+          needed_N: items that are targets.
+        """
+        most = self.text.options.sampled if self.text is not None else 0
+        if not self.training or not most or self.item_texts <= most:
+            return Catalogue(self.items())
+        needed = torch.unique(needed_N)
+        is_rest_V = torch.ones(len(self.item_document_V), dtype=torch.bool, device=needed.device)
+        is_rest_V[: len(SPECIAL)] = False
+        is_rest_V[needed] = False
+        rest = torch.nonzero(is_rest_V)[:, 0]
+        drawn = rest[torch.randperm(len(rest), device=rest.device)[:most]]
+        item_C = torch.cat([needed, drawn])
+        weight_C = torch.ones(len(item_C), device=item_C.device)
+        weight_C[len(needed) :] = len(rest) / max(1, len(drawn))
+        return Catalogue(self._vectors_of(item_C), item_C, weight_C.log())
+
+    def _vectors_of(self, item_C: Tensor) -> Tensor:
+        vectors = [self.tables["item"][item_C]] if "item" in self.tables else []
         if self.text is not None:
-            documents = self.item_document_V
-            vectors.append(self.text_of(documents, torch.zeros_like(documents)))
+            vectors.append(self.text_of(self.item_document_V[item_C], torch.zeros_like(item_C)))
         return self._one(vectors)
 
     def forward(self, events: Packed) -> Tensor:
@@ -163,14 +233,49 @@ class BehaviourEncoder(nn.Module):
         texts, actions = self.documents, self.sizes["action"]
         key = document * actions + action if self.text.options.action else document * actions
         distinct_N, place = torch.unique(key, return_inverse=True)
-        vectors_ND = self.text(texts.pick(distinct_N // actions), distinct_N % actions)
-        return F.embedding(place, vectors_ND)
+        keys_K, vectors_KD = self._recall(distinct_N)
+        new_N = distinct_N[~torch.isin(distinct_N, keys_K)]
+        if len(new_N):
+            vectors_ND = self.text(texts.pick(new_N // actions), new_N % actions)
+            keys_K, vectors_KD = torch.cat([keys_K, new_N]), torch.cat([vectors_KD, vectors_ND])
+            self._keep(keys_K, vectors_KD)
+        order_K = torch.argsort(keys_K)
+        found_N = order_K[torch.searchsorted(keys_K[order_K], distinct_N)]
+        return F.embedding(found_N[place], vectors_KD)
+
+    def _recall(self, distinct_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what was encoded before in this step of training: keys [K] and vectors [K, D]."""
+        kept, text = self._kept, self.text
+        assert text is not None
+        if kept and self.training and torch.is_grad_enabled() and kept.weights == _version(text):
+            return kept.keys_K, kept.vectors_KD
+        return distinct_N[:0], text.tables["token"].new_zeros(0, text.dim)
+
+    def _keep(self, keys_K: Tensor, vectors_KD: Tensor) -> None:
+        """Keeps texts until the step's gradient has gone through them, or weights have changed."""
+        assert self.text is not None
+        if not (self.training and vectors_KD.requires_grad):
+            return
+        self._kept = _Kept(_version(self.text), keys_K, vectors_KD)
+
+        def forget(gradient: Tensor) -> None:  # noqa: ARG001
+            self._kept = None
+
+        vectors_KD.register_hook(forget)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy begins without what a step keeps."""
+        return self.__dict__ | {"_kept": None}
 
     def _sum(self, ids: dict[str, Tensor | None]) -> list[Tensor]:
         return [F.embedding(ids[f], table) for f, table in self.tables.items() if f in ids]
 
     def _one(self, vectors: list[Tensor]) -> Tensor:
         return functools.reduce(torch.add, vectors)
+
+
+def _version(module: nn.Module) -> tuple[int, ...]:
+    return tuple(weight._version for weight in module.parameters())
 
 
 def _kind_of(token: int, word: str) -> int:

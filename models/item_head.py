@@ -3,9 +3,10 @@
     score of item v = (W z + c) . e_v / s + g log p_v
 
 z is the standardised user vector, e_v the encoder's own item vectors with spread s, p_v how often
-the training users have met the item. W and c begin at 0 and g at 1, so the head starts as the
-ranking by popularity, which it has to beat. A weight for each item would be V x D numbers for a few
-thousand examples; this is D x D.
+the training users have met the item. The head starts from the better, on validation examples, of
+two rankings, which it has to beat: by popularity (W and c are 0, g is 1), and by the dot product of
+user and item, which is what some pre-training trains (W and c undo the standardisation, g is 0). A
+weight for each item would be V x D numbers for a few thousand examples; this is D x D.
 
 Shapes: n examples, V items, D width.
 """
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.behaviour import Catalogue
 from models.data import Sequences
 from models.examples import Labelled
 from models.packed import UNK, ragged_arange
@@ -48,10 +50,30 @@ class ItemHead(nn.Module):
         nn.init.zeros_(self.project.bias)
         self.gain = nn.Parameter(torch.ones(()))
 
+    @torch.no_grad()
+    def begin(self, by_product: bool) -> None:
+        """Starts from the dot product of user and item vectors, or else from popularity."""
+        self.project.weight.zero_()
+        self.project.bias.zero_()
+        self.gain.fill_(0.0 if by_product else 1.0)
+        if by_product:
+            self.project.weight.copy_(torch.diag(self.scale_D * self.spread))
+            self.project.bias.copy_(self.mean_D * self.spread)
+
     def forward(self, users_nD: Tensor, items_VD: Tensor) -> Tensor:
         """Scores all items for each user vector."""
-        z_nD = (users_nD - self.mean_D) / self.scale_D
-        return self.project(z_nD) @ (items_VD / self.spread).T + self.gain * self.prior_V
+        return self._moved(users_nD) @ (items_VD / self.spread).T + self.gain * self.prior_V
+
+    def nll(self, users_nD: Tensor, catalogue: Catalogue, right_n: Tensor) -> Tensor:
+        """Returns the mean cross-entropy of the right items, which the catalogue was read for."""
+        if catalogue.item_C is None:
+            return item_nll(self(users_nD, catalogue.items_CD), right_n)
+        scores_nC = catalogue.scores(self._moved(users_nD) / self.spread)
+        scores_nC = scores_nC + self.gain * self.prior_V[catalogue.item_C]
+        return F.cross_entropy(scores_nC, catalogue.place(right_n))
+
+    def _moved(self, users_nD: Tensor) -> Tensor:
+        return self.project((users_nD - self.mean_D) / self.scale_D)
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,11 @@ def fit_item_head(
 ) -> None:
     """Fits a head on the training examples, stopped by the loss of the validation examples."""
     train, valid = train.known(), valid.known()
+    losses = {}
+    for by_product in (False, True):
+        head.begin(by_product)
+        losses[by_product] = mean_loss(head, valid, items_VD)
+    head.begin(losses[True] < losses[False])
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
         return item_nll(head(train.x_nD[chosen], items_VD), train.y_n[chosen])

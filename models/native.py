@@ -1,7 +1,8 @@
 """Rankings by the score that a method's own pre-training trains, without a head.
 
-`next` and `masked` score items by a state, `ptum`, `manymask` and `dual` by the user vector. The
-other methods train no score of items. The model sees the last max_length events of each example.
+`next`, `masked` and `ubm` of an encoder that reads forwards score items by a state; `ptum`,
+`manymask`, `dual` and other `ubm` by the user vector. The other methods train no score of items.
+The model sees the last max_length events of each example.
 """
 
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Native:
             return self._by_state(self._on_device(windows))
         if self.method == "masked":
             return self._by_state(self._on_device(_with_hidden(windows, model.config.max_length)))
+        if self.method == "ubm" and model.encoder.is_causal:
+            return self._by_state(self._on_device(windows))
         users_nD = model(self._on_device(windows))
         items_VD = model.behaviour.items() if self.content_VD is None else self.content_VD
         if self.method == "dual":
@@ -49,7 +52,8 @@ class Native:
 
     def _by_state(self, events: Packed) -> Tensor:
         states_TD = self.model.encoder.states(self.model.behaviour(events), events)
-        return (_LAST(states_TD, events) @ self.model.behaviour.items().T).cpu()
+        items_VD = self.model.behaviour.items() if self.content_VD is None else self.content_VD
+        return (_LAST(states_TD, events) @ items_VD.T).cpu()
 
     def _on_device(self, windows: Events) -> Packed:
         return to_device(pack(windows), next(self.model.parameters()).device)
@@ -70,7 +74,10 @@ def native(described: dict[str, Any], model: UserModel, sequences: Sequences) ->
         return Native(method, model, None)
     if method in ("ptum", "manymask") and described["objective"]["negatives"] == 0:
         return Native(method, model, None)
-    if method in ("ptum", "manymask", "dual"):
+    follows = method == "ubm" and described["objective"]["follow_weight"] > 0
+    if method in ("ptum", "manymask", "dual") or (
+        follows and described["objective"]["first_share"] < 1
+    ):
         return Native(method, model, _content(model, sequences))
     return None
 

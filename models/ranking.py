@@ -30,7 +30,7 @@ from models.places import Ranks, join_ranks
 from models.predictions import Predicted
 from models.probe import Standardizer
 from models.protocols import Setting, common_columns, tune_settings
-from models.ranks import measure_ranks, rank_items
+from models.ranks import measure_by_count, measure_ranks, rank_items
 from models.tasks import SPLITS, Task
 from models.tuning import tune
 from models.user_model import UserModel
@@ -40,16 +40,23 @@ Score = Callable[[Labelled, slice], Tensor]  # some examples, and which of all -
 
 
 class RankingModel(nn.Module):
-    """Windows -> scores of all items [B, V]."""
+    """Windows, and the vectors of all items -> scores of all items [B, V]."""
 
     def __init__(self, user_model: UserModel, head: ItemHead) -> None:
         super().__init__()
         self.user_model, self.head = user_model, head
 
-    def forward(self, windows: Events) -> Tensor:
-        """Scores all items."""
-        events = to_device(pack(windows), self.head.prior_V.device)
-        return self.head(self.user_model(events), self.user_model.behaviour.items())
+    def forward(self, windows: Events, items_VD: Tensor) -> Tensor:
+        """Scores all items, of which the vectors are known."""
+        return self.head(self._users(windows), items_VD)
+
+    def loss(self, windows: Events, right_B: Tensor) -> Tensor:
+        """Returns the cross-entropy of the right items, over all or a sample of the others."""
+        users_BD = self._users(windows)
+        return self.head.nll(users_BD, self.user_model.behaviour.catalogue(right_B), right_B)
+
+    def _users(self, windows: Events) -> Tensor:
+        return self.user_model(to_device(pack(windows), self.head.prior_V.device))
 
 
 def run_ranking(
@@ -85,6 +92,10 @@ def run_ranking(
         }
         setting.recorder.add(common, parts)
         figures = measure_ranks(found["test"], task.metric)
+        if protocol != "native":
+            met_V = popularity(setting.sequences, splits["train"])
+            np.add.at(met_V, splits["train"].y_n, 1)
+            figures |= measure_by_count(found["test"], met_V[splits["test"].y_n], task.metric)
         rows += [{**common, "metric": name, "value": value} for name, value in figures.items()]
     return rows
 
@@ -158,15 +169,20 @@ def _trained(
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
         windows = last_windows(sequences, parts["train"].pick(chosen), length)
-        return item_nll(model(windows), y["train"][chosen])
+        return model.loss(windows, y["train"][chosen])
 
     @torch.no_grad()
-    def score(some: Labelled, block: slice) -> Tensor:  # noqa: ARG001
-        model.eval()
-        return model(last_windows(sequences, some, length)).cpu()
+    def scorer() -> Score:
+        items_VD = model.eval().user_model.behaviour.items()
+
+        @torch.no_grad()
+        def score(some: Labelled, block: slice) -> Tensor:  # noqa: ARG001
+            return model(last_windows(sequences, some, length), items_VD).cpu()
+
+        return score
 
     def valid_loss() -> float:
-        count, total = len(parts["valid"].users_n), 0.0
+        count, total, score = len(parts["valid"].users_n), 0.0, scorer()
         for start in range(0, count, BLOCK):
             index = np.arange(start, min(start + BLOCK, count))
             scores_nV = score(parts["valid"].pick(index), slice(0))
@@ -175,4 +191,4 @@ def _trained(
 
     settings = tune_settings(setting.config, protocol, seed)
     tune(model, len(parts["train"].users_n), loss_of, valid_loss, settings)
-    return dict.fromkeys(SPLITS[1:], score)
+    return dict.fromkeys(SPLITS[1:], scorer())

@@ -13,6 +13,7 @@ from models.examples import Labelled
 from models.packed import UNK, ragged_arange
 from models.places import Ranks, expected
 
+FREQUENT = 10  # times that training has met an item, from which it is no rare one
 METRICS = (*[f"recall@{cut}" for cut in (1, 5, 10, 20)], "ndcg@10", "mrr")
 
 
@@ -53,6 +54,27 @@ def _histories(sequences: Sequences, examples: Labelled) -> tuple[Tensor, Tensor
     first = sequences.offsets[examples.users_n] + examples.starts_n
     index = np.repeat(first, examples.lengths_n) + ragged_arange(lengths).numpy()
     return row, torch.from_numpy(np.asarray(sequences.item[index], dtype=np.int64))
+
+
+def measure_by_count(ranks: Ranks, counts_n: np.ndarray, metric: str) -> dict[str, float]:
+    """Measures apart the examples whose right item training has met never, rarely and often.
+
+    Args:
+      ranks: of n examples.
+      counts_n: how often the training examples have met the right item of each.
+      metric: what is measured, which names the figures: recall@10_cold, recall@10_rare, and
+        recall@10_frequent. One that no example goes into is left out.
+    """
+    kinds = {
+        "cold": counts_n == 0,
+        "rare": (counts_n > 0) & (counts_n < FREQUENT),
+        "frequent": counts_n >= FREQUENT,
+    }
+    return {
+        f"{metric}_{kind}": expected(metric, Ranks(ranks.above_n[of_n], ranks.tied_n[of_n]))
+        for kind, of_n in kinds.items()
+        if of_n.any()
+    }
 
 
 def measure_ranks(ranks: Ranks, metric: str) -> dict[str, float]:

@@ -46,6 +46,9 @@ class Options:
     window: int = 3  # words that the cnn sees at a time
     hidden: int = 200  # width of additive attention
     places: int = 64  # word positions told apart; later ones count as the last
+    # With more texts of items than so many, a softmax over all items reads in a step of training
+    # those that are right and so many others; 0 reads all.
+    sampled: int = 512
     action: bool = False  # the action stands in front of the words
     markers: tuple[str, ...] = ()  # fields that are read, such as [TITLE]; all where it is empty
 
@@ -54,8 +57,8 @@ class Options:
             raise ValueError(f"dropout {self.dropout} is not a share in [0, 1)")
         if min(self.layers, self.heads, self.window, self.hidden, self.places) < 1:
             raise ValueError("layers, heads, window, hidden and places must be 1 or more")
-        if self.width < 0:
-            raise ValueError("width must not be negative")
+        if min(self.width, self.sampled) < 0:
+            raise ValueError("width and sampled must not be negative")
 
 
 class TextEncoder(nn.Module):

@@ -70,12 +70,14 @@ class MaskedItem(Objective):
         weight = share(len(hidden_N))
         if not len(hidden_N):
             return Outcome(0 * states_TD.sum(), pooled_BD, {})
-        item_N, table_VD = sample.whole.item_T[hidden_N], model.behaviour.items()
+        item_N = sample.whole.item_T[hidden_N]
         if self.options.negatives:
             other_NP = sample.other_BP[view.sequence_T[hidden_N]]
+            table_VD = model.behaviour.items()
             loss, accuracy = sampled_loss(states_TD[hidden_N], item_N, other_NP, table_VD)
         else:
-            loss, accuracy = item_loss(states_TD[hidden_N], item_N, table_VD, self.options.chunk)
+            catalogue = model.behaviour.catalogue(item_N)
+            loss, accuracy = item_loss(states_TD[hidden_N], item_N, catalogue, self.options.chunk)
         return Outcome(weight * loss, pooled_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:

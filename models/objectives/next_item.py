@@ -3,7 +3,7 @@
 The task of GRU4Rec (Hidasi et al., 2016) and SASRec (Kang and McAuley, 2018), with the softmax over
 all items in the place of sampled negatives. To compare with, and to rank items with.
 
-Shapes: T events, N targets, D width, V items.
+Shapes: T events, N targets, C items that are scored, D width.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contracts.errors import FootpathError
+from models.behaviour import Catalogue
 from models.distributed import share
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome
@@ -56,8 +57,9 @@ class NextItem(Objective):
         # Events of a sequence lie side by side, so the next one is one row on.
         has_next_T = sample.position_T + 1 < sample.lengths_B[sample.sequence_T]
         now_N = torch.nonzero(has_next_T)[:, 0]
+        item_N = sample.item_T[now_N + 1]
         loss, accuracy = item_loss(
-            states_TD[now_N], sample.item_T[now_N + 1], model.behaviour.items(), self.options.chunk
+            states_TD[now_N], item_N, model.behaviour.catalogue(item_N), self.options.chunk
         )
         pooled_BD = model.encoder.pool(states_TD.detach(), sample)
         return Outcome(share(len(now_N)) * loss, pooled_BD, {"accuracy": accuracy})
@@ -68,12 +70,13 @@ class NextItem(Objective):
 
 
 def item_loss(
-    query_ND: Tensor, item_N: Tensor, items_VD: Tensor, chunk: int
+    query_ND: Tensor, item_N: Tensor, catalogue: Catalogue, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """Returns mean cross-entropy and accuracy over all items, a chunk of targets at a time."""
     losses, right = [], []
-    for query_nD, item_n in zip(query_ND.split(chunk), item_N.split(chunk), strict=True):
-        logits_nV = query_nD @ items_VD.T
-        losses.append(F.cross_entropy(logits_nV, item_n, reduction="sum"))
-        right.append((logits_nV.detach().argmax(1) == item_n).sum())
+    place_N = catalogue.place(item_N)
+    for query_nD, place_n in zip(query_ND.split(chunk), place_N.split(chunk), strict=True):
+        logits_nC = catalogue.scores(query_nD)
+        losses.append(F.cross_entropy(logits_nC, place_n, reduction="sum"))
+        right.append((logits_nC.detach().argmax(1) == place_n).sum())
     return torch.stack(losses).sum() / len(item_N), torch.stack(right).sum() / len(item_N)

@@ -205,8 +205,9 @@ def item_losses(
 
     A user is scored once, however many items are asked of it.
     """
-    logs_BV = (users_BD @ model.behaviour.items().T).log_softmax(dim=1)
-    return -logs_BV[user_N, item_N], logs_BV.detach().argmax(1)[user_N] == item_N
+    catalogue = model.behaviour.catalogue(item_N)
+    logs_BC, place_N = catalogue.scores(users_BD).log_softmax(dim=1), catalogue.place(item_N)
+    return -logs_BC[user_N, place_N], logs_BC.detach().argmax(1)[user_N] == place_N
 
 
 def _among_candidates(model: UserModel, users_BD: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ def chosen_sessions(
     length = np.concatenate([found.length_S[is_long], lengths[without]])
     order = np.lexsort((start, window))
     window, start, length = window[order], start[order], length[order]
-    nth = _nth_of(window)
+    nth = nth_of(window)
     chance_BS = draw.uniform("sessions", int(nth.max()) + 1)
     kept = np.sort(np.lexsort((chance_BS[window, nth], window))[nth < most])
     window, nth = window[kept], nth[kept]
@@ -80,7 +80,7 @@ def chosen_events(
     window, place = windows.sequence_T.numpy()[index], windows.position_T.numpy()[index]
     chance = draw.uniform(name, int(windows.lengths_B.max()))[window, place]
     order = np.lexsort((chance, window))
-    return np.sort(index[order[_nth_of(window[order]) < most]])
+    return np.sort(index[order[nth_of(window[order]) < most]])
 
 
 def cropped(view: Events, draw: Draw, name: str, share: float) -> Events:
@@ -93,7 +93,7 @@ def cropped(view: Events, draw: Draw, name: str, share: float) -> Events:
     return view.cut(everyone, torch.from_numpy(start), torch.from_numpy(taken))
 
 
-def _nth_of(sorted_window: np.ndarray) -> np.ndarray:
+def nth_of(sorted_window: np.ndarray) -> np.ndarray:
     """Counts from 0 within each run of equal numbers."""
     begins = np.ones(len(sorted_window), dtype=bool)
     begins[1:] = np.diff(sorted_window) != 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from contracts.errors import FootpathError
+from models.behaviour import Catalogue
 from models.candidates import Rows
 from models.data import open_sequences
 from models.examples import Labelled, Lists
@@ -24,7 +25,7 @@ from models.native import _with_hidden
 from models.packed import MASK, UNK
 from models.places import Ranks
 from models.probe import Standardizer
-from models.ranks import measure_ranks, rank_items
+from models.ranks import measure_by_count, measure_ranks, rank_items
 
 
 def brute(scores: np.ndarray, right: int) -> dict[str, float]:
@@ -173,3 +174,37 @@ def test_a_hidden_event_follows_each_window_and_a_full_one_loses_its_first(seque
     first, second = longer.item_T.split([4, 3])
     assert first.tolist() == [*windows.item_T[1:4].tolist(), MASK]
     assert second.tolist() == [*windows.item_T[4:].tolist(), MASK]
+
+
+def test_a_head_starts_from_the_product_where_pre_training_has_trained_it():
+    torch.manual_seed(0)
+    items_VD = torch.randn(30, 6)
+    x_nD = 2 * torch.randn(200, 6) + 1
+    y_n = (x_nD @ items_VD[3:].T).argmax(1) + 3
+    head = ItemHead(Standardizer.of(x_nD), items_VD, np.ones(30))
+    head.begin(by_product=True)
+    torch.testing.assert_close(head(x_nD, items_VD), x_nD @ items_VD.T, rtol=1e-4, atol=1e-4)
+    few = Vectors(x_nD[:4], y_n[:4])  # too few to learn anything from
+    fit_item_head(head, few, Vectors(x_nD[100:], y_n[100:]), items_VD)
+    assert (head(x_nD, items_VD)[:, 3:].argmax(1) + 3 == y_n).float().mean() > 0.9
+    fit_item_head(head, few, Vectors(x_nD[100:], y_n[:100]), items_VD)  # the product says nothing
+    assert float(head.gain.detach()) > 0.5
+
+
+def test_the_loss_over_a_sample_that_is_everything_is_the_whole_one():
+    torch.manual_seed(0)
+    items_VD, x_nD, y_n = torch.randn(30, 6), torch.randn(9, 6), torch.randint(3, 30, (9,))
+    head = ItemHead(Standardizer.of(x_nD), items_VD, np.arange(30.0))
+    torch.nn.init.normal_(head.project.weight)
+    order = 3 + torch.randperm(27)
+    sampled = Catalogue(items_VD[order], order, torch.zeros(27))
+    torch.testing.assert_close(
+        head.nll(x_nD, sampled, y_n), head.nll(x_nD, Catalogue(items_VD), y_n)
+    )
+
+
+def test_items_are_measured_apart_by_how_often_training_has_met_them():
+    ranks = Ranks(np.array([0, 20, 3, 4, 50]), np.zeros(5, int))
+    found = measure_by_count(ranks, np.array([0, 0, 1, 9, 10]), "recall@10")
+    assert found == {"recall@10_cold": 0.5, "recall@10_rare": 1.0, "recall@10_frequent": 0.0}
+    assert measure_by_count(ranks, np.full(5, 99), "mrr").keys() == {"mrr_frequent"}

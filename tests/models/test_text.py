@@ -1,5 +1,6 @@
 """Text of behaviours: what an encoder makes of documents, and how a model comes by them."""
 
+import copy
 import json
 
 import numpy as np
@@ -13,9 +14,11 @@ from models.checkpoint import load_checkpoint
 from models.config import EmbedConfig, FinetuneConfig, TaskConfig, TrainConfig
 from models.data import open_sequences
 from models.documents import Documents
+from models.draw import Draw
 from models.embed import embed
 from models.finetune import finetune
-from models.packed import pack
+from models.objectives import build_objective
+from models.packed import UNK, pack
 from models.report import Reporter
 from models.text import Options, TextEncoder
 from models.train import train
@@ -257,3 +260,86 @@ def test_broken_texts_are_refused_with_a_sentence(make_sequences, change, senten
 def test_a_wrong_option_of_text_is_named(sequences, fields, text, sentence):
     with pytest.raises(FootpathError, match=sentence):
         model_of(sequences, fields, **text)
+
+
+def training_model(sequences, **text):
+    """A model in training whose dropout does nothing, so that it can be computed twice."""
+    model = model_of(sequences, ("item", "text"), dropout=0.0, **text).train()
+    seen = []
+    assert model.behaviour.text
+    model.behaviour.text.register_forward_hook(lambda _, args, __: seen.append(args[0].count))
+    return model, seen
+
+
+def test_a_step_of_training_encodes_inputs_and_catalogue_once(sequences):
+    model, seen = training_model(sequences)
+    events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([30])))
+    of_items = sequences.item_document[np.unique(sequences.item[:30])]
+    (model(events).sum() + model.behaviour.items().sum()).backward()
+    everything = len(np.unique(sequences.item_document))
+    assert sum(seen) == everything > len(of_items)
+    assert model.behaviour.text
+    shared = model.behaviour.text.tables["token"].grad.clone()
+    # The gradient is what two separate encodings give.
+    model.zero_grad()
+    model(events).sum().backward()
+    model.behaviour.items().sum().backward()
+    torch.testing.assert_close(model.behaviour.text.tables["token"].grad, shared)
+    assert sum(seen) == 2 * everything + len(of_items)
+
+
+def test_no_text_outlives_the_weights_that_encoded_it(sequences):
+    model, _ = training_model(sequences)
+    before = model.behaviour.items()  # no gradient is ever taken of it
+    with torch.no_grad():
+        model.behaviour.text.tables["token"].mul_(2.0)
+    assert not torch.allclose(model.behaviour.items(), before)
+    again = copy.deepcopy(model.behaviour)
+    torch.testing.assert_close(again.items(), model.behaviour.items())
+    with torch.no_grad():
+        fresh = model.behaviour.items()
+    assert not fresh.requires_grad
+
+
+def test_a_large_catalogue_is_sampled_in_training_and_right_on_average(sequences):
+    model, seen = training_model(sequences, sampled=8)
+    needed_N = torch.tensor([7, 12, 7, 30])
+    query_ND = torch.randn(3, 16)
+    with torch.no_grad():
+        whole = (query_ND @ model.behaviour.items().T).exp()[:, 3:].sum(1)
+        found = []
+        for _ in range(400):
+            catalogue = model.behaviour.catalogue(needed_N)
+            assert catalogue.item_C is not None
+            assert len(catalogue.item_C) == 3 + 8
+            assert catalogue.item_C[catalogue.place(needed_N)].tolist() == needed_N.tolist()
+            assert len(catalogue.item_C.unique()) == 11
+            assert int(catalogue.item_C.min()) > UNK
+            found.append(catalogue.scores(query_ND).exp().sum(1))
+    torch.testing.assert_close(torch.stack(found).mean(0), whole, rtol=0.02, atol=0)
+    assert max(seen[1:]) <= 11
+    model.eval()
+    whole = model.behaviour.catalogue(needed_N)
+    assert whole.item_C is None
+    assert torch.equal(whole.items_CD, model.behaviour.items())
+
+
+@pytest.mark.parametrize("method", ["next", "masked", "manymask"])
+def test_methods_that_score_all_items_learn_from_a_sample_of_them(sequences, method):
+    torch.manual_seed(0)
+    fields = ("item", "text")
+    config = ModelConfig("gru4rec", 16, 20, fields, {}, sequences.sizes, {"sampled": 8})
+    model, objective = build_model(config), build_objective(method, config, {})
+    attach_text(model, sequences)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for epoch in range(40):
+        draw = Draw(0, epoch, np.arange(3))
+        windows = sequences.random_windows(draw, 20)
+        others = sequences.others(draw, objective.others)
+        loss = objective(model, objective.sample(windows, others, draw)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])

@@ -9,19 +9,23 @@ import torch
 
 from contracts.errors import FootpathError
 from models.behaviour import attach_text
+from models.checkpoint import load_checkpoint
 from models.config import TrainConfig
 from models.data import open_sequences
 from models.documents import Documents
 from models.draw import Draw
+from models.encoders import ENCODERS
+from models.native import native
 from models.objectives import build_objective
 from models.objectives.sessions import chosen_events, chosen_sessions, sessions_of
 from models.objectives.text_views import Rates, text_view
-from models.objectives.ubm import contrast
-from models.packed import MASK
+from models.objectives.ubm import contrast, follow_loss, reads_forwards
+from models.packed import MASK, UNK
 from models.report import Reporter
 from models.train import build, train
 from models.trainer import Trainer
 from models.user_model import ModelConfig, build_model
+from tests.models.conftest import write_sequences
 
 # [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOUR] 10 | 11 12 | [COLOUR] 10 [SIZE] 13
 KINDS = torch.tensor([0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 1])
@@ -190,7 +194,7 @@ def test_views_of_a_session_hold_only_its_own_events(sequences, windows):
         own = [set(part.tolist()) for part in sessions.item_T.split(sessions.lengths_B.tolist())]
         for n in range(len(sample.sessions.lengths_B)):
             seen = sample.sessions.item_T[sample.sessions.sequence_T == n].tolist()
-            assert set(seen) - {MASK} <= own[n % len(own)]
+            assert set(seen) - {MASK, UNK} <= own[n % len(own)]
 
 
 def test_the_past_of_a_user_is_all_that_a_sample_sees(sequences):
@@ -199,7 +203,7 @@ def test_the_past_of_a_user_is_all_that_a_sample_sees(sequences):
     short = sequences.windows(users, zero, np.array([10, 10]))
     draw = Draw(0, 0, users)
     sample = objective.sample(short, short, draw)
-    seen = set(short.item_T.tolist()) | {MASK}
+    seen = set(short.item_T.tolist()) | {MASK, UNK}
     assert set(sample.sessions.item_T.tolist()) <= seen
     assert set(sample.interactions.item_N.tolist()) | set(sample.answers.item_N.tolist()) <= seen
     assert set(sample.interactions.document_N.tolist()) <= set(short.document_T.tolist())
@@ -270,6 +274,8 @@ def test_a_killed_run_goes_on_in_its_stage_bit_for_bit(make_sequences, tmp_path,
         ({"attribute_drop": 1.0}, "rates of dropping"),
         ({"first_share": 1.5}, "first_share"),
         ({"sessions": 0}, "sessions"),
+        ({"pair_weight": -1.0}, "weights"),
+        ({"follow_weight": 0.0, "session_weight": 0.0}, "nothing of the second"),
     ],
 )
 def test_a_wrong_option_is_named(sequences, options, said):
@@ -282,3 +288,155 @@ def test_a_first_stage_without_text_is_refused(sequences):
     with pytest.raises(FootpathError, match="fields leave 'text' out"):
         build_objective("ubm", config, {})
     build_objective("ubm", config, {"first_share": 0.0})
+
+
+def test_items_go_with_the_next_other_item_of_their_session(sequences, windows):
+    _, objective = ubm(sequences, interactions=40)
+    sample = objective.sample(windows, windows, Draw(0, 0, USERS))
+    item, session = windows.item_T.numpy(), sessions_of(windows, 1800).session_T
+    expected = set()
+    for n in np.flatnonzero(item > UNK):
+        later = [m for m in range(n + 1, len(item)) if session[m] == session[n] and item[m] > UNK]
+        if later and item[later[0]] != item[n]:
+            expected.add((int(item[n]), int(item[later[0]])))
+    found = set(zip(sample.items.item_N.tolist(), sample.nexts.item_N.tolist(), strict=True))
+    assert found == expected
+
+
+def follows_of(sequences, windows, encoder, **options):
+    config = ModelConfig(encoder, 16, 20, FIELDS, {}, sequences.sizes)
+    objective = build_objective("ubm", config, options)
+    return objective.sample(windows, windows, Draw(0, 0, USERS))
+
+
+@pytest.mark.parametrize("session_weight", [0.0, 0.5])
+def test_what_follows_is_told_from_the_event_right_before_it(sequences, windows, session_weight):
+    options = {"read_hide": 0.0, "session_weight": session_weight, "follows": 40}
+    sample = follows_of(sequences, windows, "gru4rec", **options)
+    packed, at_M = sample.sessions, sample.before_M
+    assert torch.equal(packed.item_T[at_M + 1], sample.follows.item_N)
+    assert torch.equal(packed.document_T[at_M + 1], sample.follows.document_N)
+    assert torch.equal(packed.sequence_T[at_M + 1], packed.sequence_T[at_M])
+    sessions = len(sample.owner_N)
+    views = 2 * sessions if session_weight else 0
+    assert (packed.sequence_T[at_M] >= views).all()
+    assert len(at_M) == int((packed.lengths_B[views:] - 1).sum())  # each but the first
+
+
+def test_an_encoder_that_sees_all_is_shown_a_beginning_of_what_follows(sequences, windows):
+    sample = follows_of(sequences, windows, "bag", read_hide=0.0, session_weight=0.0)
+    sessions, _, _ = chosen_sessions(windows, Draw(0, 0, USERS), 1800, 2, 4, 20)
+    whole = sessions.item_T.split(sessions.lengths_B.tolist())
+    assert len(sample.before_M) == sum(len(items) > 1 for items in whole)
+    for n, item in zip(sample.before_M.tolist(), sample.follows.item_N.tolist(), strict=True):
+        seen = sample.sessions.item_T[sample.sessions.sequence_T == n].tolist()
+        assert seen == whole[n][: len(seen)].tolist()
+        assert item == whole[n][len(seen)]
+
+
+@pytest.mark.parametrize("encoder", list(ENCODERS))
+def test_which_encoders_read_forwards_is_known_without_building_them(sequences, encoder):
+    state = torch.get_rng_state()
+    config = ModelConfig(encoder, 16, 20, FIELDS, {}, sequences.sizes)
+    assert reads_forwards(config) == build_model(config).encoder.is_causal
+    torch.set_rng_state(state)
+    reads_forwards(config)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_some_items_are_read_by_their_text_alone_and_told_all_the_same(sequences, windows):
+    plain, sample = (
+        follows_of(sequences, windows, "gru4rec", read_hide=rate, session_weight=0.0)
+        for rate in (0.0, 0.5)
+    )
+    hidden = plain.sessions.item_T != sample.sessions.item_T
+    assert 0.2 < hidden.float().mean() < 0.7
+    assert (sample.sessions.item_T[hidden] == UNK).all()
+    assert (sample.sessions.document_T[hidden] > MASK).all()
+    assert torch.equal(plain.sessions.document_T, sample.sessions.document_T)
+    assert torch.equal(plain.follows.item_N, sample.follows.item_N)
+    assert (sample.follows.read_N == UNK).any()
+
+
+def test_rare_actions_are_not_drowned_by_frequent_ones(make_sequences):
+    action = np.full(60, 3, np.int32)
+    action[[7, 25, 48]] = 4
+    time = np.arange(60, dtype=np.int64) + 1_767_000_000
+    sequences = open_sequences(make_sequences([20, 20, 20], text=True, action=action, time=time))
+    windows = sequences.random_windows(Draw(0, 0, USERS[:3]), 40)
+    for epoch in range(10):
+        config = ModelConfig("gru4rec", 16, 20, FIELDS, {}, sequences.sizes)
+        objective = build_objective("ubm", config, {"follows": 3})
+        sample = objective.sample(windows, windows, Draw(0, epoch, USERS[:3]))
+        assert sorted(sample.follows.action_N.tolist()) == [3] * 6 + [4] * 3
+
+
+def test_the_loss_of_what_follows_is_that_of_the_equation():
+    seen, vectors = torch.randn(2, 5, 8, dtype=torch.float64)
+    key, share = torch.tensor([9, 4, 9, 7, 4]), torch.tensor([0.3, 0.1, 0.3, 0.05, 0.1])
+    vectors[2], vectors[4] = vectors[0], vectors[1]
+    loss, _ = follow_loss(seen, vectors, key, share.double())
+    expected = 0.0
+    for m in range(5):
+        logits = {
+            int(key[u]): float(seen[m] @ vectors[u]) - math.log(1 - (1 - float(share[u])) ** 5)
+            for u in range(5)
+        }
+        total = sum(math.exp(x) for x in logits.values())
+        expected -= math.log(math.exp(logits[int(key[m])]) / total) / 5
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Users who go through 3..22 or 23..42 in order; items 10 and 30 are never met."""
+    rng = np.random.default_rng(0)
+    lengths = [6] * 300
+    starts = np.where(np.arange(300) % 2, 3, 23) + rng.integers(0, 10, 300)
+    item = (starts[:, None] + np.arange(6)).reshape(-1)
+    item[np.isin(item, (10, 30))] += 1
+    time = np.cumsum(np.tile([100_000, 60, 60, 60, 60, 60], 300))
+    pointer = write_sequences(
+        tmp_path_factory.mktemp("chain"), lengths, text=True,
+        item=item.astype(np.int32), time=time.astype(np.int64) + 1_600_000_000,
+    )  # fmt: skip
+    config = TrainConfig(
+        sequences=pointer, out=pointer.parent.parent / "m_v1", version="m_v1", recipe="ubm_gru4rec",
+        dim=32, max_length=10, epochs=15, batch_size=50, lr=5e-3, fields=("item", "text"),
+        encoder_options={"pooling": "last"}, objective={"first_share": 0.2},
+    )  # fmt: skip
+    train(config, Reporter())
+    sequences = open_sequences(pointer)
+    checkpoint = load_checkpoint(config.out)
+    attach_text(checkpoint.model, sequences)
+    return checkpoint, sequences
+
+
+def test_the_native_score_ranks_what_follows_first(trained):
+    checkpoint, sequences = trained
+    score = native(checkpoint.config, checkpoint.model, sequences)
+    assert score is not None
+    users = np.arange(100)
+    scores = score(sequences.windows(users, np.zeros(100, int), np.full(100, 4)))
+    right = torch.from_numpy(sequences.item[sequences.offsets[users] + 4].astype(np.int64))
+    top = scores[:, 3:].topk(3).indices + 3
+    assert (top == right[:, None]).any(1).float().mean() > 0.8
+
+
+def test_no_score_is_native_where_nothing_that_follows_was_told(trained):
+    checkpoint, sequences = trained
+    for change in ({"follow_weight": 0.0}, {"first_share": 1.0}):
+        told = checkpoint.config | {"objective": checkpoint.config["objective"] | change}
+        assert native(told, checkpoint.model, sequences) is None
+
+
+def test_an_item_that_training_never_met_lies_with_those_of_its_text(trained):
+    checkpoint, _ = trained
+    checkpoint.model.eval()
+    with torch.no_grad():
+        items = torch.nn.functional.normalize(checkpoint.model.behaviour.items(), dim=1)
+    met = [n for n in range(3, 43) if n not in (10, 30)]
+    halves = [[n for n in met if n < 23], [n for n in met if n >= 23]]
+    for cold, own in ((10, 0), (30, 1)):
+        near = [float((items[cold] @ items[half].T).mean()) for half in halves]
+        assert near[own] > near[1 - own] + 0.1
