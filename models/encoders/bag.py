@@ -19,6 +19,7 @@ class Options(base.Options):
     """Sizes of the residual layer."""
 
     feedforward: int = 2  # times the width
+    count: bool = False  # tells how many events there are, which a mean does not
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,6 +39,9 @@ class Bag(base.UserEncoder):
         self.before = nn.LayerNorm(dim)
         self.after = nn.LayerNorm(dim)
         self.dropout = Dropout(options.dropout)
+        self.count = nn.Linear(1, dim, bias=False) if options.count else None
+        if self.count is not None:
+            nn.init.normal_(self.count.weight, std=0.1)
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:  # noqa: ARG002 - no context
         """Leaves each event as it is."""
@@ -46,5 +50,7 @@ class Bag(base.UserEncoder):
     def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Encodes packed event vectors -> user vectors [B, D]."""
         pooled_BD = self.before(self.pool(self.dropout(x_TD), events))
+        if self.count is not None:
+            pooled_BD = pooled_BD + self.count(events.lengths_B[:, None].to(x_TD.dtype).log())
         inner_BF = F.gelu(self.widen(pooled_BD))
         return self.after(pooled_BD + self.narrow(self.dropout(inner_BF)))

@@ -5,16 +5,21 @@ student and a teacher, a supervision embedding that sums up all behaviours of a 
 no behaviour vocabulary. The rest is a reconstruction, and every open choice is an option:
 
   history cut at T -> past (what the student sees, in part hidden) | future window (the teacher's)
+           T is a place between two events, or an instant of the user's time (`cut`)
   student: encoder -> projector -> predictor, told by a prompt which window is meant
   teacher: encoder -> projector, an exponential moving average of the student's, no gradient
   loss:    byol  2 - 2 cos(prediction, target)        (Grill et al., 2020)
            dino  cross-entropy of sharpened, centred targets     (Caron et al., 2021)
   helper:  hidden past events are predicted over the item vocabulary (weight hidden_weight)
 
-A user whose window holds no event is left out of the first loss: there is nothing to predict an
-embedding of. `empty` in the figures tells how many.
+Cut in time, a user may have been silent for long when he is looked at, and stay so. What is then
+predicted is a vector of the teacher's that stands for "nothing happened". It is the same for all,
+so all could end there: the silent weigh at most `empty_share` of the first loss. Cut between two
+events, a user whose window of days holds none is left out of that loss. `empty` in the figures
+tells how many have no event in their window.
 
-Shapes: B users, F users with a future, N hidden events, D width, P projected.
+Shapes: B users, F users with a future, E silent ones, C = F + E compared, N hidden events, D width,
+P projected.
 """
 
 import copy
@@ -32,7 +37,7 @@ from models.draw import Draw
 from models.objectives.barlow_twins import projector
 from models.objectives.base import Objective, Outcome
 from models.objectives.hidden_events import HiddenEvents, hidden_events, hidden_loss
-from models.objectives.views import cut_in_two, hidden
+from models.objectives.views import cut_in_time, cut_in_two, hidden
 from models.packed import Events, Packed, pack
 from models.user_model import ModelConfig, UserModel, build_model
 
@@ -46,6 +51,8 @@ class Options:
 
     events: tuple[int, ...] = (10, 30, 50)  # windows by count; one is drawn for each user and step
     days: tuple[float, ...] = ()  # windows by time, drawn alike
+    cut: Literal["event", "time"] = "event"  # between two events, or at an instant of a user's time
+    empty_share: float = 0.5  # cut in time: of the first loss, at most, is the silent's; 0: none
     loss: Literal["byol", "dino"] = "byol"
     projector: int = 256
     momentum: float = 0.99  # of the teacher at first; it rises to 1 as a cosine
@@ -60,6 +67,8 @@ class Options:
             raise ValueError("windows must be above 0")
         if not 0 <= self.hide_share < 1 or not 0 <= self.momentum <= 1:
             raise ValueError("hide_share and momentum must be shares")
+        if not 0 <= self.empty_share < 1:
+            raise ValueError("empty_share must be a share below 1")
         if min(self.projector, self.span) < 1 or self.hidden_weight < 0:
             raise ValueError("projector and span must be 1 or more, hidden_weight not negative")
 
@@ -71,6 +80,7 @@ class Sample:
     past: Packed  # B sequences
     future: Packed | None  # F sequences; None if no window holds an event
     user_F: Tensor  # whose future each is
+    silent_E: Tensor  # users of whom it is known that nothing happened in their window
     window_B: Tensor  # which window was drawn, as an index into events + days
     hidden: HiddenEvents
 
@@ -81,10 +91,13 @@ class Byb(Objective):
     options_class = Options
     has_begun: Tensor
     centre_P: Tensor
+    nothing_D: Tensor  # the teacher's vector of an empty window: any that is as long as others
 
     def __init__(self, model: ModelConfig, options: Options) -> None:
         super().__init__(model, options)
-        self.min_events = self.min_users = 2
+        self.min_users = 2
+        self.cuts_by_time = options.cut == "time"
+        self.min_events = 1 if self.cuts_by_time else 2
         self.span = options.span
         width = options.projector
         self.prompt = nn.Embedding(len(options.events) + len(options.days), model.dim)
@@ -97,6 +110,8 @@ class Byb(Objective):
         self.teacher_projector = copy.deepcopy(self.projector).requires_grad_(False)
         self.register_buffer("has_begun", torch.tensor(False))
         self.register_buffer("centre_P", torch.zeros(width))
+        if self.cuts_by_time:
+            self.register_buffer("nothing_D", torch.randn(model.dim))
 
     def train(self, mode: bool = True) -> "Byb":
         """Keeps dropout away from the teacher, whose targets shall not be noisy."""
@@ -106,36 +121,63 @@ class Byb(Objective):
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
         """Cuts each history in two, and hides part of the past."""
-        past, cut_B = cut_in_two(windows, draw, self.model_config.max_length)
-        choices = np.full(len(cut_B), len(self.options.events) + len(self.options.days))
+        longest, options = self.model_config.max_length, self.options
+        choices = np.full(len(windows.lengths_B), len(options.events) + len(options.days))
         window_B = torch.from_numpy(draw.integers("window kind", choices)[:, 0])
-        future_B = self._future_events(windows, cut_B, window_B)
+        seconds_B = self._seconds(window_B)
+        if self.cuts_by_time:
+            ahead_B = seconds_B.nan_to_num(posinf=0.0).long()
+            past, cut_B, at_B = cut_in_time(windows, draw, longest, ahead_B)
+        else:
+            past, cut_B = cut_in_two(windows, draw, longest)
+            at_B = windows.time_T[windows.starts_B + cut_B - 1]
+        future_B = self._future_events(windows, cut_B, window_B, at_B + seconds_B)
         user_F = torch.nonzero(future_B)[:, 0]
-        future = None
+        future, silent_E = None, user_F[:0]
         if len(user_F):
-            future = pack(windows.cut(user_F, cut_B[user_F], future_B[user_F]))
-        student = hidden(past, draw, "student", self.options.hide_share)
+            events = windows.cut(user_F, cut_B[user_F], future_B[user_F])
+            future = pack(self._seen_at_its_end(events, (at_B + seconds_B)[user_F]))
+        if self.cuts_by_time and options.empty_share:
+            silent_E = self._silent(windows, future_B, at_B + seconds_B)
+        student = hidden(past, draw, "student", options.hide_share)
         return Sample(
             past=pack(student),
             future=future,
             user_F=user_F,
+            silent_E=silent_E,
             window_B=window_B,
             hidden=hidden_events(past, student),
         )
 
-    def _future_events(self, windows: Events, cut_B: Tensor, window_B: Tensor) -> Tensor:
+    def _seconds(self, window_B: Tensor) -> Tensor:
+        """Returns how long each user's window is, float64 [B]: endless where it counts events."""
+        days = [math.inf] * len(self.options.events) + list(self.options.days)
+        return torch.tensor(days, dtype=torch.float64)[window_B] * SECONDS_A_DAY
+
+    def _future_events(
+        self, windows: Events, cut_B: Tensor, window_B: Tensor, end_B: Tensor
+    ) -> Tensor:
         """Returns how many events after the cut lie in each user's window, as many as are seen."""
-        endless = [math.inf] * max(len(self.options.events), len(self.options.days))
-        events = torch.tensor([*self.options.events, *endless[: len(self.options.days)]])
-        days = torch.tensor([*endless[: len(self.options.events)], *self.options.days])
-        cut_at_B = windows.time_T[windows.starts_B + cut_B - 1]
-        after_T = (windows.time_T - cut_at_B[windows.sequence_T]).double()
+        most = [*self.options.events, *[math.inf] * len(self.options.days)]
         is_future = windows.position_T >= cut_B[windows.sequence_T]
-        limit_T = (days[window_B].double() * SECONDS_A_DAY)[windows.sequence_T]
-        counted = windows.sequence_T[is_future & (after_T <= limit_T)]
+        counted = windows.sequence_T[is_future & (windows.time_T <= end_B[windows.sequence_T])]
         in_time_B = torch.bincount(counted, minlength=len(cut_B))
-        most_B = events[window_B].clamp(max=self.model_config.max_length).long()
+        most_B = torch.tensor(most)[window_B].clamp(max=self.model_config.max_length).long()
         return torch.minimum(in_time_B, most_B)
+
+    def _seen_at_its_end(self, future: Events, end_F: Tensor) -> Events:
+        """Lets the teacher look at windows of days when they are over, or known no further."""
+        if future.clock is None or not self.cuts_by_time:
+            return future
+        # The next event, or the end of what is known, may come before the window is over.
+        over_F = torch.minimum(end_F, future.clock.horizon_B.double())
+        return future.seen_at(torch.where(end_F.isfinite(), over_F.long(), future.clock.now_B))
+
+    def _silent(self, windows: Events, future_B: Tensor, end_B: Tensor) -> Tensor:
+        """Returns the users in whose windows nothing happened, as far as these are known."""
+        assert windows.clock is not None
+        is_known_B = end_B < windows.clock.horizon_B
+        return torch.nonzero((future_B == 0) & is_known_B)[:, 0]
 
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Compares the student's prediction with what the teacher makes of the future."""
@@ -144,16 +186,18 @@ class Byb(Objective):
         users_BD = model(sample.past)
         figures = {"empty": torch.tensor(1 - len(sample.user_F) / len(users_BD))}
         loss = 0 * users_BD.sum()
-        prompt_FD = self.prompt(sample.window_B[sample.user_F])
-        student_FD = gather(users_BD[sample.user_F] + prompt_FD)
-        teacher_FD = gather(self._future(sample, users_BD))
-        if len(student_FD) > 1:  # batch statistics need two
-            predicted_FP = self.predictor(self.projector(student_FD))
+        user_C = torch.cat([sample.user_F, sample.silent_E])
+        student_CD = gather(users_BD[user_C] + self.prompt(sample.window_B[user_C]))
+        teacher_CD = gather(self._future(sample, users_BD))
+        is_silent_C = gather(torch.arange(len(user_C), device=user_C.device) >= len(sample.user_F))
+        if len(student_CD) > 1:  # batch statistics need two
+            predicted_CP = self.predictor(self.projector(student_CD))
             with torch.no_grad():
-                target_FP = self.teacher_projector(teacher_FD)
-            loss = loss + self._distance(predicted_FP, target_FP)
+                target_CP = self.teacher_projector(teacher_CD)
+            weight_C = _weights(is_silent_C, self.options.empty_share)
+            loss = loss + (weight_C * self._distances(predicted_CP, target_CP)).sum()
             figures["future_loss"] = loss.detach()
-            figures["target_spread"] = F.normalize(target_FP, dim=1).std(0).mean()
+            figures["target_spread"] = F.normalize(target_CP, dim=1).std(0).mean()
         if self.options.hidden_weight:
             helper = hidden_loss(model, users_BD, sample.hidden)
             loss = loss + self.options.hidden_weight * helper
@@ -162,17 +206,21 @@ class Byb(Objective):
 
     @torch.no_grad()
     def _future(self, sample: Sample, users_BD: Tensor) -> Tensor:
-        """Returns what the teacher makes of each future window [F, D]."""
-        return users_BD[:0].detach() if sample.future is None else self.teacher(sample.future)
+        """Returns what the teacher makes of each future window, and of each empty one [C, D]."""
+        seen = users_BD[:0].detach() if sample.future is None else self.teacher(sample.future)
+        if not len(sample.silent_E):
+            return seen
+        return torch.cat([seen, self.nothing_D.to(seen.dtype).expand(len(sample.silent_E), -1)])
 
-    def _distance(self, predicted_FP: Tensor, target_FP: Tensor) -> Tensor:
+    def _distances(self, predicted_CP: Tensor, target_CP: Tensor) -> Tensor:
+        """Returns how far each prediction is from its target [C]."""
         if self.options.loss == "byol":
-            return 2 - 2 * F.cosine_similarity(predicted_FP, target_FP, dim=1).mean()
-        shares_FP = ((target_FP - self.centre_P) / TEACHER_TEMPERATURE).softmax(dim=1)
+            return 2 - 2 * F.cosine_similarity(predicted_CP, target_CP, dim=1)
+        shares_CP = ((target_CP - self.centre_P) / TEACHER_TEMPERATURE).softmax(dim=1)
         if self.training:
-            self.centre_P.lerp_(target_FP.mean(dim=0), 1 - CENTRE_MOMENTUM)
-        told_FP = (predicted_FP / STUDENT_TEMPERATURE).log_softmax(dim=1)
-        return -(shares_FP * told_FP).sum(dim=1).mean()
+            self.centre_P.lerp_(target_CP.mean(dim=0), 1 - CENTRE_MOMENTUM)
+        told_CP = (predicted_CP / STUDENT_TEMPERATURE).log_softmax(dim=1)
+        return -(shares_CP * told_CP).sum(dim=1)
 
     def encoded_events(self, sample: Sample) -> int:
         """Returns the events of past and future."""
@@ -190,3 +238,14 @@ class Byb(Objective):
             for mine, its in zip(teacher.parameters(), student.parameters(), strict=True):
                 mine.lerp_(its, 1 - momentum)
         self.has_begun.fill_(True)
+
+
+def _weights(is_silent_C: Tensor, share: float) -> Tensor:
+    """Returns what each user weighs: 1 / C, the silent less where they would be above their share.
+
+    Where nobody has a future, nothing is learnt: one target alone draws all users to it.
+    """
+    silent, seen = is_silent_C.sum(), (~is_silent_C).sum()
+    most = share / (1 - share) * seen / silent.clamp(min=1)
+    weight_C = torch.where(is_silent_C, most.clamp(max=1.0), torch.ones_like(most))
+    return weight_C / weight_C.sum().clamp(min=1.0)

@@ -65,5 +65,36 @@ def cut_in_two(windows: Events, draw: Draw, longest: int) -> tuple[Events, Tenso
     """
     lengths = windows.lengths_B.numpy()
     cut_B = torch.from_numpy(1 + draw.integers("cut", lengths - 1)[:, 0])
+    return before(windows, cut_B, longest), cut_B
+
+
+def cut_in_time(
+    windows: Events, draw: Draw, longest: int, ahead_B: Tensor
+) -> tuple[Events, Tensor, Tensor]:
+    """Cuts each history at a random instant, all alike, so that silence is met as it lasts.
+
+    Args:
+      windows: with a clock.
+      draw: random numbers of their users.
+      longest: events of the past.
+      ahead_B: seconds that should be known after the instant. It lies between the first event and
+        the last instant that leaves so many, or at the first event where none does.
+
+    Returns:
+      The past, an event or more up to that instant, looked at then, its last `longest` events at
+      most; [B] where the future begins, if any; and the instants [B] in unix seconds.
+    """
+    assert windows.clock is not None
+    first_B = windows.time_T[windows.starts_B]
+    span_B = (windows.clock.horizon_B - ahead_B - first_B).clamp(min=0)
+    chance_B = torch.from_numpy(draw.uniform("cut", 1)[:, 0])
+    at_B = first_B + (chance_B * span_B.double()).long()
+    is_past_T = windows.time_T <= at_B[windows.sequence_T]
+    cut_B = torch.bincount(windows.sequence_T[is_past_T], minlength=len(at_B))
+    return before(windows, cut_B, longest).seen_at(at_B), cut_B, at_B
+
+
+def before(windows: Events, cut_B: Tensor, longest: int) -> Events:
+    """Returns the last events before a place of each sequence, at most `longest`."""
     taken_B = cut_B.clamp(max=longest)
-    return windows.cut(torch.arange(len(cut_B)), cut_B - taken_B, taken_B), cut_B
+    return windows.cut(torch.arange(len(cut_B)), cut_B - taken_B, taken_B)

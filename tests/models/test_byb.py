@@ -1,14 +1,17 @@
 import dataclasses
+import datetime as dt
 
 import numpy as np
 import pytest
 import torch
 
 from contracts.errors import FootpathError
+from models.age import age_buckets
 from models.data import open_sequences
 from models.draw import Draw
 from models.health import effective_rank
 from models.objectives import build_objective
+from models.objectives.byb import _weights
 from models.packed import MASK
 from models.user_model import ModelConfig, build_model
 
@@ -150,6 +153,120 @@ def test_a_collapse_shows_in_the_health_figures(sequences):
     assert effective_rank(objective(model, sample).users_BD) < 1.01 < healthy
 
 
+BY_TIME = {"cut": "time", "events": [], "days": [3.0], "hide_share": 0.0}
+UNTIL = 40  # days that are known
+
+
+@pytest.fixture
+def timed(make_sequences):
+    """One event a day from the first day on, and then nothing; the last is there since day 38."""
+    days = [np.arange(n) for n in LENGTHS]
+    days[-1] = 38 + np.arange(LENGTHS[-1]) / 8
+    time = (np.concatenate(days) * DAY + 100 * DAY).astype(np.int64)
+    cutoff = dt.datetime.fromtimestamp((100 + UNTIL) * DAY, dt.UTC).isoformat()
+    return open_sequences(make_sequences(LENGTHS, time=time, train_cutoff=cutoff)).with_clock()
+
+
+def test_cut_in_time_past_and_future_lie_on_either_side_of_the_instant(timed):
+    _, objective = build(timed, **BY_TIME)
+    silent = looks = 0
+    for epoch in range(40):
+        windows, sample = sampled(objective, timed, epoch)
+        chance = Draw(0, epoch, USERS).uniform("cut", 1)[:, 0]
+        for user in USERS.tolist():
+            time = windows.time_T[windows.sequence_T == user]
+            latest = max((100 + UNTIL - 3) * DAY, int(time[0]))
+            at = int(time[0]) + int(chance[user] * (latest - int(time[0])))
+            past = sample.past.item_T[sample.past.sequence_T == user]
+            items = windows.item_T[windows.sequence_T == user]
+            assert past.tolist() == items[time <= at].tolist()[-20:]
+            ages = sample.past.age_T[sample.past.sequence_T == user]
+            assert torch.equal(ages, age_buckets(at - time[time <= at])[-20:])
+            ahead = items[(time > at) & (time <= at + 3 * DAY)]
+            where = (sample.user_F == user).nonzero()[:, 0]
+            assert len(where) == (len(ahead) > 0)
+            if len(ahead):
+                future = sample.future.item_T[sample.future.sequence_T == where]
+                assert future.tolist() == ahead.tolist()[:20]
+            is_known = at + 3 * DAY < (100 + UNTIL) * DAY
+            assert (user in sample.silent_E) == (not len(ahead) and is_known)
+            looks += 1
+            silent += user in sample.silent_E
+    assert 0.3 < silent / looks < 0.8
+
+
+def test_cut_in_time_the_student_does_not_know_when_the_future_comes(timed):
+    model, objective = build(timed, **BY_TIME)
+    model.eval()
+    for epoch in range(10):
+        _, told = sampled(objective, timed, epoch)
+        chance = Draw(0, epoch, USERS).uniform("cut", 1)[:, 0]
+
+        def change_future(windows, chance=chance):
+            first = windows.time_T[windows.starts_B]
+            span = ((100 + UNTIL - 3) * DAY - first).clamp(min=0)
+            at = (first + torch.from_numpy(chance * span.numpy()).long())[windows.sequence_T]
+            later = windows.time_T > at
+            time = torch.where(later, windows.time_T + 2 * DAY, windows.time_T)
+            item = torch.where(later, 3 + windows.item_T % 40, windows.item_T)
+            return dataclasses.replace(windows, time_T=time, item_T=item)
+
+        _, other = sampled(objective, timed, epoch, change_future)
+        assert torch.equal(model(told.past), model(other.past))
+
+
+def test_a_new_user_whose_window_is_not_over_counts_as_silent_for_nobody(timed):
+    _, objective = build(timed, **(BY_TIME | {"days": [60.0]}))
+    for epoch in range(10):
+        _, sample = sampled(objective, timed, epoch)
+        assert len(sample.silent_E) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize(("seen", "silent"), [(3, 17), (10, 10), (17, 3), (5, 0), (0, 6)])
+def test_the_silent_weigh_at_most_their_share(share, seen, silent):
+    is_silent = torch.arange(seen + silent) >= seen
+    weights = _weights(is_silent, share)
+    if seen:
+        assert abs(float(weights.sum()) - 1) < 1e-6
+        expected = min(share, silent / (seen + silent))
+        assert abs(float(weights[is_silent].sum()) - expected) < 1e-6
+    else:
+        assert float(weights.sum()) == 0
+
+
+def test_who_stays_silent_is_told_from_who_does_not(timed):
+    """The prediction for a user with an empty window comes nearer to nothing than the others'."""
+    fields = (*FIELDS, "age")
+    torch.manual_seed(0)
+    model = build_model(ModelConfig("bag", 16, 20, fields, {"dropout": 0.0}, timed.sizes))
+    options = BY_TIME | {"projector": 8, "hidden_weight": 0.0}
+    objective = build_objective("byb", model.config, options)
+    trained = [p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=3e-3)
+    for epoch in range(150):
+        _, sample = sampled(objective, timed, epoch)
+        outcome = objective(model, sample)
+        share = 1 - len(sample.user_F) / len(USERS)
+        assert float(outcome.figures["empty"]) == pytest.approx(share)
+        optimizer.zero_grad()
+        outcome.loss.backward()
+        optimizer.step()
+        objective.after_step(model, epoch / 150)
+    near = {True: [], False: []}
+    objective.eval()
+    with torch.no_grad():
+        nothing = objective.teacher_projector(objective.nothing_D[None])
+        for epoch in range(200, 230):
+            _, sample = sampled(objective, timed, epoch)
+            users = model(sample.past) + objective.prompt(sample.window_B)
+            told = objective.predictor(objective.projector(users))
+            likeness = torch.cosine_similarity(told, nothing)
+            near[True] += likeness[sample.silent_E].tolist()
+            near[False] += likeness[sample.user_F].tolist()
+    assert np.mean(near[True]) > np.mean(near[False]) + 0.08
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -157,6 +274,8 @@ def test_a_collapse_shows_in_the_health_figures(sequences):
         ({"days": [-1.0]}, "above 0"),
         ({"momentum": 2.0}, "momentum"),
         ({"loss": "mse"}, "byol, dino"),
+        ({"cut": "place"}, "event, time"),
+        ({"empty_share": 1.0}, "below 1"),
     ],
 )
 def test_a_wrong_option_is_named(sequences, options, said):

@@ -215,3 +215,18 @@ def test_dropout_keeps_the_mean_and_its_gradient_matches():
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())  # of ones, the gradient is the scale itself
     assert layer.eval()(x) is x
+
+
+def test_a_bag_that_counts_tells_two_equal_events_from_one(make_sequences):
+    """A mean does not: it is the same of one event and of any number of them."""
+    lengths = [1, 2, 8]
+    same = np.full(sum(lengths), 5, np.int32)
+    sequences = open_sequences(make_sequences(lengths, item=same))
+    events = windows(sequences, [0, 1, 2], lengths)
+    plain, counting = (model_of("bag", ("item",), count=count).eval() for count in (False, True))
+    one, two, eight = plain(events)
+    torch.testing.assert_close(one, two)
+    torch.testing.assert_close(one, eight)
+    one, two, eight = counting(events)
+    assert float((one - two).norm()) > 1e-3
+    assert float((one - eight).norm()) > float((one - two).norm())
