@@ -5,8 +5,10 @@ a linear head over [embedding, features].
 
 Each block has a penalty of its own: a block that is multiplied by w pays the penalty / w^2. The
 pair of weights is chosen on the validation users, and leaving a block out is among the choices. The
-features come in only where they lower the validation loss by more than the standard error of that
-difference: features that say nothing are left out, rather than chosen by luck.
+features come in only where they lower the loss by more than half the standard error of that
+difference: features that say nothing are left out, rather than chosen by luck. The difference is
+taken over the validation users and, by cross-validation, the training users: the former alone are
+few, and with few of them features that do help look like luck.
 
 Shapes: n users, U users of the sequences, D width of the embedding, F columns, C classes.
 """
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from contracts.errors import FootpathError
 from models.data import Sequences
-from models.probe import Linear, best_head, example_losses, head_path
+from models.probe import PENALTIES, Linear, best_head, example_losses, head_path
 
 KEY = "user_id"
 SKEWED = 1.0  # |skewness| from which a column is taken by its logarithm
@@ -30,6 +32,11 @@ FAR = 6.0  # standard deviations to which an outlier of the other users is drawn
 
 # Weights of (embedding, features) that are tried; the first leaves the features out.
 WEIGHTS = ((1.0, 0.0), (1.0, 0.1), (1.0, 0.3), (1.0, 1.0), (0.3, 1.0), (0.0, 1.0))
+
+FOLDS = 5
+SURE = 0.5  # standard errors by which features must lower the loss to come in
+
+Blocks = tuple[Tensor, Tensor, Tensor]  # embedding, features, targets
 
 
 @dataclass(frozen=True)
@@ -130,34 +137,59 @@ def signed_log(x: np.ndarray) -> np.ndarray:
     return np.sign(x) * np.log1p(np.abs(x))
 
 
-def fit_joint(
-    train: tuple[Tensor, Tensor, Tensor], valid: tuple[Tensor, Tensor, Tensor], classes: int
-) -> JointHead:
-    """Fits a head on both blocks, with penalty and weights chosen on the validation users.
+def fit_joint(train: Blocks, valid: Blocks, classes: int) -> JointHead:
+    """Fits a head on both blocks, penalty and weights chosen by users it was not fitted on.
 
     Args:
       train: standardised embeddings [n, D], standardised features [n, F], targets [n].
       valid: the same of the validation users.
       classes: how many there are; 0 for a number.
     """
-    found = []
-    for weights in WEIGHTS:
-        x_valid = _joined(valid, weights)
-        heads = head_path(_joined(train, weights), train[2], classes)
-        linear, _ = best_head(heads, x_valid, valid[2])
-        found.append((linear, weights, example_losses(linear(x_valid), valid[2])))
+    found = [_fitted(train, valid, weights, classes) for weights in WEIGHTS]
     alone = found[0]
-    linear, weights, losses_n = min(found, key=lambda each: float(each[2].mean()))
-    gain_n = alone[2] - losses_n
-    if float(gain_n.mean()) <= float(gain_n.std(correction=0)) / len(gain_n) ** 0.5:
-        linear, weights, _ = alone
+    best = min(found, key=lambda each: float(each.losses_n.mean()))
+    if best is not alone:
+        gain_n = alone.losses_n - best.losses_n
+        gain_m = _left_out_losses(train, alone, classes) - _left_out_losses(train, best, classes)
+        gain = torch.cat([gain_n, gain_m])
+        if float(gain.mean()) <= SURE * float(gain.std(correction=0)) / len(gain) ** 0.5:
+            best = alone
     dim = train[0].shape[1]
-    factor = torch.ones(linear.weight_CD.shape[1])
-    factor[:dim], factor[dim:] = weights
-    return JointHead(Linear(linear.weight_CD * factor, linear.bias_C), weights)
+    factor = torch.ones(best.linear.weight_CD.shape[1])
+    factor[:dim], factor[dim:] = best.weights
+    return JointHead(Linear(best.linear.weight_CD * factor, best.linear.bias_C), best.weights)
 
 
-def _joined(blocks: tuple[Tensor, Tensor, Tensor], weights: tuple[float, float]) -> Tensor:
+@dataclass(frozen=True)
+class _Fitted:
+    """The best head of a pair of weights."""
+
+    weights: tuple[float, float]
+    linear: Linear
+    penalty: float
+    losses_n: Tensor  # of the validation users
+
+
+def _fitted(train: Blocks, valid: Blocks, weights: tuple[float, float], classes: int) -> _Fitted:
+    x_valid = _joined(valid, weights)
+    heads = head_path(_joined(train, weights), train[2], classes)
+    linear, nth = best_head(heads, x_valid, valid[2])
+    return _Fitted(weights, linear, PENALTIES[nth], example_losses(linear(x_valid), valid[2]))
+
+
+def _left_out_losses(train: Blocks, fitted: _Fitted, classes: int) -> Tensor:
+    """Returns the loss of each training user by a head that was fitted without him."""
+    x_nD, y_n = _joined(train, fitted.weights), train[2]
+    fold_n = torch.arange(len(y_n)) % FOLDS  # in turn: neighbours may be alike
+    losses_n = torch.zeros(len(y_n), dtype=fitted.losses_n.dtype)
+    for fold in range(FOLDS if len(y_n) >= FOLDS else 0):
+        out = fold_n == fold
+        (head,) = head_path(x_nD[~out], y_n[~out], classes, (fitted.penalty,))
+        losses_n[out] = example_losses(head(x_nD[out].double()), y_n[out]).to(losses_n.dtype)
+    return losses_n
+
+
+def _joined(blocks: Blocks, weights: tuple[float, float]) -> Tensor:
     embedding, features = (block * weight for block, weight in zip(blocks, weights, strict=False))
     return torch.cat([embedding, features], dim=1)
 

@@ -6,6 +6,7 @@ head fails on vectors whose spread is small against their mean.
 Shapes: n users, D width, C classes (1 for regression).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,17 +85,21 @@ def fit_head(train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], classes
     return best_head(head_path(*train, classes), *valid)[0]
 
 
-def head_path(x_nD: Tensor, targets_n: Tensor, classes: int) -> list[Linear]:
-    """Fits a head for every penalty, in float64."""
+def head_path(
+    x_nD: Tensor, targets_n: Tensor, classes: int, penalties: Sequence[float] = PENALTIES
+) -> list[Linear]:
+    """Fits a head for every penalty, in float64; in the order of the penalties, which rise."""
     x_nD = x_nD.double()
-    return _logistic(x_nD, targets_n, classes) if classes else _ridge(x_nD, targets_n)
+    if classes:
+        return _logistic(x_nD, targets_n, classes, penalties)
+    return _ridge(x_nD, targets_n, penalties)
 
 
-def best_head(heads: list[Linear], x_nD: Tensor, targets_n: Tensor) -> tuple[Linear, float]:
-    """Returns the head with the smallest loss on some users, in float32, and that loss."""
+def best_head(heads: list[Linear], x_nD: Tensor, targets_n: Tensor) -> tuple[Linear, int]:
+    """Returns the head with the smallest loss on some users, in float32, and which it is."""
     losses = [float(task_loss(head(x_nD.double()), targets_n)) for head in heads]
-    best = heads[int(np.argmin(losses))]
-    return Linear(best.weight_CD.float(), best.bias_C.float()), min(losses)
+    best = int(np.argmin(losses))
+    return Linear(heads[best].weight_CD.float(), heads[best].bias_C.float()), best
 
 
 def task_loss(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
@@ -109,11 +114,11 @@ def example_losses(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
     return F.cross_entropy(scores_nC, targets_n, reduction="none")
 
 
-def _logistic(x_nD: Tensor, y_n: Tensor, classes: int) -> list[Linear]:
+def _logistic(x_nD: Tensor, y_n: Tensor, classes: int, penalties: Sequence[float]) -> list[Linear]:
     weight = torch.zeros(classes, x_nD.shape[1], dtype=x_nD.dtype, requires_grad=True)
     bias = torch.zeros(classes, dtype=x_nD.dtype, requires_grad=True)
     heads = []
-    for penalty in sorted(PENALTIES, reverse=True):  # each solution starts the next
+    for penalty in sorted(penalties, reverse=True):  # each solution starts the next
         optimizer = torch.optim.LBFGS(
             [weight, bias],
             max_iter=100,
@@ -131,14 +136,14 @@ def _logistic(x_nD: Tensor, y_n: Tensor, classes: int) -> list[Linear]:
 
         optimizer.step(closure)  # type: ignore[arg-type]
         heads.append(Linear(weight.detach().clone(), bias.detach().clone()))
-    return heads
+    return heads[::-1]
 
 
-def _ridge(x_nD: Tensor, y_n: Tensor) -> list[Linear]:
+def _ridge(x_nD: Tensor, y_n: Tensor, penalties: Sequence[float]) -> list[Linear]:
     # Not every column has mean 0: the flag of a missing value has not.
     mean_D, centre = x_nD.mean(dim=0), y_n.mean()
     centred_nD = x_nD - mean_D
     gram, moment = centred_nD.T @ centred_nD, centred_nD.T @ (y_n - centre)
     eye = torch.eye(len(gram), dtype=gram.dtype)
-    solved = [torch.linalg.solve(gram + penalty * eye, moment) for penalty in PENALTIES]
+    solved = [torch.linalg.solve(gram + penalty * eye, moment) for penalty in sorted(penalties)]
     return [Linear(weight[None, :], (centre - mean_D @ weight)[None]) for weight in solved]

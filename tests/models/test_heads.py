@@ -54,6 +54,26 @@ def test_features_that_say_nothing_cost_no_more_than_noise(seed):
     assert log_loss(test[2], both) <= log_loss(test[2], naive) + 0.005
 
 
+def joint_weights(seed: int, helps: float, train: int = 300, valid: int = 40) -> float:
+    """The weight that features get which say so much of the class."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, 800)
+    x = rng.normal(size=(800, 8)) + 0.4 * y[:, None]
+    f = rng.normal(size=(800, 12))
+    f[:, 0] += helps * y
+    parts = parts_of(x, f, y, train, valid)
+    return fit_joint(parts[0], parts[1], 2).weights[1]
+
+
+def test_features_that_help_come_in_although_few_validation_users_can_tell():
+    # By the validation users alone, and a whole standard error, 6 of 12 came in.
+    assert sum(joint_weights(seed, 0.9) > 0 for seed in range(12)) >= 10
+
+
+def test_features_that_say_nothing_are_left_out():
+    assert sum(joint_weights(seed, 0.0) > 0 for seed in range(12)) <= 1
+
+
 def test_numbers_are_predicted_from_both_blocks():
     rng = np.random.default_rng(0)
     x, f = rng.normal(size=(400, 4)), rng.normal(size=(400, 3))
