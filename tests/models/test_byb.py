@@ -215,11 +215,15 @@ def test_cut_in_time_the_student_does_not_know_when_the_future_comes(timed):
         assert torch.equal(model(told.past), model(other.past))
 
 
-def test_a_new_user_whose_window_is_not_over_counts_as_silent_for_nobody(timed):
-    _, objective = build(timed, **(BY_TIME | {"days": [60.0]}))
-    for epoch in range(10):
-        _, sample = sampled(objective, timed, epoch)
-        assert len(sample.silent_E) == 0
+def test_a_new_user_whose_window_is_not_over_counts_as_silent_for_nobody(make_sequences):
+    time = np.full(len(USERS), 100 * DAY)
+    cutoff = dt.datetime.fromtimestamp(102 * DAY, dt.UTC).isoformat()
+    pointer = make_sequences([1] * len(USERS), time=time, train_cutoff=cutoff)
+    new = open_sequences(pointer).with_clock()
+    for days, silent in ((1.0, len(USERS)), (3.0, 0)):
+        _, sample = sampled(build(new, **(BY_TIME | {"days": [days]}))[1], new)
+        assert len(sample.user_F) == 0
+        assert len(sample.silent_E) == silent
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
