@@ -64,6 +64,16 @@ class Dataset(Strict):
         return self
 
     @model_validator(mode="after")
+    def _validation_has_a_task(self) -> "Dataset":
+        known = [task.name for task in self.daily_tasks]
+        if self.learning.validation and self.learning.validation.task not in known:
+            raise ValueError(
+                f"learning.validation asks for task '{self.learning.validation.task}', and the "
+                f"tasks whose examples end with the as-of day are {', '.join(known) or 'none'}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _lateness_has_an_arrival(self) -> "Dataset":
         if self.lateness.allowed_days is not None and not self.landing.is_dated:
             raise ValueError(

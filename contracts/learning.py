@@ -11,6 +11,18 @@ from contracts.fields import Name, Strict
 CHOSEN = {"sequences", "out", "version", "recipe", "method", "encoder", "seed"}
 
 
+class Validation(Strict):
+    """A task whose validation users stop pre-training early, and pick its best weights.
+
+    After every few epochs a frozen probe is fitted on the task's training users and judged by its
+    loss on the validation users. Test users are never looked at.
+    """
+
+    task: Name = Field(description="one whose examples end with the as-of day")
+    every_epochs: int = Field(1, ge=1, description="epochs between two judgements")
+    patience: int = Field(5, ge=1, description="judgements without a better one, then it stops")
+
+
 class Learning(Strict):
     """What is trained and compared by default."""
 
@@ -26,6 +38,9 @@ class Learning(Strict):
     max_tokens: int = Field(32, ge=2, description="of a document, field markers counted")
     dim: int = Field(64, ge=8)
     epochs: int = Field(10, ge=1, description="passes of pre-training over the users")
+    validation: Validation | None = Field(
+        None, description="stops pre-training early; default: it runs all its epochs"
+    )
     finetune_epochs: int = Field(8, ge=1, description="at most; fine-tuning stops early")
     recipes: list[Name] = Field(["ptum_bert4rec", "ptum_gru4rec", "none_bert4rec", "none_gru4rec"])
     settings: dict[Name, dict[str, Any]] = Field(
@@ -39,6 +54,10 @@ class Learning(Strict):
         for recipe, settings in self.settings.items():
             if recipe not in self.recipes:
                 raise ValueError(f"settings of '{recipe}': recipes has {', '.join(self.recipes)}")
+            if "validation" in settings:
+                raise ValueError(
+                    f"settings of '{recipe}': validation is learning.validation, for all recipes"
+                )
             if ours := set(settings) & CHOSEN:
                 raise ValueError(
                     f"settings of '{recipe}': {', '.join(sorted(ours))} is chosen by the run"

@@ -133,6 +133,8 @@ def _fetched(lake: Lake, config: dict[str, Any]) -> dict[str, Any]:
             fetched[field] = str(local_copy(lake, path))
             if field == "sequences" and path.exists():
                 local_copy(lake, path.parent / read_json(path)["folder"])
+    if judge := config.get("validation"):
+        fetched["validation"] = _fetched(lake, judge)
     return fetched
 
 

@@ -17,6 +17,7 @@ from orchestration.assets.learning_inputs import (
     all_days,
     newest_as_of,
     plottable,
+    validation_of,
 )
 from orchestration.gated import column_schema
 from orchestration.partitions import days, days_of, model_versions, recipes
@@ -98,7 +99,10 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"pytorch"},
-        deps=[all_days(dataset, "training_sequences")],
+        deps=[
+            all_days(dataset, "training_sequences"),
+            *([all_days(dataset, "labels")] if dataset.learning.validation else []),
+        ],
         partitions_def=recipes(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool="gpu",
@@ -111,6 +115,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
         as_of = config.as_of or newest_as_of(lake)
         pointer = lake.root / "sequences" / f"{as_of}.json"
         data = read_json(pointer)["fingerprint"]
+        judge = validation_of(dataset, lake, as_of, config)
         work, versions = [], []
         for recipe in context.partition_keys:
             method, encoder = recipe.split("_", 1)
@@ -124,6 +129,8 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
                 "epochs": dataset.learning.epochs,
                 "seed": config.seed,
             } | dataset.learning.settings.get(recipe, {})
+            if judge and method != "none":
+                settings["validation"] = judge
             if config.epochs:
                 settings["epochs"] = config.epochs
             version = allocate(lake, recipe, as_of, settings | {"fingerprint": data})

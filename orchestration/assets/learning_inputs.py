@@ -1,12 +1,14 @@
 """What the assets of learning and evaluation share: the run's choices, inputs, figures."""
 
 import datetime as dt
+from typing import Any
 
 import dagster as dg
 
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
+from contracts.learning import Validation
 
 GROUP = "learning"
 OWNERS = ["team:data-science"]
@@ -18,6 +20,9 @@ class LearningRun(dg.Config):
     as_of: str = ""  # a day; by default the newest for which training sequences were built
     seed: int = 0
     epochs: int = 0  # 0: as the YAML says
+    validation: str = (
+        ""  # a task that stops pre-training early, or none; by default as the YAML says
+    )
 
 
 def newest_as_of(lake: Lake) -> str:
@@ -34,6 +39,35 @@ def newest_as_of(lake: Lake) -> str:
             f"materialize training_sequences for a day first"
         )
     return found[-1]
+
+
+def validation_of(
+    dataset: Dataset, lake: Lake, as_of: str, config: LearningRun
+) -> dict[str, Any] | None:
+    """Returns the field `validation` of a pre-training; None where it runs all its epochs.
+
+    Raises:
+      FootpathError: there is no such task, or its labels are not built.
+    """
+    asked = dataset.learning.validation
+    if config.validation:
+        known = {task.name for task in dataset.daily_tasks}
+        if config.validation not in {"none", *known}:
+            raise FootpathError(
+                f"validation: data set '{dataset.name}' has no task '{config.validation}' whose "
+                f"examples end with the as-of day: take {', '.join(sorted(known))}, or none"
+            )
+        chosen = (asked.model_dump() if asked else {}) | {"task": config.validation}
+        asked = None if config.validation == "none" else Validation(**chosen)
+    if asked is None:
+        return None
+    labels = lake.day("labels", dt.date.fromisoformat(as_of))
+    if not labels.exists():
+        raise FootpathError(
+            f"validation by task '{asked.task}' needs {labels}: materialize labels of {as_of} first"
+        )
+    kind = next(task.kind for task in dataset.daily_tasks if task.name == asked.task)
+    return {"labels": str(labels), "kind": kind} | asked.model_dump()
 
 
 def all_days(dataset: Dataset, name: str) -> dg.AssetDep:

@@ -52,10 +52,25 @@ def test_a_fault_names_file_line_and_field(tmp_path, old, new, field, reason):
     [
         ("coles_gru: {epochs: 20", "settings of 'coles_gru': recipes has ptum_bert4rec"),
         ("coles_bag: {seed: 20", "seed is chosen by the run"),
+        ("coles_bag: {validation: 20", "validation is learning.validation, for all recipes"),
     ],
 )
 def test_settings_are_those_of_a_recipe_that_is_there(tmp_path, new, reason):
     path, _ = edited(tmp_path, "coles_bag: {epochs: 20", new)
+    with pytest.raises(FootpathError, match=reason):
+        load_dataset_file(path)
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        ("{task: shoe_size}", r"task 'shoe_size', and the tasks .* are gender, age, purchase_7d"),
+        ("{task: gender, patience: 0}", r"learning.validation.patience: .*greater than"),
+        ("{task: gender, labels: here}", r"learning.validation.labels: .*not permitted"),
+    ],
+)
+def test_what_stops_pre_training_is_a_task_of_the_data_set(tmp_path, new, reason):
+    path, _ = edited(tmp_path, "  finetune_epochs: 3", f"  validation: {new}\n  finetune_epochs: 3")
     with pytest.raises(FootpathError, match=reason):
         load_dataset_file(path)
 

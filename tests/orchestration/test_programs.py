@@ -1,18 +1,21 @@
 """A program in a process of its own: its sentence reaches the run that started it."""
 
+import datetime as dt
 import shutil
 
 import dagster as dg
 import pytest
 
-from contracts.dataset import load_dataset
+from contracts.dataset import Dataset, load_dataset
 from contracts.errors import FootpathError
 from contracts.lake import Lake
+from contracts.learning import Validation
 from contracts.publishing import publish_json
 from contracts.reading import read_json
 from orchestration.assets.learning import learning_assets
+from orchestration.assets.learning_inputs import LearningRun, validation_of
 from orchestration.programs import ranks
-from tests.models.conftest import write_sequences
+from tests.models.conftest import planted_labels, write_labels, write_sequences
 
 
 def test_the_sentence_of_a_program_that_stops_is_the_run_s(lake_home):
@@ -69,6 +72,55 @@ def test_ranks_started_by_dagster_give_one_result_and_their_curves_while_they_ru
     assert records[0].asset_observation.partition == "coles_bag"
     assert records[-1].timestamp < made.timestamp
     assert "curves" in metadata
+
+
+AS_OF = "2026-01-31"  # of the sequences that tests write
+
+
+def judged(**update) -> Dataset:
+    dataset = load_dataset("ml-100k")
+    learning = dataset.learning.model_copy(update=update)
+    return dataset.model_copy(update={"learning": learning})
+
+
+def label_gender(lake: Lake) -> str:
+    rows = [row | {"task": "gender"} for row in planted_labels(60) if row["task"] == "half"]
+    return str(write_labels(lake.day("labels", dt.date.fromisoformat(AS_OF)), rows))
+
+
+def test_a_task_of_the_data_set_stops_pre_training_early(lake_home, tmp_path):
+    lake = Lake.of("ml-100k")
+    shutil.copytree(write_sequences(tmp_path, [20] * 60).parent, lake.root / "sequences")
+    label_gender(lake)
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize(
+            learning_assets(judged(validation=Validation(task="gender"))),
+            selection=[dg.AssetKey(["ml_100k", "pretrained_encoder"])],
+            instance=instance,
+            partition_key="coles_bag",
+            resources={"pipes": dg.PipesSubprocessClient()},
+            run_config={"ops": {"ml_100k__pretrained_encoder": {"config": {"epochs": 2}}}},
+        )
+    checkpoint = lake.root / "models" / "coles_bag_v1"
+    found = read_json(checkpoint / "config.json")["validation"]
+    assert (found["task"], found["kind"], found["patience"]) == ("gender", "classification", 5)
+    assert "best_epoch" in read_json(checkpoint / "metrics.json")
+
+
+def test_a_run_may_name_another_task_or_none(lake_home):
+    lake, yaml = Lake.of("ml-100k"), Validation(task="gender", patience=2)
+    plain, dataset = judged(), judged(validation=yaml)
+    assert validation_of(plain, lake, AS_OF, LearningRun()) is None
+    assert validation_of(dataset, lake, AS_OF, LearningRun(validation="none")) is None
+    with pytest.raises(FootpathError, match=r"needs .*: materialize labels of 2026-01-31 first"):
+        validation_of(dataset, lake, AS_OF, LearningRun())
+    labels = label_gender(lake)
+    common = {"labels": labels, "kind": "classification", "every_epochs": 1, "patience": 2}
+    assert validation_of(dataset, lake, AS_OF, LearningRun()) == common | {"task": "gender"}
+    other = validation_of(dataset, lake, AS_OF, LearningRun(validation="age"))
+    assert other == common | {"task": "age"}
+    with pytest.raises(FootpathError, match=r"no task 'shoe_size' whose .*: take .*or none"):
+        validation_of(plain, lake, AS_OF, LearningRun(validation="shoe_size"))
 
 
 def test_a_number_of_ranks_that_is_none_is_a_sentence(monkeypatch):
