@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -114,15 +115,16 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
         raise FootpathError(f"{path}: expected user_id and feature columns, found {table.schema}")
     if wrong := [name for name in names if not _is_number(table.schema.field(name).type)]:
         raise FootpathError(f"{path}: column {wrong[0]} is not numeric: write head_features anew")
-    rows = {user: row for row, user in enumerate(table[KEY].to_pylist())}
-    if len(rows) < table.num_rows:
+    ids = table[KEY].cast(pa.string()).combine_chunks()
+    if pc.count_distinct(ids).as_py() < table.num_rows:
         raise FootpathError(f"{path} names a user twice: write head_features anew")
     columns = [table[name].cast(pa.float64()).to_numpy() for name in names]
     known_NF = np.stack(columns, axis=1)  # a null has become NaN
     if np.isinf(known_NF).any():
         bad = names[int(np.argmax(np.isinf(known_NF).any(axis=0)))]
         raise FootpathError(f"{path}: column {bad} holds an infinite value: mend that feature")
-    places = np.array([rows.get(user, -1) for user in sequences.user_ids()])
+    users = pa.array(sequences.user_ids(), pa.string())
+    places = pc.index_in(users, ids).fill_null(-1).to_numpy()
     if (places < 0).all():
         raise FootpathError(
             f"{path} knows none of the users of {sequences.path}: build both as of the same day"

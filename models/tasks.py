@@ -97,8 +97,8 @@ def load_tasks(
         raise FootpathError(f"{path}: columns {sorted(missing)} are missing: rebuild labels")
     if table.num_rows:
         _check_seen(path, table, sequences, model)
-    rows = {user: row for row, user in enumerate(sequences.user_ids())}
-    return [_task(f"{path}: task '{task.name}'", table, sequences, rows, task) for task in tasks]
+    known = pa.array(sequences.user_ids(), pa.string())
+    return [_task(f"{path}: task '{task.name}'", table, sequences, known, task) for task in tasks]
 
 
 def _check_seen(path: Path, table: pa.Table, sequences: Sequences, model: Model | None) -> None:
@@ -133,13 +133,13 @@ def _check_cutoff(path: Path, table: pa.Table, cutoff: str, what: str) -> None:
 
 
 def _task(
-    where: str, table: pa.Table, sequences: Sequences, rows: dict[str, int], task: TaskConfig
+    where: str, table: pa.Table, sequences: Sequences, known: pa.Array, task: TaskConfig
 ) -> Task:
     table = table.filter(pc.field("task") == task.name)
     if table.num_rows == 0:
         raise FootpathError(f"{where} has no labels there")
-    ids, value = table["user_id"].to_pylist(), table["value"].to_numpy()
-    users = np.array([rows.get(user, -1) for user in ids])
+    ids, value = table["user_id"].cast(pa.string()), table["value"].to_numpy()
+    users = pc.index_in(ids, known).fill_null(-1).to_numpy().astype(np.int64)
     if (users < 0).any():
         raise FootpathError(
             f"{where} labels {np.count_nonzero(users < 0)} users who have no events in "
@@ -197,9 +197,8 @@ def _lists(
     where: str, table: pa.Table, lengths: np.ndarray, sequences: Sequences, task: TaskConfig
 ) -> Lists:
     """Returns the candidates of each example; the table's rows are in that order."""
-    known = len(task.numbers)
-    numbers = table["numbers"].to_pylist()
-    if any(len(row or []) != known for row in numbers):
+    known, numbers = len(task.numbers), table["numbers"]
+    if pc.any(pc.not_equal(pc.list_value_length(numbers).fill_null(0), known)).as_py():
         raise FootpathError(
             f"{where} must have {known} numbers for each candidate ({', '.join(task.numbers)}): "
             f"rebuild labels"
@@ -207,7 +206,7 @@ def _lists(
     return Lists(
         item_M=_item_ids(table["label"], sequences),
         is_relevant_M=table["value"].to_numpy() > 0,
-        numbers_MK=np.array(numbers, dtype=np.float64).reshape(len(numbers), known),
+        numbers_MK=pc.list_flatten(numbers).to_numpy().reshape(len(numbers), known),
         lengths_n=lengths,
     )
 
@@ -221,9 +220,8 @@ def _split(
     lists: Lists | None,
 ) -> Task:
     """Deals the examples to the splits; those of which nothing is seen are left out."""
-    names = split.to_numpy(zero_copy_only=False) if len(split) else np.array([], dtype=object)
     seen = examples.lengths_n > 0
-    members = {name: np.flatnonzero((names == name) & seen) for name in SPLITS}
+    members = {name: np.flatnonzero(pc.equal(split, name).to_numpy() & seen) for name in SPLITS}
     splits = {name: examples.pick(at) for name, at in members.items()}
     for name, labelled in splits.items():
         _check_split(where, name, labelled, classes)
@@ -256,5 +254,6 @@ def _check_split(where: str, name: str, labelled: Labelled, classes: list[str]) 
 def _classes(where: str, table: pa.Table, y: np.ndarray) -> list[str]:
     if (y < 0).any() or (y != np.floor(y)).any():
         raise FootpathError(f"{where} has a value that is no class index: rebuild labels")
-    names = {int(v): str(n) for v, n in zip(y, table["label"].to_pylist(), strict=True)}
-    return [names.get(index, str(index)) for index in range(max(names) + 1)]
+    values, first = np.unique(y.astype(np.int64), return_index=True)
+    names = dict(zip(values.tolist(), table["label"].take(first).to_pylist(), strict=True))
+    return [str(names.get(index, index)) for index in range(values[-1] + 1)]

@@ -226,6 +226,28 @@ def test_several_examples_of_a_user_are_kept_apart(make_sequences, make_labels, 
     assert len(task.share_index(0.5, 0)) == round(len(part.y_n) / 2)
 
 
+def test_what_is_known_of_candidates_is_read_row_by_row(make_sequences, make_labels):
+    sequences = open_sequences(make_sequences([LENGTH] * 3))
+    known = {"user-0002": [1.0, None], "user-0000": [None, 4.0], "user-0001": [5.0, 6.0]}
+    splits = {"user-0002": "train", "user-0000": "valid", "user-0001": "test"}
+    rows = [
+        {"user_id": user, "task": "click", "value": float(n), "label": "item-1", "numbers": numbers}
+        | {"split": splits[user], "as_of": dt.datetime.fromtimestamp(START + 10**7, dt.UTC)}
+        for user, numbers in known.items()
+        for n in range(2)
+    ]
+    config = TaskConfig(name="click", kind="ranking", candidates=True, numbers=("a", "b"))
+    (task,) = load_tasks(make_labels(rows), sequences, (config,))
+    for user, numbers in known.items():
+        split = splits[user]
+        assert task.splits[split].users_n.tolist() == [int(user[-1])]
+        expected = np.array([numbers, numbers], dtype=float)
+        np.testing.assert_array_equal(task.lists[split].numbers_MK, expected)
+    rows[3]["numbers"] = [1.0]
+    with pytest.raises(FootpathError, match="must have 2 numbers for each candidate"):
+        load_tasks(make_labels(rows), sequences, (config,))
+
+
 def test_held_out_labels_want_inputs_without_them(make_sequences, make_labels, plant):
     path = make_labels(plant(20))
     table = pq.read_table(path)
