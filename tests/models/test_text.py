@@ -290,6 +290,7 @@ def test_a_step_of_training_encodes_inputs_and_catalogue_once(sequences):
 
 def test_no_text_outlives_the_weights_that_encoded_it(sequences):
     model, _ = training_model(sequences)
+    assert model.behaviour.text
     before = model.behaviour.items()  # no gradient is ever taken of it
     with torch.no_grad():
         model.behaviour.text.tables["token"].mul_(2.0)
