@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from contracts.errors import FootpathError
+from models.columns import known_moments, signed_log
 from models.data import Sequences
 from models.probe import PENALTIES, Linear, best_head, example_losses, head_path
 
@@ -62,10 +63,7 @@ class FeatureScaler:
         """Measures the training users; a column that never varies becomes zeros."""
         is_skewed = np.abs(_skewness(x_nF)) > SKEWED
         logged = np.where(is_skewed, signed_log(x_nF), x_nF)
-        counts = np.maximum((~np.isnan(logged)).sum(axis=0), 1)
-        mean = np.nansum(logged, axis=0) / counts
-        spread = np.sqrt(np.nansum(np.square(logged - mean), axis=0) / counts)
-        scale = np.where(spread > 1e-9, spread, np.inf)
+        mean, scale = known_moments(logged)
         # Columns of one source are missing together: one flag says it for all of them.
         missing = np.isnan(x_nF)
         _, first = np.unique(missing, axis=1, return_index=True)
@@ -132,11 +130,6 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
     x_UF = np.full((len(places), len(names)), np.nan)
     x_UF[places >= 0] = known_NF[places[places >= 0]]
     return HeadFeatures(names, x_UF)
-
-
-def signed_log(x: np.ndarray) -> np.ndarray:
-    """Returns sign(x) log(1 + |x|)."""
-    return np.sign(x) * np.log1p(np.abs(x))
 
 
 def fit_joint(train: Blocks, valid: Blocks, classes: int) -> JointHead:

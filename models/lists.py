@@ -10,6 +10,7 @@ import torch
 from sklearn import metrics as sk
 from torch import Tensor
 
+from models.columns import known_moments, signed_log
 from models.examples import Lists
 from models.places import Ranks, expected
 
@@ -28,21 +29,13 @@ class NumberScaler:
     @classmethod
     def of(cls, lists: Lists) -> "NumberScaler":
         """Measures the training lists."""
-        logged = _signed_log(lists.numbers_MK)
-        known = np.maximum((~np.isnan(logged)).sum(axis=0), 1)
-        mean = np.nansum(logged, axis=0) / known
-        spread = np.sqrt(np.nansum(np.square(logged - mean), axis=0) / known)
-        return cls(mean, np.where(spread > 1e-9, spread, np.inf))
+        return cls(*known_moments(signed_log(lists.numbers_MK)))
 
     def __call__(self, lists: Lists) -> Tensor:
         """Returns float32 [M, 2K]."""
-        scaled = np.nan_to_num((_signed_log(lists.numbers_MK) - self.mean_K) / self.scale_K)
+        scaled = np.nan_to_num((signed_log(lists.numbers_MK) - self.mean_K) / self.scale_K)
         places = [place_in_list(column, lists.lengths_n) - 0.5 for column in lists.numbers_MK.T]
         return torch.from_numpy(np.column_stack([scaled, *places]).astype(np.float32))
-
-
-def _signed_log(x: np.ndarray) -> np.ndarray:
-    return np.sign(x) * np.log1p(np.abs(x))
 
 
 def place_in_list(number_M: np.ndarray, lengths_n: np.ndarray) -> np.ndarray:

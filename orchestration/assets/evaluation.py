@@ -22,7 +22,7 @@ from orchestration.assets.learning_inputs import (
     newest_as_of,
     plottable,
 )
-from orchestration.compare.settings import SHAPE
+from orchestration.compare.recipes import SHAPE
 from orchestration.partitions import recipes
 from orchestration.programs import run_program, run_side_by_side
 from orchestration.promotion import leader

@@ -24,7 +24,8 @@ from orchestration.compare.cells import (
     touch,
 )
 from orchestration.compare.inputs import Source, fingerprint, labels_of_seed
-from orchestration.compare.settings import Comparison, Recipe, resolved, train_settings
+from orchestration.compare.recipes import Recipe, resolved, train_settings
+from orchestration.compare.settings import Comparison
 
 # What of a training's configuration does not change its outcome.
 _NOT_IN_KEY = ("sequences", "out", "version", "threads", "checkpoint_seconds", "device", "prefetch")

@@ -28,7 +28,8 @@ from models.leaderboard.tables import LEGEND, to_markdown
 from models.predictions import Predicted, read_predictions
 from orchestration.compare.jobs import Plan
 from orchestration.compare.pictures import draw
-from orchestration.compare.settings import Comparison, scratch_labels
+from orchestration.compare.recipes import scratch_labels
+from orchestration.compare.settings import Comparison
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from models.predictions import read_predictions
 from orchestration.compare.cells import WEIGHTS, Cell, evict, key_of, publish_cells
 from orchestration.compare.inputs import Source, labels_of_seed
 from orchestration.compare.jobs import Plan, plan
+from orchestration.compare.recipes import Recipe
 from orchestration.compare.results import collect, put_into, write
 from orchestration.compare.run import run_jobs
-from orchestration.compare.settings import Comparison, Recipe
+from orchestration.compare.settings import Comparison
 from tests.models.conftest import planted_labels, write_labels, write_sequences
 
 TASKS = (

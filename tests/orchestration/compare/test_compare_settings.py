@@ -7,7 +7,8 @@ import pytest
 
 from contracts.dataset import load_dataset
 from contracts.errors import FootpathError
-from orchestration.compare.settings import Asked, comparison_of, scratch_labels
+from orchestration.compare.recipes import scratch_labels
+from orchestration.compare.settings import Asked, comparison_of
 
 BAG = {"methods": ("coles",), "encoders": ("bag",)}
 
