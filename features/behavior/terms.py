@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 # A user's sum over categories of count * ln(count) is an integer of this many units.
 ENTROPY_UNITS = 1_000_000_000
 
-# A share of the squares below which a spread is rounding, not data.
-ALIKE = 1e-12
+# A share of the squares below which a spread is rounding, not data: sums are integers, and what is
+# left are three roundings of 1.1e-16. Two pauses of eight days that differ by a second are data.
+ALIKE = 1e-14
 
 Measure = tuple[str, int]
 
