@@ -57,6 +57,8 @@ class TrainConfig:
     batch_size: int = number(64, 1)  # users
     lr: float = number(1e-3, 0)
     item_lr_factor: float = number(3.0, 0)  # the item table learns from few events a row
+    bag_epochs: int = number(0, 0)  # the first of the epochs, with a bag in the encoder's place
+    bag_lr: float = number(3e-3, 0)  # in those
     weight_decay: float = number(0.01, 0)
     warmup: float = number(0.05, 0, 1)  # share of the steps
     clip: float = number(1.0, 0)
@@ -78,6 +80,11 @@ class TrainConfig:
         method, _, encoder = self.recipe.partition("_")
         object.__setattr__(self, "method", self.method or method)
         object.__setattr__(self, "encoder", self.encoder or encoder)
+        if self.bag_epochs >= self.epochs:
+            raise ValueError(
+                f"bag_epochs ({self.bag_epochs}) are among the epochs ({self.epochs}): "
+                f"leave some to the encoder"
+            )
         if self.recipe != f"{self.method}_{self.encoder}":
             raise ValueError(
                 f"recipe '{self.recipe}' does not say <method>_<encoder> "

@@ -3,6 +3,9 @@
 Exact resume: batches and random numbers follow from (seed, epoch, user), dropout from (seed, step),
 so the state to keep is the weights, the optimiser and the curves. A run that was killed and started
 again gives the same losses and weights, bit for bit on the same CPU, as one that was not.
+
+With `bag_epochs`, a bag stands in the encoder's place at first: what items mean is learnt there 10
+to 25 times faster, and the encoder then starts from good event vectors. The bag is left behind.
 """
 
 import time
@@ -19,6 +22,7 @@ from models.distributed import gather, part, rank, size, total
 from models.draw import Draw, key_of
 from models.early_stopping import Judge
 from models.ema import Ema
+from models.encoders.bag import Bag, Options
 from models.health import effective_rank, fault_of, spread
 from models.history import History
 from models.objectives.base import Objective, Outcome
@@ -50,7 +54,12 @@ class Trainer:
         self.per_epoch = whole + (rest >= max(objective.min_users, size()) or not whole)
         self.steps = config.epochs * self.per_epoch
         self.model, self.objective = model, objective
-        self.trained = nn.ModuleDict({"model": model, "objective": objective})
+        parts = {"model": model, "objective": objective}
+        self.bag = None
+        if config.bag_epochs:
+            self.bag = _bag_for(model, objective)
+            parts["bag"] = self.bag.encoder
+        self.trained = nn.ModuleDict(parts)
         self.optimizer = make_optimizer(
             self.trained, config.lr, config.weight_decay, config.item_lr_factor
         )
@@ -113,7 +122,7 @@ class Trainer:
         epoch, nth = divmod(history.step, self.per_epoch)
         on_device = to_device(sample, self.device)
         torch.manual_seed(key_of(config.seed, history.step, *([rank()] if rank() else [])) >> 1)
-        set_lr(self.optimizer, config.lr * schedule(self._progress(), config.warmup))
+        set_lr(self.optimizer, self._lr())
         outcome = self._outcome(on_device)
         norm = guarded_step(self.optimizer, self.trained.parameters(), outcome.loss, config.clip)
         loss, events, seconds = total(
@@ -138,15 +147,30 @@ class Trainer:
 
     def _outcome(self, sample: object) -> Outcome:
         try:
-            return self.objective(self.model, sample)
+            return self.objective(self._taught(), sample)
         except Exception as error:
             if self.config.compile and (fault := compile_fault(error)):
                 raise fault from error
             raise
 
+    def _taught(self) -> UserModel:
+        """Returns the model, or the bag over its event vectors that is trained before it."""
+        if self.bag and self.history.step < self.config.bag_epochs * self.per_epoch:
+            return self.bag
+        return self.model
+
+    def _lr(self) -> float:
+        """Returns the learning rate of the step: bag and encoder have a schedule each."""
+        config, progress = self.config, self._progress()
+        first = config.bag_epochs / config.epochs
+        if self._taught() is self.bag:
+            return config.bag_lr * schedule(min(1.0, progress / first), config.warmup)
+        return config.lr * schedule(max(0.0, progress - first) / (1 - first), config.warmup)
+
     def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
         history, config = self.history, self.config
-        if self.judge and self.judge.is_due(epoch + 1, config.epochs):
+        is_bag = epoch < config.bag_epochs
+        if self.judge and not is_bag and self.judge.is_due(epoch + 1, config.epochs):
             history.validation_E[epoch] = self._validation_loss(self.judge)
             if history.best_epoch() == epoch:
                 weights = self.ema.weights if self.ema else self.model.state_dict()
@@ -216,6 +240,21 @@ class Trainer:
         if self.ema:
             self.ema.load(kept["ema"])
         return True
+
+
+def _bag_for(model: UserModel, objective: Objective) -> UserModel:
+    """Returns a bag over the event vectors of a model.
+
+    Raises:
+      FootpathError: the objective needs the encoder itself.
+    """
+    if objective.needs_encoder:
+        raise FootpathError(
+            "bag_epochs: this method works inside the encoder, so a bag cannot stand in its place: "
+            "leave bag_epochs at 0"
+        )
+    encoder = Bag(model.config.dim, Options())
+    return UserModel(model.config, model.behaviour, encoder.to(next(model.parameters()).device))
 
 
 def eligible_users(sequences: Sequences, objective: Objective) -> np.ndarray:

@@ -34,6 +34,8 @@ class Objective(nn.Module):
 
     Attributes:
       trains: false for the comparison without pre-training.
+      needs_encoder: works on more of the model than its user and event vectors, so that a bag
+        cannot stand in for the encoder at first.
       min_events: users with fewer events are left out.
       min_users: a smaller last batch of an epoch is left out of training.
       span: windows are up to so many times the model's max_length long.
@@ -43,6 +45,7 @@ class Objective(nn.Module):
 
     options_class: ClassVar[type[Any]] = Options
     trains: ClassVar[bool] = True
+    needs_encoder: ClassVar[bool] = False
 
     def __init__(self, model: ModelConfig, options: Any) -> None:
         super().__init__()

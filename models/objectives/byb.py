@@ -89,6 +89,7 @@ class Byb(Objective):
     """The student meets the future through the teacher's eyes."""
 
     options_class = Options
+    needs_encoder = True
     has_begun: Tensor
     centre_P: Tensor
     nothing_D: Tensor  # the teacher's vector of an empty window: any that is as long as others

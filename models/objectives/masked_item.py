@@ -48,6 +48,7 @@ class MaskedItem(Objective):
     """Predicts each hidden event from the events around it."""
 
     options_class = Options
+    needs_encoder = True
 
     def __init__(self, model: ModelConfig, options: Options) -> None:
         super().__init__(model, options)

@@ -36,6 +36,7 @@ class NextItem(Objective):
     """Needs an encoder in which no event sees a later one."""
 
     options_class = Options
+    needs_encoder = True
 
     def __init__(self, model: ModelConfig, options: Options) -> None:
         super().__init__(model, options)

@@ -145,6 +145,7 @@ class Ubm(Objective):
     """Two stages of telling things apart."""
 
     options_class = Options
+    needs_encoder = True
     progress: Tensor
     seen_H: Tensor  # how often interactions followed so far, by a hash of them
 
