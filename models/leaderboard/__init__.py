@@ -4,13 +4,14 @@ boards        METRICS rows -> a board a task: who, by label share, mean and spre
 significance  is one better than another? On the same users, by a paired bootstrap
 fusion        what a model adds to TF-IDF: their probabilities, mixed by validation
 tables        a board as Markdown and HTML
-plots         label efficiency, batch sizes, map of users, attention, collapse
+efficiency    the picture of label efficiency
+plots         those of batch sizes, map of users, attention, collapse
 page          all of it as one HTML file that needs no other
 """
 
 from models.leaderboard.boards import Board, Cell, boards, collect
+from models.leaderboard.efficiency import plot
 from models.leaderboard.page import write_html
-from models.leaderboard.plots import plot
 from models.leaderboard.tables import to_markdown
 
 __all__ = ["Board", "Cell", "boards", "collect", "plot", "to_markdown", "write_html"]

@@ -5,7 +5,7 @@ the one that the data set's YAML asks for.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,20 +36,26 @@ class Cell:
     spread: float | None
     marks: str = ""  # how it stands against the references, such as S+ T-
 
-    def __str__(self) -> str:
+    @property
+    def figure(self) -> str:
+        """Mean and spread as they are shown."""
         spread = "" if self.spread is None else f" ± {self.spread:.3f}"
-        return f"{self.mean:.3f}{spread}" + (f" {self.marks}" if self.marks else "")
+        return f"{self.mean:.3f}{spread}"
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.marks}".strip()
 
 
 @dataclass(frozen=True)
 class Board:
-    """One task: its rows, best first."""
+    """One task: its rows, best first, and those that were left out for they repeat others."""
 
     task: str
     metric: str
     shares: list[float]
     test_users: int
     rows: list[tuple[Who, dict[float, Cell]]]
+    repeats: list[Who] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -109,10 +115,22 @@ def _board(task: str, rows: list[dict], marks: Marks) -> Board:
         who: {s: _cell(v, marks.get((task, who, s), "")) for s, v in found.items()}
         for who, found in values.items()
     }
+    # Where the features add nothing, the heads left them out, and the row is there without them.
+    repeats = [who for who in cells if _repeats(who, cells)]
+    cells = {who: found for who, found in cells.items() if who not in repeats}
     sign = 1 if metric in SMALLER_IS_BETTER else -1
     ordered = sorted(cells.items(), key=lambda item: sign * item[1][max(item[1])].mean)
     shares = sorted({row["label_share"] for row in rows})
-    return Board(task, metric, shares, max(row["test_users"] for row in rows), ordered)
+    test_users = max(row["test_users"] for row in rows)
+    return Board(task, metric, shares, test_users, ordered, sorted(repeats))
+
+
+def _repeats(who: Who, cells: Mapping[Who, dict[float, Cell]]) -> bool:
+    """Tells whether a row with features shows the same figures as the one without them."""
+    plain = cells.get(who._replace(inputs=who.inputs.replace("+features", "")), {})
+    return "+features" in who.inputs and {s: c.figure for s, c in plain.items()} == {
+        s: c.figure for s, c in cells[who].items()
+    }
 
 
 def _cell(values: list[float], marks: str) -> Cell:

@@ -6,28 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.leaderboard.boards import Board, Cell, Who, boards
+from models.leaderboard.boards import Cell
 
 # Okabe and Ito's palette, told apart by colour-blind readers; markers and dashes say it again.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-MOST_LINES = 12  # of one panel of label efficiency: the best are drawn
-
-
-def plot(table: pa.Table, path: Path) -> None:
-    """Draws label efficiency: each task's metric against the share of labels."""
-    found = [_best_rows(board) for board in boards(table)]
-    styles = {who: n for n, who in enumerate(dict.fromkeys(w for b in found for w, _ in b.rows))}
-    figure, axes = _panels(len(found))
-    for axis, board in zip(axes, found, strict=True):
-        for who, cells in board.rows:
-            _line(axis, cells, styles[who], _label(who), _dash(who.protocol))
-        axis.set_xscale("log")
-        axis.set_xticks(board.shares, [f"{share:.0%}" for share in board.shares])
-        axis.minorticks_off()
-        axis.set(title=board.task, xlabel="labelled training users", ylabel=board.metric_title)
-        axis.grid(alpha=0.25)
-    _finish(figure, axes, path)
 
 
 def plot_batch_sizes(curves: dict[str, dict[str, dict[int, Cell]]], path: Path) -> None:
@@ -71,7 +54,7 @@ def plot_map(maps: dict[str, tuple[np.ndarray, list[str]]], path: Path) -> None:
         axis.set(ylabel=f"second ({explained[1]:.0%})")
         axis.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=110)
-    _close(figure)
+    close(figure)
 
 
 def plot_health(curves: dict[str, pa.Table], path: Path) -> None:
@@ -117,32 +100,19 @@ def principal(x_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return left[:, :2] * values[:2], power[:2] / max(power.sum(), 1e-12)
 
 
-def _best_rows(board: Board) -> Board:
-    """Leaves the best rows and every baseline, so that lines can be told apart."""
-    kept = [row for n, row in enumerate(board.rows) if n < MOST_LINES or row[0].encoder == "-"]
-    return Board(board.task, board.metric, board.shares, board.test_users, kept)
-
-
-def _label(who: Who) -> str:
-    inputs = "" if who.inputs in ("embedding", "items") else f"({who.inputs})"
-    parts = (who.method, who.encoder, who.protocol, inputs)
-    return " ".join(part for part in parts if part not in ("-", "baseline", ""))
-
-
-def _dash(protocol: str) -> str:
-    return {"frozen": "--", "baseline": ":"}.get(protocol, "-")
-
-
-def _panels(count: int):
+def new_figure(rows: int, columns: int, inches: tuple[float, float]):
+    """Returns a figure and its axes, row by row; it needs no screen."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(
-        1, count, figsize=(4.6 * count + 2.4, 4.2), squeeze=False, layout="constrained"
-    )
-    return figure, list(axes[0])
+    figure, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False, layout="constrained")
+    return figure, list(axes.ravel())
+
+
+def _panels(count: int):
+    return new_figure(1, count, (4.6 * count + 2.4, 4.2))
 
 
 def _line(axis, cells: Mapping[float, Cell], style: int, label: str, dash: str) -> None:
@@ -160,10 +130,11 @@ def _finish(figure, axes: list, path: Path) -> None:
     lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
     figure.legend(lines.values(), lines.keys(), loc="outside right center", frameon=False)
     figure.savefig(path, dpi=130)
-    _close(figure)
+    close(figure)
 
 
-def _close(figure) -> None:
+def close(figure) -> None:
+    """Frees a figure."""
     from matplotlib import pyplot as plt
 
     plt.close(figure)

@@ -16,7 +16,10 @@ LEGEND = (
 
 def to_markdown(table: pa.Table, marks: Marks | None = None) -> str:
     """Renders one table a task; the best of each label share is bold."""
-    parts = [f"### {board.title}\n\n{markdown(board)}" for board in boards(table, marks)]
+    parts = []
+    for board in boards(table, marks):
+        below = f"\n\n{repeated(board)}" if board.repeats else ""
+        parts.append(f"### {board.title}\n\n{markdown(board)}{below}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -28,12 +31,19 @@ def markdown(board: Board) -> str:
     return "\n".join(lines)
 
 
+def repeated(board: Board) -> str:
+    """Returns the sentence that stands below a table whose features add nothing to some rows."""
+    names = [" ".join(part for part in who if part != "-") for who in board.repeats]
+    return f"The features add nothing to these, which are shown without: {', '.join(names)}."
+
+
 def as_html(board: Board) -> str:
     """Renders a board as an HTML table under its title."""
     lines = [[f"<th>{head}</th>" for head in _heads(board)]]
     lines += [[f"<td>{c}</td>" for c in _cells(board, row, "<b>{}</b>")] for row in board.rows]
     body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
-    return f"<h2>{html.escape(board.title)}</h2><table>{body}</table>"
+    below = f"<p>{html.escape(repeated(board))}</p>" if board.repeats else ""
+    return f"<h2>{html.escape(board.title)}</h2><table>{body}</table>{below}"
 
 
 def _heads(board: Board) -> list[str]:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from contracts.errors import FootpathError
 from models.leaderboard.boards import Cell, boards
+from models.leaderboard.efficiency import plot
 from models.leaderboard.plots import (
-    plot,
     plot_attention,
     plot_batch_sizes,
     plot_health,

@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import pyarrow as pa
@@ -7,6 +8,8 @@ import pytest
 from contracts.errors import FootpathError
 from contracts.tables import METRICS
 from models.leaderboard import boards, collect, plot, to_markdown, write_html
+from models.leaderboard.efficiency import best_rows, label, spread_out
+from models.leaderboard.tables import as_html
 
 
 def rows(method, encoder, protocol, task, metric, values: dict[float, list[float]]) -> list[dict]:
@@ -64,6 +67,53 @@ def test_page_and_picture_stand_alone(table, tmp_path):
     assert "<p>1 &lt; 2</p>" in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
     assert "http" not in page
+
+
+def test_a_row_whose_features_add_nothing_is_a_sentence_below_the_table():
+    same = rows("ptum", "bag", "frozen", "age", "auc", {0.2: [0.7, 0.8], 1.0: [0.82]})
+    other = rows("coles", "bag", "frozen", "age", "auc", {0.2: [0.7, 0.8], 1.0: [0.82]})
+    # Of coles they add something at one of the shares.
+    more = [row | {"value": row["value"] + 0.01 * (row["label_share"] == 1)} for row in other]
+    joint = [row | {"inputs": "embedding+features"} for row in same + more]
+    joint += [row | {"value": 0.9, "inputs": "embedding+items"} for row in same]
+    joint += [row | {"value": 0.9, "inputs": "embedding+features+items"} for row in same]
+    table = pa.Table.from_pylist(same + other + joint, schema=METRICS)
+    (board,) = boards(table)
+    shown = [(who.method, who.inputs) for who, _ in board.rows]
+    assert len(shown) == 4
+    assert ("coles", "embedding+features") in shown
+    said = (
+        "The features add nothing to these, which are shown without: "
+        "ptum bag frozen embedding+features, ptum bag frozen embedding+features+items."
+    )
+    assert to_markdown(table).endswith(f" |\n\n{said}\n")
+    assert f"<p>{said}</p>" in as_html(board)
+    assert "add nothing" not in to_markdown(pa.Table.from_pylist(same, schema=METRICS))
+
+
+def test_each_method_is_one_line_and_the_picture_as_wide_as_the_page(tmp_path):
+    found = []
+    for n in range(9):
+        for protocol, better in (("frozen", 0.0), ("finetuned", 0.05)):
+            values = {0.2: [0.5 + n / 100], 1.0: [0.6 + n / 100 + better]}
+            found += rows(f"m{n}", "bag", protocol, "age", "auc", values)
+    for n in range(5):
+        found += rows(f"b{n}", "-", "baseline", "age", "auc", {0.2: [0.4], 1.0: [0.5 + n / 100]})
+    table = pa.Table.from_pylist(found, schema=METRICS)
+    lines = [label(who) for who, _ in best_rows(boards(table)[0])]
+    assert lines == [*[f"m{n} bag finetuned" for n in (8, 7, 6, 5, 4, 3)], "b4", "b3", "b2"]
+    plot(table, tmp_path / "board.png")
+    width = int.from_bytes((tmp_path / "board.png").read_bytes()[16:20])
+    assert width == 1000
+
+
+@pytest.mark.parametrize("places", [[1.0, 1.0, 1.0], [0.0, 5.0, 5.5, 6.0, 40.0], [3.0], []])
+def test_names_of_lines_do_not_lie_on_each_other(places):
+    moved = spread_out(places, 2.0)
+    assert all(b - a >= 2 - 1e-9 for a, b in itertools.pairwise(sorted(moved)))
+    assert [moved[n] for n in range(len(places))] == sorted(moved)
+    assert moved[:1] == places[:1] or len(set(places)) < 2  # what is free stays
+    assert sum(moved) == pytest.approx(sum(places))
 
 
 def test_many_lines_are_told_apart(table, tmp_path):
