@@ -95,7 +95,7 @@ def test_each_method_is_one_line_and_the_picture_as_wide_as_the_page(tmp_path):
     found = []
     for n in range(9):
         for protocol, better in (("frozen", 0.0), ("finetuned", 0.05)):
-            values = {0.2: [0.5 + n / 100], 1.0: [0.6 + n / 100 + better]}
+            values = {0.2: [0.5 + n / 100], 1.0: [0.6 + n / 25 + better]}
             found += rows(f"m{n}", "bag", protocol, "age", "auc", values)
     for n in range(5):
         found += rows(f"b{n}", "-", "baseline", "age", "auc", {0.2: [0.4], 1.0: [0.5 + n / 100]})
