@@ -4,8 +4,12 @@ Two augmented views of each user go through the encoder and a projector. Each pr
 standardised over the batch; the cross-correlation of the two views' dimensions shall be the
 identity:
   loss = sum_i (1 - C_ii)^2 + redundancy * sum_i sum_(j != i) C_ij^2,  C = z_a^T z_b / B.
-There are no negatives, so batches may be small. What the paper's abstract leaves open (rates,
-projector, weight) is an option, with the values that measured best as defaults.
+There are no negatives. What the paper's abstract leaves open (rates, projector, weight) is an
+option, with the values that measured best as defaults.
+
+Small batches: B users tell a correlation to about 1 / sqrt(B), so P^2 squares of noise outweigh what
+is to be learnt. The weight of redundancy shrinks with the batch, in proportion, from
+`redundancy_users` on downwards. (Averaging the correlations over earlier steps did not help.)
 
 Shapes: B users, V = 2B views, D width, P projected.
 """
@@ -30,6 +34,7 @@ class Options:
     """Augmentations, projector and the weight of redundancy."""
 
     redundancy: float = 0.1  # lambda; 0.02 measured worse
+    redundancy_users: int = 128  # smaller batches weigh it down in proportion; 0: never
     projector: int = 256  # width of its three layers
     hide_share: float = 0.1
     reorder_share: float = 0.2
@@ -41,6 +46,8 @@ class Options:
             raise ValueError("hide_share and reorder_share must be shares")
         if min(self.projector, self.shortest, self.span) < 1 or self.redundancy <= 0:
             raise ValueError("projector, shortest, span and redundancy must be above 0")
+        if self.redundancy_users < 0:
+            raise ValueError("redundancy_users must not be negative")
 
 
 class BarlowTwins(Objective):
@@ -73,8 +80,10 @@ class BarlowTwins(Objective):
         diagonal_P = correlation_PP.diagonal()
         agreement = (1 - diagonal_P).square().sum()
         overlap = correlation_PP.square().sum() - diagonal_P.square().sum()
+        enough = self.options.redundancy_users
+        weight = self.options.redundancy * (min(1.0, len(a_BP) / enough) if enough else 1.0)
         return Outcome(
-            agreement + self.options.redundancy * overlap,
+            agreement + weight * overlap,
             views_VD,
             {"agreement": diagonal_P.detach().mean(), "overlap": overlap.detach()},
         )

@@ -104,8 +104,10 @@ def test_coles_adds_the_mean_loss_of_what_its_slices_hide(sequences, windows):
     assert float(difference) == pytest.approx(2 * float(helper), rel=1e-4)
 
 
-def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows):
-    model, objective = build("barlow", sequences, projector=8, redundancy=0.1)
+@pytest.mark.parametrize(("enough", "weight"), [(0, 0.1), (3, 0.1), (24, 0.025)])
+def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows, enough, weight):
+    options = {"projector": 8, "redundancy": 0.1, "redundancy_users": enough}
+    model, objective = build("barlow", sequences, **options)
     objective.eval()
     sample = objective.sample(windows, windows, Draw(0, 0, USERS))
     outcome = objective(model, sample)
@@ -115,7 +117,7 @@ def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows):
     for i in range(8):
         for j in range(8):
             c = float((a[:, i] * b[:, j]).sum()) / 6
-            expected += (1 - c) ** 2 if i == j else 0.1 * c**2
+            expected += (1 - c) ** 2 if i == j else weight * c**2
     assert float(outcome.loss) == pytest.approx(expected, rel=1e-3)
 
 
