@@ -1,7 +1,7 @@
 """Behaviour encoder: one event -> one vector, the sum of what is known of it.
 
 `content` is what happened (item, action, category, text), and is also what objectives compare a
-user vector with; `forward` adds where it happened (time gap, age, position).
+user vector with; `forward` adds how it happened (value, time gap, age, position).
 
 Text is read from a table of all documents, which is no weight: it belongs to the sequences that a
 model meets, and `attach_text` puts it there. Each distinct document of a batch is encoded once, as
@@ -24,7 +24,7 @@ from models.age import AGE_BUCKETS
 from models.data import Sequences
 from models.data_files import SPECIAL
 from models.documents import Documents
-from models.packed import GAP_BUCKETS, Packed
+from models.packed import GAP_BUCKETS, VALUE_BUCKETS, Packed, value_buckets
 from models.text import Options as TextOptions
 from models.text import TextEncoder
 
@@ -85,7 +85,7 @@ class BehaviourEncoder(nn.Module):
         super().__init__()
         self.sizes = shape.sizes
         rows = shape.sizes | {"gap": GAP_BUCKETS, "age": AGE_BUCKETS}
-        rows["position"] = shape.max_length
+        rows |= {"value": VALUE_BUCKETS, "position": shape.max_length}
         tables = [f for f in shape.fields if f != "text"]
         self.tables = nn.ParameterDict(
             {f: nn.Parameter(0.02 * torch.randn(rows[f], shape.dim)) for f in tables}
@@ -220,6 +220,7 @@ class BehaviourEncoder(nn.Module):
                 "category": events.category_T,
                 "gap": events.gap_T,
                 "age": events.age_T,
+                "value": value_buckets(events.value_T) if "value" in self.tables else None,
                 "position": events.position_T,
             }
         )

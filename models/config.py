@@ -18,7 +18,7 @@ from contracts.errors import FootpathError
 T = TypeVar("T")
 
 FIELDS = ("item", "action", "category", "gap", "position")
-KNOWN_FIELDS = (*FIELDS, "age", "text")
+KNOWN_FIELDS = (*FIELDS, "age", "value", "text")
 
 
 def number(default: float | None, minimum: float, maximum: float = math.inf) -> Any:

@@ -21,6 +21,8 @@ from torch import Tensor
 from models.age import HIDDEN, Clock, age_buckets, join_clocks
 
 PAD, MASK, UNK = 0, 1, 2
+VALUE_STEPS = 32  # buckets of values above 0, and as many below
+VALUE_BUCKETS = 2 * VALUE_STEPS + 1
 GAP_BUCKETS = 34  # none, hidden, then floor(log2(seconds + 1)) of up to 2^31 seconds
 
 
@@ -241,6 +243,12 @@ def pack(events: Events) -> Packed:
         sorted_lengths=tuple(lengths.tolist()),
         age_T=None if age_T is None else age_T[index_T],
     )
+
+
+def value_buckets(value_T: Tensor) -> Tensor:
+    """Returns 32 + the sign of v times 2 log2(1 + |v|), rounded: two buckets an octave, 0 to 64."""
+    steps_T = (2 * torch.log2(1 + value_T.abs())).round().clamp(max=VALUE_STEPS)
+    return VALUE_STEPS + (value_T.sign() * steps_T).long()
 
 
 def ragged_arange(lengths_B: Tensor) -> Tensor:

@@ -230,3 +230,11 @@ def test_a_bag_that_counts_tells_two_equal_events_from_one(make_sequences):
     one, two, eight = counting(events)
     assert float((one - two).norm()) > 1e-3
     assert float((one - eight).norm()) > float((one - two).norm())
+
+
+def test_a_model_that_reads_values_tells_a_dear_event_from_a_cheap_one(make_sequences):
+    same = {"item": np.full(2, 5, np.int32), "value": np.array([1.0, 900.0], np.float32)}
+    events = windows(open_sequences(make_sequences([1, 1], **same)), [0, 1], [1, 1])
+    for fields, told in ((("item",), False), (("item", "value"), True)):
+        one, other = model_of("bag", fields).eval()(events)
+        assert torch.allclose(one, other) != told

@@ -4,7 +4,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.packed import MASK, Events, join, pack, ragged_arange
+from models.packed import (
+    MASK,
+    VALUE_BUCKETS,
+    Events,
+    join,
+    pack,
+    ragged_arange,
+    value_buckets,
+)
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
@@ -73,3 +81,15 @@ def test_padding_of_attention_stays_under_five_per_cent(lengths):
     packed = pack(events_of(lengths))
     slots = sum(b.count * b.length for b in packed.buckets(0.05))
     assert 1 - sum(lengths) / slots <= 0.05
+
+
+@given(st.lists(st.floats(-1e12, 1e12), min_size=2, max_size=20))
+def test_a_larger_value_lies_in_a_later_bucket_and_its_opposite_in_the_opposite(values):
+    found = value_buckets(torch.tensor(sorted(values)))
+    assert (found.diff() >= 0).all()
+    assert int(found.min()) >= 0
+    assert int(found.max()) < VALUE_BUCKETS
+    opposite = value_buckets(-torch.tensor(sorted(values)))
+    assert torch.equal(found + opposite, torch.full_like(found, VALUE_BUCKETS - 1))
+    told = value_buckets(torch.tensor([0.0, 1.0, 3.0, 7.0, -7.0]))
+    assert told.tolist() == [32, 34, 36, 38, 26]

@@ -13,7 +13,7 @@ from models.optim import guarded_step, make_optimizer
 from models.user_model import ModelConfig, build_model
 from tests.models.conftest import write_sequences
 
-FIELDS = ("item", "action", "category", "gap", "age", "position")
+FIELDS = ("item", "action", "category", "gap", "age", "value", "position")
 LENGTHS = [12, 3, 7, 9]
 OPTIONS = {"ubm": {"first_share": 0}}  # its other stage needs text
 READS_FORWARDS = {"gru4rec": {}, "bert4rec": {"causal": True}, "rotary": {"causal": True}}
