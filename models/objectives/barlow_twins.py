@@ -7,8 +7,8 @@ identity:
 There are no negatives. What the paper's abstract leaves open (rates, projector, weight) is an
 option, with the values that measured best as defaults.
 
-Small batches: B users tell a correlation to about 1 / sqrt(B), so P^2 squares of noise outweigh what
-is to be learnt. The weight of redundancy shrinks with the batch, in proportion, from
+Small batches: B users tell a correlation to about 1 / sqrt(B), so P^2 squares of noise outweigh
+what is to be learnt. The weight of redundancy shrinks with the batch, in proportion, from
 `redundancy_users` on downwards. (Averaging the correlations over earlier steps did not help.)
 
 Shapes: B users, V = 2B views, D width, P projected.
