@@ -8,15 +8,14 @@ pre-training is; otherwise on the training examples, for the sequences go on aft
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler
 
 from models.data import Sequences
-from models.examples import Labelled, whole_histories
-from models.packed import UNK, ragged_arange
+from models.examples import Labelled, seen_items, whole_histories
+from models.packed import UNK
 from models.tasks import Task
 
 Matrix = Any  # a sparse or dense matrix of one row an example
@@ -25,8 +24,7 @@ Matrix = Any  # a sparse or dense matrix of one row an example
 def item_counts(sequences: Sequences, examples: Labelled) -> csr_matrix:
     """Counts each example's items -> sparse [n, V], without events that have no known item."""
     lengths = examples.lengths_n.astype(np.int64)
-    first = np.repeat(sequences.offsets[examples.users_n] + examples.starts_n, lengths)
-    item = np.array(sequences.item[first + ragged_arange(torch.from_numpy(lengths)).numpy()])
+    item = seen_items(sequences, examples)
     known = (item > UNK).astype(np.float64)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     counts = csr_matrix((known, item, offsets), shape=(len(lengths), sequences.sizes["item"]))

@@ -26,7 +26,7 @@ from contracts.publishing import publish_table
 from models.bags import Matrix, bags
 from models.config import BaselinesConfig
 from models.data import Sequences, open_sequences
-from models.evaluation import headline, measure, metrics_table
+from models.evaluation import headline, measure, metric_rows, metrics_table
 from models.heads import FeatureScaler, HeadFeatures, load_head_features
 from models.lists import first_places, measure_lists
 from models.places import Ranks
@@ -122,7 +122,7 @@ def _measure(
         "model_version": None,
     }
     recorder.add(common, found.parts)
-    return [{**common, "metric": name, "value": value} for name, value in found.figures.items()]
+    return metric_rows(common, found.figures)
 
 
 def _scored(task: Task, scores: dict[str, np.ndarray]) -> Found:

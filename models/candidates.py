@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data import Sequences
+from models.evaluation import metric_rows
 from models.examples import Labelled, Lists, last_windows
 from models.inputs import Inputs
 from models.item_head import ItemHead, popularity
@@ -113,7 +114,7 @@ def run_lists(setting: Setting, task: Task, inputs: Inputs, share: float, seed: 
         parts = {s: _predicted(examples[s], lists[s], scores[s]) for s in scores}
         setting.recorder.add(common, parts)
         figures = measure_lists(scores["test"], lists["test"], task.metric)
-        rows += [{**common, "metric": name, "value": value} for name, value in figures.items()]
+        rows += metric_rows(common, figures)
     return rows
 
 

@@ -1,5 +1,7 @@
 """What a prediction is worth: the figures that METRICS rows hold."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from sklearn import metrics as sk
@@ -56,6 +58,11 @@ def _classification(y_n: np.ndarray, probabilities_nC: np.ndarray) -> dict[str, 
     present = np.unique(y_n)  # a class without a test user has no curve
     curves = [sk.roc_auc_score(y_n == c, probabilities_nC[:, c]) for c in present]
     return found | {"auc": float(np.mean(curves))}
+
+
+def metric_rows(columns: dict[str, Any], figures: dict[str, float]) -> list[dict]:
+    """Returns METRICS rows of one measurement: its columns with each of its figures."""
+    return [{**columns, "metric": name, "value": value} for name, value in figures.items()]
 
 
 def metrics_table(rows: list[dict]) -> pa.Table:

@@ -9,10 +9,11 @@ Shapes: n examples, M candidates of all lists, K numbers known of a candidate.
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from models.data import Sequences
 from models.draw import Draw
-from models.packed import Events
+from models.packed import Events, ragged_arange
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ class Lists:
 def whole_histories(sequences: Sequences, users_n: np.ndarray) -> Labelled:
     """Returns one example a user, of all of his events, of which nothing is to be predicted."""
     return Labelled(users_n, sequences.lengths[users_n], np.zeros(len(users_n), np.int64))
+
+
+def seen_items(sequences: Sequences, examples: Labelled) -> np.ndarray:
+    """Returns the item of every event that is seen of each example, one example after the other."""
+    lengths_n = examples.lengths_n.astype(np.int64)
+    first_n = sequences.offsets[examples.users_n] + examples.starts_n
+    nth = ragged_arange(torch.from_numpy(lengths_n)).numpy()
+    return np.asarray(sequences.item[np.repeat(first_n, lengths_n) + nth], dtype=np.int64)
 
 
 def random_windows(sequences: Sequences, examples: Labelled, draw: Draw, max_length: int) -> Events:

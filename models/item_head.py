@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from models.behaviour import Catalogue
 from models.data import Sequences
-from models.examples import Labelled
-from models.packed import UNK, ragged_arange
+from models.examples import Labelled, seen_items
+from models.packed import UNK
 from models.probe import Standardizer
 from models.tuning import TuneSettings, tune
 
@@ -126,9 +126,6 @@ def item_nll(scores_nV: Tensor, right_n: Tensor) -> Tensor:
 
 def popularity(sequences: Sequences, examples: Labelled) -> np.ndarray:
     """Counts the items of what is seen of some examples -> float64 [V]."""
-    lengths = torch.from_numpy(examples.lengths_n.astype(np.int64))
-    first = sequences.offsets[examples.users_n] + examples.starts_n
-    index = np.repeat(first, examples.lengths_n) + ragged_arange(lengths).numpy()
-    counts = np.bincount(sequences.item[index], minlength=sequences.sizes["item"])
+    counts = np.bincount(seen_items(sequences, examples), minlength=sequences.sizes["item"])
     counts[: UNK + 1] = 0
     return counts.astype(np.float64)

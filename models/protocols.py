@@ -12,7 +12,7 @@ import torch
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.config import FinetuneConfig, plain
 from models.data import Sequences
-from models.evaluation import measure
+from models.evaluation import measure, metric_rows
 from models.examples import Labelled
 from models.heads import FeatureScaler, fit_joint
 from models.inputs import Inputs
@@ -113,7 +113,7 @@ def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
     is_kept = run.seed == 0 and run.share == max(setting.config.label_shares)
     if model and is_kept and run.features is None and setting.config.model_out:
         _save(run, model, protocol, setting, figures)
-    return [{**common, "metric": name, "value": value} for name, value in figures.items()]
+    return metric_rows(common, figures)
 
 
 def _predict(run: Run, model: TaskModel | None, setting: Setting, split: str) -> Predicted:

@@ -7,13 +7,12 @@ max_length events of each example).
 
 import copy
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.data import Sequences
+from models.evaluation import metric_rows
 from models.examples import Labelled, last_windows
 from models.inputs import Inputs
 from models.item_head import (
@@ -26,17 +25,14 @@ from models.item_head import (
 )
 from models.native import native
 from models.packed import UNK, Events, pack, to_device
-from models.places import Ranks, join_ranks
 from models.predictions import Predicted
 from models.probe import Standardizer
 from models.protocols import Setting, common_columns, tune_settings
-from models.ranks import measure_by_count, measure_ranks, rank_items
+from models.ranks import Score, measure_by_count, measure_ranks, rank_examples
 from models.tasks import SPLITS, Task
 from models.tuning import tune
 from models.user_model import UserModel
 from models.vectors import window_vectors
-
-Score = Callable[[Labelled, slice], Tensor]  # some examples, and which of all -> scores [n, V]
 
 
 class RankingModel(nn.Module):
@@ -78,7 +74,9 @@ def run_ranking(
         if score is None:
             continue
         found = {
-            split: _ranks(task, setting.sequences, splits[split], score[split])
+            split: rank_examples(
+                score[split], setting.sequences, splits[split], task.exclude_history
+            )
             for split in SPLITS[1:]
         }
         common = common_columns(setting, task, protocol, "embedding", share, seed) | {
@@ -96,18 +94,8 @@ def run_ranking(
             met_V = popularity(setting.sequences, splits["train"])
             np.add.at(met_V, splits["train"].y_n, 1)
             figures |= measure_by_count(found["test"], met_V[splits["test"].y_n], task.metric)
-        rows += [{**common, "metric": name, "value": value} for name, value in figures.items()]
+        rows += metric_rows(common, figures)
     return rows
-
-
-def _ranks(task: Task, sequences: Sequences, examples: Labelled, score: Score) -> Ranks:
-    parts = []
-    for start in range(0, len(examples.users_n), BLOCK):
-        block = slice(start, start + BLOCK)
-        some = examples.pick(np.arange(len(examples.users_n))[block])
-        scores_nV = score(some, block)
-        parts.append(rank_items(scores_nV, sequences, some, task.exclude_history))
-    return join_ranks(parts)
 
 
 def _native(setting: Setting) -> dict[str, Score] | None:

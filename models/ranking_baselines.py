@@ -13,11 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from models.bags import item_counts
 from models.data import Sequences
 from models.examples import Labelled, Lists
-from models.item_head import BLOCK, popularity
+from models.item_head import popularity
 from models.lists import NumberScaler, place_in_list
 from models.packed import UNK, ragged_arange
-from models.places import Ranks, join_ranks
-from models.ranks import rank_items
+from models.places import Ranks
+from models.ranks import rank_examples
 from models.tasks import Task
 
 RECENT = 10  # last items whose neighbours are asked
@@ -38,12 +38,12 @@ class NextItemBaselines:
 
     def ranks(self, method: str, split: str) -> Ranks:
         """Ranks the right items of a split: popularity, item_knn or transitions."""
-        examples, parts = self._task.splits[split], []
-        for start in range(0, len(examples.users_n), BLOCK):
-            some = examples.pick(np.arange(start, min(start + BLOCK, len(examples.users_n))))
-            scores_nV = torch.from_numpy(self._scores(method, some))
-            parts.append(rank_items(scores_nV, self._sequences, some, self._task.exclude_history))
-        return join_ranks(parts)
+
+        def score(some: Labelled, block: slice) -> torch.Tensor:  # noqa: ARG001
+            return torch.from_numpy(self._scores(method, some))
+
+        task = self._task
+        return rank_examples(score, self._sequences, task.splits[split], task.exclude_history)
 
     def _scores(self, method: str, some: Labelled) -> np.ndarray:
         # Popularity decides where neighbours say nothing.

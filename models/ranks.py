@@ -3,15 +3,20 @@
 Shapes: n examples, V items.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from contracts.errors import FootpathError
 from models.data import Sequences
-from models.examples import Labelled
-from models.packed import UNK, ragged_arange
-from models.places import Ranks, expected
+from models.examples import Labelled, seen_items
+from models.item_head import BLOCK
+from models.packed import UNK
+from models.places import Ranks, expected, join_ranks
+
+Score = Callable[[Labelled, slice], Tensor]  # some examples, and which of all -> scores [n, V]
 
 FREQUENT = 10  # times that training has met an item, from which it is no rare one
 METRICS = (*[f"recall@{cut}" for cut in (1, 5, 10, 20)], "ndcg@10", "mrr")
@@ -36,7 +41,8 @@ def rank_items(scores_nV: Tensor, sequences: Sequences, examples: Labelled, excl
     competes_nV = torch.ones_like(scores_nV, dtype=torch.bool)
     competes_nV[:, : UNK + 1] = False
     if exclude:
-        row, item = _histories(sequences, examples)
+        row = torch.repeat_interleave(torch.from_numpy(examples.lengths_n.astype(np.int64)))
+        item = torch.from_numpy(seen_items(sequences, examples))
         competes_nV[row.to(scores_nV.device), item.to(scores_nV.device)] = False
     competes_nV.scatter_(1, right_n[:, None], False)
     above = ((scores_nV > own_n1) & competes_nV).sum(1).cpu().numpy()
@@ -47,13 +53,14 @@ def rank_items(scores_nV: Tensor, sequences: Sequences, examples: Labelled, excl
     )
 
 
-def _histories(sequences: Sequences, examples: Labelled) -> tuple[Tensor, Tensor]:
-    """Returns (example, item) of every event that is seen."""
-    lengths = torch.from_numpy(examples.lengths_n.astype(np.int64))
-    row = torch.repeat_interleave(lengths)
-    first = sequences.offsets[examples.users_n] + examples.starts_n
-    index = np.repeat(first, examples.lengths_n) + ragged_arange(lengths).numpy()
-    return row, torch.from_numpy(np.asarray(sequences.item[index], dtype=np.int64))
+def rank_examples(score: Score, sequences: Sequences, examples: Labelled, exclude: bool) -> Ranks:
+    """Ranks as `rank_items`, a block of examples at a time, whose scores alone are held."""
+    parts = []
+    for start in range(0, len(examples.users_n), BLOCK):
+        block = slice(start, start + BLOCK)
+        some = examples.pick(np.arange(len(examples.users_n))[block])
+        parts.append(rank_items(score(some, block), sequences, some, exclude))
+    return join_ranks(parts)
 
 
 def measure_by_count(ranks: Ranks, counts_n: np.ndarray, metric: str) -> dict[str, float]:

@@ -6,7 +6,8 @@ is strange about a day but does not stop it is a check of its own, which warns a
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,19 +163,23 @@ def _warned(
     key: dg.AssetCheckKey, verdicts: list, judged: int, shown: dict[str, Any]
 ) -> dg.AssetCheckResult:
     """Returns the result of a check that warns of what is strange and blocks nothing."""
-    warnings = [sentence for verdict in verdicts for sentence in verdict.warnings]
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
-        passed=not warnings,
+        passed=not any(verdict.warnings for verdict in verdicts),
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(warnings)[:2000] or None,
+        description=_told(verdict.warnings for verdict in verdicts),
         metadata={
             "days judged": judged,
             "days with a warning": sum(bool(verdict.warnings) for verdict in verdicts),
         }
         | shown,
     )
+
+
+def _told(sentences: Iterable[list[str]]) -> str | None:
+    """Returns the sentences of some days as a check shows them; None where there is none."""
+    return "; ".join(itertools.chain.from_iterable(sentences))[:2000] or None
 
 
 def _table(head: tuple[str, str], rows: Mapping[str, str]) -> dg.MarkdownMetadataValue | None:
@@ -197,7 +202,7 @@ def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResul
         asset_key=key,
         check_name=CHECK,
         passed=not bad,
-        description="; ".join(s for verdict in bad for s in verdict.failures)[:2000] or None,
+        description=_told(verdict.failures for verdict in bad),
         metadata={
             "days audited": len(verdicts),
             "days stopped": len(bad),

@@ -1,11 +1,9 @@
 """Encoders and labels to task models, baselines and the leaderboard."""
 
-import base64
 import datetime as dt
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import dagster as dg
 
@@ -21,6 +19,7 @@ from orchestration.assets.learning_inputs import (
     all_days,
     newest_as_of,
     plottable,
+    shown_picture,
 )
 from orchestration.compare.recipes import SHAPE
 from orchestration.partitions import recipes
@@ -188,7 +187,7 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         with lake.staging() as staging:
             (staging / "leaderboard.md").write_text(markdown)
             plot(table, staging / "leaderboard.png")
-            picture = _image(staging / "leaderboard.png")
+            picture = shown_picture("leaderboard", (staging / "leaderboard.png").read_bytes())
             pictures = {"Metric against the share of labels": staging / "leaderboard.png"}
             write_html(table, pictures, staging / "leaderboard.html", found, notes)
             for staged in sorted(staging.iterdir()):
@@ -227,7 +226,10 @@ def _compared(lake: Lake) -> dict[str, dg.MetadataValue]:
     folder, shown = lake.work / "compare" / "boards", {}
     for path in sorted(folder.glob("*.md")):
         name = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)
-        pictures = [_image(picture) for picture in sorted(folder.glob(f"{path.stem}-*.png"))]
+        pictures = [
+            shown_picture(picture.stem, picture.read_bytes())
+            for picture in sorted(folder.glob(f"{path.stem}-*.png"))
+        ]
         shown[f"compare_{name}"] = dg.MetadataValue.md("\n\n".join([path.read_text(), *pictures]))
         shown[f"compare_{name}_page"] = dg.MetadataValue.path(str(path.with_suffix(".html")))
     return shown
@@ -241,7 +243,3 @@ def _task_inputs(dataset: Dataset, lake: Lake, as_of: str, tasks: list) -> dict:
         "label_shares": list(dataset.learning.label_shares),
         "seeds": dataset.learning.seeds,
     }
-
-
-def _image(path: Path) -> str:
-    return f"![leaderboard](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})"

@@ -1,6 +1,5 @@
 """Labels and training sequences to pre-trained encoders."""
 
-import base64
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from orchestration.assets.learning_inputs import (
     all_days,
     newest_as_of,
     plottable,
+    shown_picture,
     validation_of,
 )
 from orchestration.gated import column_schema
@@ -158,8 +158,8 @@ def _curves(checkpoint: Path) -> dict[str, dg.MetadataValue]:
 
     if not (checkpoint / "curves.parquet").exists():
         return {}
-    picture = base64.b64encode(draw_curves(checkpoint / "curves.parquet")).decode()
-    return {"curves": dg.MetadataValue.md(f"![curves](data:image/png;base64,{picture})")}
+    picture = shown_picture("curves", draw_curves(checkpoint / "curves.parquet"))
+    return {"curves": dg.MetadataValue.md(picture)}
 
 
 def _train(

@@ -1,5 +1,6 @@
 """What the assets of learning and evaluation share: the run's choices, inputs, figures."""
 
+import base64
 import datetime as dt
 from typing import Any
 
@@ -57,8 +58,9 @@ def validation_of(
                 f"validation: data set '{dataset.name}' has no task '{config.validation}' whose "
                 f"examples end with the as-of day: take {', '.join(sorted(known))}, or none"
             )
-        chosen = (asked.model_dump() if asked else {}) | {"task": config.validation}
-        asked = None if config.validation == "none" else Validation(**chosen)
+        chosen = asked or Validation(task=config.validation)
+        asked = chosen.model_copy(update={"task": config.validation})
+        asked = None if config.validation == "none" else asked
     if asked is None:
         return None
     labels = lake.day("labels", dt.date.fromisoformat(as_of))
@@ -68,6 +70,11 @@ def validation_of(
         )
     kind = next(task.kind for task in dataset.daily_tasks if task.name == asked.task)
     return {"labels": str(labels), "kind": kind} | asked.model_dump()
+
+
+def shown_picture(name: str, png: bytes) -> str:
+    """Returns a PNG as Markdown that holds it, as the UI shows it."""
+    return f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def all_days(dataset: Dataset, name: str) -> dg.AssetDep:
