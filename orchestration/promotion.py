@@ -52,7 +52,7 @@ def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | N
         version.version
         for version in all_versions(lake)
         if not version.recipe.startswith("none_")
-        and (not is_embedded or _has_embeddings(lake, version.version))
+        and (_has_embeddings(lake, version.version) if is_embedded else version.is_finished(lake))
     ]
     if not candidates:
         return None

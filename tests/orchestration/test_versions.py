@@ -118,6 +118,7 @@ def test_without_validation_figures_of_all_the_test_users_decide_and_it_is_said(
 def test_a_version_that_nothing_is_known_of_is_promoted_for_being_the_newest(lake_home):
     lake = Lake.of("shop")
     version = allocate(lake, "ptum_bert4rec", "2026-02-01", {"dim": 64}).version
+    assert leader(load_dataset("shop"), lake, is_embedded=False) is None  # it is not finished
     finish(lake, version)
     embed(lake, version)
     found = str(leader(load_dataset("shop"), lake))
