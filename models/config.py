@@ -59,6 +59,7 @@ class TrainConfig:
     item_lr_factor: float = number(3.0, 0)  # the item table learns from few events a row
     bag_epochs: int = number(0, 0)  # the first of the epochs, with a bag in the encoder's place
     bag_lr: float = number(3e-3, 0)  # in those
+    lr_users: int = number(0, 0)  # batch size that lr is for, going with its root; 0: with none
     weight_decay: float = number(0.01, 0)
     warmup: float = number(0.05, 0, 1)  # share of the steps
     clip: float = number(1.0, 0)

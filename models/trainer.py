@@ -163,9 +163,11 @@ class Trainer:
         """Returns the learning rate of the step: bag and encoder have a schedule each."""
         config, progress = self.config, self._progress()
         first = config.bag_epochs / config.epochs
+        factor = (config.batch_size / config.lr_users) ** 0.5 if config.lr_users else 1.0
         if self._taught() is self.bag:
-            return config.bag_lr * schedule(min(1.0, progress / first), config.warmup)
-        return config.lr * schedule(max(0.0, progress - first) / (1 - first), config.warmup)
+            return factor * config.bag_lr * schedule(min(1.0, progress / first), config.warmup)
+        shared = max(0.0, progress - first) / (1 - first)
+        return factor * config.lr * schedule(shared, config.warmup)
 
     def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
         history, config = self.history, self.config

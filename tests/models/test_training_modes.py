@@ -20,7 +20,8 @@ from models.ema import Ema
 from models.encoders import ENCODERS
 from models.prefetch import prefetched
 from models.report import Reporter
-from models.train import train
+from models.train import build, train
+from models.trainer import Trainer
 
 Settings = dict
 
@@ -93,6 +94,7 @@ MODES = {
     "averaged weights": {"ema": 0.9},
     "a teacher": {"recipe": "byb_bag", "objective": {"events": [3, 5]}},
     "early stopping": {"validation": {}, "lr": 0.05},
+    "a bag first": {"recipe": "ptum_bert4rec", "bag_epochs": 2},
     "all of them": {"validation": {}, "ema": 0.8, "precision": "bf16", "recipe": "barlow_gru4rec"},
 }
 
@@ -113,6 +115,54 @@ def test_an_interrupted_run_resumes_bit_for_bit_in_every_mode(
     assert not (tmp_path / "resumed" / "config.json").exists()
     run(settings)
     same_bits(tmp_path / "resumed", tmp_path / "whole")
+
+
+def trainer_of(pointer: Path, out: Path, **changes) -> Trainer:
+    settings = parse(TrainConfig, config(pointer, out, **changes), "test")
+    sequences = open_sequences(pointer)
+    return Trainer(settings, sequences, *build(settings, sequences))
+
+
+def test_a_bag_learns_the_items_and_then_the_encoder_learns(pointer, tmp_path):
+    trainer = trainer_of(pointer, tmp_path / "m", recipe="ptum_bert4rec", epochs=4, bag_epochs=2)
+    encoder = {n: w.detach().clone() for n, w in trainer.model.encoder.named_parameters()}
+    items = trainer.model.behaviour.tables["item"].detach().clone()
+    trainer.trained.train()
+    for _ in range(2 * trainer.per_epoch):
+        trainer.step()
+    assert not torch.equal(trainer.model.behaviour.tables["item"], items)
+    for name, weight in trainer.model.encoder.named_parameters():
+        assert torch.equal(weight, encoder[name]), name
+    trainer.step()
+    trainer.step()  # the first step of a warm-up is of size 0
+    changed = [n for n, w in trainer.model.encoder.named_parameters() if not w.equal(encoder[n])]
+    assert changed
+
+
+def test_the_bag_is_left_behind(pointer, tmp_path):
+    run(config(pointer, tmp_path / "m", recipe="ptum_bert4rec", bag_epochs=2))
+    run(config(pointer, tmp_path / "plain", recipe="ptum_bert4rec"))
+    assert weights_of(tmp_path / "m").keys() == weights_of(tmp_path / "plain").keys()
+
+
+@pytest.mark.parametrize("recipe", ["byb_bag", "masked_bert4rec", "next_gru4rec"])
+def test_a_bag_cannot_stand_in_where_the_encoder_itself_is_needed(recipe, pointer, tmp_path):
+    with pytest.raises(FootpathError, match="leave bag_epochs at 0"):
+        run(config(pointer, tmp_path / "m", recipe=recipe, bag_epochs=2))
+
+
+def test_all_epochs_cannot_be_the_bags(pointer, tmp_path):
+    with pytest.raises(FootpathError, match="leave some to the encoder"):
+        run(config(pointer, tmp_path / "m", epochs=4, bag_epochs=4))
+
+
+def test_the_learning_rate_goes_with_the_root_of_the_batch(pointer, tmp_path):
+    rates = []
+    for n, changes in enumerate([{}, {"lr_users": 8}]):  # of batches of 32
+        trainer = trainer_of(pointer, tmp_path / f"{n}", warmup=0.0, lr=0.01, **changes)
+        trainer.step()
+        rates.append(trainer.optimizer.param_groups[-1]["lr"])
+    assert rates == pytest.approx([0.01, 0.02])
 
 
 def test_prefetching_changes_no_bit(pointer, tmp_path):
