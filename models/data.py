@@ -98,10 +98,10 @@ class Sequences:
         what came later, in the second of their last event.
         """
         clock = None
-        if self.has_clock and now_N is None:
-            clock = self._clock(users_N, start_N + length_N, np.zeros(len(users_N)))
+        if self.has_clock and now_N is not None:
+            clock = Clock.at(_as_ids(now_N))
         elif self.has_clock:
-            clock = Clock.at(torch.from_numpy(now_N.astype(np.int64)))
+            clock = self._clock(users_N, start_N + length_N, np.zeros(len(users_N)))
         return self._windows(users_N, start_N, length_N, clock)
 
     def random_windows(self, draw: Draw, max_length: int) -> Events:

@@ -20,7 +20,7 @@ from models.examples import Labelled, last_windows, random_windows
 from models.inputs import embeddings
 from models.native import _with_hidden
 from models.objectives.views import cut_in_two, hidden, reordered, slices
-from models.packed import MASK, join, pack
+from models.packed import MASK, Events, join, pack
 from models.report import Reporter
 from models.tasks import load_tasks
 from models.train import train
@@ -56,6 +56,16 @@ def test_older_events_lie_in_later_buckets_of_a_quarter_octave(seconds):
     assert (age_buckets(2 * ages + 1) - age_buckets(ages) <= 4).all()
 
 
+def now_of(events: Events) -> torch.Tensor:
+    assert events.clock is not None
+    return events.clock.now_B
+
+
+def ages_of(events: Events) -> torch.Tensor:
+    assert events.age_T is not None
+    return events.age_T
+
+
 def test_now_lies_after_the_last_event_and_before_the_next_one_or_the_cutoff(sequences):
     nows = set()
     for epoch in range(40):
@@ -67,11 +77,11 @@ def test_now_lies_after_the_last_event_and_before_the_next_one_or_the_cutoff(seq
             own = sequences.time[sequences.offsets[user] : sequences.offsets[user + 1]]
             later = own[own > last]
             until = int(later[0]) if len(later) else int(CUTOFF.timestamp())
-            now = int(windows.clock.now_B[user])
+            now = int(now_of(windows)[user])
             assert last <= now < until
             nows.add((user, now))
         alone = sequences.random_windows(Draw(0, epoch, USERS[[3]]), 5)
-        assert alone.clock.now_B[0] == windows.clock.now_B[3]  # whoever else is in the batch
+        assert now_of(alone)[0] == now_of(windows)[3]  # whoever else is in the batch
     assert len(nows) > 150
 
 
@@ -82,15 +92,15 @@ def test_parts_of_a_window_are_looked_at_before_what_came_after_them(sequences):
         past, cut = cut_in_two(windows, draw, 20)
         first_ahead = windows.time_T[windows.starts_B + cut]
         last = past.time_T[past.starts_B + past.lengths_B - 1]
-        assert (past.clock.now_B >= last).all()
-        assert (past.clock.now_B < first_ahead).all()
+        assert (now_of(past) >= last).all()
+        assert (now_of(past) < first_ahead).all()
         whole = windows.cut(torch.arange(4), torch.zeros(4).long(), windows.lengths_B)
-        assert torch.equal(whole.clock.now_B, windows.clock.now_B)
+        assert torch.equal(now_of(whole), now_of(windows))
         view = slices(windows, draw, "a", 2, 6)
-        assert (view.age_T >= 2).all()
+        assert (ages_of(view) >= 2).all()
         shuffled = reordered(view, draw, "a", 1.0)
-        assert torch.equal(shuffled.clock.now_B, view.clock.now_B)
-        assert join([view, shuffled]).clock.now_B.tolist() == 2 * view.clock.now_B.tolist()
+        assert torch.equal(now_of(shuffled), now_of(view))
+        assert now_of(join([view, shuffled])).tolist() == 2 * now_of(view).tolist()
 
 
 def test_what_comes_later_changes_nothing_that_a_part_says(sequences):
@@ -102,7 +112,7 @@ def test_what_comes_later_changes_nothing_that_a_part_says(sequences):
     moved = dataclasses.replace(windows, time_T=windows.time_T + later * 5 * DAY)
     zero = torch.zeros(3).long()
     told, other = (w.cut(torch.arange(3), zero, cut) for w in (windows, moved))
-    assert torch.equal(told.age_T, other.age_T)
+    assert torch.equal(ages_of(told), ages_of(other))
 
 
 def test_a_hidden_event_hides_its_age(sequences):
@@ -111,19 +121,20 @@ def test_a_hidden_event_hides_its_age(sequences):
     view = hidden(windows, draw, "view", 0.5)
     is_hidden = view.item_T == MASK
     assert 5 < int(is_hidden.sum()) < len(is_hidden)
-    assert (view.age_T[is_hidden] == MASK).all()
-    assert torch.equal(view.age_T[~is_hidden], windows.age_T[~is_hidden])
+    assert (ages_of(view)[is_hidden] == MASK).all()
+    assert torch.equal(ages_of(view)[~is_hidden], ages_of(windows)[~is_hidden])
     asked = _with_hidden(windows, 20)
     last = asked.starts_B + asked.lengths_B - 1
-    assert (asked.age_T[last] == MASK).all()
-    assert torch.equal(asked.clock.now_B, windows.clock.now_B)
+    assert (ages_of(asked)[last] == MASK).all()
+    assert torch.equal(now_of(asked), now_of(windows))
 
 
 def test_packing_keeps_ages_with_their_events(sequences):
     windows = sequences.random_windows(Draw(0, 0, USERS), 20)
     packed = pack(windows)
     first = windows.starts_B[packed.sequence_T]
-    assert torch.equal(packed.age_T, windows.age_T[first + packed.position_T])
+    assert packed.age_T is not None
+    assert torch.equal(packed.age_T, ages_of(windows)[first + packed.position_T])
 
 
 def test_nobody_who_does_not_ask_pays_for_ages(sequences):
@@ -180,7 +191,7 @@ def test_an_example_of_the_calendar_is_looked_at_in_its_as_of(tmp_path):
         last_windows(sequences, part, 4),
         random_windows(sequences, part.pick(np.arange(len(part.users_n))), draw, 4),
     ):
-        assert torch.equal(windows.age_T, age_buckets(as_of - windows.time_T))
+        assert torch.equal(ages_of(windows), age_buckets(as_of - windows.time_T))
 
 
 def test_chunks_of_a_long_history_are_looked_at_together(sequences):
@@ -195,10 +206,10 @@ def test_chunks_of_a_long_history_are_looked_at_together(sequences):
 
 def test_without_a_now_a_window_is_looked_at_in_the_second_of_its_last_event(sequences):
     windows = sequences.windows(USERS[[0, 4]], np.array([2, 0]), np.array([4, 9]))
-    assert windows.clock.now_B.tolist() == sequences.time[[5, 16 + 9 + 8]].tolist()
+    assert now_of(windows).tolist() == sequences.time[[5, 16 + 9 + 8]].tolist()
     examples = Labelled(USERS[[0, 4]], np.array([6, 9]), np.zeros(2))
     last = last_windows(sequences, examples, 4)
-    assert torch.equal(last.clock.now_B, windows.clock.now_B)
+    assert torch.equal(now_of(last), now_of(windows))
 
 
 def test_an_instant_between_never_passes_the_horizon():

@@ -260,7 +260,7 @@ def test_who_stays_silent_is_told_from_who_does_not(timed):
     near = {True: [], False: []}
     objective.eval()
     with torch.no_grad():
-        nothing = objective.teacher_projector(objective.nothing_D[None])
+        nothing = objective.teacher_projector(objective.nothing_D.expand(1, -1))
         for epoch in range(200, 230):
             _, sample = sampled(objective, timed, epoch)
             users = model(sample.past) + objective.prompt(sample.window_B)
