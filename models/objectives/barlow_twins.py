@@ -7,9 +7,11 @@ identity:
 There are no negatives. What the paper's abstract leaves open (rates, projector, weight) is an
 option, with the values that measured best as defaults.
 
-Small batches: B users tell a correlation to about 1 / sqrt(B), so P^2 squares of noise outweigh
-what is to be learnt. The weight of redundancy shrinks with the batch, in proportion, from
-`redundancy_users` on downwards. (Averaging the correlations over earlier steps did not help.)
+Small batches: the correlations of B users are off by about 1 / sqrt(B), and P^2 squares of that
+drown what is to be learnt. So they are averaged over the last `memory_users` users, steps before
+this one included, and the gradient is that of the averaged loss with respect to this step's part.
+A batch of so many users or more is its own average: the loss as published. The learning rate has to
+go down with the batch too (`lr_users`).
 
 Shapes: B users, V = 2B views, D width, P projected.
 """
@@ -34,26 +36,28 @@ class Options:
     """Augmentations, projector and the weight of redundancy."""
 
     redundancy: float = 0.1  # lambda; 0.02 measured worse
-    redundancy_users: int = 128  # smaller batches weigh it down in proportion; 0: never
     projector: int = 256  # width of its three layers
     hide_share: float = 0.1
     reorder_share: float = 0.2
     shortest: int = 5  # events of a view
     span: int = 4  # views lie within so many times max_length events
+    memory_users: int = 128  # that correlations are averaged over; 0: those of the batch alone
 
     def __post_init__(self) -> None:
         if not (0 <= self.hide_share < 1 and 0 <= self.reorder_share <= 1):
             raise ValueError("hide_share and reorder_share must be shares")
         if min(self.projector, self.shortest, self.span) < 1 or self.redundancy <= 0:
             raise ValueError("projector, shortest, span and redundancy must be above 0")
-        if self.redundancy_users < 0:
-            raise ValueError("redundancy_users must not be negative")
+        if self.memory_users < 0:
+            raise ValueError("memory_users must not be negative")
 
 
 class BarlowTwins(Objective):
     """Two views of a user agree in each dimension, and no dimension repeats another."""
 
     options_class = Options
+    memory_PP: Tensor
+    weight: Tensor
 
     def __init__(self, model: ModelConfig, options: Options) -> None:
         super().__init__(model, options)
@@ -61,6 +65,9 @@ class BarlowTwins(Objective):
         self.min_users = 2
         self.span = options.span
         self.projector = projector(model.dim, options.projector)
+        # What earlier steps weigh in the average, and their average.
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("memory_PP", torch.zeros(options.projector, options.projector))
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
         """Makes two views of each user: sliced, shuffled in part, hidden in part."""
@@ -76,17 +83,30 @@ class BarlowTwins(Objective):
         views_VD = model(sample)
         a_BD, b_BD = (gather(view_BD) for view_BD in views_VD.chunk(2))
         a_BP, b_BP = self.projector(torch.cat([a_BD, b_BD])).chunk(2)
-        correlation_PP = standardised(a_BP).T @ standardised(b_BP) / len(a_BP)
+        correlation_PP = self._averaged(
+            standardised(a_BP).T @ standardised(b_BP) / len(a_BP), len(a_BP)
+        )
         diagonal_P = correlation_PP.diagonal()
         agreement = (1 - diagonal_P).square().sum()
         overlap = correlation_PP.square().sum() - diagonal_P.square().sum()
-        enough = self.options.redundancy_users
-        weight = self.options.redundancy * (min(1.0, len(a_BP) / enough) if enough else 1.0)
         return Outcome(
-            agreement + weight * overlap,
+            agreement + self.options.redundancy * overlap,
             views_VD,
             {"agreement": diagonal_P.detach().mean(), "overlap": overlap.detach()},
         )
+
+    def _averaged(self, now_PP: Tensor, users: int) -> Tensor:
+        """Averages correlations with those of earlier steps; the gradient reaches this step's."""
+        fade = max(0.0, 1 - users / self.options.memory_users) if self.options.memory_users else 0.0
+        if not fade:
+            return now_PP
+        earlier = fade * self.weight
+        share = float(1 / (1 + earlier))
+        averaged_PP = torch.lerp(self.memory_PP, now_PP.detach(), share)
+        if self.training:
+            self.memory_PP.copy_(averaged_PP)
+            self.weight.copy_(1 + earlier)
+        return averaged_PP + (now_PP - now_PP.detach())
 
     def encoded_events(self, sample: Packed) -> int:
         """Returns the events of both views."""

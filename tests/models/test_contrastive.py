@@ -104,10 +104,8 @@ def test_coles_adds_the_mean_loss_of_what_its_slices_hide(sequences, windows):
     assert float(difference) == pytest.approx(2 * float(helper), rel=1e-4)
 
 
-@pytest.mark.parametrize(("enough", "weight"), [(0, 0.1), (3, 0.1), (24, 0.025)])
-def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows, enough, weight):
-    options = {"projector": 8, "redundancy": 0.1, "redundancy_users": enough}
-    model, objective = build("barlow", sequences, **options)
+def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows):
+    model, objective = build("barlow", sequences, projector=8, redundancy=0.1)
     objective.eval()
     sample = objective.sample(windows, windows, Draw(0, 0, USERS))
     outcome = objective(model, sample)
@@ -117,8 +115,50 @@ def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows, enough, w
     for i in range(8):
         for j in range(8):
             c = float((a[:, i] * b[:, j]).sum()) / 6
-            expected += (1 - c) ** 2 if i == j else weight * c**2
+            expected += (1 - c) ** 2 if i == j else 0.1 * c**2
     assert float(outcome.loss) == pytest.approx(expected, rel=1e-3)
+
+
+def test_small_batches_share_their_correlations_with_those_before(sequences, windows):
+    options = {"projector": 8, "redundancy": 0.1, "hide_share": 0.0}
+    model, objective = build("barlow", sequences, **options, memory_users=24)
+    model.eval()
+    samples = [objective.sample(windows, windows, Draw(0, n, USERS)) for n in range(3)]
+
+    def correlation(sample):
+        a, b = map(standardised, objective.projector(model(sample)).chunk(2))
+        return a.T @ b / 6
+
+    with torch.no_grad():
+        alone = [correlation(sample) for sample in samples]
+    for sample in samples:
+        outcome = objective(model, sample)
+    # Each step fades by a share of 6 in 24 users.
+    parts = [0.75**2 * alone[0], 0.75 * alone[1], alone[2]]
+    averaged = sum(parts) / (0.75**2 + 0.75 + 1)
+    diagonal = averaged.diagonal()
+    overlap = averaged.square().sum() - diagonal.square().sum()
+    expected = (1 - diagonal).square().sum() + 0.1 * overlap
+    assert float(outcome.loss) == pytest.approx(float(expected), rel=1e-4)
+
+    weights = list(objective.projector.parameters())
+    found = torch.autograd.grad(outcome.loss, weights)
+    now = correlation(samples[2])
+    slope = 0.2 * averaged
+    slope.diagonal().copy_(-2 * (1 - diagonal))
+    for mine, its in zip(found, torch.autograd.grad(now, weights, slope), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_of_enough_users_is_its_own_average(sequences, windows):
+    options = {"projector": 8, "hide_share": 0.0}
+    model, objective = build("barlow", sequences, **options, memory_users=6)
+    _, plain = build("barlow", sequences, **options, memory_users=0)
+    plain.load_state_dict(objective.state_dict())
+    model.eval()
+    for n in range(2):
+        sample = objective.sample(windows, windows, Draw(0, n, USERS))
+        assert float(objective(model, sample).loss) == float(plain(model, sample).loss)
 
 
 def test_a_collapsed_dimension_costs_its_whole_agreement():
