@@ -81,6 +81,11 @@ class TrainConfig:
         method, _, encoder = self.recipe.partition("_")
         object.__setattr__(self, "method", self.method or method)
         object.__setattr__(self, "encoder", self.encoder or encoder)
+        if self.bag_epochs and self.max_seconds is not None:
+            raise ValueError(
+                "bag_epochs counts epochs, and max_seconds ends training by the clock, perhaps "
+                "before the encoder has begun: give one of them"
+            )
         if self.bag_epochs >= self.epochs:
             raise ValueError(
                 f"bag_epochs ({self.bag_epochs}) are among the epochs ({self.epochs}): "

@@ -122,9 +122,12 @@ class Sequences:
         after_N = self.offsets[users_N] + ends_N
         next_N = self.time[np.minimum(after_N, len(self.time) - 1)]
         is_last_N = ends_N >= self.lengths[users_N]
+        last_N = self.time[after_N - 1]
+        # Held-out events came before the cutoff: it is not known that nothing happened until then.
+        known_N = last_N if self.pointer.get("holdout") else self.cutoff
         return Clock.between(
-            _as_ids(self.time[after_N - 1]),
-            _as_ids(np.where(is_last_N, self.cutoff, next_N)),
+            _as_ids(last_N),
+            _as_ids(np.where(is_last_N, known_N, next_N)),
             torch.from_numpy(chance_N),
         )
 

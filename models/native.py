@@ -74,7 +74,7 @@ def native(described: dict[str, Any], model: UserModel, sequences: Sequences) ->
         return Native(method, model, None)
     if method in ("ptum", "manymask") and described["objective"]["negatives"] == 0:
         return Native(method, model, None)
-    follows = method == "ubm" and described["objective"]["follow_weight"] > 0
+    follows = method == "ubm" and described["objective"].get("follow_weight", 0) > 0
     if method in ("ptum", "manymask", "dual") or (
         follows and described["objective"]["first_share"] < 1
     ):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.data import Sequences
 from models.evaluation import metric_rows
 from models.examples import Labelled, last_windows
 from models.inputs import Inputs
@@ -91,11 +92,21 @@ def run_ranking(
         setting.recorder.add(common, parts)
         figures = measure_ranks(found["test"], task.metric)
         if protocol != "native":
-            met_V = popularity(setting.sequences, splits["train"])
-            np.add.at(met_V, splits["train"].y_n, 1)
+            met_V = times_met(setting.sequences, splits["train"])
             figures |= measure_by_count(found["test"], met_V[splits["test"].y_n], task.metric)
         rows += metric_rows(common, figures)
     return rows
+
+
+def times_met(sequences: Sequences, examples: Labelled) -> np.ndarray:
+    """Counts how often examples have met each item, seen or right -> float64 [V].
+
+    What the vocabulary does not know counts as never met, however many such items there were.
+    """
+    met_V = popularity(sequences, examples)
+    np.add.at(met_V, examples.y_n, 1)
+    met_V[: UNK + 1] = 0
+    return met_V
 
 
 def _native(setting: Setting) -> dict[str, Score] | None:

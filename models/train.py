@@ -101,9 +101,19 @@ _DEFAULTS = {
 }
 
 
+# Options whose defaults are not what was done before there were such options.
+_BEFORE = {
+    "ubm": {"pair_weight": 0.0, "follow_weight": 0.0, "session_weight": 1.0, "read_hide": 0.0},
+    "barlow": {"memory_users": 0},
+}
+_TEXT_BEFORE = {"sampled": 0}
+
+
 def _as_today(config: TrainConfig, found: dict[str, Any]) -> dict[str, Any]:
-    """Adds fields and options from after a model was finished: it had their defaults."""
+    """Adds fields and options from after a model was finished, with what was done then."""
     found = _DEFAULTS | {"text": {}} | found
+    found["objective"] = _BEFORE.get(found["method"], {}) | found["objective"]
+    found["text"] = _TEXT_BEFORE | found["text"] if found["text"] else {}
     if (found["method"], found["encoder"]) != (config.method, config.encoder):
         return found  # its options are others
     kinds = {

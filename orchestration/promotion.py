@@ -62,7 +62,7 @@ def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | N
     if not figures:
         return Leader(candidates[-1], "is the newest version; none is measured")
     # Figures of different users do not compare: all are judged by the same ones.
-    unjudged = [v for v, found in figures.items() if found[VALID].keys() < found[TEST].keys()]
+    unjudged = [v for v, found in figures.items() if not found[VALID]]
     users = TEST if unjudged else VALID
     common = set.intersection(*[set(found[users]) for found in figures.values()])
     if not common:

@@ -9,9 +9,9 @@ option, with the values that measured best as defaults.
 
 Small batches: the correlations of B users are off by about 1 / sqrt(B), and P^2 squares of that
 drown what is to be learnt. So they are averaged over the last `memory_users` users, steps before
-this one included, and the gradient is that of the averaged loss with respect to this step's part.
-A batch of so many users or more is its own average: the loss as published. The learning rate has to
-go down with the batch too (`lr_users`).
+this one included; the gradient of the averaged loss goes to this step's part, undiminished. A batch
+of so many users or more is its own average: the loss as published. The learning rate has to go down
+with the batch too (`lr_users`).
 
 Shapes: B users, V = 2B views, D width, P projected.
 """
@@ -65,7 +65,7 @@ class BarlowTwins(Objective):
         self.min_users = 2
         self.span = options.span
         self.projector = projector(model.dim, options.projector)
-        # What earlier steps weigh in the average, and their average.
+        # Of how many users earlier steps are, as they fade, and the average over them.
         self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
         self.register_buffer("memory_PP", torch.zeros(options.projector, options.projector))
 
@@ -97,15 +97,14 @@ class BarlowTwins(Objective):
 
     def _averaged(self, now_PP: Tensor, users: int) -> Tensor:
         """Averages correlations with those of earlier steps; the gradient reaches this step's."""
-        fade = max(0.0, 1 - users / self.options.memory_users) if self.options.memory_users else 0.0
-        if not fade:
+        if not self.options.memory_users:
             return now_PP
-        earlier = fade * self.weight
-        share = float(1 / (1 + earlier))
+        earlier = max(0.0, 1 - users / self.options.memory_users) * float(self.weight)
+        share = users / (users + earlier)
         averaged_PP = torch.lerp(self.memory_PP, now_PP.detach(), share)
         if self.training:
             self.memory_PP.copy_(averaged_PP)
-            self.weight.copy_(1 + earlier)
+            self.weight.fill_(users + earlier)
         return averaged_PP + (now_PP - now_PP.detach())
 
     def encoded_events(self, sample: Packed) -> int:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from contracts.errors import FootpathError
 from models.draw import Draw
 from models.packed import Events
 from models.user_model import ModelConfig, UserModel
@@ -27,6 +28,22 @@ class Outcome:
     loss: Tensor  # scalar
     users_BD: Tensor  # user vectors of the batch, for the health figures
     figures: dict[str, Tensor]  # scalars to report, without gradient
+
+
+def refuse_ages(model: ModelConfig, method: str) -> None:
+    """Refuses the field 'age' where every event predicts the one after it.
+
+    Ages count to one instant after all events of a window. A state in its middle would be told how
+    much is still to come, and when the vectors are used nothing is.
+
+    Raises:
+      FootpathError: the field is asked for.
+    """
+    if "age" in model.fields:
+        raise FootpathError(
+            f"method {method} predicts after every event, and the field 'age' counts to an instant "
+            f"after them all: leave 'age' out of fields"
+        )
 
 
 class Objective(nn.Module):

@@ -16,7 +16,7 @@ from contracts.errors import FootpathError
 from models.behaviour import Catalogue
 from models.distributed import share
 from models.draw import Draw
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import Objective, Outcome, refuse_ages
 from models.packed import Events, Packed, pack
 from models.user_model import ModelConfig, UserModel
 
@@ -40,6 +40,7 @@ class NextItem(Objective):
 
     def __init__(self, model: ModelConfig, options: Options) -> None:
         super().__init__(model, options)
+        refuse_ages(model, "next")
         self.min_events = 2
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002

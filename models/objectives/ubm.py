@@ -43,7 +43,7 @@ from models.config import parse
 from models.distributed import gather
 from models.draw import Draw
 from models.encoders import ENCODERS
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import Objective, Outcome, refuse_ages
 from models.objectives.sessions import (
     chosen_events,
     chosen_sessions,
@@ -162,6 +162,8 @@ class Ubm(Objective):
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("seen_H", torch.zeros(BUCKETS, dtype=torch.float64))
         self.reads_forwards = reads_forwards(model)
+        if self.reads_forwards and options.follow_weight:
+            refuse_ages(model, "ubm with an encoder that reads forwards")
 
     @property
     def is_first(self) -> bool:

@@ -137,6 +137,15 @@ def test_packing_keeps_ages_with_their_events(sequences):
     assert torch.equal(packed.age_T, ages_of(windows)[first + packed.position_T])
 
 
+def test_held_out_events_may_have_come_any_time_before_the_cutoff(sequences):
+    """That nothing came after a window's last event is not known where events are left out."""
+    held = dataclasses.replace(sequences, pointer=sequences.pointer | {"holdout": 1})
+    for source, is_known in ((sequences, True), (held, False)):
+        windows = source.random_windows(Draw(0, 0, USERS), 40)
+        last = (windows.starts_B + windows.lengths_B - 1).numpy()
+        assert bool((ages_of(windows)[last] > age_buckets(torch.tensor(0))).any()) == is_known
+
+
 def test_nobody_who_does_not_ask_pays_for_ages(sequences):
     plain = sequences.with_clock(False)
     windows = plain.random_windows(Draw(0, 0, USERS), 20)

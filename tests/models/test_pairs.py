@@ -25,9 +25,12 @@ def sequences(tmp_path_factory):
     return open_sequences(pointer).with_clock()
 
 
-def steps(sequences, method, encoder, options):
+def steps(sequences, method, encoder, options, fields=None):
     torch.manual_seed(0)
-    model = build_model(ModelConfig(encoder, 16, 8, FIELDS, options, sequences.sizes))
+    if fields is None:
+        reads_on = method == "next" or (method == "ubm" and encoder == "gru4rec")
+        fields = tuple(f for f in FIELDS if not (reads_on and f == "age"))
+    model = build_model(ModelConfig(encoder, 16, 8, fields, options, sequences.sizes))
     objective = build_objective(method, model.config, OPTIONS.get(method, {}))
     trained = torch.nn.ModuleDict({"model": model, "objective": objective}).train()
     optimizer, before = (
@@ -59,3 +62,9 @@ def test_next_item_trains_what_reads_forwards_and_refuses_the_rest(sequences, en
     else:
         with pytest.raises(FootpathError, match=f"reads forwards, and {encoder} sees the next"):
             steps(sequences, "next", encoder, {})
+
+
+@pytest.mark.parametrize("method", ["next", "ubm"])
+def test_what_predicts_after_every_event_refuses_ages(sequences, method):
+    with pytest.raises(FootpathError, match="leave 'age' out of fields"):
+        steps(sequences, method, "gru4rec", {}, FIELDS)

@@ -25,6 +25,7 @@ from models.native import _with_hidden
 from models.packed import MASK, UNK
 from models.places import Ranks
 from models.probe import Standardizer
+from models.ranking import times_met
 from models.ranks import measure_by_count, measure_ranks, rank_items
 
 
@@ -208,3 +209,12 @@ def test_items_are_measured_apart_by_how_often_training_has_met_them():
     found = measure_by_count(ranks, np.array([0, 0, 1, 9, 10]), "recall@10")
     assert found == {"recall@10_cold": 0.5, "recall@10_rare": 1.0, "recall@10_frequent": 0.0}
     assert measure_by_count(ranks, np.full(5, 99), "mrr").keys() == {"mrr_frequent"}
+
+
+def test_an_item_that_the_vocabulary_does_not_know_was_never_met(sequences):
+    seen = sequences.item[:4]
+    examples = Labelled(np.array([0, 0, 0]), np.array([4, 4, 4]), np.array([UNK, UNK, seen[0]]))
+    met_V = times_met(sequences, examples)
+    assert (met_V[: UNK + 1] == 0).all()
+    assert met_V[seen[0]] == 3 * (seen == seen[0]).sum() + 1
+    assert met_V.sum() == 3 * (seen > UNK).sum() + 1

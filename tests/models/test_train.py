@@ -142,6 +142,18 @@ def test_a_model_from_before_an_option_was_added_is_not_trained_again(pointer, t
         run(settings | {"recipe": "ptum_gru4rec"})
 
 
+def test_a_model_from_before_a_method_changed_is_not_taken_for_one_of_today(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "m_v1", epochs=1, recipe="barlow_bag")
+    run(settings)
+    path = tmp_path / "m_v1" / "config.json"
+    found = json.loads(path.read_text())
+    del found["objective"]["memory_users"]
+    path.write_text(json.dumps(found))
+    with pytest.raises(FootpathError, match=r"whose objective is .*choose another version"):
+        run(settings)
+    run(settings | {"objective": {"memory_users": 0}})  # what it was
+
+
 def test_an_unfinished_version_is_not_continued_with_another_configuration(pointer, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", checkpoint_seconds=0)
     path = tmp_path / "config.json"
