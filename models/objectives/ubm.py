@@ -44,19 +44,20 @@ from models.distributed import gather
 from models.draw import Draw
 from models.encoders import ENCODERS
 from models.objectives.base import Objective, Outcome, refuse_ages
-from models.objectives.sessions import (
-    chosen_events,
-    chosen_sessions,
-    cropped,
-    nth_of,
-    sessions_of,
+from models.objectives.contrasts import contrast, follow_loss, same
+from models.objectives.happenings import (
+    Happenings,
+    chosen_pairs,
+    happenings_at,
+    next_items,
+    taking_turns,
 )
+from models.objectives.sessions import chosen_events, chosen_sessions, cropped
 from models.objectives.text_views import Rates, text_view
 from models.objectives.views import hidden, reordered
 from models.packed import MASK, UNK, Events, Packed, join, pack
 from models.user_model import ModelConfig, UserModel
 
-CHANCES = 64  # tokens of a text with random numbers of their own
 BUCKETS = 65521  # in which frequencies are counted; a prime
 
 
@@ -102,28 +103,6 @@ class Options(Rates):
             raise ValueError("weights must not be negative")
         if self.first_share < 1 and not self.session_weight and not self.follow_weight:
             raise ValueError("session_weight and follow_weight leave nothing of the second stage")
-
-
-@dataclass(frozen=True)
-class Happenings:
-    """N events, out of their order, and the random numbers of two views of each."""
-
-    item_N: Tensor
-    action_N: Tensor
-    category_N: Tensor
-    document_N: Tensor
-    chance_2NL2: Tensor  # of each token
-    hides_2N: Tensor  # whether a view does without the id
-
-    @property
-    def key_N(self) -> Tensor:
-        """The same number for the same item and text, which are no negatives of each other."""
-        return self.document_N * (1 << 32) + self.item_N
-
-    @property
-    def read_N(self) -> Tensor:
-        """The items as the first view reads them: [UNK] where it does without the id."""
-        return self.item_N.masked_fill(self.hides_2N[0] & (self.document_N > MASK), UNK)
 
 
 @dataclass(frozen=True)
@@ -176,14 +155,14 @@ class Ubm(Objective):
         has_text_T = windows.document_T.numpy() > MASK
         chosen = chosen_events(windows, draw, "interactions", has_text_T, options.interactions)
         pairs = [
-            _chosen_pairs(windows, draw, name, found, options.interactions if weight else 0)
+            chosen_pairs(windows, draw, name, found, options.interactions if weight else 0)
             for name, found, weight in zip(
-                ("queries", "items"), _pairs(windows, options.gap),
+                ("queries", "items"), next_items(windows, options.gap),
                 (options.query_weight, options.pair_weight), strict=True,
             )
         ]  # fmt: skip
         queries, answers, items, nexts = (
-            _happenings(windows, index, draw, 0.0) for pair in pairs for index in pair
+            happenings_at(windows, index, draw, 0.0) for pair in pairs for index in pair
         )
         sessions, own, owner_N = chosen_sessions(
             windows, draw, options.gap, options.shortest, options.sessions,
@@ -192,7 +171,7 @@ class Ubm(Objective):
         views = self._views(sessions, own) if options.session_weight else []
         packed, follows, before_M = self._followed(views, sessions, own)
         return Sample(
-            interactions=_happenings(windows, chosen, draw, options.id_hide, is_viewed=True),
+            interactions=happenings_at(windows, chosen, draw, options.id_hide, is_viewed=True),
             queries=queries,
             answers=answers,
             items=items,
@@ -218,10 +197,10 @@ class Ubm(Objective):
         read, first = self._read(sessions, own), sum(len(view.lengths_B) for view in views)
         if not self.options.follow_weight:
             none = torch.zeros(0, dtype=torch.int64)
-            return pack(join(views)), _happenings(sessions, none.numpy(), own, 0.0), none
+            return pack(join(views)), happenings_at(sessions, none.numpy(), own, 0.0), none
         if self.reads_forwards:
             packed = pack(join([*views, read]))
-            index_M = _taking_turns(sessions, own, self.options.follows)
+            index_M = taking_turns(sessions, own, self.options.follows)
             # Events of a sequence lie side by side, so the one before is one row back.
             row_T = torch.empty(len(packed.item_T), dtype=torch.int64)
             is_read_T = packed.sequence_T >= first
@@ -237,7 +216,7 @@ class Ubm(Objective):
             followed = np.flatnonzero(cut_N < lengths)
             index_M = sessions.starts_B.numpy()[followed] + cut_N[followed]
             before_M = first + torch.from_numpy(followed)
-        return packed, _happenings(sessions, index_M, own, self.options.read_hide), before_M
+        return packed, happenings_at(sessions, index_M, own, self.options.read_hide), before_M
 
     def _read(self, sessions: Events, own: Draw) -> Events:
         """Returns sessions in which some items are known by their text alone."""
@@ -282,7 +261,7 @@ class Ubm(Objective):
         if len(one_PD) < 2:
             return 0 * (one_PD.sum() + other_PD.sum())
         # What goes with the same, or is the same, is no negative; nor is one its own successor's.
-        same_PP = _same(keys[0]) | _same(keys[1]) | (keys[0][:, None] == keys[1][None, :])
+        same_PP = same(keys[0]) | same(keys[1]) | (keys[0][:, None] == keys[1][None, :])
         logits_PP = F.normalize(one_PD, dim=1) @ F.normalize(other_PD, dim=1).T
         logits_PP = logits_PP / self.options.temperature
         logits_PP = logits_PP.masked_fill(same_PP, float("-inf"))
@@ -356,58 +335,6 @@ class Ubm(Objective):
         self.progress.fill_(progress)
 
 
-def contrast(
-    a_ND: Tensor, b_ND: Tensor, key_N: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Returns loss and accuracy of telling each of 2N views' partner from all other views.
-
-    loss = mean over views v of -log(exp(cos(v, v+) / t) / sum over u != v of exp(cos(v, u) / t)),
-    where views of other rows with the same key do not stand in the sum: they are no contrast.
-    """
-    count = len(a_ND)
-    if count < 2:
-        return 0 * (a_ND.sum() + b_ND.sum()), torch.zeros(())
-    unit_VD = F.normalize(torch.cat([a_ND, b_ND]), dim=1)
-    logits_VV = unit_VD @ unit_VD.T / temperature
-    left_out_VV = _same(key_N).repeat(2, 2)
-    left_out_VV.fill_diagonal_(True)
-    logits_VV = logits_VV.masked_fill(left_out_VV, float("-inf"))
-    partner_V = torch.arange(2 * count, device=unit_VD.device).roll(count)
-    accuracy = (logits_VV.detach().argmax(1) == partner_V).float().mean()
-    return F.cross_entropy(logits_VV, partner_V), accuracy
-
-
-def follow_loss(
-    seen_MD: Tensor, vectors_MD: Tensor, key_M: Tensor, share_M: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Returns loss and accuracy of telling what follows from all that follows in the batch.
-
-    loss = mean over m of -log(exp(s_m . v_m - log q_m) / sum over distinct u of exp(s_m . v_u -
-    log q_u)), where q_u = 1 - (1 - share_u)^M is how likely u is among the M of a batch: what is
-    frequent is met as a negative more often (Yi et al., RecSys 2019), and then s . v is the log of
-    a share of all interactions, not of those of a batch.
-
-    Args:
-      seen_MD: of what is seen before each.
-      vectors_MD: of what follows.
-      key_M: the same number for the same interaction.
-      share_M: of each among all interactions that follow.
-    """
-    count = len(key_M)
-    if not count:
-        return 0 * (seen_MD.sum() + vectors_MD.sum()), torch.zeros((), device=seen_MD.device)
-    distinct_U, right_M = torch.unique(key_M, return_inverse=True)
-    # The first of each, so that the same batch always takes the same.
-    first_U = torch.full_like(distinct_U, count).scatter_reduce(
-        0, right_M, torch.arange(count, device=key_M.device), "amin"
-    )
-    share_U = share_M[first_U].clamp(max=1 - 1e-9)
-    met_U = -torch.expm1(count * torch.log1p(-share_U))
-    logits_MU = seen_MD @ vectors_MD[first_U].T - met_U.log().to(seen_MD.dtype)
-    accuracy = (logits_MU.detach().argmax(1) == right_M).float().mean()
-    return F.cross_entropy(logits_MU, right_M), accuracy
-
-
 def reads_forwards(model: ModelConfig) -> bool:
     """Tells whether no event sees a later one in a model of this configuration."""
     kind = ENCODERS[model.encoder]
@@ -416,79 +343,5 @@ def reads_forwards(model: ModelConfig) -> bool:
         return kind(model.dim, options).is_causal
 
 
-def _same(key_N: Tensor) -> Tensor:
-    """Returns true where two different rows have one key."""
-    same_NN = key_N[:, None] == key_N[None, :]
-    return same_NN.fill_diagonal_(False)
-
-
 def _projection(dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-
-
-_Pairs = tuple[np.ndarray, np.ndarray]  # events, and which event goes with each
-
-
-def _pairs(windows: Events, gap: float) -> tuple[_Pairs, _Pairs]:
-    """Returns queries with the next item of their session, and items with the next other one."""
-    item, document = windows.item_T.numpy(), windows.document_T.numpy()
-    session = sessions_of(windows, gap).session_T
-    events = len(item)
-    is_item = (item > UNK) | ((item == UNK) & (document > MASK))
-    here = np.where(is_item, np.arange(events), events)
-    ahead = np.minimum.accumulate(here[::-1])[::-1]  # the next item, itself included
-    after = np.append(ahead[1:], events)
-    first = np.flatnonzero((item == 0) & (document > MASK))
-    other = np.flatnonzero(is_item)
-    found = []
-    for one, two in ((first, ahead), (other, after)):
-        one = one[two[one] < events]
-        two = two[one]
-        is_new = (session[one] == session[two]) & (
-            (item[one] != item[two]) | (document[one] != document[two])
-        )
-        found.append((one[is_new], two[is_new]))
-    return found[0], found[1]
-
-
-def _chosen_pairs(windows: Events, draw: Draw, name: str, pairs: _Pairs, most: int) -> _Pairs:
-    """Returns up to `most` pairs of each window."""
-    one, two = pairs
-    where_T = np.zeros(len(windows.item_T), dtype=bool)
-    where_T[one] = most > 0
-    chosen = chosen_events(windows, draw, name, where_T, most)
-    return chosen, two[np.searchsorted(one, chosen)]
-
-
-def _taking_turns(sessions: Events, own: Draw, most: int) -> np.ndarray:
-    """Returns up to `most` random events of each session but its first, an action at a time.
-
-    What a page shows is many events, and what is done about it is few: each action's first choice
-    comes before any action's second.
-    """
-    index = np.flatnonzero(sessions.position_T.numpy() > 0)
-    session, place = sessions.sequence_T.numpy()[index], sessions.position_T.numpy()[index]
-    action = sessions.action_T.numpy()[index]
-    chance = own.uniform("follows", int(sessions.lengths_B.max()))[session, place]
-    order = np.lexsort((chance, action, session))
-    turn = np.empty(len(index), dtype=np.int64)
-    turn[order] = nth_of(session[order] * (int(action.max(initial=0)) + 1) + action[order])
-    order = np.lexsort((chance, turn, session))
-    return np.sort(index[order[nth_of(session[order]) < most]])
-
-
-def _happenings(
-    windows: Events, index_N: np.ndarray, draw: Draw, id_hide: float, is_viewed: bool = False
-) -> Happenings:
-    window, place = windows.sequence_T.numpy()[index_N], windows.position_T.numpy()[index_N]
-    # Each user and place has numbers of its own.
-    own = Draw(draw.seed, draw.epoch, draw.users_B[window] + ((place.astype(np.int64) + 1) << 40))
-    shape = (len(index_N), CHANCES if is_viewed else 0, 2)
-    chances = [own.uniform(f"{name} text", shape[1] * 2).reshape(shape) for name in "ab"]
-    hides = id_hide > own.uniform("id", 2).T
-    names = ("item_T", "action_T", "category_T", "document_T")
-    return Happenings(
-        *(getattr(windows, name)[torch.from_numpy(index_N)] for name in names),
-        chance_2NL2=torch.from_numpy(np.stack(chances)),
-        hides_2N=torch.from_numpy(hides),
-    )

@@ -17,9 +17,10 @@ from models.draw import Draw
 from models.encoders import ENCODERS
 from models.native import native
 from models.objectives import build_objective
+from models.objectives.contrasts import contrast, follow_loss
 from models.objectives.sessions import chosen_events, chosen_sessions, sessions_of
 from models.objectives.text_views import Rates, text_view
-from models.objectives.ubm import contrast, follow_loss, reads_forwards
+from models.objectives.ubm import reads_forwards
 from models.packed import MASK, UNK
 from models.report import Reporter
 from models.train import build, train
