@@ -21,19 +21,25 @@ PENALTIES = (1e-1, 1.0, 10.0, 100.0, 1000.0)  # on half the squared weights, aga
 
 @dataclass(frozen=True)
 class Standardizer:
-    """Mean and scale of each dimension over the training users."""
+    """Mean of each dimension over the training users, and one scale for them all.
+
+    What differs most between users is what pre-training found to matter most, and a penalty on the
+    weights trusts it more: that is worth up to .01 where labels are few (docs/results.md). A scale
+    for each dimension would have all of them trusted alike.
+    """
 
     mean_D: Tensor
-    scale_D: Tensor
+    scale_D: Tensor  # the same everywhere
 
     @classmethod
     def of(cls, x_nD: Tensor) -> "Standardizer":
-        """Measures vectors; a dimension that never varies keeps its scale."""
-        scale = x_nD.std(dim=0, correction=0)
-        return cls(x_nD.mean(dim=0), torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
+        """Measures vectors; where none differs from another they keep their scale."""
+        scale = x_nD.var(dim=0, correction=0).mean().sqrt()
+        scale = scale if scale > 1e-6 else torch.ones_like(scale)
+        return cls(x_nD.mean(dim=0), scale.expand(x_nD.shape[1]))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Gives each dimension mean 0 and spread 1 over the training users."""
+        """Gives the dimensions mean 0, and spread 1 on average, over the training users."""
         return (x - self.mean_D) / self.scale_D
 
 

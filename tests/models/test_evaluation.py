@@ -78,12 +78,18 @@ def test_ridge_probe_equals_scikit_learn():
     assert min(np.abs(ours - fit.predict(x)).max() for fit in fits) < 1e-3
 
 
-def test_standardized_training_vectors_have_mean_zero_and_spread_one():
+def test_standardized_training_vectors_have_mean_zero_and_keep_their_proportions():
     x = torch.randn(50, 4) * torch.tensor([1.0, 5.0, 0.1, 0.0]) + 3
     z = Standardizer.of(x)(x)
     torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
-    torch.testing.assert_close(z.std(0, correction=0)[:3], torch.ones(3))
-    assert torch.all(z[:, 3] == 0)  # what never varies says nothing, and divides by nothing
+    assert float(z.var(0, correction=0).mean()) == pytest.approx(1)
+    spread = x.std(0, correction=0)
+    torch.testing.assert_close(z.std(0, correction=0) * spread[1], spread * z[:, 1].std(correction=0))
+
+
+def test_vectors_that_are_all_alike_are_not_divided_by_nothing():
+    z = Standardizer.of(torch.full((50, 4), 3.0))(torch.full((2, 4), 3.0))
+    assert torch.all(z == 0)
 
 
 def test_numbers_come_back_in_their_own_unit():
