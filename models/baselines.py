@@ -80,8 +80,7 @@ def _methods(
         return {method: _by_rows(task, lists, method) for method in lists.methods}
     if task.is_ranking:
         ranking = NextItemBaselines(sequences, task)
-        names = ("popularity", "item_knn", "transitions")
-        return {name: _by_items(task, ranking, name) for name in names}
+        return {name: _by_items(task, ranking, name) for name in ranking.methods}
     found = {
         f"{name}_lr": _linear(task, x) for name, x in bags(sequences, task, config.lsa_dim).items()
     }

@@ -1,14 +1,16 @@
 """A softmax head over all items, low in rank: it moves a user vector into the space of the items.
 
-    score of item v = (W z + c) . e_v / s + g log p_v
+    score of item v = (W z + c) . e_v / s + g log p_v + r_k
 
 z is the standardised user vector, e_v the encoder's own item vectors with spread s, p_v how often
-the training users have met the item. The head starts from the better, on validation examples, of
-two rankings, which it has to beat: by popularity (W and c are 0, g is 1), and by the dot product of
-user and item, which is what some pre-training trains (W and c undo the standardisation, g is 0). A
-weight for each item would be V x D numbers for a few thousand examples; this is D x D.
+the training users have met the item, r_k a weight for the k-th last item that was seen (0 for all
+others, and where items of the history do not compete). The head starts from the better, on
+validation examples, of two rankings, which it has to beat: by popularity and repeats (W and c are
+0, g is 1, r is fitted), and by the dot product of user and item, which is what some pre-training
+trains (W and c undo the standardisation, g and r are 0). A weight for each item would be V x D
+numbers for a few thousand examples; this is D x D.
 
-Shapes: n examples, V items, D width.
+Shapes: n examples, V items, D width, R recent items.
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ from models.data import Sequences
 from models.examples import Labelled, seen_items
 from models.packed import UNK
 from models.probe import Standardizer
+from models.recent import add_repeats, fit_repeats
 from models.tuning import TuneSettings, tune
 
 BLOCK = 512  # examples whose V scores are held at once
@@ -30,14 +33,20 @@ FITTING = TuneSettings(lr=1e-2, epochs=30, patience=3, batch_size=256, weight_de
 
 
 class ItemHead(nn.Module):
-    """User vectors [n, D] and item vectors [V, D] -> scores [n, V]."""
+    """User vectors [n, D], item vectors [V, D] and recent items [n, R] -> scores [n, V]."""
 
     mean_D: Tensor
     scale_D: Tensor
     spread: Tensor
     prior_V: Tensor
 
-    def __init__(self, standardizer: Standardizer, items_VD: Tensor, counts_V: np.ndarray) -> None:
+    def __init__(
+        self,
+        standardizer: Standardizer,
+        items_VD: Tensor,
+        counts_V: np.ndarray,
+        repeats: int = 0,
+    ) -> None:
         super().__init__()
         width = items_VD.shape[1]
         self.register_buffer("mean_D", standardizer.mean_D.clone())
@@ -49,27 +58,37 @@ class ItemHead(nn.Module):
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
         self.gain = nn.Parameter(torch.ones(()))
+        self.repeat_R = nn.Parameter(torch.zeros(repeats))
 
     @torch.no_grad()
-    def begin(self, by_product: bool) -> None:
-        """Starts from the dot product of user and item vectors, or else from popularity."""
+    def begin(self, by_product: bool, repeat_R: Tensor) -> None:
+        """Starts from the dot product of user and item, or else from popularity and repeats."""
         self.project.weight.zero_()
         self.project.bias.zero_()
         self.gain.fill_(0.0 if by_product else 1.0)
+        self.repeat_R.copy_(torch.zeros_like(repeat_R) if by_product else repeat_R)
         if by_product:
             self.project.weight.copy_(torch.diag(self.scale_D * self.spread))
             self.project.bias.copy_(self.mean_D * self.spread)
 
-    def forward(self, users_nD: Tensor, items_VD: Tensor) -> Tensor:
+    def forward(self, users_nD: Tensor, items_VD: Tensor, recent_nR: Tensor) -> Tensor:
         """Scores all items for each user vector."""
-        return self._moved(users_nD) @ (items_VD / self.spread).T + self.gain * self.prior_V
+        scores_nV = self._moved(users_nD) @ (items_VD / self.spread).T + self.gain * self.prior_V
+        add_repeats(scores_nV, self.repeat_R, recent_nR, recent_nR)
+        return scores_nV
 
-    def nll(self, users_nD: Tensor, catalogue: Catalogue, right_n: Tensor) -> Tensor:
-        """Returns the mean cross-entropy of the right items, which the catalogue was read for."""
+    def nll(
+        self, users_nD: Tensor, catalogue: Catalogue, right_n: Tensor, recent_nR: Tensor
+    ) -> Tensor:
+        """Returns the mean cross-entropy of the right items.
+
+        The catalogue was read for them, and for the recent ones.
+        """
         if catalogue.item_C is None:
-            return item_nll(self(users_nD, catalogue.items_CD), right_n)
+            return item_nll(self(users_nD, catalogue.items_CD, recent_nR), right_n)
         scores_nC = catalogue.scores(self._moved(users_nD) / self.spread)
         scores_nC = scores_nC + self.gain * self.prior_V[catalogue.item_C]
+        add_repeats(scores_nC, self.repeat_R, recent_nR, catalogue.place(recent_nR))
         return F.cross_entropy(scores_nC, catalogue.place(right_n))
 
     def _moved(self, users_nD: Tensor) -> Tensor:
@@ -78,15 +97,16 @@ class ItemHead(nn.Module):
 
 @dataclass(frozen=True)
 class Vectors:
-    """User vectors of examples and the items that were right."""
+    """User vectors of examples, the items that were right, and the items seen last."""
 
     x_nD: Tensor
     y_n: Tensor
+    recent_nR: Tensor
 
     def known(self) -> "Vectors":
         """Leaves out examples whose item the vocabulary does not know: nothing learns from them."""
         kept = self.y_n > UNK
-        return Vectors(self.x_nD[kept], self.y_n[kept])
+        return Vectors(self.x_nD[kept], self.y_n[kept], self.recent_nR[kept])
 
 
 def fit_item_head(
@@ -94,14 +114,18 @@ def fit_item_head(
 ) -> None:
     """Fits a head on the training examples, stopped by the loss of the validation examples."""
     train, valid = train.known(), valid.known()
+    share_V = head.prior_V.exp()
+    share_V[: UNK + 1] = 0
+    repeat_R = fit_repeats(train.recent_nR, train.y_n, share_V / share_V.sum())
     losses = {}
     for by_product in (False, True):
-        head.begin(by_product)
+        head.begin(by_product, repeat_R)
         losses[by_product] = mean_loss(head, valid, items_VD)
-    head.begin(losses[True] < losses[False])
+    head.begin(losses[True] < losses[False], repeat_R)
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
-        return item_nll(head(train.x_nD[chosen], items_VD), train.y_n[chosen])
+        scores_nV = head(train.x_nD[chosen], items_VD, train.recent_nR[chosen])
+        return item_nll(scores_nV, train.y_n[chosen])
 
     def valid_loss() -> float:
         return mean_loss(head, valid, items_VD)
@@ -112,9 +136,10 @@ def fit_item_head(
 @torch.no_grad()
 def mean_loss(head: ItemHead, vectors: Vectors, items_VD: Tensor) -> float:
     """Returns the mean loss of examples, a block of them at a time."""
+    parts = (vectors.x_nD, vectors.recent_nR, vectors.y_n)
     losses = [
-        item_nll(head(x_nD, items_VD), y_n) * len(y_n)
-        for x_nD, y_n in zip(vectors.x_nD.split(BLOCK), vectors.y_n.split(BLOCK), strict=True)
+        item_nll(head(x_nD, items_VD, recent_nR), y_n) * len(y_n)
+        for x_nD, recent_nR, y_n in zip(*(part.split(BLOCK) for part in parts), strict=True)
     ]
     return float(torch.stack(losses).sum() / len(vectors.y_n)) if losses else 0.0
 

@@ -30,6 +30,7 @@ from models.predictions import Predicted
 from models.probe import Standardizer
 from models.protocols import Setting, common_columns, tune_settings
 from models.ranks import Score, measure_by_count, measure_ranks, rank_examples
+from models.recent import recent_items
 from models.tasks import SPLITS, Task
 from models.tuning import tune
 from models.user_model import UserModel
@@ -37,20 +38,22 @@ from models.vectors import window_vectors
 
 
 class RankingModel(nn.Module):
-    """Windows, and the vectors of all items -> scores of all items [B, V]."""
+    """Windows, their recent items and the vectors of all items -> scores of all items [B, V]."""
 
     def __init__(self, user_model: UserModel, head: ItemHead) -> None:
         super().__init__()
         self.user_model, self.head = user_model, head
 
-    def forward(self, windows: Events, items_VD: Tensor) -> Tensor:
+    def forward(self, windows: Events, items_VD: Tensor, recent_BR: Tensor) -> Tensor:
         """Scores all items, of which the vectors are known."""
-        return self.head(self._users(windows), items_VD)
+        return self.head(self._users(windows), items_VD, recent_BR)
 
-    def loss(self, windows: Events, right_B: Tensor) -> Tensor:
+    def loss(self, windows: Events, right_B: Tensor, recent_BR: Tensor) -> Tensor:
         """Returns the cross-entropy of the right items, over all or a sample of the others."""
         users_BD = self._users(windows)
-        return self.head.nll(users_BD, self.user_model.behaviour.catalogue(right_B), right_B)
+        needed = torch.cat([right_B, recent_BR[recent_BR > UNK]])
+        catalogue = self.user_model.behaviour.catalogue(needed)
+        return self.head.nll(users_BD, catalogue, right_B, recent_BR)
 
     def _users(self, windows: Events) -> Tensor:
         return self.user_model(to_device(pack(windows), self.head.prior_V.device))
@@ -69,9 +72,9 @@ def run_ranking(
         if protocol == "native":  # needs no label: once is enough
             score = _native(setting) if is_first else None
         elif protocol == "frozen":
-            score = _frozen(setting, splits, inputs, kept, seed)
+            score = _frozen(setting, task, splits, inputs, kept, seed)
         else:
-            score = _trained(setting, splits, protocol, seed)
+            score = _trained(setting, task, splits, protocol, seed)
         if score is None:
             continue
         found = {
@@ -121,17 +124,29 @@ def _native(setting: Setting) -> dict[str, Score] | None:
     return dict.fromkeys(SPLITS[1:], score)
 
 
+def _recent(task: Task, sequences: Sequences, examples: Labelled) -> Tensor:
+    """Returns the items that may come again -> int64 [n, R]; R is 0 where those seen do not."""
+    if task.exclude_history:
+        return torch.zeros(len(examples.users_n), 0, dtype=torch.int64)
+    return torch.from_numpy(recent_items(sequences, examples))
+
+
 def _frozen(
-    setting: Setting, splits: dict[str, Labelled], inputs: Inputs, kept: np.ndarray, seed: int
+    setting: Setting,
+    task: Task,
+    splits: dict[str, Labelled],
+    inputs: Inputs,
+    kept: np.ndarray,
+    seed: int,
 ) -> dict[str, Score]:
     x = inputs.x | {"train": inputs.x["train"][torch.from_numpy(kept)]}
     items_VD = setting.checkpoint.model.behaviour.items().detach().cpu()
-    head = _fitted(setting, splits, x, items_VD, seed)
+    head = _fitted(setting, task, splits, x, items_VD, seed)
 
     def scorer(split: str) -> Score:
         @torch.no_grad()
-        def score(some: Labelled, block: slice) -> Tensor:  # noqa: ARG001
-            return head(x[split][block], items_VD)
+        def score(some: Labelled, block: slice) -> Tensor:
+            return head(x[split][block], items_VD, _recent(task, setting.sequences, some))
 
         return score
 
@@ -140,20 +155,29 @@ def _frozen(
 
 def _fitted(
     setting: Setting,
+    task: Task,
     splits: dict[str, Labelled],
     x: dict[str, Tensor],
     items_VD: Tensor,
     seed: int,
 ) -> ItemHead:
     counts_V = popularity(setting.sequences, splits["train"])
-    head = ItemHead(Standardizer.of(x["train"]), items_VD, counts_V)
-    train, valid = (Vectors(x[s], torch.from_numpy(splits[s].y_n)) for s in ("train", "valid"))
+    train, valid = (
+        Vectors(
+            x[split],
+            torch.from_numpy(splits[split].y_n),
+            _recent(task, setting.sequences, splits[split]),
+        )
+        for split in SPLITS[:2]
+    )
+    repeats = train.recent_nR.shape[1]
+    head = ItemHead(Standardizer.of(x["train"]), items_VD, counts_V, repeats)
     fit_item_head(head, train, valid, items_VD, seed)
     return head
 
 
 def _trained(
-    setting: Setting, splits: dict[str, Labelled], protocol: str, seed: int
+    setting: Setting, task: Task, splits: dict[str, Labelled], protocol: str, seed: int
 ) -> dict[str, Score]:
     """Trains encoder and head together, from a head that is fitted on the encoder as it is."""
     sequences, encoder = setting.sequences, copy.deepcopy(setting.checkpoint.model)
@@ -162,13 +186,14 @@ def _trained(
         split: splits[split].pick(np.flatnonzero(splits[split].y_n > UNK)) for split in SPLITS[:2]
     }
     x = {split: window_vectors(encoder, sequences, part) for split, part in parts.items()}
-    head = _fitted(setting, parts, x, encoder.behaviour.items().detach().cpu(), seed)
+    head = _fitted(setting, task, parts, x, encoder.behaviour.items().detach().cpu(), seed)
     model = RankingModel(encoder, head).to(device)
     y = {split: torch.from_numpy(part.y_n).to(device) for split, part in parts.items()}
+    recent_nR = _recent(task, sequences, parts["train"]).to(device)
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
         windows = last_windows(sequences, parts["train"].pick(chosen), length)
-        return model.loss(windows, y["train"][chosen])
+        return model.loss(windows, y["train"][chosen], recent_nR[chosen])
 
     @torch.no_grad()
     def scorer() -> Score:
@@ -176,7 +201,8 @@ def _trained(
 
         @torch.no_grad()
         def score(some: Labelled, block: slice) -> Tensor:  # noqa: ARG001
-            return model(last_windows(sequences, some, length), items_VD).cpu()
+            recent_nR = _recent(task, sequences, some).to(device)
+            return model(last_windows(sequences, some, length), items_VD, recent_nR).cpu()
 
         return score
 

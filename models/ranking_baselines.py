@@ -18,9 +18,8 @@ from models.lists import NumberScaler, place_in_list
 from models.packed import UNK, ragged_arange
 from models.places import Ranks
 from models.ranks import rank_examples
+from models.recent import RECENT, recent_items
 from models.tasks import Task
-
-RECENT = 10  # last items whose neighbours are asked
 
 
 class NextItemBaselines:
@@ -36,8 +35,14 @@ class NextItemBaselines:
         self._unit = bag.multiply(1 / norms_V).tocsc()
         self._follows = _transitions(sequences, train)
 
+    @property
+    def methods(self) -> list[str]:
+        """What there is; the items seen last only where they compete."""
+        again = [] if self._task.exclude_history else ["recent"]
+        return ["popularity", "item_knn", "transitions", *again]
+
     def ranks(self, method: str, split: str) -> Ranks:
-        """Ranks the right items of a split: popularity, item_knn or transitions."""
+        """Ranks the right items of a split."""
 
         def score(some: Labelled, block: slice) -> torch.Tensor:  # noqa: ARG001
             return torch.from_numpy(self._scores(method, some))
@@ -50,11 +55,21 @@ class NextItemBaselines:
         prior_V = self._counts_V / max(self._counts_V.sum(), 1)
         if method == "popularity":
             return np.tile(prior_V, (len(some.users_n), 1))
-        recent = 1 if method == "transitions" else RECENT
-        shown = item_counts(self._sequences, _last(some, recent))
+        if method == "recent":
+            return self._last_first(some, prior_V)
+        asked = 1 if method == "transitions" else RECENT
+        shown = item_counts(self._sequences, _last(some, asked))
         if method == "transitions":
             return (shown @ self._follows).toarray() + prior_V
         return ((shown @ self._unit.T) @ self._unit).toarray() + 1e-3 * prior_V
+
+    def _last_first(self, some: Labelled, prior_V: np.ndarray) -> np.ndarray:
+        """Scores the items seen last above all others, the latest first."""
+        scores_nV = np.tile(prior_V, (len(some.users_n), 1))
+        recent_nR = recent_items(self._sequences, some)
+        rows, nth = np.nonzero(recent_nR)
+        scores_nV[rows, recent_nR[rows, nth]] = 1 + RECENT - nth
+        return scores_nV
 
 
 def _last(examples: Labelled, count: int) -> Labelled:

@@ -22,7 +22,7 @@ from models.lists import (
     place_in_list,
 )
 from models.native import _with_hidden
-from models.packed import MASK, UNK
+from models.packed import MASK, PAD, UNK
 from models.places import Ranks
 from models.probe import Standardizer
 from models.ranking import times_met
@@ -99,18 +99,21 @@ def test_scores_that_are_no_numbers_are_refused(sequences):
         ranked(sequences, [float("nan")], 0)
 
 
+NONE = torch.zeros(800, 0, dtype=torch.int64)  # no recent items
+
+
 def test_a_head_starts_as_popularity_and_finds_what_the_vector_says():
     torch.manual_seed(0)
     items_VD = torch.randn(30, 6)
     x_nD, counts_V = torch.randn(800, 6), np.arange(30) % 7
     y_n = (x_nD @ torch.randn(6, 6) @ items_VD[3:].T).argmax(1) + 3
     head = ItemHead(Standardizer.of(x_nD), items_VD, counts_V.astype(float))
-    start = head(x_nD, items_VD)
+    start = head(x_nD, items_VD, NONE)
     assert torch.equal(start.argmax(1), torch.full((800,), int(counts_V.argmax())))
     before = float(item_nll(start, y_n).detach())
-    train, valid = Vectors(x_nD[:600], y_n[:600]), Vectors(x_nD[600:], y_n[600:])
+    train, valid = (Vectors(x_nD[at], y_n[at], NONE[at]) for at in (slice(600), slice(600, 800)))
     fit_item_head(head, train, valid, items_VD)
-    scores = head(x_nD[600:], items_VD)
+    scores = head(x_nD[600:], items_VD, NONE[600:])
     assert float(item_nll(scores, y_n[600:])) < before / 2
     assert (scores.argmax(1) == y_n[600:]).float().mean() > 0.6
 
@@ -183,24 +186,30 @@ def test_a_head_starts_from_the_product_where_pre_training_has_trained_it():
     x_nD = 2 * torch.randn(200, 6) + 1
     y_n = (x_nD @ items_VD[3:].T).argmax(1) + 3
     head = ItemHead(Standardizer.of(x_nD), items_VD, np.ones(30))
-    head.begin(by_product=True)
-    torch.testing.assert_close(head(x_nD, items_VD), x_nD @ items_VD.T, rtol=1e-4, atol=1e-4)
-    few = Vectors(x_nD[:4], y_n[:4])  # too few to learn anything from
-    fit_item_head(head, few, Vectors(x_nD[100:], y_n[100:]), items_VD)
-    assert (head(x_nD, items_VD)[:, 3:].argmax(1) + 3 == y_n).float().mean() > 0.9
-    fit_item_head(head, few, Vectors(x_nD[100:], y_n[:100]), items_VD)  # the product says nothing
+    none = NONE[:200]
+    head.begin(by_product=True, repeat_R=torch.zeros(0))
+    torch.testing.assert_close(head(x_nD, items_VD, none), x_nD @ items_VD.T, rtol=1e-4, atol=1e-4)
+    few = Vectors(x_nD[:4], y_n[:4], NONE[:4])  # too few to learn anything from
+    fit_item_head(head, few, Vectors(x_nD[100:], y_n[100:], NONE[:100]), items_VD)
+    assert (head(x_nD, items_VD, none)[:, 3:].argmax(1) + 3 == y_n).float().mean() > 0.9
+    # Now the product says nothing.
+    fit_item_head(head, few, Vectors(x_nD[100:], y_n[:100], NONE[:100]), items_VD)
     assert float(head.gain.detach()) > 0.5
 
 
 def test_the_loss_over_a_sample_that_is_everything_is_the_whole_one():
     torch.manual_seed(0)
     items_VD, x_nD, y_n = torch.randn(30, 6), torch.randn(9, 6), torch.randint(3, 30, (9,))
-    head = ItemHead(Standardizer.of(x_nD), items_VD, np.arange(30.0))
+    recent_nR = torch.randint(3, 30, (9, 4))
+    recent_nR[::2, 2:] = PAD
+    head = ItemHead(Standardizer.of(x_nD), items_VD, np.arange(30.0), repeats=4)
     torch.nn.init.normal_(head.project.weight)
+    torch.nn.init.normal_(head.repeat_R)
     order = 3 + torch.randperm(27)
     sampled = Catalogue(items_VD[order], order, torch.zeros(27))
     torch.testing.assert_close(
-        head.nll(x_nD, sampled, y_n), head.nll(x_nD, Catalogue(items_VD), y_n)
+        head.nll(x_nD, sampled, y_n, recent_nR),
+        head.nll(x_nD, Catalogue(items_VD), y_n, recent_nR),
     )
 
 

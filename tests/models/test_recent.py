@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from models.data import open_sequences
+from models.examples import Labelled, seen_items
+from models.item_head import ItemHead, Vectors, fit_item_head
+from models.packed import PAD, UNK
+from models.probe import Standardizer
+from models.ranking_baselines import NextItemBaselines
+from models.recent import LOOK_BACK, PENALTY, RECENT, fit_repeats, recent_items
+from models.tasks import Task
+
+LENGTHS = [1, 5, 40, LOOK_BACK + 30]
+
+
+@pytest.fixture
+def sequences(make_sequences):
+    rng = np.random.default_rng(3)
+    item = rng.integers(0, 43, sum(LENGTHS)).astype(np.int32)  # with ids that say nothing
+    item[-LOOK_BACK:] = np.where(np.arange(LOOK_BACK) % 2, 7, 8)  # what came before is too long ago
+    return open_sequences(make_sequences(LENGTHS, item=item))
+
+
+def by_hand(seen: np.ndarray) -> list[int]:
+    found: list[int] = []
+    for item in seen[::-1][:LOOK_BACK].tolist():
+        if item > UNK and item not in found:
+            found.append(item)
+    return (found + [PAD] * RECENT)[:RECENT]
+
+
+def test_recent_items_are_the_distinct_ones_that_were_seen_last(sequences):
+    ends = np.array([1, 5, 3, 40, 33, LOOK_BACK + 30, 12])
+    examples = Labelled(
+        np.array([0, 1, 1, 2, 2, 3, 3]), ends, np.zeros(7), np.array([0, 0, 1, 0, 20, 0, 0])
+    )
+    found = recent_items(sequences, examples)
+    cut = np.split(seen_items(sequences, examples), np.cumsum(examples.lengths_n)[:-1])
+    assert found.tolist() == [by_hand(seen) for seen in cut]
+    assert found[5].tolist() == [7, 8] + [PAD] * (RECENT - 2)
+
+
+def test_what_repeats_are_worth_is_the_optimum_of_the_whole_softmax():
+    rng = torch.Generator().manual_seed(0)
+    share_V = torch.rand(40, generator=rng, dtype=torch.float64)
+    share_V[: UNK + 1] = 0
+    share_V /= share_V.sum()
+    recent_nR = torch.stack([3 + torch.randperm(37, generator=rng)[:3] for _ in range(300)])
+    recent_nR[:40, 1:] = PAD
+    right_n = torch.where(torch.rand(300, generator=rng) < 0.4, recent_nR[:, 0], recent_nR[:, 1])
+    right_n = torch.where(right_n == PAD, torch.tensor(5), right_n)
+    weight_R = fit_repeats(recent_nR, right_n, share_V).double().requires_grad_()
+    logits_nV = share_V[None, UNK + 1 :].log().repeat(300, 1)
+    row, nth = torch.nonzero(recent_nR > UNK, as_tuple=True)
+    logits_nV = logits_nV.index_put(
+        (row, recent_nR[row, nth] - UNK - 1), weight_R[nth], accumulate=True
+    )
+    loss = torch.nn.functional.cross_entropy(logits_nV, right_n - UNK - 1, reduction="sum")
+    (loss + PENALTY / 2 * weight_R.square().sum()).backward()
+    assert weight_R.grad is not None
+    assert weight_R.grad.abs().max() < 1e-2
+    assert weight_R[0] > 2 > weight_R[2]
+
+
+def test_a_head_finds_items_that_come_again_where_vectors_say_nothing():
+    torch.manual_seed(0)
+    items_VD, x_nD = torch.randn(60, 6), torch.randn(400, 6)
+    recent_nR = torch.stack([3 + torch.randperm(57)[:4] for _ in range(400)])
+    y_n = torch.where(torch.rand(400) < 0.5, recent_nR[:, 1], torch.randint(3, 60, (400,)))
+    head = ItemHead(Standardizer.of(x_nD), items_VD, np.ones(60), repeats=4)
+    few, valid = (Vectors(x_nD[at], y_n[at], recent_nR[at]) for at in (slice(60), slice(60, 200)))
+    fit_item_head(head, few, valid, items_VD)
+    scores = head(x_nD[200:], items_VD, recent_nR[200:])
+    assert (scores[:, UNK + 1 :].argmax(1) + UNK + 1 == recent_nR[200:, 1]).float().mean() > 0.95
+    unlike = head(x_nD[200:], items_VD, torch.full((200, 4), PAD))
+    assert (unlike.argmax(1) == recent_nR[200:, 1]).float().mean() < 0.1
+
+
+def test_the_items_seen_last_are_a_ranking_to_beat_where_they_compete(sequences):
+    last = int(sequences.item[sequences.offsets[3] + 20])
+    ends = np.array([21])  # of the last user; his last item comes again
+    some = Labelled(np.array([3]), ends, np.array([max(last, UNK + 1)]))
+    splits = dict.fromkeys(("train", "valid", "test"), some)
+    baselines = NextItemBaselines(sequences, Task("next", "mrr", [], splits, is_ranking=True))
+    assert "recent" in baselines.methods
+    assert baselines.ranks("recent", "test").above_n.tolist() == [0]
+    alone = Task("next", "mrr", [], splits, is_ranking=True, exclude_history=True)
+    assert "recent" not in NextItemBaselines(sequences, alone).methods
