@@ -17,7 +17,9 @@ from models.packed import PAD, UNK, ragged_arange
 
 RECENT = 10  # items that are told apart by their place
 LOOK_BACK = 100  # events among which they are looked for
-PENALTY = 1.0  # on half the squared weights, against a sum of losses
+# Against a sum of losses, on half the squares: places side by side are worth about as much as each
+# other, so a place that few labels speak of follows its neighbours.
+STEP_PENALTY, LEVEL_PENALTY = 1.0, 0.01
 
 
 def recent_items(sequences: Sequences, examples: Labelled) -> np.ndarray:
@@ -76,9 +78,14 @@ def fit_repeats(recent_nR: Tensor, right_n: Tensor, share_V: Tensor) -> Tensor:
     def closure() -> Tensor:
         optimizer.zero_grad()
         total_n = torch.log1p((share_nR * torch.expm1(weight_R)).sum(1))
-        loss = (total_n - is_right_nR @ weight_R).sum() + PENALTY / 2 * weight_R.square().sum()
+        loss = (total_n - is_right_nR @ weight_R).sum() + repeat_penalty(weight_R)
         loss.backward()
         return loss
 
     optimizer.step(closure)  # type: ignore[arg-type]
     return weight_R.detach().float()
+
+
+def repeat_penalty(weight_R: Tensor) -> Tensor:
+    """Returns what weights cost before any example has spoken: a walk in small steps, from 0."""
+    return (STEP_PENALTY * weight_R.diff().square().sum() + LEVEL_PENALTY * weight_R @ weight_R) / 2

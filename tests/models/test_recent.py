@@ -8,7 +8,7 @@ from models.item_head import ItemHead, Vectors, fit_item_head
 from models.packed import PAD, UNK
 from models.probe import Standardizer
 from models.ranking_baselines import NextItemBaselines
-from models.recent import LOOK_BACK, PENALTY, RECENT, fit_repeats, recent_items
+from models.recent import LOOK_BACK, RECENT, fit_repeats, recent_items, repeat_penalty
 from models.tasks import Task
 
 LENGTHS = [1, 5, 40, LOOK_BACK + 30]
@@ -57,10 +57,17 @@ def test_what_repeats_are_worth_is_the_optimum_of_the_whole_softmax():
         (row, recent_nR[row, nth] - UNK - 1), weight_R[nth], accumulate=True
     )
     loss = torch.nn.functional.cross_entropy(logits_nV, right_n - UNK - 1, reduction="sum")
-    (loss + PENALTY / 2 * weight_R.square().sum()).backward()
+    (loss + repeat_penalty(weight_R)).backward()
     assert weight_R.grad is not None
     assert weight_R.grad.abs().max() < 1e-2
-    assert weight_R[0] > 2 > weight_R[2]
+    assert min(weight_R[:2]) > weight_R[2] + 0.5
+
+
+def test_a_place_that_no_example_speaks_of_follows_its_neighbours():
+    share_V = torch.full((40,), 1 / 40)
+    recent_nR = torch.stack([3 + torch.arange(n, n + 5) for n in range(20)])
+    weight_R = fit_repeats(recent_nR, recent_nR[:, 0], share_V)
+    assert weight_R[0] > weight_R[1] > weight_R[2] > 0.5
 
 
 def test_a_head_finds_items_that_come_again_where_vectors_say_nothing():
