@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.behaviour import Catalogue
+from models.catalogue import Catalogue
 from models.data import Sequences
 from models.examples import Labelled, seen_items
 from models.packed import UNK

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention_kernels import packed_attention, runs_packed
+from models.buckets import Bucket
 from models.encoders.base import Attended
-from models.packed import Bucket
 
 MAX_PADDING = 0.05  # share of the slots of the attention's rectangles
 

@@ -17,10 +17,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.buckets import Bucket
 from models.encoders import base
 from models.encoders.gru4rec import MAX_PADDING
 from models.layers import Dropout
-from models.packed import Bucket, Packed
+from models.packed import Packed
 
 
 @dataclass(frozen=True)

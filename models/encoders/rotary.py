@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.buckets import Bucket
 from models.encoders import base
 from models.encoders.attention import MAX_PADDING, attend, attended
 from models.layers import Dropout
-from models.packed import Bucket, Packed
+from models.packed import Packed
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contracts.errors import FootpathError
-from models.behaviour import Catalogue
+from models.catalogue import Catalogue
 from models.distributed import share
 from models.draw import Draw
 from models.objectives.base import Objective, Outcome, refuse_ages

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.behaviour import ATTRIBUTE, CATEGORY, fields_of
 from models.documents import Documents
 from models.packed import MASK
+from models.text_fields import ATTRIBUTE, CATEGORY, fields_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def text_view(documents: Documents, kind_W: Tensor, chance_ML2: Tensor, rates: R
 
     Args:
       documents: what to change; every one comes out once, in order.
-      kind_W: what each word of the vocabulary is, as `BehaviourEncoder.kind_W`.
+      kind_W: what each word of the vocabulary is, as `TextReader.kind_W`.
       chance_ML2: numbers in [0, 1): whether a token stays, and whether it is swapped. Tokens beyond
         L use them again.
       rates: how likely each change is.

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from contracts.errors import FootpathError
-from models.behaviour import Catalogue
 from models.candidates import Rows
+from models.catalogue import Catalogue
 from models.data import open_sequences
 from models.examples import Labelled, Lists
 from models.item_head import ItemHead, Vectors, fit_item_head, item_nll, popularity

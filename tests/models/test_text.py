@@ -119,13 +119,14 @@ def test_an_event_s_vector_is_the_sum_of_its_fields(sequences, fields):
     model = model_of(sequences, fields)
     behaviour = model.behaviour
     events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([30])))
-    expected = behaviour.text_of(events.document_T, events.action_T)
+    assert behaviour.text
+    expected = behaviour.text.read(events.document_T, events.action_T)
     for name in set(fields) - {"text"}:
         expected = expected + behaviour.tables[name][getattr(events, f"{name}_T")]
     assert torch.allclose(behaviour(events), expected, atol=1e-6)
     items = behaviour.items()
     assert items.shape == (sequences.sizes["item"], 16)
-    text = behaviour.text_of(torch.tensor([7]), torch.tensor([0]))[0]  # document 7 is of item 8
+    text = behaviour.text.read(torch.tensor([7]), torch.tensor([0]))[0]  # document 7 is of item 8
     table = behaviour.tables["item"][8] if "item" in fields else 0
     assert torch.allclose(items[8], text + table, atol=1e-6)
 
@@ -144,7 +145,8 @@ def test_items_that_no_vocabulary_knows_are_told_apart_by_their_text(make_sequen
 
 
 def test_only_the_fields_that_are_asked_for_are_read(sequences):
-    titles = model_of(sequences, markers=["[TITLE]"]).behaviour
+    titles = model_of(sequences, markers=["[TITLE]"]).behaviour.text
+    assert titles
     words = sequences.vocabulary["token"]
     read = [words[t] for t in titles.documents.pick(torch.tensor([5])).tokens_K]
     assert read == ["[TITLE]", "item", "n3", "ten0"]
