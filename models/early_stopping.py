@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from contracts.errors import FootpathError
+from contracts.fingerprints import rows_fingerprint
 from models.config import TaskConfig, ValidationConfig
 from models.data import Sequences
 from models.examples import Labelled
@@ -31,6 +32,7 @@ class Judge:
         self.config, self.sequences = config, sequences
         asked = TaskConfig(name=config.task, kind=config.kind)
         self.task = load_tasks(config.labels, sequences, (asked,))[0]
+        self.fingerprint = rows_fingerprint(config.labels, config.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
         """Tells whether to judge after so many epochs; always after the last."""

@@ -21,11 +21,14 @@ from models.history import CURVES, History
 NOT_IDENTITY = {"sequences", "out", "checkpoint_seconds", "device", "threads", "prefetch"}
 
 
-def identity(config: TrainConfig, fingerprint: str, per_epoch: int) -> str:
-    """Returns a hash of all that the losses of a run follow from."""
+def identity(config: TrainConfig, fingerprint: str, per_epoch: int, labels: str = "") -> str:
+    """Returns a hash of all that the losses of a run follow from.
+
+    `fingerprint` is of the sequences, `labels` of the rows that stop training early, if any do.
+    """
     settings = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY}
     if config.validation:
-        settings["validation"].pop("labels")  # a path: the folder may have moved
+        settings["validation"]["labels"] = labels  # what they say: the folder may have moved
     settings |= {"data": fingerprint, "per_epoch": per_epoch}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 

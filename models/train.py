@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from contracts.errors import FootpathError
+from contracts.fingerprints import rows_fingerprint
 from contracts.reading import read_json
 from models.behaviour import attach_text
 from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
@@ -83,7 +84,11 @@ def describe(
     config: TrainConfig, sequences: Sequences, model: UserModel, objective: Objective
 ) -> dict[str, Any]:
     """Returns what the checkpoint's config.json says."""
-    return plain(config) | {
+    found = plain(config)
+    if config.validation and objective.trains:
+        labels = rows_fingerprint(config.validation.labels, config.validation.task)
+        found["validation"]["fingerprint"] = labels
+    return found | {
         "encoder_options": model.config.encoder_options,
         "text": model.config.text,
         "objective": plain(objective.options),

@@ -224,7 +224,8 @@ class Trainer:
         return self.history.seconds * (1 - progress) / progress
 
     def _identity(self) -> str:
-        return identity(self.config, self.sequences.pointer["fingerprint"], self.per_epoch)
+        labels = self.judge.fingerprint if self.judge else ""
+        return identity(self.config, self.sequences.pointer["fingerprint"], self.per_epoch, labels)
 
     def _save(self) -> None:
         kept = {"best": self.best} if self.best else {}

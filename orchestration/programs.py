@@ -118,7 +118,7 @@ def run_program(
         raise FootpathError(f"{module} ended without a result: see the output of its process")
     for field in WRITTEN:
         if field in config:
-            send_copy(lake, _in_lake(lake, config[field]), COMPLETES)
+            send_copy(lake, in_lake(lake, config[field]), COMPLETES)
     return results[-1]
 
 
@@ -129,7 +129,7 @@ def _fetched(lake: Lake, config: dict[str, Any]) -> dict[str, Any]:
     fetched = dict(config)
     for field in (*READ, *WRITTEN):
         if field in config:
-            path = _in_lake(lake, config[field])
+            path = in_lake(lake, config[field])
             fetched[field] = str(local_copy(lake, path))
             if field == "sequences" and path.exists():
                 local_copy(lake, path.parent / read_json(path)["folder"])
@@ -138,6 +138,6 @@ def _fetched(lake: Lake, config: dict[str, Any]) -> dict[str, Any]:
     return fetched
 
 
-def _in_lake(lake: Lake, path: str) -> Path:
+def in_lake(lake: Lake, path: str) -> Path:
     """Returns the path of the lake that a configuration names as text."""
     return lake.root / path.removeprefix(f"{lake.root}/")

@@ -14,6 +14,7 @@ from orchestration.assets.learning_inputs import (
     OWNERS,
     LearningRun,
     all_days,
+    identity_of,
     newest_as_of,
     plottable,
     shown_picture,
@@ -133,7 +134,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
                 settings["validation"] = judge
             if config.epochs:
                 settings["epochs"] = config.epochs
-            version = allocate(lake, recipe, as_of, settings | {"fingerprint": data})
+            version = allocate(lake, recipe, as_of, identity_of(lake, settings, data))
             settings |= {"version": version.version, "out": version.folder(lake)}
             work.append(partial(_train, context, pipes, lake, settings))
             versions.append(version)

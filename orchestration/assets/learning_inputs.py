@@ -6,10 +6,13 @@ from typing import Any
 
 import dagster as dg
 
+from contracts.copies import local_copy
 from contracts.dataset import Dataset
 from contracts.errors import FootpathError
+from contracts.fingerprints import rows_fingerprint
 from contracts.lake import Lake
 from contracts.learning import Validation
+from orchestration.programs import in_lake
 
 GROUP = "learning"
 OWNERS = ["team:data-science"]
@@ -70,6 +73,25 @@ def validation_of(
         )
     kind = next(task.kind for task in dataset.daily_tasks if task.name == asked.task)
     return {"labels": str(labels), "kind": kind} | asked.model_dump()
+
+
+def identity_of(lake: Lake, settings: dict[str, Any], data: str) -> dict[str, Any]:
+    """Returns what the version of a pre-training follows from.
+
+    Args:
+      lake: of the data set.
+      settings: of the pre-training. Labels can be built again for the same day, so their rows stand
+        in the place of their path.
+      data: the fingerprint of the sequences.
+
+    Raises:
+      FootpathError: the labels of the field `validation` cannot be read.
+    """
+    found = settings | {"fingerprint": data}
+    if judge := settings.get("validation"):
+        labels = local_copy(lake, in_lake(lake, judge["labels"]))
+        found["validation"] = judge | {"labels": rows_fingerprint(labels, judge["task"])}
+    return found
 
 
 def shown_picture(name: str, png: bytes) -> str:

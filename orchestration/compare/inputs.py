@@ -11,13 +11,11 @@ users decide what the labels are (above a median, commonest classes), each split
 """
 
 import datetime as dt
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -97,21 +95,6 @@ def _deal(lake: Lake, labels: Path, seed: int, target: Path) -> None:
     at = table.schema.get_field_index("split")
     table = table.set_column(at, table.schema.field("split"), dealt["split"].combine_chunks())
     publish_table(lake, table, target)
-
-
-def fingerprint(path: Path, task: str = "") -> str:
-    """Returns a hash of a table's rows; of labels, of one task's: others do not change it."""
-    status = path.stat()
-    return _hash_rows(path, task, status.st_mtime_ns, status.st_size)
-
-
-@cache
-def _hash_rows(path: Path, task: str, *_: int) -> str:
-    table = pq.read_table(path, filters=pc.field("task") == task if task else None)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as stream:
-        stream.write_table(table.combine_chunks())
-    return hashlib.sha256(sink.getvalue()).hexdigest()[:16]
 
 
 def _source(comparison: Comparison, lake: Lake, as_of: dt.date, table: str) -> Source:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contracts.fingerprints import rows_fingerprint
 from contracts.lake import Lake
 from contracts.reading import read_json
 from contracts.tasks import Task
@@ -23,7 +24,7 @@ from orchestration.compare.cells import (
     publish_cells,
     touch,
 )
-from orchestration.compare.inputs import Source, fingerprint, labels_of_seed
+from orchestration.compare.inputs import Source, labels_of_seed
 from orchestration.compare.recipes import Recipe, resolved, train_settings
 from orchestration.compare.settings import Comparison
 
@@ -249,10 +250,10 @@ def _identity(
     fingerprints = {
         "sequences": read_json(source.sequences)["fingerprint"],
         # Other splits follow from these labels and the seed, but where they decide what labels are.
-        "labels": fingerprint(
+        "labels": rows_fingerprint(
             Path(config["labels"]) if task.follows_split else source.labels, task.name
         ),
-        "head_features": fingerprint(known) if known else "",
+        "head_features": rows_fingerprint(known) if known else "",
     }
     return defaults | config | fingerprints
 

@@ -282,6 +282,29 @@ def test_the_labels_of_test_users_do_not_choose_the_weights(
     same_bits(tmp_path / "one", tmp_path / "two")
 
 
+def test_a_run_goes_on_only_by_the_labels_that_it_began_with(
+    pointer, validation, plant, make_labels, tmp_path
+):
+    rows = plant(120)
+    labels, settings = make_labels(rows), config(pointer, tmp_path / "m", checkpoint_seconds=0)
+    settings["validation"] = validation | {"labels": str(labels)}
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, Listener(interrupt_at=8))
+    turned = {"value": 1 - rows[0]["value"], "label": ["right", "left"][int(rows[0]["value"])]}
+    make_labels([rows[0] | turned, *rows[1:]])
+    with pytest.raises(FootpathError, match="belongs to another configuration or other data"):
+        run(settings)
+    make_labels(rows)
+    begun = labels.read_bytes()
+    pq.write_table(pq.read_table(labels), labels, compression="zstd", row_group_size=50)
+    assert labels.read_bytes() != begun
+    finished = run(settings)
+    assert run(settings) == finished
+    make_labels([rows[0] | turned, *rows[1:]])
+    with pytest.raises(FootpathError, match=r"model whose validation is .*, and .* is asked"):
+        run(settings)
+
+
 def test_an_unknown_validation_task_is_a_sentence(pointer, validation, tmp_path):
     with pytest.raises(FootpathError, match="task 'none' has no labels"):
         run(config(pointer, tmp_path / "m_v1", validation=validation | {"task": "none"}))

@@ -2,8 +2,10 @@
 
 import datetime as dt
 import shutil
+from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 from contracts.dataset import Dataset, load_dataset
@@ -13,8 +15,9 @@ from contracts.learning import Validation
 from contracts.publishing import publish_json
 from contracts.reading import read_json
 from orchestration.assets.learning import learning_assets
-from orchestration.assets.learning_inputs import LearningRun, validation_of
+from orchestration.assets.learning_inputs import LearningRun, identity_of, validation_of
 from orchestration.programs import ranks
+from orchestration.versions import allocate
 from tests.models.conftest import planted_labels, write_labels, write_sequences
 
 
@@ -75,6 +78,7 @@ def test_ranks_started_by_dagster_give_one_result_and_their_curves_while_they_ru
 
 
 AS_OF = "2026-01-31"  # of the sequences that tests write
+OTHER = {"value": 1.0, "label": "right"}  # what late data makes of the first user
 
 
 def judged(**update) -> Dataset:
@@ -83,28 +87,60 @@ def judged(**update) -> Dataset:
     return dataset.model_copy(update={"learning": learning})
 
 
-def label_gender(lake: Lake) -> str:
+def label_gender(lake: Lake, **first) -> str:
+    """Writes labels of 60 users; `first` changes the first row."""
     rows = [row | {"task": "gender"} for row in planted_labels(60) if row["task"] == "half"]
+    rows[0] |= first
     return str(write_labels(lake.day("labels", dt.date.fromisoformat(AS_OF)), rows))
 
 
-def test_a_task_of_the_data_set_stops_pre_training_early(lake_home, tmp_path):
+def version_of(lake: Lake, dataset: Dataset) -> str:
+    settings = {"recipe": "coles_bag", "epochs": 2}
+    if judge := validation_of(dataset, lake, AS_OF, LearningRun()):
+        settings["validation"] = judge
+    return allocate(lake, "coles_bag", AS_OF, identity_of(lake, settings, "data")).version
+
+
+def test_a_task_of_the_data_set_stops_pre_training_early_and_its_labels_make_the_version(
+    lake_home, tmp_path
+):
     lake = Lake.of("ml-100k")
     shutil.copytree(write_sequences(tmp_path, [20] * 60).parent, lake.root / "sequences")
+    for labelled in ({}, OTHER):
+        label_gender(lake, **labelled)
+        with dg.DagsterInstance.ephemeral() as instance:
+            dg.materialize(
+                learning_assets(judged(validation=Validation(task="gender"))),
+                selection=[dg.AssetKey(["ml_100k", "pretrained_encoder"])],
+                instance=instance,
+                partition_key="coles_bag",
+                resources={"pipes": dg.PipesSubprocessClient()},
+                run_config={"ops": {"ml_100k__pretrained_encoder": {"config": {"epochs": 2}}}},
+            )
+    found = []
+    for name in ("coles_bag_v1", "coles_bag_v2"):
+        checkpoint = lake.root / "models" / name
+        found.append(read_json(checkpoint / "config.json")["validation"])
+        assert "best_epoch" in read_json(checkpoint / "metrics.json")
+    one, two = found
+    assert (one["task"], one["kind"], one["patience"]) == ("gender", "classification", 5)
+    assert one.pop("fingerprint") != two.pop("fingerprint")
+    assert one == two
+
+
+def test_a_version_follows_the_rows_of_the_labels_that_stop_it_early_and_not_their_file(lake_home):
+    lake = Lake.of("ml-100k")
+    both = judged(), judged(validation=Validation(task="gender"))
+    labels = Path(label_gender(lake))
+    assert [version_of(lake, d) for d in both] == ["coles_bag_v1", "coles_bag_v2"]
+    written = labels.read_bytes()
+    pq.write_table(pq.read_table(labels), labels, row_group_size=7)
+    assert labels.read_bytes() != written
+    assert [version_of(lake, d) for d in both] == ["coles_bag_v1", "coles_bag_v2"]
+    label_gender(lake, **OTHER)
+    assert [version_of(lake, d) for d in both] == ["coles_bag_v1", "coles_bag_v3"]
     label_gender(lake)
-    with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize(
-            learning_assets(judged(validation=Validation(task="gender"))),
-            selection=[dg.AssetKey(["ml_100k", "pretrained_encoder"])],
-            instance=instance,
-            partition_key="coles_bag",
-            resources={"pipes": dg.PipesSubprocessClient()},
-            run_config={"ops": {"ml_100k__pretrained_encoder": {"config": {"epochs": 2}}}},
-        )
-    checkpoint = lake.root / "models" / "coles_bag_v1"
-    found = read_json(checkpoint / "config.json")["validation"]
-    assert (found["task"], found["kind"], found["patience"]) == ("gender", "classification", 5)
-    assert "best_epoch" in read_json(checkpoint / "metrics.json")
+    assert [version_of(lake, d) for d in both] == ["coles_bag_v1", "coles_bag_v2"]
 
 
 def test_a_run_may_name_another_task_or_none(lake_home):
