@@ -110,6 +110,7 @@ def _compare(comparison: "Comparison", run: Run) -> int:
     outcome = run_jobs(lake, work.jobs, run.workers, typer.echo, run.keep_bytes)
     for title, sentence in outcome.failed.items():
         typer.secho(f"failed: {title}: {sentence}", err=True, fg=typer.colors.RED)
+    typer.echo("tables and pictures")
     results = collect(work, comparison)
     paths = write(results, work, comparison, lake, run.name)
     for line in summary(results):

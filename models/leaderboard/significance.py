@@ -18,10 +18,9 @@ import pyarrow as pa
 from scipy import stats
 
 from models.leaderboard.boards import SMALLER_IS_BETTER, Who, headline_metric, who_of
-from models.leaderboard.weighted import weighted
+from models.leaderboard.bootstrap import Bootstrap
 from models.predictions import RUN, Predicted
 
-ROUNDS = 1000
 BY_USERS, BY_SEEDS = "bootstrap", "seeds"  # how a difference was told from luck
 LEVEL = 0.95
 TFIDF = Who("tfidf_lr", "-", "baseline", "items")
@@ -45,31 +44,21 @@ class Difference:
 
 
 def paired_bootstrap(
-    metric: str, pairs: list[tuple[Predicted, Predicted]], rounds: int = ROUNDS, seed: int = 0
+    metric: str, pairs: list[tuple[Predicted, Predicted]], bootstrap: Bootstrap
 ) -> Difference | None:
     """Compares two models on the same test users.
 
     Args:
       metric: what is compared; None is returned where it cannot be weighted.
       pairs: of each seed, the predictions of both on the same examples.
-      rounds: how many draws.
-      seed: of the draws.
+      bootstrap: draws the users.
     """
-    users = np.unique(np.concatenate([ours.users_n for ours, _ in pairs]))
-    rng = np.random.default_rng(seed)
-    # One row that is no draw: the figure itself.
-    draws = np.ones((rounds + 1, len(users)))
-    draws[1:] = rng.multinomial(len(users), np.full(len(users), 1 / len(users)), rounds)
-    total = np.zeros(rounds + 1)
-    for ours, theirs in pairs:
-        weights = draws[:, np.searchsorted(users, ours.users_n)]
-        values = [weighted(metric, found) for found in (ours, theirs)]
-        if values[0] is None or values[1] is None:
-            return None
-        total += values[0](weights) - values[1](weights)
-    total *= (-1 if metric in SMALLER_IS_BETTER else 1) / len(pairs)
-    low, high = np.nanquantile(total[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(float(total[0]), float(low), float(high), BY_USERS)
+    total_R = bootstrap.differences(metric, pairs)
+    if total_R is None:
+        return None
+    total_R *= -1 if metric in SMALLER_IS_BETTER else 1
+    low, high = np.nanquantile(total_R[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Difference(float(total_R[0]), float(low), float(high), BY_USERS)
 
 
 def paired_seeds(metric: str, ours: list[float], theirs: list[float]) -> Difference | None:
@@ -104,7 +93,7 @@ def differences(
       (task, who, label share, S or T) -> difference. S is the same encoder trained from scratch, T
       is TF-IDF with logistic regression.
     """
-    rows = table.to_pylist()
+    rows, bootstrap = table.to_pylist(), Bootstrap()
     found: dict[tuple[str, Who, float, str], Difference] = {}
     for task in dict.fromkeys(row["task"] for row in rows):
         metric = headline_metric(task, rows)
@@ -116,7 +105,9 @@ def differences(
         for (who, share), seeds in values.items():
             for letter, other in _references(who, [each for each, _ in values], scratch):
                 theirs = values.get((other, share), {})
-                difference = _compare(metric, task, share, (who, seeds), (other, theirs), runs)
+                difference = _compare(
+                    metric, task, share, (who, seeds), (other, theirs), runs, bootstrap
+                )
                 if difference:
                     found[task, who, share, letter] = difference
     return found
@@ -159,6 +150,7 @@ def _compare(
     ours: tuple[Who, dict[int, float]],
     theirs: tuple[Who, dict[int, float]],
     runs: Runs | None,
+    bootstrap: Bootstrap,
 ) -> Difference | None:
     seeds = sorted(ours[1].keys() & theirs[1].keys())
     if not seeds:
@@ -168,7 +160,7 @@ def _compare(
         both = [_test_of(runs, who, task, share, seed) for who, _ in (ours, theirs)]
         if both[0] is not None and both[1] is not None and _same_examples(both[0], both[1]):
             pairs.append((both[0], both[1]))
-    if len(pairs) == len(seeds) and (difference := paired_bootstrap(metric, pairs)):
+    if len(pairs) == len(seeds) and (difference := paired_bootstrap(metric, pairs, bootstrap)):
         return difference
     return paired_seeds(
         metric, [ours[1][seed] for seed in seeds], [theirs[1][seed] for seed in seeds]

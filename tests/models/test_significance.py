@@ -5,7 +5,9 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from contracts.tables import METRICS
+from models.leaderboard import bootstrap as drawing
 from models.leaderboard.boards import Who, boards
+from models.leaderboard.bootstrap import Bootstrap
 from models.leaderboard.fusion import fused, mix
 from models.leaderboard.significance import (
     TFIDF,
@@ -93,7 +95,7 @@ def test_the_interval_of_a_mean_difference_is_the_known_one():
     # Errors |0 - y'| against 0: the difference of the two is |y'| itself, with a known error.
     ours = Predicted("regression", np.arange(400), y, zero)
     theirs = Predicted("regression", np.arange(400), y, y[:, None])
-    found = paired_bootstrap("mae", [(ours, theirs)], rounds=4000)
+    found = paired_bootstrap("mae", [(ours, theirs)], Bootstrap(rounds=4000))
     error = stats.sem(np.abs(y))
     assert found.mean == pytest.approx(-np.abs(y).mean())
     assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.15 * error)
@@ -114,16 +116,31 @@ def test_no_difference_is_marked_about_as_rarely_as_the_level_says():
             )
             for k in (1, 2)
         ]
-        marked += bool(paired_bootstrap("auc", [tuple(both)], rounds=300).sign)
+        marked += bool(paired_bootstrap("auc", [tuple(both)], Bootstrap(rounds=300)).sign)
     assert marked <= 9  # 3 are expected; 9 or more would come once in 300 times
 
 
 def test_a_user_of_several_seeds_is_drawn_with_all_of_them():
     # The same users in three seeds say no more than in one.
     ours, theirs = classes(0, strength=1.5), classes(0, strength=1.0)
-    once = paired_bootstrap("auc", [(ours, theirs)])
-    thrice = paired_bootstrap("auc", [(ours, theirs)] * 3)
+    once = paired_bootstrap("auc", [(ours, theirs)], Bootstrap())
+    thrice = paired_bootstrap("auc", [(ours, theirs)] * 3, Bootstrap())
     assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
+
+
+def test_draws_in_blocks_are_the_draws_and_each_users_set_has_its_own(monkeypatch):
+    ours, theirs = classes(0, strength=1.5), classes(0, strength=1.0)
+    few = [
+        Predicted(each.kind, each.users_n[:50], each.y_n[:50], each.scores_nC[:50])
+        for each in (ours, theirs)
+    ]
+    at_once, in_blocks = Bootstrap(rounds=40), Bootstrap(rounds=40)
+    whole = at_once.differences("auc", [(ours, theirs)])
+    monkeypatch.setattr(drawing, "BLOCK_WEIGHTS", 3 * len(ours.users_n))
+    np.testing.assert_array_equal(in_blocks.differences("auc", [(ours, theirs)]), whole)
+    other = in_blocks.differences("auc", [tuple(few)])
+    np.testing.assert_array_equal(Bootstrap(rounds=40).differences("auc", [tuple(few)]), other)
+    np.testing.assert_array_equal(in_blocks.differences("auc", [(ours, theirs)]), whole)
 
 
 def test_seeds_give_the_t_interval_of_their_differences():
