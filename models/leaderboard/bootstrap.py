@@ -75,7 +75,7 @@ class Bootstrap:
         block = max(1, BLOCK_WEIGHTS // max(1, len(place_n)))
         return np.concatenate(
             [
-                value(self._drawn_RU[start : start + block, place_n].astype(np.float64))
+                value(self._drawn_RU[start : start + block].take(place_n, axis=1).astype(float))
                 for start in range(0, self.rounds + 1, block)
             ]
         )

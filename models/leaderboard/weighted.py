@@ -54,18 +54,23 @@ def _auc(found: Predicted) -> Weighted:
 
 def _auc_of(score_n: np.ndarray, is_positive: np.ndarray) -> Weighted:
     """Area under the curve = chance that a positive outranks a negative; ties count a half."""
-    order = np.argsort(score_n, kind="stable")
-    starts = np.flatnonzero(np.diff(score_n[order], prepend=np.nan))  # of runs of equal scores
-    positive = is_positive[order].astype(float)
+    positives = np.flatnonzero(is_positive)
+    positives = positives[np.argsort(score_n[positives])]
+    negatives = np.flatnonzero(~is_positive)
+    negatives = negatives[np.argsort(score_n[negatives])]
+    # How many negatives each positive outranks: without its ties, and with them.
+    below = np.searchsorted(score_n[negatives], score_n[positives], side="left")
+    upto = np.searchsorted(score_n[negatives], score_n[positives], side="right")
 
     def value(weights: np.ndarray) -> np.ndarray:
-        sorted_weights = weights[:, order]
-        up = np.add.reduceat(sorted_weights * positive, starts, axis=1)
-        down = np.add.reduceat(sorted_weights * (1 - positive), starts, axis=1)
-        below = np.cumsum(down, axis=1) - down / 2
-        pairs = up.sum(axis=1) * down.sum(axis=1)
+        beaten = np.zeros((len(weights), len(negatives) + 1))
+        np.cumsum(weights.take(negatives, axis=1), axis=1, out=beaten[:, 1:])
+        won = beaten.take(below, axis=1)
+        won += beaten.take(upto, axis=1)
+        up = weights.take(positives, axis=1)
+        pairs = up.sum(axis=1) * beaten[:, -1]
         with np.errstate(invalid="ignore", divide="ignore"):  # a draw without one of the classes
-            return np.where(pairs > 0, (up * below).sum(axis=1) / pairs, np.nan)
+            return np.where(pairs > 0, np.einsum("rp,rp->r", up, won) / 2 / pairs, np.nan)
 
     return value
 
