@@ -155,7 +155,7 @@ class FinetuneConfig(LabelledConfig):
     patience: int = number(2, 1)  # epochs without a better validation loss
     batch_size: int = number(64, 1)
     finetune_lr: float = number(2e-3, 0)
-    scratch_lr: float = number(1e-3, 0)
+    scratch_lr: float = number(2e-3, 0)
     weight_decay: float = number(0.01, 0)
     device: str = "auto"
 

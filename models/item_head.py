@@ -5,10 +5,10 @@
 z is the standardised user vector, e_v the encoder's own item vectors with spread s, p_v how often
 the training users have met the item, r_k a weight for the k-th last item that was seen (0 for all
 others, and where items of the history do not compete). The head starts from the better, on
-validation examples, of two rankings, which it has to beat: by popularity and repeats (W and c are
-0, g is 1, r is fitted), and by the dot product of user and item, which is what some pre-training
-trains (W and c undo the standardisation, g and r are 0). A weight for each item would be V x D
-numbers for a few thousand examples; this is D x D.
+validation examples, of two rankings, which it has to beat: by popularity (W and c are 0, g is 1),
+and by the dot product of user and item, which is what some pre-training trains (W and c undo the
+standardisation, g is 0); r is fitted to each. A weight for each item would be V x D numbers for a
+few thousand examples; this is D x D.
 
 Shapes: n examples, V items, D width, R recent items.
 """
@@ -61,12 +61,12 @@ class ItemHead(nn.Module):
         self.repeat_R = nn.Parameter(torch.zeros(repeats))
 
     @torch.no_grad()
-    def begin(self, by_product: bool, repeat_R: Tensor) -> None:
-        """Starts from the dot product of user and item, or else from popularity and repeats."""
+    def begin(self, by_product: bool, repeat_R: Tensor | None = None) -> None:
+        """Starts from the dot product of user and item or from popularity, and from repeats."""
         self.project.weight.zero_()
         self.project.bias.zero_()
         self.gain.fill_(0.0 if by_product else 1.0)
-        self.repeat_R.copy_(torch.zeros_like(repeat_R) if by_product else repeat_R)
+        self.repeat_R.copy_(torch.zeros_like(self.repeat_R) if repeat_R is None else repeat_R)
         if by_product:
             self.project.weight.copy_(torch.diag(self.scale_D * self.spread))
             self.project.bias.copy_(self.mean_D * self.spread)
@@ -114,14 +114,14 @@ def fit_item_head(
 ) -> None:
     """Fits a head on the training examples, stopped by the loss of the validation examples."""
     train, valid = train.known(), valid.known()
-    share_V = head.prior_V.exp()
-    share_V[: UNK + 1] = 0
-    repeat_R = fit_repeats(train.recent_nR, train.y_n, share_V / share_V.sum())
-    losses = {}
+    losses, repeats = {}, {}
     for by_product in (False, True):
-        head.begin(by_product, repeat_R)
+        head.begin(by_product)
+        repeats[by_product] = _fit_repeats(head, train, items_VD)
+        head.begin(by_product, repeats[by_product])
         losses[by_product] = mean_loss(head, valid, items_VD)
-    head.begin(losses[True] < losses[False], repeat_R)
+    best = losses[True] < losses[False]
+    head.begin(best, repeats[best])
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
         scores_nV = head(train.x_nD[chosen], items_VD, train.recent_nR[chosen])
@@ -131,6 +131,20 @@ def fit_item_head(
         return mean_loss(head, valid, items_VD)
 
     tune(head, len(train.y_n), loss_of, valid_loss, replace(FITTING, seed=seed))
+
+
+def _fit_repeats(head: ItemHead, examples: Vectors, items_VD: Tensor) -> Tensor:
+    """Fits what repeats add to the head as it is, whose own weights for them are 0."""
+    shares = []
+    with torch.no_grad():
+        for x_nD, recent_nR in zip(
+            examples.x_nD.split(BLOCK), examples.recent_nR.split(BLOCK), strict=True
+        ):
+            scores_nV = head(x_nD, items_VD, recent_nR)
+            scores_nV[:, : UNK + 1] = -torch.inf
+            shares.append(scores_nV.softmax(dim=1).gather(1, recent_nR))
+    share_nR = torch.cat(shares) if shares else examples.recent_nR.float()
+    return fit_repeats(examples.recent_nR, examples.y_n, share_nR)
 
 
 @torch.no_grad()

@@ -33,7 +33,9 @@ class Standardizer:
 
     @classmethod
     def of(cls, x_nD: Tensor) -> "Standardizer":
-        """Measures vectors; where none differs from another they keep their scale."""
+        """Measures vectors; where none differs from another, or none is, they keep their scale."""
+        if not len(x_nD):
+            return cls(x_nD.new_zeros(x_nD.shape[1]), x_nD.new_ones(x_nD.shape[1]))
         scale = x_nD.var(dim=0, correction=0).mean().sqrt()
         scale = scale if scale > 1e-6 else torch.ones_like(scale)
         return cls(x_nD.mean(dim=0), scale.expand(x_nD.shape[1]))

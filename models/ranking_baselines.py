@@ -18,8 +18,10 @@ from models.lists import NumberScaler, place_in_list
 from models.packed import UNK, ragged_arange
 from models.places import Ranks
 from models.ranks import rank_examples
-from models.recent import RECENT, recent_items
+from models.recent import recent_items
 from models.tasks import Task
+
+NEIGHBOURS_OF = 10  # last events whose neighbours are asked
 
 
 class NextItemBaselines:
@@ -57,7 +59,7 @@ class NextItemBaselines:
             return np.tile(prior_V, (len(some.users_n), 1))
         if method == "recent":
             return self._last_first(some, prior_V)
-        asked = 1 if method == "transitions" else RECENT
+        asked = 1 if method == "transitions" else NEIGHBOURS_OF
         shown = item_counts(self._sequences, _last(some, asked))
         if method == "transitions":
             return (shown @ self._follows).toarray() + prior_V
@@ -68,7 +70,7 @@ class NextItemBaselines:
         scores_nV = np.tile(prior_V, (len(some.users_n), 1))
         recent_nR = recent_items(self._sequences, some)
         rows, nth = np.nonzero(recent_nR)
-        scores_nV[rows, recent_nR[rows, nth]] = 1 + RECENT - nth
+        scores_nV[rows, recent_nR[rows, nth]] = 1 + recent_nR.shape[1] - nth
         return scores_nV
 
 

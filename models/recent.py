@@ -17,6 +17,7 @@ from models.packed import PAD, UNK, ragged_arange
 
 RECENT = 10  # items that are told apart by their place
 LOOK_BACK = 100  # events among which they are looked for
+BLOCK = 1 << 14  # examples whose last events are held at once
 # Against a sum of losses, on half the squares: places side by side are worth about as much as each
 # other, so a place that few labels speak of follows its neighbours.
 STEP_PENALTY, LEVEL_PENALTY = 1.0, 0.01
@@ -28,6 +29,13 @@ def recent_items(sequences: Sequences, examples: Labelled) -> np.ndarray:
     Returns:
       int64 [n, RECENT]; [PAD] where there are no more. What the vocabulary does not know is no one.
     """
+    everyone = np.arange(len(examples.users_n))
+    blocks = [everyone[start : start + BLOCK] for start in range(0, len(everyone), BLOCK)]
+    parts = [_recent(sequences, examples.pick(block)) for block in blocks]
+    return np.concatenate([np.zeros((0, RECENT), np.int64), *parts])
+
+
+def _recent(sequences: Sequences, examples: Labelled) -> np.ndarray:
     count = len(examples.users_n)
     taken_n = np.minimum(examples.lengths_n, LOOK_BACK).astype(np.int64)
     row = np.repeat(np.arange(count), taken_n)
@@ -58,20 +66,21 @@ def add_repeats(scores_nC: Tensor, weight_R: Tensor, recent_nR: Tensor, column_n
     scores_nC.index_put_((row, column_nR[row, nth]), weight_R[nth], accumulate=True)
 
 
-def fit_repeats(recent_nR: Tensor, right_n: Tensor, share_V: Tensor) -> Tensor:
-    """Fits what each place adds to the log of an item's share among all items -> [R].
+def fit_repeats(recent_nR: Tensor, right_n: Tensor, share_nR: Tensor) -> Tensor:
+    """Fits what each place adds to a ranking's scores -> [R].
 
-    The sum over all items is 1 but for the recent ones, so no V scores an example are needed.
+    What a softmax over all items comes to changes by the recent ones alone, so their shares are all
+    that is needed of it.
 
     Args:
       recent_nR: recent items of examples.
       right_n: the items that were right.
-      share_V: how often each item is met; adds up to 1.
+      share_nR: what the ranking gives each recent item of all, 1 in sum over all items.
     """
     weight_R = torch.zeros(recent_nR.shape[1], dtype=torch.float64, requires_grad=True)
     if not recent_nR.numel():
         return weight_R.detach().float()
-    share_nR = share_V.double()[recent_nR] * (recent_nR > UNK)
+    share_nR = share_nR.double() * (recent_nR > UNK)
     is_right_nR = ((recent_nR == right_n[:, None]) & (recent_nR > UNK)).double()
     optimizer = torch.optim.LBFGS([weight_R], max_iter=100, line_search_fn="strong_wolfe")
 

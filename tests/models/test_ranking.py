@@ -187,7 +187,7 @@ def test_a_head_starts_from_the_product_where_pre_training_has_trained_it():
     y_n = (x_nD @ items_VD[3:].T).argmax(1) + 3
     head = ItemHead(Standardizer.of(x_nD), items_VD, np.ones(30))
     none = NONE[:200]
-    head.begin(by_product=True, repeat_R=torch.zeros(0))
+    head.begin(by_product=True)
     torch.testing.assert_close(head(x_nD, items_VD, none), x_nD @ items_VD.T, rtol=1e-4, atol=1e-4)
     few = Vectors(x_nD[:4], y_n[:4], NONE[:4])  # too few to learn anything from
     fit_item_head(head, few, Vectors(x_nD[100:], y_n[100:], NONE[:100]), items_VD)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import recent
 from models.data import open_sequences
 from models.examples import Labelled, seen_items
 from models.item_head import ItemHead, Vectors, fit_item_head
@@ -50,7 +51,7 @@ def test_what_repeats_are_worth_is_the_optimum_of_the_whole_softmax():
     recent_nR[:40, 1:] = PAD
     right_n = torch.where(torch.rand(300, generator=rng) < 0.4, recent_nR[:, 0], recent_nR[:, 1])
     right_n = torch.where(right_n == PAD, torch.tensor(5), right_n)
-    weight_R = fit_repeats(recent_nR, right_n, share_V).double().requires_grad_()
+    weight_R = fit_repeats(recent_nR, right_n, share_V[recent_nR]).double().requires_grad_()
     logits_nV = share_V[None, UNK + 1 :].log().repeat(300, 1)
     row, nth = torch.nonzero(recent_nR > UNK, as_tuple=True)
     logits_nV = logits_nV.index_put(
@@ -66,7 +67,7 @@ def test_what_repeats_are_worth_is_the_optimum_of_the_whole_softmax():
 def test_a_place_that_no_example_speaks_of_follows_its_neighbours():
     share_V = torch.full((40,), 1 / 40)
     recent_nR = torch.stack([3 + torch.arange(n, n + 5) for n in range(20)])
-    weight_R = fit_repeats(recent_nR, recent_nR[:, 0], share_V)
+    weight_R = fit_repeats(recent_nR, recent_nR[:, 0], share_V[recent_nR])
     assert weight_R[0] > weight_R[1] > weight_R[2] > 0.5
 
 
@@ -82,6 +83,32 @@ def test_a_head_finds_items_that_come_again_where_vectors_say_nothing():
     assert (scores[:, UNK + 1 :].argmax(1) + UNK + 1 == recent_nR[200:, 1]).float().mean() > 0.95
     unlike = head(x_nD[200:], items_VD, torch.full((200, 4), PAD))
     assert (unlike.argmax(1) == recent_nR[200:, 1]).float().mean() < 0.1
+
+
+def test_a_head_that_starts_from_the_product_finds_items_that_come_again_too():
+    rng = torch.Generator().manual_seed(0)
+    items_VD = torch.randn(500, 16, generator=rng)
+    x_nD = 1.5 * torch.randn(1000, 16, generator=rng)
+    scores_nV = (x_nD @ items_VD.T).softmax(1)
+    scores_nV[:, : UNK + 1] = 0
+    y_n = torch.multinomial(scores_nV, 1, generator=rng)[:, 0]
+    recent_nR = torch.stack([3 + torch.randperm(497, generator=rng)[:4] for _ in range(1000)])
+    y_n = torch.where(torch.rand(1000, generator=rng) < 0.2, recent_nR[:, 0], y_n)
+    head = ItemHead(Standardizer.of(x_nD), items_VD, np.ones(500), repeats=4)
+    train, valid = (
+        Vectors(x_nD[at], y_n[at], recent_nR[at]) for at in (slice(500), slice(500, 800))
+    )
+    fit_item_head(head, train, valid, items_VD)
+    assert float(head.gain.detach()) < 0.5  # the product was the better start
+    assert head.repeat_R[0] > 4 > head.repeat_R[1]
+
+
+def test_blocks_of_examples_change_nothing(sequences, monkeypatch):
+    ends = np.array([1, 1, 1, 2, 3, 5, 9, 20, 40, 50, 99, 130])
+    examples = Labelled(np.arange(4).repeat(3), ends, np.zeros(12))
+    whole = recent_items(sequences, examples)
+    monkeypatch.setattr(recent, "BLOCK", 5)
+    assert recent_items(sequences, examples).tolist() == whole.tolist()
 
 
 def test_the_items_seen_last_are_a_ranking_to_beat_where_they_compete(sequences):
