@@ -85,7 +85,7 @@ class BehaviourEncoder(nn.Module):
         Where more texts than `text.sampled` belong to items, a sample is read.
 
         Args:
-          needed_N: items that are targets.
+          needed_N: items that are targets, or are scored for another reason.
         """
         text = self.text
         if text is None or not self.training or not 0 < text.options.sampled < text.item_texts:

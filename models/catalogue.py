@@ -40,7 +40,7 @@ def sampled_items(needed_N: Tensor, items: int, most: int) -> tuple[Tensor, Tens
     drawn by nobody.
 
     Args:
-      needed_N: items that are targets.
+      needed_N: items that are targets, or are scored for another reason.
       items: how many there are, V.
       most: how many others are drawn.
 
