@@ -150,14 +150,17 @@ def test_small_batches_share_their_correlations_with_those_before(sequences, win
         torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-4)
 
 
-def test_a_batch_of_enough_users_is_its_own_average(sequences, windows):
+def test_a_batch_of_enough_users_is_its_own_average_and_so_is_the_short_one_after(
+    sequences, windows
+):
     options = {"projector": 8, "hide_share": 0.0}
     model, objective = build("barlow", sequences, **options, memory_users=6)
     _, plain = build("barlow", sequences, **options, memory_users=0)
     plain.load_state_dict(objective.state_dict())
     model.eval()
-    for n in range(2):
-        sample = objective.sample(windows, windows, Draw(0, n, USERS))
+    few = sequences.random_windows(Draw(0, 0, USERS[:4]), 64)
+    for n, (seen, users) in enumerate([(windows, USERS), (windows, USERS), (few, USERS[:4])]):
+        sample = objective.sample(seen, seen, Draw(0, n, users))
         assert float(objective(model, sample).loss) == float(plain(model, sample).loss)
 
 
