@@ -10,9 +10,9 @@ option, with the values that measured best as defaults.
 Small batches: the correlations of B users are off by about 1 / sqrt(B), and P^2 squares of that
 drown what is to be learnt. So they are averaged over the last `memory_users` users, steps before
 this one included; the gradient of the averaged loss goes to this step's part, undiminished. Where
-batches are of so many users or more, each is its own average, the short one that ends an epoch too:
-the loss as published (averaged, that one batch cost .02 AUC on ml-1m: docs/results.md). The learning
-rate has to go down with the batch too (`lr_users`).
+batches are of so many users or more, each is its own average, the short one that ends an epoch
+too: the loss as published (averaged, that one batch cost .02 AUC on ml-1m: docs/results.md). The
+learning rate has to go down with the batch too (`lr_users`).
 
 Shapes: B users, V = 2B views, D width, P projected.
 """
@@ -69,7 +69,8 @@ class BarlowTwins(Objective):
         self.projector = projector(model.dim, options.projector)
         # Of how many users earlier steps are, as they fade, and the average over them.
         self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("largest", torch.zeros((), dtype=torch.int64))  # batch so far, in users
+        # Users of the largest batch so far.
+        self.register_buffer("largest", torch.zeros((), dtype=torch.int64))
         self.register_buffer("memory_PP", torch.zeros(options.projector, options.projector))
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
