@@ -159,7 +159,7 @@ def test_a_batch_of_enough_users_is_its_own_average_and_so_is_the_short_one_afte
     plain.load_state_dict(objective.state_dict())
     model.eval()
     few = sequences.random_windows(Draw(0, 0, USERS[:4]), 64)
-    for n, (seen, users) in enumerate([(windows, USERS), (windows, USERS), (few, USERS[:4])]):
+    for n, (seen, users) in enumerate([(windows, USERS), (few, USERS[:4])] * 2):
         sample = objective.sample(seen, seen, Draw(0, n, users))
         assert float(objective(model, sample).loss) == float(plain(model, sample).loss)
 

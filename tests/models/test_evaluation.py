@@ -93,6 +93,11 @@ def test_vectors_that_are_all_alike_are_not_divided_by_nothing():
     assert torch.all(z == 0)
 
 
+def test_no_vectors_at_all_leave_others_as_they_are():
+    x = torch.randn(3, 4)
+    assert torch.equal(Standardizer.of(torch.zeros(0, 4))(x), x)
+
+
 def test_numbers_come_back_in_their_own_unit():
     y = np.array([100.0, 300.0, 500.0])
     scale = Scale.of(NUMBER, y)
