@@ -24,6 +24,7 @@ def in_bf16(module: nn.Module) -> None:
         if isinstance(part, UserEncoder):
             part.forward = _autocast(part.forward, device)  # type: ignore[method-assign]
             part.states = _autocast(part.states, device)  # type: ignore[method-assign]
+            part.states_at = _autocast(part.states_at, device)  # type: ignore[method-assign]
 
 
 def compiled(module: nn.Module) -> None:

@@ -31,6 +31,11 @@ def attend(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False)
     return torch.cat(mixed)
 
 
+def at(x_TD: Tensor, mixed_TD: Tensor, at_N: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Returns the rows of N events of both, or all rows: what a block's last half has to finish."""
+    return (x_TD, mixed_TD) if at_N is None else (x_TD[at_N], mixed_TD[at_N])
+
+
 def attended(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False) -> Attended:
     """Returns what `attend` looks at, averaged over the heads, pair by pair."""
     distances, weights = [], []

@@ -58,6 +58,13 @@ class UserEncoder(nn.Module):
         """Puts each event in the context of its sequence: [T, D] -> [T, D]."""
         raise NotImplementedError
 
+    def states_at(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
+        """Returns the states of N events alone: [T, D] -> [N, D].
+
+        A Transformer overrides it, for its last layer may then leave out all other events.
+        """
+        return self.states(x_TD, events)[at_N]
+
     def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Encodes packed event vectors -> user vectors [B, D], in the caller's order."""
         return self.pool(self.states(x_TD, events), events)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.buckets import Bucket
 from models.encoders import base
-from models.encoders.attention import MAX_PADDING, attend, attended
+from models.encoders.attention import MAX_PADDING, at, attend, attended
 from models.layers import Dropout
 from models.packed import Packed
 
@@ -58,10 +58,17 @@ class Bert4Rec(base.UserEncoder):
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see all others of its sequence."""
-        buckets = events.buckets(MAX_PADDING)
+        return self._states(x_TD, events, None)
+
+    def states_at(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
+        """Finishes the last block for N events alone."""
+        return self._states(x_TD, events, at_N)
+
+    def _states(self, x_TD: Tensor, events: Packed, at_N: Tensor | None) -> Tensor:
+        buckets, last = events.buckets(MAX_PADDING), self.blocks[-1]
         x_TD = self.dropout(x_TD)
         for block in self.blocks:
-            x_TD = block(x_TD, buckets)
+            x_TD = block(x_TD, buckets, at_N if block is last else None)
         return self.norm(x_TD)
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[base.Attended]:
@@ -94,9 +101,10 @@ class _Block(nn.Module):
         self.down = nn.Linear(options.feedforward * dim, dim)
         self.dropout = Dropout(options.dropout)
 
-    def forward(self, x_TD: Tensor, buckets: list[Bucket]) -> Tensor:
-        """Linear layers run on the packed events; attention alone runs on buckets."""
-        return self.finish(x_TD, attend(self.project(x_TD), buckets, self.heads, self.causal))
+    def forward(self, x_TD: Tensor, buckets: list[Bucket], at_N: Tensor | None = None) -> Tensor:
+        """Linear layers run on the packed events, or on N of them; attention alone on buckets."""
+        mixed_TD = attend(self.project(x_TD), buckets, self.heads, self.causal)
+        return self.finish(*at(x_TD, mixed_TD, at_N))
 
     def project(self, x_TD: Tensor) -> Tensor:
         """Returns queries, keys and values [T, 3D]."""

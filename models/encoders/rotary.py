@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.buckets import Bucket
 from models.encoders import base
-from models.encoders.attention import MAX_PADDING, attend, attended
+from models.encoders.attention import MAX_PADDING, at, attend, attended
 from models.layers import Dropout
 from models.packed import Packed
 
@@ -62,10 +62,17 @@ class Rotary(base.UserEncoder):
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see all others of its sequence, or all before it."""
-        buckets, turns = events.buckets(MAX_PADDING), self._turns(events)
+        return self._states(x_TD, events, None)
+
+    def states_at(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
+        """Finishes the last block for N events alone."""
+        return self._states(x_TD, events, at_N)
+
+    def _states(self, x_TD: Tensor, events: Packed, at_N: Tensor | None) -> Tensor:
+        buckets, turns, last = events.buckets(MAX_PADDING), self._turns(events), self.blocks[-1]
         x_TD = self.dropout(x_TD)
         for block in self.blocks:
-            x_TD = block(x_TD, buckets, turns)
+            x_TD = block(x_TD, buckets, turns, at_N if block is last else None)
         return self.norm(x_TD)
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[base.Attended]:
@@ -102,9 +109,15 @@ class _Block(nn.Module):
         for layer in (self.qkv, self.out, self.up, self.down):
             nn.init.normal_(layer.weight, std=0.02)
 
-    def forward(self, x_TD: Tensor, buckets: list[Bucket], turns: tuple[Tensor, Tensor]) -> Tensor:
-        qkv = self.project(x_TD, turns)
-        return self.finish(x_TD, attend(qkv, buckets, self.heads, self.causal))
+    def forward(
+        self,
+        x_TD: Tensor,
+        buckets: list[Bucket],
+        turns: tuple[Tensor, Tensor],
+        at_N: Tensor | None = None,
+    ) -> Tensor:
+        mixed_TD = attend(self.project(x_TD, turns), buckets, self.heads, self.causal)
+        return self.finish(*at(x_TD, mixed_TD, at_N))
 
     def finish(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
         """Adds what attention has mixed, and the feed-forward layer."""

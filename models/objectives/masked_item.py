@@ -65,25 +65,32 @@ class MaskedItem(Objective):
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Predicts the items of what is hidden."""
         view = sample.view
-        states_TD = model.encoder.states(model.behaviour(view), view)
         hidden_N = torch.nonzero((view.item_T == MASK) & (sample.whole.item_T != MASK))[:, 0]
-        pooled_BD = model.encoder.pool(states_TD.detach(), view)
+        states_ND = model.encoder.states_at(model.behaviour(view), view, hidden_N)
+        users_BD = _means(states_ND.detach(), view.sequence_T[hidden_N])
         weight = share(len(hidden_N))
         if not len(hidden_N):
-            return Outcome(0 * states_TD.sum(), pooled_BD, {})
+            return Outcome(0 * states_ND.sum(), users_BD, {})
         item_N = sample.whole.item_T[hidden_N]
         if self.options.negatives:
             other_NP = sample.other_BP[view.sequence_T[hidden_N]]
             table_VD = model.behaviour.items()
-            loss, accuracy = sampled_loss(states_TD[hidden_N], item_N, other_NP, table_VD)
+            loss, accuracy = sampled_loss(states_ND, item_N, other_NP, table_VD)
         else:
             catalogue = model.behaviour.catalogue(item_N)
-            loss, accuracy = item_loss(states_TD[hidden_N], item_N, catalogue, self.options.chunk)
-        return Outcome(weight * loss, pooled_BD, {"accuracy": accuracy})
+            loss, accuracy = item_loss(states_ND, item_N, catalogue, self.options.chunk)
+        return Outcome(weight * loss, users_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:
         """Returns the events of the windows."""
         return len(sample.view.item_T)
+
+
+def _means(states_ND: Tensor, user_N: Tensor) -> Tensor:
+    """Averages what was predicted from: a vector for each user of whom something was hidden."""
+    of_N, count_B = torch.unique(user_N, return_inverse=True, return_counts=True)[1:]
+    sums_BD = states_ND.new_zeros(len(count_B), states_ND.shape[1]).index_add(0, of_N, states_ND)
+    return sums_BD / count_B[:, None]
 
 
 def sampled_loss(
