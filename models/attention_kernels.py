@@ -31,9 +31,15 @@ def runs_packed(qkv: Tensor, heads: int) -> bool:
 
 
 def packed_attention(
-    q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, lengths_B: Tensor, longest: int, causal: bool
+    q_THE: Tensor,
+    k_THE: Tensor,
+    v_THE: Tensor,
+    lengths_B: Tensor,
+    longest: int,
+    causal: bool = False,
+    asking_B: Tensor | None = None,
 ) -> Tensor:
-    """Mixes the values of each sequence -> [T, H, E].
+    """Mixes the values of each sequence -> [T, H, E], or as many rows as there are queries.
 
     Args:
       q_THE: queries; events of a sequence lie side by side.
@@ -42,11 +48,13 @@ def packed_attention(
       lengths_B: events of each sequence, in their order, on the same device.
       longest: the largest of them.
       causal: no event sees a later one.
+      asking_B: queries of each sequence, where not all of its events ask.
     """
     kernel, bounds = _kernel(), bounds_of(lengths_B)
+    asking = bounds if asking_B is None else bounds_of(asking_B)
     assert kernel is not None
     window = (-1, 0) if causal else (-1, -1)
-    return kernel(q_THE, k_THE, v_THE, bounds, bounds, longest, longest, window_size=window)
+    return kernel(q_THE, k_THE, v_THE, asking, bounds, longest, longest, window_size=window)
 
 
 def bounds_of(lengths_B: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class _Unpad(torch.autograd.Function):
 
 def buckets_of(lengths: tuple[int, ...], max_padding: float, device: torch.device) -> list[Bucket]:
     """Cuts sequences, longest first, into rectangles, at most a share of whose slots is empty."""
-    return [_bucket(lengths[a:b], device) for a, b in _cuts(lengths, max_padding)]
+    return [bucket_of(lengths[a:b], device) for a, b in _cuts(lengths, max_padding)]
 
 
 def _cuts(lengths: tuple[int, ...], max_padding: float) -> list[tuple[int, int]]:
@@ -109,8 +109,9 @@ def _cuts(lengths: tuple[int, ...], max_padding: float) -> list[tuple[int, int]]
     return [*cuts, (first, len(lengths))] if lengths else []
 
 
-def _bucket(lengths: tuple[int, ...], device: torch.device) -> Bucket:
-    count, longest, events = len(lengths), lengths[0], sum(lengths)
+def bucket_of(lengths: tuple[int, ...], device: torch.device) -> Bucket:
+    """Returns the rectangle of sequences of these lengths, in their order; some may be 0."""
+    count, longest, events = len(lengths), max(lengths), sum(lengths)
     if events == count * longest:
         return Bucket(events, count, longest, None)
     real = (np.arange(longest)[None, :] < np.array(lengths)[:, None]).reshape(-1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention_kernels import packed_attention, runs_packed
-from models.buckets import Bucket
+from models.buckets import Bucket, bucket_of
 from models.encoders.base import Attended
 
 MAX_PADDING = 0.05  # share of the slots of the attention's rectangles
@@ -31,9 +31,29 @@ def attend(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False)
     return torch.cat(mixed)
 
 
-def at(x_TD: Tensor, mixed_TD: Tensor, at_N: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Returns the rows of N events of both, or all rows: what a block's last half has to finish."""
-    return (x_TD, mixed_TD) if at_N is None else (x_TD[at_N], mixed_TD[at_N])
+def attend_at(
+    qkv: Tensor, at_N: Tensor, buckets: list[Bucket], heads: int, causal: bool = False
+) -> Tensor:
+    """Lets N events alone, in ascending order, look at their sequences: [T, 3D] -> [N, D]."""
+    if causal:  # whom an event sees depends on its place, which these rectangles do not keep
+        return attend(qkv, buckets, heads, causal)[at_N]
+    q_ND, kv = qkv[at_N, : qkv.shape[1] // 3], qkv[:, qkv.shape[1] // 3 :]
+    lengths_B = torch.cat([bucket.lengths(qkv.device) for bucket in buckets])
+    asking_B = torch.searchsorted(at_N, lengths_B.cumsum(0)).diff(prepend=at_N.new_zeros(1))
+    if runs_packed(qkv, heads):
+        q, k, v = (x.unflatten(-1, (heads, -1)).contiguous() for x in (q_ND, *kv.chunk(2, dim=-1)))
+        longest = max(bucket.length for bucket in buckets)
+        return packed_attention(q, k, v, lengths_B, longest, asking_B=asking_B).flatten(1)
+    mixed, asking = [q_ND[:0]], asking_B.split([bucket.count for bucket in buckets])
+    queries = [bucket_of(tuple(part.tolist()), qkv.device) for part in asking]
+    parts_q = q_ND.split([part.events for part in queries])
+    parts_kv = kv.split([bucket.events for bucket in buckets])
+    for bucket, query, part_q, part_kv in zip(buckets, queries, parts_q, parts_kv, strict=True):
+        if query.events:
+            (q,), (k, v) = _heads_of(query, part_q, heads, 1), _heads_of(bucket, part_kv, heads, 2)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bucket.real_b11l)
+            mixed.append(query.to_rows(out.transpose(1, 2).flatten(2)))
+    return torch.cat(mixed)
 
 
 def attended(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False) -> Attended:
@@ -56,7 +76,7 @@ def attended(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = Fals
     return Attended(torch.cat(distances), torch.cat(weights))
 
 
-def _heads_of(bucket: Bucket, qkv: Tensor, heads: int) -> list[Tensor]:
-    """Lays queries, keys and values out as [b, H, l, E]."""
-    parts = bucket.to_rectangle(qkv).chunk(3, dim=-1)
+def _heads_of(bucket: Bucket, qkv: Tensor, heads: int, count: int = 3) -> list[Tensor]:
+    """Lays queries, keys and values, or some of them, out as [b, H, l, E]."""
+    parts = bucket.to_rectangle(qkv).chunk(count, dim=-1)
     return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts]

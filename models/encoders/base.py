@@ -59,7 +59,7 @@ class UserEncoder(nn.Module):
         raise NotImplementedError
 
     def states_at(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
-        """Returns the states of N events alone: [T, D] -> [N, D].
+        """Returns the states of N events alone, in ascending order: [T, D] -> [N, D].
 
         A Transformer overrides it, for its last layer may then leave out all other events.
         """

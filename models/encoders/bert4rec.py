@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.buckets import Bucket
 from models.encoders import base
-from models.encoders.attention import MAX_PADDING, at, attend, attended
+from models.encoders.attention import MAX_PADDING, attend, attend_at, attended
 from models.layers import Dropout
 from models.packed import Packed
 
@@ -103,8 +103,10 @@ class _Block(nn.Module):
 
     def forward(self, x_TD: Tensor, buckets: list[Bucket], at_N: Tensor | None = None) -> Tensor:
         """Linear layers run on the packed events, or on N of them; attention alone on buckets."""
-        mixed_TD = attend(self.project(x_TD), buckets, self.heads, self.causal)
-        return self.finish(*at(x_TD, mixed_TD, at_N))
+        qkv = self.project(x_TD)
+        if at_N is None:
+            return self.finish(x_TD, attend(qkv, buckets, self.heads, self.causal))
+        return self.finish(x_TD[at_N], attend_at(qkv, at_N, buckets, self.heads, self.causal))
 
     def project(self, x_TD: Tensor) -> Tensor:
         """Returns queries, keys and values [T, 3D]."""

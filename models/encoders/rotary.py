@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.buckets import Bucket
 from models.encoders import base
-from models.encoders.attention import MAX_PADDING, at, attend, attended
+from models.encoders.attention import MAX_PADDING, attend, attend_at, attended
 from models.layers import Dropout
 from models.packed import Packed
 
@@ -116,8 +116,10 @@ class _Block(nn.Module):
         turns: tuple[Tensor, Tensor],
         at_N: Tensor | None = None,
     ) -> Tensor:
-        mixed_TD = attend(self.project(x_TD, turns), buckets, self.heads, self.causal)
-        return self.finish(*at(x_TD, mixed_TD, at_N))
+        qkv = self.project(x_TD, turns)
+        if at_N is None:
+            return self.finish(x_TD, attend(qkv, buckets, self.heads, self.causal))
+        return self.finish(x_TD[at_N], attend_at(qkv, at_N, buckets, self.heads, self.causal))
 
     def finish(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
         """Adds what attention has mixed, and the feed-forward layer."""
