@@ -35,12 +35,13 @@ class Cell:
     mean: float
     spread: float | None
     marks: str = ""  # how it stands against the references, such as S+ T-
+    seeds: str = ""  # how many it is of, where others of its table have more
 
     @property
     def figure(self) -> str:
         """Mean and spread as they are shown."""
         spread = "" if self.spread is None else f" ± {self.spread:.3f}"
-        return f"{self.mean:.3f}{spread}"
+        return f"{self.mean:.3f}{spread}" + (f" ({self.seeds})" if self.seeds else "")
 
     def __str__(self) -> str:
         return f"{self.figure} {self.marks}".strip()
@@ -111,8 +112,9 @@ def _board(task: str, rows: list[dict], marks: Marks) -> Board:
     values: dict[Who, dict[float, list[float]]] = {}
     for row in rows:
         values.setdefault(who_of(row), {}).setdefault(row["label_share"], []).append(row["value"])
+    most = max(len(v) for found in values.values() for v in found.values())
     cells = {
-        who: {s: _cell(v, marks.get((task, who, s), "")) for s, v in found.items()}
+        who: {s: _cell(v, marks.get((task, who, s), ""), most) for s, v in found.items()}
         for who, found in values.items()
     }
     # Where the features add nothing, the heads left them out, and the row is there without them.
@@ -131,6 +133,7 @@ def _repeats(who: Who, cells: Mapping[Who, dict[float, Cell]]) -> bool:
     return "+features" in who.inputs and plain == cells[who]
 
 
-def _cell(values: list[float], marks: str) -> Cell:
+def _cell(values: list[float], marks: str, most: int) -> Cell:
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Cell(float(np.mean(values)), spread, marks)
+    seeds = f"{len(values)} of {most} seeds" if len(values) < most else ""
+    return Cell(float(np.mean(values)), spread, marks, seeds)

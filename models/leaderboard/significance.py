@@ -102,7 +102,8 @@ def differences(
             if (row["task"], row["metric"]) == (task, metric):
                 seeds = values.setdefault((who_of(row), row["label_share"]), {})
                 seeds[row["seed"]] = row["value"]
-        for (who, share), seeds in values.items():
+        # Rows of the same seeds have the same users: side by side, these are drawn once.
+        for (who, share), seeds in sorted(values.items(), key=lambda row: sorted(row[1])):
             for letter, other in _references(who, [each for each, _ in values], scratch):
                 theirs = values.get((other, share), {})
                 difference = _compare(

@@ -45,12 +45,14 @@ def test_rows_are_means_over_seeds_ordered_by_the_tasks_metric(table):
     assert (cell.mean, cell.spread) == (pytest.approx(0.75), pytest.approx(0.0707, abs=1e-4))
 
 
-def test_markdown_shows_mean_and_spread_and_marks_the_best(table):
+def test_markdown_shows_mean_and_spread_marks_the_best_and_tells_of_seeds_that_lack(table):
     lines = to_markdown(table).splitlines()
     assert lines[0] == "### age (auc, 10 test users)"
     assert lines[2] == "| method | encoder | protocol | inputs | 20% labels | 100% labels |"
-    assert lines[4] == "| ptum | bert4rec | frozen | embedding | **0.750 ± 0.071** | **0.820** |"
-    assert lines[5] == "| majority | - | baseline | items | 0.500 | 0.500 |"
+    one = "(1 of 2 seeds)"
+    both = f"**0.750 ± 0.071** | **0.820 {one}**"
+    assert lines[4] == f"| ptum | bert4rec | frozen | embedding | {both} |"
+    assert lines[5] == f"| majority | - | baseline | items | 0.500 {one} | 0.500 {one} |"
     assert "### spend (mae, smaller is better, 10 test users)" in lines
     assert "| ptum | bert4rec | frozen | embedding | **3.000** |" in lines
 
