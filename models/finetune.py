@@ -75,7 +75,10 @@ def _run_of(task: Task) -> Callable[[Setting, Task, Inputs, float, int], list[di
 
 def _inputs_of(setting: Setting, task: Task, known: HeadFeatures | None) -> list[Inputs]:
     """Returns what heads are fitted on, each by itself: a matrix of the examples of each split."""
-    alone = embeddings(setting.checkpoint.model, setting.sequences, task)
+    trains = not task.is_ranking and not {"finetuned", "scratch"}.isdisjoint(
+        setting.config.protocols
+    )
+    alone = embeddings(setting.checkpoint.model, setting.sequences, task, with_even=trains)
     adds = known is not None and not task.is_ranking
     return [alone, alone.with_features(known, task)] if adds else [alone]
 

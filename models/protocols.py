@@ -17,10 +17,11 @@ from models.examples import Labelled
 from models.heads import FeatureScaler, fit_joint
 from models.inputs import Inputs
 from models.predictions import Predicted, Recorder
-from models.probe import Linear, Scale, Standardizer, fit_head
+from models.probe import Linear, Scale, Standardizer, fit_head, task_loss
 from models.task_model import TaskModel, finetune_task, scores_of
 from models.tasks import SPLITS, Task
 from models.tuning import TuneSettings
+from models.user_model import UserModel
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,38 @@ class Run:
     share: float
     seed: int
     splits: dict[str, Labelled]  # the share of the training examples, all of the others
+    encoder: UserModel
     scale: Scale
     standardizer: Standardizer
     head: Linear  # over the embedding and, where there are some, the features
     x: dict[str, torch.Tensor]  # standardised embeddings, by split
     features: dict[str, torch.Tensor] | None  # standardised
 
+    def valid_loss(self) -> float:
+        """How well the probe does on the validation examples."""
+        targets_n = self.scale.targets(self.splits["valid"].y_n)
+        return float(task_loss(self.scores("valid"), targets_n))
+
+    def scores(self, split: str) -> torch.Tensor:
+        """Scores a split by the probe -> [n, C]."""
+        blocks = [self.x[split]] if self.features is None else [self.x[split], self.features[split]]
+        return self.head(torch.cat(blocks, dim=1))
+
 
 def run_heads(setting: Setting, task: Task, inputs: Inputs, share: float, seed: int) -> list[dict]:
     """Measures every protocol of the setting that goes with classes and numbers."""
     run, rows = _prepare(task, inputs, share, seed), []
+    start = run
+    if inputs.even is not None:
+        # What is trained starts from whichever pooling validates better.
+        start = min(run, _prepare(task, inputs.even, share, seed), key=Run.valid_loss)
     for protocol in setting.config.protocols:
         sees_features = inputs.features is not None
         if protocol == "native" or (
             sees_features and protocol not in setting.config.feature_protocols
         ):
             continue
-        rows += _measure(run, protocol, setting)
+        rows += _measure(run if protocol == "frozen" else start, protocol, setting)
     return rows
 
 
@@ -95,7 +111,8 @@ def _prepare(task: Task, inputs: Inputs, share: float, seed: int) -> Run:
         features = {split: scaler(known[split]) for split in SPLITS}
         blocks = [(x[split], features[split], y[split]) for split in ("train", "valid")]
         head = fit_joint(blocks[0], blocks[1], len(task.classes)).linear
-    return Run(task, inputs.name, share, seed, splits, scale, standardizer, head, x, features)
+    probe = (scale, standardizer, head, x, features)
+    return Run(task, inputs.name, share, seed, splits, inputs.encoder, *probe)
 
 
 def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
@@ -120,8 +137,7 @@ def _predict(run: Run, model: TaskModel | None, setting: Setting, split: str) ->
     """Predicts a split: by the fitted head where no model was trained."""
     part, features = run.splits[split], run.features[split] if run.features else None
     if model is None:
-        blocks = [run.x[split]] if features is None else [run.x[split], features]
-        scores = run.head(torch.cat(blocks, dim=1))
+        scores = run.scores(split)
     else:
         scores = scores_of(model, setting.sequences, part, features)
     kind = "classification" if run.task.is_classification else "regression"
@@ -129,11 +145,10 @@ def _predict(run: Run, model: TaskModel | None, setting: Setting, split: str) ->
 
 
 def _train(run: Run, protocol: str, setting: Setting) -> TaskModel:
-    checkpoint, config = setting.checkpoint, setting.config
-    model = TaskModel(copy.deepcopy(checkpoint.model), run.standardizer, run.head)
+    model = TaskModel(copy.deepcopy(run.encoder), run.standardizer, run.head)
     targets = {split: run.scale.targets(part.y_n) for split, part in run.splits.items()}
-    model.to(next(checkpoint.model.parameters()).device)
-    settings = tune_settings(config, protocol, run.seed)
+    model.to(next(run.encoder.parameters()).device)
+    settings = tune_settings(setting.config, protocol, run.seed)
     finetune_task(model, setting.sequences, run.splits, targets, settings, run.features)
     return model
 

@@ -7,6 +7,7 @@ import torch
 from contracts.errors import FootpathError
 from models.data import open_sequences
 from models.encoders import ENCODERS
+from models.inputs import even_pooling
 from models.packed import pack
 from models.user_model import ModelConfig, build_model
 
@@ -98,6 +99,18 @@ def test_states_of_some_events_are_those_among_all_states(sequences, encoder, op
     torch.testing.assert_close(model.encoder.states_at(x_TD, packed, some), every[some])
     none = model.encoder.states_at(x_TD, packed, some[:0])
     assert none.shape == (0, model.config.dim)
+
+
+def test_even_pooling_averages_the_states_and_leaves_the_model_alone(sequences):
+    model = model_of("hsa").eval()
+    packed = windows(sequences, [0, 1, 3], [30, 4, 12])
+    before = model(packed)
+    even = even_pooling(model)
+    states = model.encoder.states(model.behaviour(packed), packed)
+    means = [states[packed.sequence_T == user].mean(0) for user in range(3)]
+    torch.testing.assert_close(even(packed), torch.stack(means))
+    assert torch.equal(model(packed), before)
+    assert even_pooling(model_of("bert4rec")) is None
 
 
 @pytest.mark.parametrize("encoder", ["gru4rec", "han", "hura", "rotary"])

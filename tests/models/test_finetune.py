@@ -11,7 +11,7 @@ import torch
 from contracts.errors import FootpathError
 from contracts.tables import METRICS
 from models.baselines import baselines
-from models.checkpoint import load_checkpoint, load_config_of, read_tensors
+from models.checkpoint import load_checkpoint, load_config_of, read_tensors, save_checkpoint
 from models.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
 from models.data import open_sequences
 from models.finetune import finetune
@@ -85,6 +85,23 @@ def test_the_frozen_probe_does_not_change_the_encoder(pointer, checkpoint, tmp_p
     finetune(parse(FinetuneConfig, settings | {"epochs": 1}, "test"), Reporter())
     assert pq.read_table(tmp_path / "m.parquet").drop_columns("seconds").equals(first)
     assert (checkpoint / "model.safetensors").read_bytes() == before
+
+
+def test_training_starts_from_even_pooling_where_the_given_one_looks_away(pointer, tmp_path):
+    misled = pretrain(pointer, tmp_path / "none_nativectr_v1", "none_nativectr")
+    found = load_checkpoint(misled)
+    with torch.no_grad():
+        found.model.encoder.pool.score.weight.mul_(1e4)  # at one event of each user
+    vocabulary = (misled / "vocabulary.json").read_text()
+    save_checkpoint(misled, found.model, found.config, {}, vocabulary)
+    settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(misled), seeds=1)
+    settings |= {"protocols": ["frozen", "scratch"], "epochs": 1, "scratch_lr": 1e-9}
+    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    of = {"task": "half", "metric": "auc", "label_share": 1.0}
+    frozen, scratch = (
+        values(tmp_path / "m.parquet", **of, protocol=name)[0] for name in ("frozen", "scratch")
+    )
+    assert scratch > frozen + 0.05
 
 
 def test_scratch_is_for_random_weights_only(pointer, checkpoint, tmp_path):
