@@ -7,6 +7,7 @@ Shapes: b sequences of a bucket, l their longest length, t events of them, s = b
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,38 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Bucket:
-    """b sequences of up to l events, as a rectangle; `padding` is None where none is needed."""
+    """b sequences of up to l events, as a rectangle."""
 
-    events: int
-    count: int
-    length: int
-    padding: "Padding | None"
+    lengths: tuple[int, ...]  # events of each sequence; some may have none
+    device: torch.device
+
+    @cached_property
+    def events(self) -> int:
+        """How many there are."""
+        return sum(self.lengths)
+
+    @property
+    def count(self) -> int:
+        """How many sequences there are."""
+        return len(self.lengths)
+
+    @cached_property
+    def length(self) -> int:
+        """Events of the longest sequence."""
+        return max(self.lengths)
+
+    @cached_property
+    def padding(self) -> "Padding | None":
+        """None where no slot is empty. Made when asked for: some kernels need no rectangle."""
+        if self.events == self.count * self.length:
+            return None
+        real = np.arange(self.length)[None, :] < np.array(self.lengths)[:, None]
+        real = real.reshape(-1)
+        event = np.clip(np.cumsum(real) - 1, 0, None)
+        arrays = (event, np.flatnonzero(~real), np.flatnonzero(real), real)
+        # Not blocking: a GPU that is waited for has nothing to do meanwhile.
+        moved = [torch.from_numpy(array).to(self.device, non_blocking=True) for array in arrays]
+        return Padding(*moved)
 
     @property
     def real_b11l(self) -> Tensor | None:
@@ -29,12 +56,6 @@ class Bucket:
         if self.padding is None:
             return None
         return self.padding.real.view(self.count, 1, 1, self.length)
-
-    def lengths(self, device: torch.device) -> Tensor:
-        """Returns how many events each sequence has [b]."""
-        if self.padding is None:
-            return torch.full((self.count,), self.length, device=device)
-        return self.padding.real.view(self.count, self.length).sum(1)
 
     def to_rectangle(self, x_TD: Tensor) -> Tensor:
         """Lays the bucket's rows out as [b, l, D], zeros where there is no event."""
@@ -94,7 +115,13 @@ class _Unpad(torch.autograd.Function):
 
 def buckets_of(lengths: tuple[int, ...], max_padding: float, device: torch.device) -> list[Bucket]:
     """Cuts sequences, longest first, into rectangles, at most a share of whose slots is empty."""
-    return [bucket_of(lengths[a:b], device) for a, b in _cuts(lengths, max_padding)]
+    return [Bucket(lengths[a:b], device) for a, b in _cuts(lengths, max_padding)]
+
+
+def lengths_of(buckets: list[Bucket]) -> Tensor:
+    """Returns how many events each sequence of all buckets has [B], in their order."""
+    lengths = torch.tensor([length for bucket in buckets for length in bucket.lengths])
+    return lengths.to(buckets[0].device, non_blocking=True)
 
 
 def _cuts(lengths: tuple[int, ...], max_padding: float) -> list[tuple[int, int]]:
@@ -107,15 +134,3 @@ def _cuts(lengths: tuple[int, ...], max_padding: float) -> list[tuple[int, int]]
             first, events = n, 0
         events += length
     return [*cuts, (first, len(lengths))] if lengths else []
-
-
-def bucket_of(lengths: tuple[int, ...], device: torch.device) -> Bucket:
-    """Returns the rectangle of sequences of these lengths, in their order; some may be 0."""
-    count, longest, events = len(lengths), max(lengths), sum(lengths)
-    if events == count * longest:
-        return Bucket(events, count, longest, None)
-    real = (np.arange(longest)[None, :] < np.array(lengths)[:, None]).reshape(-1)
-    event = np.clip(np.cumsum(real) - 1, 0, None)
-    arrays = (event, np.flatnonzero(~real), np.flatnonzero(real), real)
-    tensors = [torch.from_numpy(array).to(device) for array in arrays]
-    return Bucket(events, count, longest, Padding(*tensors))

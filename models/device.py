@@ -20,8 +20,7 @@ def prepare(device: str, threads: int) -> torch.device:
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU each
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        chosen = torch.empty(1, device=device).device  # 'cuda' says which one
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
     except (RuntimeError, AssertionError) as error:

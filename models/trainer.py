@@ -123,8 +123,7 @@ class Trainer:
         on_device = to_device(sample, self.device)
         torch.manual_seed(key_of(config.seed, history.step, *([rank()] if rank() else [])) >> 1)
         set_lr(self.optimizer, self._lr())
-        outcome = self._outcome(on_device)
-        norm = guarded_step(self.optimizer, self.trained.parameters(), outcome.loss, config.clip)
+        outcome, norm = self._stepped(on_device)
         loss, events, seconds = total(
             [
                 float(outcome.loss.detach()) / size(),
@@ -145,9 +144,12 @@ class Trainer:
             self.ema.follow(self.model, history.step)
         return loss
 
-    def _outcome(self, sample: object) -> Outcome:
+    def _stepped(self, sample: object) -> tuple[Outcome, float]:
+        """Makes a step, and returns what the objective gave and the norm of the gradient."""
+        weights, clip = self.trained.parameters(), self.config.clip
         try:
-            return self.objective(self._taught(), sample)
+            outcome = self.objective(self._taught(), sample)
+            return outcome, guarded_step(self.optimizer, weights, outcome.loss, clip)
         except Exception as error:
             if self.config.compile and (fault := compile_fault(error)):
                 raise fault from error

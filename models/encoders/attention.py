@@ -3,12 +3,14 @@
 Shapes: T events, b sequences of up to l events in a bucket, D width, H heads of width E.
 """
 
+from itertools import islice
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention_kernels import packed_attention, runs_packed
-from models.buckets import Bucket, bucket_of
+from models.buckets import Bucket, lengths_of
 from models.encoders.base import Attended
 
 MAX_PADDING = 0.05  # share of the slots of the attention's rectangles
@@ -18,9 +20,8 @@ def attend(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False)
     """Mixes the values of each sequence: queries, keys and values [T, 3D] -> [T, D]."""
     if runs_packed(qkv, heads):
         q, k, v = (part.unflatten(-1, (heads, -1)).contiguous() for part in qkv.chunk(3, dim=-1))
-        lengths_B = torch.cat([bucket.lengths(qkv.device) for bucket in buckets])
         longest = max(bucket.length for bucket in buckets)
-        return packed_attention(q, k, v, lengths_B, longest, causal).flatten(1)
+        return packed_attention(q, k, v, lengths_of(buckets), longest, causal).flatten(1)
     mixed = []
     for bucket, part in zip(buckets, qkv.split([b.events for b in buckets]), strict=True):
         q, k, v = _heads_of(bucket, part, heads)
@@ -38,14 +39,14 @@ def attend_at(
     if causal:  # whom an event sees depends on its place, which these rectangles do not keep
         return attend(qkv, buckets, heads, causal)[at_N]
     q_ND, kv = qkv[at_N, : qkv.shape[1] // 3], qkv[:, qkv.shape[1] // 3 :]
-    lengths_B = torch.cat([bucket.lengths(qkv.device) for bucket in buckets])
+    lengths_B = lengths_of(buckets)
     asking_B = torch.searchsorted(at_N, lengths_B.cumsum(0)).diff(prepend=at_N.new_zeros(1))
-    if runs_packed(qkv, heads):
+    if len(at_N) and runs_packed(qkv, heads):
         q, k, v = (x.unflatten(-1, (heads, -1)).contiguous() for x in (q_ND, *kv.chunk(2, dim=-1)))
         longest = max(bucket.length for bucket in buckets)
         return packed_attention(q, k, v, lengths_B, longest, asking_B=asking_B).flatten(1)
-    mixed, asking = [q_ND[:0]], asking_B.split([bucket.count for bucket in buckets])
-    queries = [bucket_of(tuple(part.tolist()), qkv.device) for part in asking]
+    mixed, asking = [q_ND[:0]], iter(asking_B.tolist())
+    queries = [Bucket(tuple(islice(asking, bucket.count)), qkv.device) for bucket in buckets]
     parts_q = q_ND.split([part.events for part in queries])
     parts_kv = kv.split([bucket.events for bucket in buckets])
     for bucket, query, part_q, part_kv in zip(buckets, queries, parts_q, parts_kv, strict=True):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from models.attention_kernels import bounds_of, packed_attention, runs_packed
+from models.buckets import lengths_of
 from models.encoders.attention import MAX_PADDING, attend
 from models.packed import Events, pack, ragged_arange
 
@@ -24,8 +25,7 @@ def packed():
 
 
 def test_the_kernel_is_told_where_each_sequence_begins_and_ends(packed):
-    buckets = packed.buckets(MAX_PADDING)
-    lengths = torch.cat([bucket.lengths(LENGTHS.device) for bucket in buckets])
+    lengths = lengths_of(packed.buckets(MAX_PADDING))
     assert lengths.tolist() == [20, 19, 18, 7, 3, 1] == list(packed.sorted_lengths)
     bounds = bounds_of(lengths)
     assert bounds.dtype == torch.int32
