@@ -2,7 +2,8 @@
 
 To compare with PTUM, whose user vector predicts what is hidden: here the event's own state does.
 
-Shapes: T events, N hidden ones, D width, V items, P others, C = P + 1 candidates.
+Shapes: T events, N hidden ones, H users who have some, D width, V items, P others, C = P + 1
+candidates.
 """
 
 from dataclasses import dataclass
@@ -37,11 +38,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Sample:
-    """The windows with events hidden, and the items as they were, in the same packed order."""
+    """The windows with events hidden, and what is asked of them."""
 
     view: Packed
-    whole: Packed
-    other_BP: Tensor  # items of other users' events, by popularity
+    hidden_N: Tensor  # events, in ascending order
+    item_N: Tensor  # what they were
+    user_N: Tensor  # whose they are, counting the users of whom something is hidden
+    users: int  # that many there are
+    other_NP: Tensor  # items of other users' events, by popularity
 
 
 class MaskedItem(Objective):
@@ -57,40 +61,41 @@ class MaskedItem(Objective):
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:
         """Hides events."""
-        view = hidden(windows, draw, "masked", self.options.hide_share)
-        users, negatives = len(windows.lengths_B), self.options.negatives
-        other_BP = others.item_T[: users * negatives].view(users, negatives)
-        return Sample(pack(view), pack(windows), other_BP)
+        view = pack(hidden(windows, draw, "masked", self.options.hide_share))
+        item_T = pack(windows).item_T
+        hidden_N = torch.nonzero((view.item_T == MASK) & (item_T != MASK))[:, 0]
+        sequence_N = view.sequence_T[hidden_N]
+        users, user_N = torch.unique(sequence_N, return_inverse=True)
+        each, negatives = len(windows.lengths_B), self.options.negatives
+        other_NP = others.item_T[: each * negatives].view(each, negatives)[sequence_N]
+        return Sample(view, hidden_N, item_T[hidden_N], user_N, len(users), other_NP)
 
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Predicts the items of what is hidden."""
-        view = sample.view
-        hidden_N = torch.nonzero((view.item_T == MASK) & (sample.whole.item_T != MASK))[:, 0]
-        states_ND = model.encoder.states_at(model.behaviour(view), view, hidden_N)
-        users_BD = _means(states_ND.detach(), view.sequence_T[hidden_N])
-        weight = share(len(hidden_N))
-        if not len(hidden_N):
-            return Outcome(0 * states_ND.sum(), users_BD, {})
-        item_N = sample.whole.item_T[hidden_N]
+        view, item_N = sample.view, sample.item_N
+        states_ND = model.encoder.states_at(model.behaviour(view), view, sample.hidden_N)
+        users_HD = _means(states_ND.detach(), sample.user_N, sample.users)
+        weight = share(len(item_N))
+        if not len(item_N):
+            return Outcome(0 * states_ND.sum(), users_HD, {})
         if self.options.negatives:
-            other_NP = sample.other_BP[view.sequence_T[hidden_N]]
             table_VD = model.behaviour.items()
-            loss, accuracy = sampled_loss(states_ND, item_N, other_NP, table_VD)
+            loss, accuracy = sampled_loss(states_ND, item_N, sample.other_NP, table_VD)
         else:
             catalogue = model.behaviour.catalogue(item_N)
             loss, accuracy = item_loss(states_ND, item_N, catalogue, self.options.chunk)
-        return Outcome(weight * loss, users_BD, {"accuracy": accuracy})
+        return Outcome(weight * loss, users_HD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:
         """Returns the events of the windows."""
         return len(sample.view.item_T)
 
 
-def _means(states_ND: Tensor, user_N: Tensor) -> Tensor:
-    """Averages what was predicted from: a vector for each user of whom something was hidden."""
-    of_N, count_B = torch.unique(user_N, return_inverse=True, return_counts=True)[1:]
-    sums_BD = states_ND.new_zeros(len(count_B), states_ND.shape[1]).index_add(0, of_N, states_ND)
-    return sums_BD / count_B[:, None]
+def _means(states_ND: Tensor, user_N: Tensor, users: int) -> Tensor:
+    """Averages what was predicted from: a vector for each user of whom something is hidden."""
+    sums_HD = states_ND.new_zeros(users, states_ND.shape[1]).index_add(0, user_N, states_ND)
+    counts_H = states_ND.new_zeros(users).index_add(0, user_N, torch.ones_like(states_ND[:, 0]))
+    return sums_HD / counts_H[:, None]
 
 
 def sampled_loss(

@@ -9,7 +9,7 @@ from models.data import open_sequences
 from models.draw import Draw
 from models.objectives import build_objective
 from models.objectives.masked_item import sampled_loss
-from models.packed import MASK, Packed
+from models.packed import MASK, pack
 from models.user_model import ModelConfig, build_model
 
 FIELDS = ("item", "action", "category", "gap", "position")
@@ -89,15 +89,27 @@ def test_an_encoder_that_sees_the_next_item_is_refused(sequences):
 
 def test_what_is_masked_does_not_reach_the_states(sequences):
     model, objective = build("masked", "bert4rec", sequences, hide_share=0.5)
-    _, sample = sampled(objective, sequences)
+    windows, sample = sampled(objective, sequences)
     is_hidden = sample.view.item_T == MASK
     assert 0.3 < is_hidden.float().mean() < 0.6
-    assert torch.equal(sample.view.item_T[~is_hidden], sample.whole.item_T[~is_hidden])
-    assert isinstance(sample.view, Packed)
-    other = dataclasses.replace(sample, whole=dataclasses.replace(sample.whole))
-    other.whole.item_T[is_hidden] = 3 + sample.whole.item_T[is_hidden] % 40
-    outcome = objective(model, sample)
-    assert torch.equal(outcome.users_BD, objective(model, other).users_BD)
+    whole = pack(windows)
+    assert torch.equal(sample.view.item_T[~is_hidden], whole.item_T[~is_hidden])
+    assert torch.equal(sample.hidden_N, torch.nonzero(is_hidden)[:, 0])
+    assert torch.equal(sample.item_N, whole.item_T[is_hidden])
+    other = dataclasses.replace(sample, item_N=3 + sample.item_N % 40)
+    before, after = objective(model, sample), objective(model, other)
+    assert torch.equal(before.users_BD, after.users_BD)
+    assert not torch.equal(before.loss, after.loss)
+
+
+def test_masked_users_are_the_means_of_their_hidden_states(sequences):
+    model, objective = build("masked", "bert4rec", sequences, hide_share=0.2)
+    model.eval()
+    _, sample = sampled(objective, sequences)
+    states = model.encoder.states(model.behaviour(sample.view), sample.view)
+    whose = sample.view.sequence_T[sample.hidden_N]
+    means = [states[sample.hidden_N[whose == user]].mean(0) for user in whose.unique()]
+    torch.testing.assert_close(objective(model, sample).users_BD, torch.stack(means))
 
 
 @pytest.mark.parametrize("method", ["dual", "msdp"])
@@ -176,6 +188,7 @@ def test_masked_item_with_negatives_learns_from_others_of_the_same_user(sequence
     draw = Draw(0, 0, USERS)
     others = sequences.others(draw, objective.others)
     sample = objective.sample(sequences.random_windows(draw, 40), others, draw)
-    assert torch.equal(sample.other_BP, others.item_T.view(len(USERS), 4))
+    whose = sample.view.sequence_T[sample.hidden_N]
+    assert torch.equal(sample.other_NP, others.item_T.view(len(USERS), 4)[whose])
     objective(model, sample).loss.backward()
     assert model.behaviour.tables["item"].grad.abs().sum() > 0
