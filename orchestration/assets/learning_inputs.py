@@ -107,9 +107,12 @@ def all_days(dataset: Dataset, name: str) -> dg.AssetDep:
 
 
 def plottable(result: dict) -> dict:
-    """Returns the numbers and short texts of a program's result, as Dagster plots them."""
+    """Returns the numbers and short texts of a program's result, as Dagster plots them.
+
+    Of numbers that are not whole, the digits that somebody would read: 0.9589, not sixteen of them.
+    """
     return {
-        key: value
+        key: float(f"{value:.4g}") if isinstance(value, float) and abs(value) < 1e4 else value
         for key, value in result.items()
         if isinstance(value, int | float | str) and not isinstance(value, bool) and key != "kind"
     }
