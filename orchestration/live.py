@@ -1,19 +1,26 @@
 """Curves of a training run in Dagster while it runs: an observation of the asset every epoch.
 
 Dagster keeps what a program says through Pipes until the program ends; its log lines alone come at
-once. The reader here listens on the way.
+once. The reader here listens on the way. It takes whole lines only: Dagster's own takes what stands
+in the file, and ends for good at a line that is half written.
 """
 
+import json
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import dagster as dg
-from dagster import PipesTempFileMessageReader
+from dagster import PipesFileMessageReader, PipesTempFileMessageReader
 from dagster._core.pipes.context import PipesMessageHandler
 
 EVERY = 5.0  # seconds between observations, at least: epochs may be shorter
+NAP = 0.02  # seconds until a file is looked at again
 
 
 class LiveMessages(PipesTempFileMessageReader):
@@ -27,8 +34,11 @@ class LiveMessages(PipesTempFileMessageReader):
     @contextmanager
     def read_messages(self, handler: PipesMessageHandler) -> Iterator[Any]:
         """Reads messages; each goes to Dagster's own handler as well."""
-        with super().read_messages(_Listening(handler, self._observe)) as params:  # type: ignore[arg-type]
-            yield params
+        listening: Any = _Listening(handler, self._observe)
+        with tempfile.TemporaryDirectory() as folder:
+            reader = WholeLines(str(Path(folder) / "messages"))
+            with reader.read_messages(listening) as params:
+                yield params
 
     def _observe(self, message: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -42,6 +52,37 @@ class LiveMessages(PipesTempFileMessageReader):
                 metadata={key: value for key, value in message.items() if key != "event"},
             )
         )
+
+
+class WholeLines(PipesFileMessageReader):
+    """Reads a file of messages as Dagster does, but no message before its line has ended."""
+
+    def _reader_thread(self, handler: PipesMessageHandler, is_resource_complete: Event) -> None:
+        try:
+            for line in whole_lines(self._path, is_resource_complete.is_set):
+                handler.handle_message(json.loads(line))
+        except BaseException:
+            handler.report_pipes_framework_exception(type(self).__name__, sys.exc_info())
+            raise
+
+
+def whole_lines(path: str, has_ended: Callable[[], bool]) -> Iterator[bytes]:
+    """Yields the lines of a file that is being written, until nobody writes it any more.
+
+    What a writer that was killed has left half written is no line.
+    """
+    with open(path, "rb") as file:
+        line = b""
+        while True:
+            is_last = has_ended()  # asked first: all that was written until then is still read
+            line += file.readline()
+            if line.endswith(b"\n"):
+                yield line
+                line = b""
+            elif is_last:
+                return
+            else:
+                time.sleep(NAP)
 
 
 class _Listening:

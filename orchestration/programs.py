@@ -109,11 +109,8 @@ def run_program(
     except DagsterPipesExecutionError as error:
         sentence = fault.read_text() if fault.exists() else f"{module} stopped: {error}"
         raise FootpathError(sentence) from None
-    results = [
-        message.get("payload", message)
-        for message in invocation.get_custom_messages()
-        if isinstance(message, dict)
-    ]
+    said = [m.get("payload", m) for m in invocation.get_custom_messages() if isinstance(m, dict)]
+    results = [message for message in said if message.get("kind") == "result"]
     if not results:
         raise FootpathError(f"{module} ended without a result: see the output of its process")
     for field in WRITTEN:
