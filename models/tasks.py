@@ -95,10 +95,26 @@ def load_tasks(
         raise FootpathError(f"{path} cannot be read as Parquet: {error}") from None
     if missing := {f.name for f in LABELS} - set(table.column_names):
         raise FootpathError(f"{path}: columns {sorted(missing)} are missing: rebuild labels")
+    table = _as_labels(path, table)
     if table.num_rows:
         _check_seen(path, table, sequences, model)
     known = pa.array(sequences.user_ids(), pa.string())
     return [_task(f"{path}: task '{task.name}'", table, sequences, known, task) for task in tasks]
+
+
+def _as_labels(path: Path, table: pa.Table) -> pa.Table:
+    """Returns the columns in the types of LABELS."""
+    columns = {}
+    for wanted in LABELS:
+        column = table[wanted.name]
+        try:
+            columns[wanted.name] = column.cast(wanted.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise FootpathError(
+                f"{path}: column '{wanted.name}' is {column.type}, and not all of it is readable as "
+                f"{wanted.type}: rebuild labels"
+            ) from None
+    return pa.table(columns).replace_schema_metadata(table.schema.metadata)
 
 
 def _check_seen(path: Path, table: pa.Table, sequences: Sequences, model: Model | None) -> None:

@@ -22,7 +22,7 @@ def compare(
     recipes: Annotated[Path | None, typer.Option(help="a YAML file of named settings")] = None,
     tasks: Annotated[str, typer.Option(help="by default all of the data set")] = "",
     labels: Annotated[str, typer.Option(help="percentages of the labels, such as 5,20,100")] = "",
-    seeds: Annotated[int, typer.Option(help="of training, labels and the users' split")] = 0,
+    seeds: Annotated[int, typer.Option(help="by default the YAML's")] = 0,
     protocols: Annotated[str, typer.Option(help="of frozen,finetuned,scratch,native")] = "",
     batch_sizes: Annotated[str, typer.Option(help="of pre-training, such as 16,64,256")] = "",
     settings: Annotated[
@@ -42,7 +42,9 @@ def compare(
     into: Annotated[
         Path | None, typer.Option(help="a Markdown file to put the tables into")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what would run; builds the data")
+    ] = False,
 ) -> None:
     """Compare pre-training methods, encoders and baselines on a data set's tasks.
 
@@ -51,6 +53,8 @@ def compare(
     """
     from orchestration.compare.settings import Asked, comparison_of
 
+    if into and (into.is_dir() or not into.parent.is_dir()):
+        raise FootpathError(f"--into {into}: give a Markdown file in a folder that is there")
     config = load_dataset(dataset)
     asked = Asked(
         methods=_words(methods),

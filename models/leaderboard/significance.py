@@ -90,8 +90,8 @@ def differences(
         where it is left out, the encoder's one row from scratch.
 
     Returns:
-      (task, who, label share, S or T) -> difference. S is the same encoder trained from scratch, T
-      is TF-IDF with logistic regression.
+      (task, who, label share, S or T) -> difference. S is the same encoder trained from scratch
+      with the same inputs, where there is such a row; T is TF-IDF with logistic regression.
     """
     rows, bootstrap = table.to_pylist(), Bootstrap()
     found: dict[tuple[str, Who, float, str], Difference] = {}
@@ -136,8 +136,7 @@ def _references(
         others = [
             other
             for other in known
-            if (other.encoder, other.protocol, other.inputs)
-            == (who.encoder, "scratch", "embedding")
+            if (other.encoder, other.protocol, other.inputs) == (who.encoder, "scratch", who.inputs)
             and (scratch is None or other.method == scratch.get((who.method, who.encoder)))
         ]
         found += [("S", others[0])] if others else []

@@ -8,9 +8,9 @@ import pyarrow as pa
 from models.leaderboard.boards import SMALLER_IS_BETTER, Board, Cell, Marks, Who, boards
 
 LEGEND = (
-    "Mean ± standard deviation over seeds; the best of each column is bold. S: against the same "
-    "encoder trained from scratch, T: against TF-IDF with logistic regression; + better, - worse, "
-    "at the 5% level."
+    "Means over seeds, ± the standard deviation where there are several; the best of each column "
+    "is bold. S: against the same encoder trained from scratch with the same inputs, T: against "
+    "TF-IDF with logistic regression; + better, - worse, at the 5% level."
 )
 
 

@@ -169,6 +169,7 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         """Method x encoder x task x label share: mean and spread over seeds, table and plot."""
         from models.leaderboard import collect, plot, to_markdown, write_html
         from models.leaderboard.significance import BY_USERS, differences, marks
+        from models.leaderboard.tables import LEGEND
         from models.predictions import read_predictions
 
         lake, wanted = Lake.of(dataset.name), dataset.learning.recipes
@@ -183,7 +184,7 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         found = marks({key: each for key, each in compared if each.how == BY_USERS})
         best = leader(dataset, lake, is_embedded=False)
         notes = [f"{best}. The figures below are of the test users."] if best else []
-        markdown = "\n\n".join([*notes, to_markdown(table, found)])
+        markdown = "\n\n".join([*notes, LEGEND, to_markdown(table, found)])
         with lake.staging() as staging:
             (staging / "leaderboard.md").write_text(markdown)
             plot(table, staging / "leaderboard.png")

@@ -100,6 +100,8 @@ def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
         expect(0 < share <= 1, f"label share {share * 100:g}: give percentages above 0, up to 100")
     seeds = asked.seeds or int(file.get("seeds", learning.seeds))
     expect(seeds >= 1, f"{seeds} seeds: give 1 or more")
+    finetune = file.get("finetune", {}) | finetune
+    _check_finetune(finetune, f"{asked.recipes}: finetune" if file else "--set finetune")
     recipes = spread(named, batch_sizes)
     check_recipes(recipes)
     return Comparison(
@@ -109,7 +111,7 @@ def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
         shares=tuple(sorted(set(shares))),
         seeds=seeds,
         protocols=protocols,
-        finetune={"epochs": learning.finetune_epochs} | file.get("finetune", {}) | finetune,
+        finetune={"epochs": learning.finetune_epochs} | finetune,
         features=asked.features,
         title=file.get("title", f"What works on {dataset.title}"),
         batch_sizes=batch_sizes,
@@ -130,10 +132,22 @@ def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[Task, ...]:
     return tuple(known[name] for name in dict.fromkeys(names)) or tuple(known.values())
 
 
+def _check_finetune(finetune: dict[str, Any], where: str) -> None:
+    """Checks the fields of fine-tuning and their values before anything is built or trained."""
+    from models.config import FinetuneConfig, parse
+
+    known = [f.name for f in dataclasses.fields(FinetuneConfig) if f.name not in MEASURED]
+    for name in finetune:
+        expect(
+            name in known,
+            f"{where}: fine-tuning has no field '{name}' to choose: {', '.join(known)}",
+        )
+    paths = dict.fromkeys(("sequences", "labels", "out", "checkpoint"), "not yet known")
+    parse(FinetuneConfig, paths | {"tasks": [{"name": "any"}]} | finetune, where)
+
+
 def _overrides(settings: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns what `--set` says of pre-training and of fine-tuning (finetune.<field>)."""
-    from models.config import FinetuneConfig
-
     train: dict[str, Any] = {}
     finetune: dict[str, Any] = {}
     for text in settings:
@@ -145,11 +159,6 @@ def _overrides(settings: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any
             raise FootpathError(f"--set {text}: '{value}' is not a YAML value") from None
         first, _, rest = key.partition(".")
         if first == "finetune":
-            known = [f.name for f in dataclasses.fields(FinetuneConfig) if f.name not in MEASURED]
-            expect(
-                rest in known,
-                f"--set {text}: fine-tuning has no field '{rest}' to choose: {', '.join(known)}",
-            )
             finetune[rest] = parsed
         elif rest:
             train.setdefault(first, {})[rest] = parsed

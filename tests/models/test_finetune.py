@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -185,6 +186,16 @@ def test_a_model_that_saw_the_future_of_the_labels_is_refused(make_sequences, ma
     assert load_tasks(labels, sequences, CHOSEN, Model("2026-02-01T00:00:00+00:00", ""))
     with pytest.raises(FootpathError, match="the checkpoint saw events until 2026-02-02"):
         load_tasks(labels, sequences, CHOSEN, Model("2026-02-02T00:00:00+00:00", ""))
+
+
+def test_a_column_of_another_type_is_refused_with_a_sentence(make_sequences, make_labels, plant):
+    sequences, labels = open_sequences(make_sequences([5] * 20)), make_labels(plant(20))
+    table = pq.read_table(labels)
+    words = pa.array(["yes"] * len(table))
+    at = table.column_names.index("value")
+    pq.write_table(table.set_column(at, "value", words), labels)
+    with pytest.raises(FootpathError, match="column 'value' is string, and not all of it"):
+        load_tasks(labels, sequences, CHOSEN)
 
 
 def test_the_labels_file_must_be_one(make_sequences, tmp_path):

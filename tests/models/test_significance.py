@@ -189,6 +189,23 @@ def test_of_two_shapes_of_an_encoder_the_same_one_is_the_reference():
     assert found["t", PTUM, 1.0] == "S-"
 
 
+def test_a_row_with_items_is_compared_with_scratch_with_items():
+    ours, theirs = (who._replace(inputs="embedding+items") for who in (PTUM, SCRATCH))
+    table = pa.Table.from_pylist(
+        metric_rows(PTUM, [0.80, 0.81, 0.82])
+        + metric_rows(SCRATCH, [0.70, 0.71, 0.73])
+        + metric_rows(ours, [0.84, 0.85, 0.86])
+        + metric_rows(theirs, [0.90, 0.91, 0.93]),
+        schema=METRICS,
+    )
+    found = marks(differences(table))
+    assert (found["t", PTUM, 1.0], found["t", ours, 1.0]) == ("S+", "S-")
+    alone = table.filter(
+        [row["protocol"] != "scratch" or row["inputs"] == "embedding" for row in table.to_pylist()]
+    )
+    assert ("t", ours, 1.0) not in marks(differences(alone))
+
+
 def run_of(who: Who, seed: int = 0) -> tuple:
     run = who._asdict() | {"task": "t", "label_share": 1.0, "seed": seed}
     return tuple(run[name] for name in RUN)

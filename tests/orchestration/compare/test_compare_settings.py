@@ -32,6 +32,9 @@ FAULTS = {
     "unknown field 'epoch': did you mean 'epochs'": {"settings": ("epoch=3",)},
     "field 'epochs': expected a whole number": {"settings": ("epochs=many",)},
     "fine-tuning has no field 'epoch'": {"settings": ("finetune.epoch=3",)},
+    "--set finetune: field 'epochs': expected a whole number": {
+        "settings": ("finetune.epochs=three",)
+    },
     "'seed' is chosen by the comparison": {"settings": ("seed=3",)},
     "--methods and --encoders go together": {"encoders": ()},
     "there is nothing to compare": {"methods": (), "encoders": ()},
@@ -44,6 +47,13 @@ FAULTS = {
 def test_what_cannot_be_compared_is_told_before_anything_runs(sentence):
     with pytest.raises(FootpathError, match=sentence):
         compared(**FAULTS[sentence])
+
+
+def test_a_file_that_misspells_fine_tuning_is_named_before_anything_runs(tmp_path):
+    recipes = tmp_path / "mine.yaml"
+    recipes.write_text("recipes: {coles_bag: }\nfinetune: {epoch: 2}\n")
+    with pytest.raises(FootpathError, match=r"mine.yaml: finetune: .* no field 'epoch'"):
+        compared(methods=(), encoders=(), recipes=recipes)
 
 
 def test_the_same_encoder_from_scratch_is_always_beside():
