@@ -128,6 +128,8 @@ def load_dataset_file(path: Path) -> Dataset:
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error)
         raise FootpathError(f"{path}:{line}: not valid YAML: {problem}") from None
+    except ValueError as error:  # what looks like a date and is none
+        raise FootpathError(f"{path}: a date in it is none ({error})") from None
     if not isinstance(values, dict):
         raise FootpathError(f"{path}:1: expected a mapping of fields, such as 'name: shop'")
     try:

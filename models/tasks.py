@@ -111,7 +111,7 @@ def _as_labels(path: Path, table: pa.Table) -> pa.Table:
             columns[wanted.name] = column.cast(wanted.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise FootpathError(
-                f"{path}: column '{wanted.name}' is {column.type}, and not all of it is readable as "
+                f"{path}: column '{wanted.name}' is {column.type}, and it does not all read as "
                 f"{wanted.type}: rebuild labels"
             ) from None
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)

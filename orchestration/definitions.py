@@ -1,11 +1,19 @@
 """The code location: every configured data set, side by side.
 
+A data set whose YAML is wrong is left out, and an asset in its place says why: one team's slip of
+the pen must not stop the schedules of all others.
+
 Each Dagster process imports this, so nothing here may load torch, feast or great_expectations.
 """
+
+import re
+import sys
+from collections.abc import Iterator
 
 import dagster as dg
 
 from contracts.dataset import dataset_names, load_dataset
+from contracts.errors import FootpathError
 from orchestration.assets.behaviour import behaviour_assets
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
@@ -34,8 +42,20 @@ def dataset_definitions(name: str) -> dg.Definitions:
     )
 
 
+def configured() -> Iterator[dg.Definitions]:
+    """Yields the definitions of each data set, or one asset that says why it has none."""
+    for name in dataset_names():
+        try:
+            yield dataset_definitions(name)
+        except FootpathError as error:
+            sys.stderr.write(f"data set '{name}' is left out: {error}\n")
+            slug = re.sub(r"\W", "_", name)
+            place = {"key": [slug, "left_out"], "group_name": f"{slug}_left_out"}
+            yield dg.Definitions(assets=[dg.AssetSpec(**place, description=str(error))])
+
+
 defs = dg.Definitions.merge(
-    *[dataset_definitions(name) for name in dataset_names()],
+    *configured(),
     dg.Definitions(
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
         # A process a step would import everything again for each; what is heavy has its own anyway.

@@ -81,6 +81,12 @@ def test_broken_yaml_names_the_line(tmp_path):
         load_dataset_file(path)
 
 
+def test_a_date_that_is_none_is_a_sentence(tmp_path):
+    path, _ = edited(tmp_path, "start: 2026-01-01", "start: 2026-01-41")
+    with pytest.raises(FootpathError, match="a date in it is none"):
+        load_dataset_file(path)
+
+
 def test_a_file_that_is_not_utf8_says_so(tmp_path):
     path = tmp_path / "shop.yaml"
     path.write_bytes(b"name: caf\xe9\n")

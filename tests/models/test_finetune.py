@@ -194,7 +194,7 @@ def test_a_column_of_another_type_is_refused_with_a_sentence(make_sequences, mak
     words = pa.array(["yes"] * len(table))
     at = table.column_names.index("value")
     pq.write_table(table.set_column(at, "value", words), labels)
-    with pytest.raises(FootpathError, match="column 'value' is string, and not all of it"):
+    with pytest.raises(FootpathError, match="column 'value' is string, and it does not"):
         load_tasks(labels, sequences, CHOSEN)
 
 
