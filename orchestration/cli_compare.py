@@ -22,7 +22,7 @@ def compare(
     recipes: Annotated[Path | None, typer.Option(help="a YAML file of named settings")] = None,
     tasks: Annotated[str, typer.Option(help="by default all of the data set")] = "",
     labels: Annotated[str, typer.Option(help="percentages of the labels, such as 5,20,100")] = "",
-    seeds: Annotated[int, typer.Option(help="by default the YAML's")] = 0,
+    seeds: Annotated[int, typer.Option(help="of training, labels, split; 0: YAML's")] = 0,
     protocols: Annotated[str, typer.Option(help="of frozen,finetuned,scratch,native")] = "",
     batch_sizes: Annotated[str, typer.Option(help="of pre-training, such as 16,64,256")] = "",
     settings: Annotated[

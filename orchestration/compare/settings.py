@@ -100,8 +100,8 @@ def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
         expect(0 < share <= 1, f"label share {share * 100:g}: give percentages above 0, up to 100")
     seeds = asked.seeds or int(file.get("seeds", learning.seeds))
     expect(seeds >= 1, f"{seeds} seeds: give 1 or more")
-    finetune = file.get("finetune", {}) | finetune
-    _check_finetune(finetune, f"{asked.recipes}: finetune" if file else "--set finetune")
+    _check_finetune(file.get("finetune", {}), f"{asked.recipes}: finetune")
+    _check_finetune(finetune, "--set finetune")
     recipes = spread(named, batch_sizes)
     check_recipes(recipes)
     return Comparison(
@@ -111,7 +111,7 @@ def comparison_of(dataset: Dataset, asked: Asked) -> Comparison:
         shares=tuple(sorted(set(shares))),
         seeds=seeds,
         protocols=protocols,
-        finetune={"epochs": learning.finetune_epochs} | finetune,
+        finetune={"epochs": learning.finetune_epochs} | file.get("finetune", {}) | finetune,
         features=asked.features,
         title=file.get("title", f"What works on {dataset.title}"),
         batch_sizes=batch_sizes,
