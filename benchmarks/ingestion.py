@@ -30,11 +30,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from contracts.clock import days_between
-from contracts.dataset import Dataset, load_dataset
-from contracts.engine import connect
-from contracts.lake import Lake, home
-from contracts.links import link_source
+from contracts.base.clock import days_between
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.config.sources import link_source
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake, home
 from features.sql import name, text
 
 FIRST = dt.date(2026, 1, 1)

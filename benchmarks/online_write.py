@@ -25,16 +25,16 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from contracts.engine import connect
-from contracts.lake import Lake
-from contracts.publishing import write_parquet
-from contracts.tables import FEATURE_CLOCKS
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import write_parquet
+from contracts.lake.schemas import FEATURE_CLOCKS
 from features.store.changes import Changes, State
-from features.store.definitions import JOIN_KEY, feature_view, user_entity
 from features.store.encode import encode
+from features.store.feast_objects import JOIN_KEY, feature_view, user_entity
 from features.store.online import BATCH, open_sink
 from features.store.repository import open_store
-from features.store.views import Column, View, repository
+from features.store.view_specs import Column, View, repository
 
 INSTANT = dt.datetime(2026, 1, 1, 23, tzinfo=dt.UTC)
 FEATURES = View(

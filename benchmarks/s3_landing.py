@@ -16,10 +16,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from contracts.clock import days_between
-from contracts.dataset import load_dataset
-from contracts.lake import Lake
-from contracts.links import link_source
+from contracts.base.clock import days_between
+from contracts.config.dataset import load_dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land
 from features.shop import generate_shop

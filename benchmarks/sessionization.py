@@ -34,10 +34,10 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from contracts.clock import days_between
-from contracts.dataset import Dataset, load_dataset
-from contracts.engine import connect
-from contracts.lake import Lake
+from contracts.base.clock import days_between
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
 
 FIRST = dt.date(2026, 1, 1)
 EVENTS_PER_USER, EVENTS_PER_SESSION, GAP_MINUTES = 50, 8, 30

@@ -6,11 +6,11 @@ The process is bound to one core and its own processor time is counted, so that 
 "a second of a core". The stages run one after the other over the same days, each day measured by
 itself and the best of the repeats taken, because a shared machine only ever makes things slower:
 
-    draw    users' behaviour and delivery, until rows lie in order of arrival
+    draw    users' behavior and delivery, until rows lie in order of arrival
     lines   rows to JSON lines in memory
     gzip    zlib level 1 over those lines, and the file
 
-`whole` is `generate_shop` itself, files, truth, catalogue and users included.
+`whole` is `generate_shop` itself, files, truth, catalog and users included.
 """
 
 import argparse
@@ -22,15 +22,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features.shop.behaviour import Behaviour
 from features.shop.calendar import Calendar
-from features.shop.catalogue import item_count, make_catalogue
 from features.shop.delivery import Delivery
-from features.shop.events import Codes
-from features.shop.files import write_gzip
+from features.shop.event_arrays import Codes
 from features.shop.generate import by_hour, generate_shop
-from features.shop.lines import Lines
+from features.shop.gzip_files import write_gzip
+from features.shop.json_lines import Lines
 from features.shop.population import make_population
+from features.shop.products import item_count, make_catalog
+from features.shop.shopping import Behavior
 
 START = dt.date(2026, 1, 1)
 
@@ -70,13 +70,13 @@ def main() -> None:
 
 def measure_stages(scratch: Path, users: int, days: int) -> Stages:
     """Runs the stages in turn, day after day."""
-    calendar, catalogue = Calendar(START, days), make_catalogue(item_count(users), seed=0)
-    behaviour = Behaviour(catalogue, make_population(users, seed=0), calendar, seed=0)
-    delivery = Delivery(calendar, Codes(catalogue.size), seed=0)
-    lines, stages = Lines(catalogue, calendar), Stages()
+    calendar, catalog = Calendar(START, days), make_catalog(item_count(users), seed=0)
+    behavior = Behavior(catalog, make_population(users, seed=0), calendar, seed=0)
+    delivery = Delivery(calendar, Codes(catalog.size), seed=0)
+    lines, stages = Lines(catalog, calendar), Stages()
     for day in range(days):
         began = time.process_time()
-        _, arrived = delivery.day(day, behaviour.day(day))
+        _, arrived = delivery.day(day, behavior.day(day))
         drawn = time.process_time()
         _, cuts = by_hour(arrived, calendar)
         texts = [text for _, text in lines.encode(arrived, cuts)]

@@ -40,10 +40,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.random_log import write_log
-from models.config import TrainConfig, parse
-from models.data import Sequences, open_sequences
+from models.data.sequences import Sequences, open_sequences
+from models.runtime.config import TrainConfig, parse
 from models.train import build
-from models.trainer import Trainer
+from models.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 WARM_UP = 2  # steps that are not timed
@@ -171,7 +171,7 @@ def transformer_of(method: str, max_length: int) -> dict[str, Any]:
 def measure(
     sequences: Sequences, settings: dict, threads: int, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Times some steps of the real trainer, sampling and optimiser included."""
+    """Times some steps of the real trainer, sampling and optimizer included."""
     torch.set_num_threads(threads)
     whole = {"sequences": str(sequences.path), "out": "unused", "version": "v"}
     config = parse(TrainConfig, whole | {"batch_size": options.batch_size} | settings, "benchmark")

@@ -1,1 +1,1 @@
-"""Events to sessions, behaviour features, labels and training sequences; the feature store."""
+"""Events to sessions, behavior features, labels and training sequences; the feature store."""

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.clock import day_window
-from contracts.lake import Lake
-from contracts.paths import ibis_path
-from contracts.reading import read_metadata
+from contracts.base.clock import day_window
+from contracts.lake.layout import Lake
+from contracts.lake.paths import ibis_path
+from contracts.lake.reading import read_metadata
 from features import spark
 from features.provenance import Inputs, footer
 
@@ -38,7 +38,7 @@ def open_engine(name: str = "duckdb") -> "Iterator[Backend]":
     """
     import ibis
 
-    from contracts.engine import connect
+    from contracts.lake.engine import connect
 
     if name == "spark":
         yield spark.open_spark()

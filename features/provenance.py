@@ -16,9 +16,9 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from contracts.lake import Lake
-from contracts.reading import read_metadata
-from contracts.tables import BUILT_FROM
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_metadata
+from contracts.lake.schemas import BUILT_FROM
 from features.ingestion.digests import Digest
 from features.ingestion.manifest import Fragment
 

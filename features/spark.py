@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.errors import FootpathError
-from contracts.lake import home
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import home
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

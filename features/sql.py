@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import duckdb
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 
 
 def name(identifier: str) -> str:

@@ -1,1 +1,1 @@
-"""User-behaviour encoders: objectives, training, fine-tuning, embedding, evaluation."""
+"""User-behavior encoders: objectives, training, fine-tuning, embedding, evaluation."""

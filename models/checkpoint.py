@@ -2,7 +2,7 @@
 
 A finished folder holds model.safetensors, vocabulary.json, metrics.json, curves.parquet and,
 written last, config.json: who sees config.json sees a whole checkpoint. Until then the folder holds
-state.safetensors: weights, optimiser and curves as of one step, replaced as one file.
+state.safetensors: weights, optimizer and curves as of one step, replaced as one file.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from contracts.errors import FootpathError
-from contracts.publishing import publish_file
-from contracts.reading import read_json
-from models.config import parse
-from models.user_model import ModelConfig, UserModel, build_model
+from contracts.base.errors import FootpathError
+from contracts.lake.publishing import publish_file
+from contracts.lake.reading import read_json
+from models.nn.user_model import ModelConfig, UserModel, build_model
+from models.runtime.config import parse
 
 CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "state.safetensors"
 _MODEL_FIELDS = ("encoder", "dim", "max_length", "fields", "encoder_options", "sizes", "text")
@@ -169,7 +169,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Returns an optimiser's state as named tensors."""
+    """Returns an optimizer's state as named tensors."""
     return {
         f"optimizer.{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()

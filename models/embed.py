@@ -2,7 +2,7 @@
 
     python -m models.embed CONFIG.json
 
-CONFIG.json holds the fields of models.config.EmbedConfig, for example
+CONFIG.json holds the fields of models.runtime.config.EmbedConfig, for example
     {"sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
      "checkpoint": ".footpath/lake/shop/models/ptum_bert4rec_v1",
      "out": ".footpath/lake/shop/user_embeddings/ptum_bert4rec_v1/2026-02-22.parquet",
@@ -22,18 +22,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from contracts.clock import now
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_file
-from contracts.tables import embeddings_schema
-from models.behaviour import attach_text
+from contracts.base.clock import now
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
+from contracts.lake.schemas import embeddings_schema
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.config import EmbedConfig
-from models.data import Sequences, open_sequences, same_vocabulary
-from models.device import prepare
-from models.report import Reporter, run_program
-from models.vectors import vector_blocks
+from models.data.sequences import Sequences, open_sequences, same_vocabulary
+from models.nn.behavior import attach_text
+from models.nn.vectors import vector_blocks
+from models.runtime.config import EmbedConfig
+from models.runtime.device import prepare
+from models.runtime.report import Reporter, run_program
 
 
 def embed(config: EmbedConfig, reporter: Reporter) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m models.finetune CONFIG.json
 
-CONFIG.json holds the fields of models.config.FinetuneConfig, for example
+CONFIG.json holds the fields of models.runtime.config.FinetuneConfig, for example
     {"sequences": ".footpath/lake/shop/sequences/2026-02-21.json",
      "labels": ".footpath/lake/shop/labels/2026-02-21.parquet",
      "checkpoint": ".footpath/lake/shop/models/ptum_bert4rec_v1",
@@ -16,23 +16,23 @@ Comes in: a checkpoint, sequences, labels. Goes out: METRICS rows, and a task mo
 from collections.abc import Callable
 from typing import Any
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from models.behaviour import attach_text
-from models.candidates import run_lists
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.config import FinetuneConfig
-from models.data import open_sequences, same_vocabulary
-from models.device import prepare
-from models.evaluation import headline, metrics_table
-from models.heads import HeadFeatures, load_head_features
-from models.inputs import Inputs, embeddings
-from models.predictions import Recorder, keep_vectors
-from models.protocols import Setting, run_heads
-from models.ranking import run_ranking
-from models.report import Reporter, run_program
-from models.tasks import Model, Task, load_tasks
+from models.data.labels import Model, Task, load_tasks
+from models.data.sequences import open_sequences, same_vocabulary
+from models.metrics.predictions import Recorder, keep_vectors
+from models.metrics.rows import headline, metrics_table
+from models.nn.behavior import attach_text
+from models.probing.head_inputs import Inputs, embeddings
+from models.probing.heads import HeadFeatures, load_head_features
+from models.probing.modes import Setting, run_heads
+from models.ranking.candidates import run_lists
+from models.ranking.next_item_ranking import run_ranking
+from models.runtime.config import FinetuneConfig
+from models.runtime.device import prepare
+from models.runtime.report import Reporter, run_program
 
 
 def finetune(config: FinetuneConfig, reporter: Reporter) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Pre-trains an encoder of user behaviour without labels.
+"""Pre-trains an encoder of user behavior without labels.
 
     python -m models.train CONFIG.json
-    python -m models.launch 2 models.train CONFIG.json    # two ranks by torchrun, on this machine
+    python -m models.runtime.launch 2 models.train CONFIG.json    # two ranks, on this machine
 
-CONFIG.json holds the fields of models.config.TrainConfig, for example
+CONFIG.json holds the fields of models.runtime.config.TrainConfig, for example
     {"sequences": ".footpath/lake/shop/sequences/2026-02-21.json", "recipe": "ptum_bert4rec",
      "version": "ptum_bert4rec_v1", "out": ".footpath/lake/shop/models/ptum_bert4rec_v1"}
 
@@ -17,22 +17,22 @@ from typing import Any
 
 import torch
 
-from contracts.errors import FootpathError
-from contracts.fingerprints import rows_fingerprint
-from contracts.reading import read_json
-from models.behaviour import attach_text
+from contracts.base.errors import FootpathError
+from contracts.base.hashing import rows_fingerprint
+from contracts.lake.reading import read_json
 from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
-from models.config import TrainConfig, parse, plain
-from models.data import Sequences, open_sequences, vocabulary_text
-from models.device import prepare
-from models.distributed import rank, size
-from models.encoders import ENCODERS
+from models.data.sequences import Sequences, open_sequences, vocabulary_text
+from models.nn.behavior import attach_text
+from models.nn.encoders import ENCODERS
+from models.nn.text import Options as TextOptions
+from models.nn.user_model import ModelConfig, UserModel, build_model
 from models.objectives import OBJECTIVES, Objective, build_objective
-from models.report import Reporter, run_program
-from models.state import NOT_IDENTITY
-from models.text import Options as TextOptions
-from models.trainer import Trainer
-from models.user_model import ModelConfig, UserModel, build_model
+from models.runtime.config import TrainConfig, parse, plain
+from models.runtime.device import prepare
+from models.runtime.distributed import rank, size
+from models.runtime.report import Reporter, run_program
+from models.training.resume import NOT_IDENTITY
+from models.training.trainer import Trainer
 
 
 def train(config: TrainConfig, reporter: Reporter) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
-from contracts.clock import day_window, now
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake, lakes
-from contracts.remote import sentence
+from contracts.base.clock import day_window, now
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake, lakes
+from contracts.lake.remote import sentence
 
 # In the order in which they run.
 STAGES = (
@@ -83,12 +83,12 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     first, last = _days(dataset, config, arrival_days(dataset))
     span = f"{first} to {last}"
     if dataset.items or dataset.users:
-        yield Stage("tables", "Catalogue and users")
+        yield Stage("tables", "Catalog and users")
     if dataset.landing.is_dated:
         yield Stage("landing", f"Landing files of {span}", str(first), str(last))
     else:
         yield Stage("landing", "Landing files")
-    yield Stage("daily", f"Events, sessions, behaviour features of {span}", str(first), str(last))
+    yield Stage("daily", f"Events, sessions, behavior features of {span}", str(first), str(last))
     as_of = str(default_as_of(dataset, lake))
     yield Stage("inputs", f"Labels and training sequences as of {as_of}", as_of, as_of)
     learning = dataset.learning

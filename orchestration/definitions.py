@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from contracts.dataset import dataset_names, load_dataset
-from contracts.errors import FootpathError
-from orchestration.assets.behaviour import behaviour_assets
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import dataset_names, load_dataset
+from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
@@ -28,7 +28,7 @@ def dataset_definitions(name: str) -> dg.Definitions:
     dataset = load_dataset(name)
     assets = [
         *ingestion_assets(dataset),
-        *behaviour_assets(dataset),
+        *behavior_assets(dataset),
         *learning_assets(dataset),
         *evaluation_assets(dataset),
         *serving_assets(dataset),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from contracts.lake import home
+from contracts.lake.layout import home
 
 REPOSITORY = Path(__file__).parent.parent
 

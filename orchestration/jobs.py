@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
 from orchestration.chain import WholeChain, run_chain
 from orchestration.partitions import days
 from orchestration.promotion import leading_version

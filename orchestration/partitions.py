@@ -7,7 +7,7 @@ import datetime as dt
 
 import dagster as dg
 
-from contracts.dataset import Dataset
+from contracts.config.dataset import Dataset
 
 
 def days(dataset: Dataset) -> dg.DailyPartitionsDefinition:

@@ -18,12 +18,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
 
-from contracts.copies import local_copy, send_copy
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.paths import is_remote
-from contracts.publishing import publish_json
-from contracts.reading import read_json
+from contracts.base.errors import FootpathError
+from contracts.lake.copies import local_copy, send_copy
+from contracts.lake.layout import Lake
+from contracts.lake.paths import is_remote
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json
 from orchestration.instance import REPOSITORY
 from orchestration.live import LiveMessages
 
@@ -70,7 +70,7 @@ def ranks() -> int:
 def command_of(module: str, path: Path) -> list[str]:
     """Returns the command that runs a program, as ranks where it may and there is more than one."""
     if module in IN_RANKS and ranks() > 1:
-        return [sys.executable, "-m", "models.launch", str(ranks()), module, str(path)]
+        return [sys.executable, "-m", "models.runtime.launch", str(ranks()), module, str(path)]
     return [sys.executable, "-m", module, str(path)]
 
 

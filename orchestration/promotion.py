@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from contracts.copies import local_copy
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.reading import read_table
-from contracts.tasks import Task
+from contracts.config.dataset import Dataset
+from contracts.config.tasks import Task
+from contracts.lake.copies import local_copy
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_table
 from orchestration.versions import all_versions, latest_finished
 
 VALID, TEST = "validation", "test"
@@ -112,7 +112,7 @@ def _validation(
 ) -> dict[str, float]:
     """Measures what was predicted of the validation users, where it was kept."""
     from models.leaderboard.weighted import weighted
-    from models.predictions import RUN, read_predictions
+    from models.metrics.predictions import RUN, read_predictions
 
     path = lake.single(f"predictions/{version}")
     if not path.exists():

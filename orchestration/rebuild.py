@@ -17,14 +17,14 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
 from orchestration.partitions import days
 
 if TYPE_CHECKING:
-    from features.closure import Closure
     from features.ingestion.arrivals import Arrival
+    from features.staleness import Closure
 
 # A run with this tag builds only what is due of its range; the value stands for the request.
 REQUEST_TAG = "footpath/rebuild"
@@ -61,7 +61,7 @@ def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefin
         f"{MAX_DAYS} days a run.",
     )
     def rebuild_late_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from features.closure import find_closure, lake_state
+        from features.staleness import find_closure, lake_state
 
         lake = Lake.of(dataset.name)
         state = lake_state(lake)
@@ -153,8 +153,8 @@ def rebuild_all(
     Raises:
       FootpathError: a run failed; what was published before stays.
     """
-    from features.closure import find_closure
     from features.ingestion.landing import new_arrivals
+    from features.staleness import find_closure
     from orchestration.chain import Stage, run_stage
 
     lake = Lake.of(dataset.name)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.lake import Lake
-from contracts.publishing import publish_json
-from contracts.reading import read_json
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json
 
 
 @dataclass(frozen=True)

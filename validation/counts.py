@@ -1,6 +1,6 @@
 """Counts, day by day, the rows that break each rule: by DuckDB, and again by Great Expectations.
 
-In:  staged files, one a day, and how their table is audited (validation/tables.py).
+In:  staged files, one a day, and how their table is audited (validation/table_rules.py).
 Out: for each day its rows and broken rows by rule, and what describes its clean rows; Great
 Expectations' result; what the two engines disagree on.
 
@@ -24,9 +24,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.chunks import chunks
-from contracts.clock import day_window
-from contracts.tables import TIMESTAMP
+from contracts.base.batches import chunks
+from contracts.base.clock import day_window
+from contracts.lake.schemas import TIMESTAMP
 from validation.bounds import DayFrame
 from validation.rules import literal
 from validation.suites import (
@@ -37,7 +37,7 @@ from validation.suites import (
     unexpected_counts,
     validate,
 )
-from validation.tables import Audit
+from validation.table_rules import Audit
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.lake import Lake
-from contracts.publishing import publish_json, publish_text
-from contracts.reading import read_json
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json, publish_text
+from contracts.lake.reading import read_json
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult

@@ -1,4 +1,4 @@
-"""Drift of behaviour features: each day against the trailing days that were published before it.
+"""Drift of behavior features: each day against the trailing days that were published before it.
 
 In:  histograms of every feature, one small object a day, counted in the same pass as the broken
 rows (validation/sketch.py); no row of the days before is read again. Out: for each day and feature
@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.publishing import publish_text
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_text
 from validation.docs import document
 from validation.profile import Described, read_descriptions
 from validation.sketch import added, bin_of, distances, stability

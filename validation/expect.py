@@ -7,9 +7,9 @@ judge it, in DuckDB and in Great Expectations alike.
 
 from dataclasses import replace
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.policy import Expect
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.policy import Expect
 from validation.rules import (
     Rule,
     at_least,

@@ -8,7 +8,7 @@ when more of its rows are broken than `quality.max_broken_share`, or break one r
 `quality.rules` allows, when all are, when ids repeat, when it has no rows though the YAML does not
 allow that, when its schema is not the table's, or when it lies beyond a `stop` of
 `quality.profile`; what lies beyond a `warn` is said, and the day goes on. A stopped day leaves what
-was published before as it was. Tables of ours (sessions, behaviour features) have no quarantine:
+was published before as it was. Tables of ours (sessions, behavior features) have no quarantine:
 one broken row stops the day, for it is a fault of the code.
 
 Rows delivered = published + quarantined + repeats: asserted for every day of events, on the files.
@@ -22,13 +22,13 @@ from typing import Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.lake import Lake
-from validation.findings import Finding, audit_days
-from validation.publishing import Verdict, publish
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from validation.audit import Finding, audit_days
 from validation.split import write_clean, write_refused
-from validation.tables import events_audit, features_audit, sessions_audit
+from validation.table_rules import events_audit, features_audit, sessions_audit
+from validation.verdict import Verdict, publish
 
 __all__ = ["NONE_BROKEN", "Staged", "Verdict", "audit_events", "audit_table", "publish"]
 
@@ -65,8 +65,8 @@ def audit_events(
       staged: the days, with what was staged of each.
       folder: staging; gets the files that `publish` makes visible.
     """
-    catalogue = lake.single("items")
-    audit = events_audit(dataset, str(catalogue) if catalogue.exists() else None)
+    catalog = lake.single("items")
+    audit = events_audit(dataset, str(catalog) if catalog.exists() else None)
     paths = {day: part.path for day, part in staged.items()}
     verdicts = {}
     with connect() as connection:

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from contracts.lake import Lake
-from contracts.policy import Quality
-from contracts.publishing import publish_json
-from contracts.reading import read_json
+from contracts.config.policy import Quality
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json
 from validation.bounds import Bound, Figures
 from validation.sketch import distances, quantiles
 

@@ -15,10 +15,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.engine import connect
-from contracts.lake import Lake
-from contracts.reading import read_table
-from contracts.tables import QUARANTINE
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_table
+from contracts.lake.schemas import QUARANTINE
 
 Stage = Literal["landing", "events", "stopped"]
 STAGES: tuple[Stage, ...] = ("landing", "events", "stopped")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.tables import BUILT_FROM, EVENTS, QUARANTINE, ROWS_STAGED
+from contracts.lake.schemas import BUILT_FROM, EVENTS, QUARANTINE, ROWS_STAGED
 from validation.counts import AuditedDays
 from validation.rules import literal
 

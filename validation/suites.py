@@ -1,9 +1,9 @@
 """The rules of a table as Great Expectations suites, run over pandas.
 
-In:  an audit (validation/tables.py) and the audited columns of some days; figures of each day with
-their bounds (validation/bounds.py). Out: Great Expectations' own results, whose counts the gate
-compares with DuckDB's. Row by row expectations hold over many days at once just as over each of
-them; that every day has rows and that keys are unique within a day are written over the column
+In: an audit (validation/table_rules.py) and the audited columns of some days; figures of each day
+with their bounds (validation/bounds.py). Out: Great Expectations' own results, whose counts the
+gate compares with DuckDB's. Row by row expectations hold over many days at once just as over each
+of them; that every day has rows and that keys are unique within a day are written over the column
 `day`. Telemetry and progress bars are off.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from validation.bounds import DayFrame
-from validation.tables import Audit
+from validation.table_rules import Audit
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite

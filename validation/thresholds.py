@@ -8,7 +8,7 @@ import datetime as dt
 
 from validation.bounds import Bound, DayFrame
 from validation.counts import AuditedDays, DayCounts
-from validation.tables import Audit
+from validation.table_rules import Audit
 
 # Parts a sentence from the value that it shows.
 EXAMPLE = ", such as "

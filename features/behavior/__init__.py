@@ -1,1 +1,1 @@
-"""Events and sessions to behaviour features."""
+"""Events and sessions to behavior features."""

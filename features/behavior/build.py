@@ -1,4 +1,4 @@
-"""Events and sessions -> behaviour features per user and day, in the three clocks of a feature row.
+"""Events and sessions -> behavior features per user and day, in the three clocks of a feature row.
 
 A row of day D says what was known of a user at the midnight that ends D: `event_timestamp` is
 that midnight, and a window of w days is the local days D-w+1 .. D. A user has a row every day on
@@ -20,18 +20,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.clock import days_between, now
-from contracts.dataset import Dataset
-from contracts.engine import engine_name
-from contracts.lake import Lake
+from contracts.base.clock import days_between, now
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import engine_name
+from contracts.lake.layout import Lake
+from features.behavior.daily_state import (
+    STATE,
+    day_number,
+    refresh_state,
+    state_schema,
+    with_number,
+)
 from features.behavior.day import items_of_day
-from features.behavior.field import FeatureField
-from features.behavior.fields import feature_fields, feature_schema, window_days
-from features.behavior.files import DayFiles
+from features.behavior.day_files import DayFiles
+from features.behavior.feature import FeatureField
+from features.behavior.feature_fields import feature_fields, feature_schema, window_days
 from features.behavior.intervals import changes_of, pauses_of_day
 from features.behavior.pairs import (
     asks_for_items,
-    check_catalogue,
+    check_catalog,
     events_of,
     needs_categories,
     pairs_of,
@@ -39,13 +46,6 @@ from features.behavior.pairs import (
     with_category,
 )
 from features.behavior.revisions import check_published, merge_revisions
-from features.behavior.state import (
-    STATE,
-    day_number,
-    refresh_state,
-    state_schema,
-    with_number,
-)
 from features.behavior.terms import Measure, Span
 from features.behavior.users import Users, of_users, user_ranges
 from features.behavior.windows import windows_of_day, windows_of_range
@@ -67,7 +67,7 @@ MOST_DAYS = 180
 def stage_features(
     dataset: Dataset, lake: Lake, days: list[dt.date], folder: Path
 ) -> dict[dt.date, Path]:
-    """Builds the behaviour features of each of the days, with the revisions published before.
+    """Builds the behavior features of each of the days, with the revisions published before.
 
     Args:
       dataset: gives the windows, features, delay and time zone.
@@ -80,12 +80,12 @@ def stage_features(
       The staged file of every day.
 
     Raises:
-      FootpathError: the catalogue is needed and missing, or a published day has other fields.
+      FootpathError: the catalog is needed and missing, or a published day has other fields.
     """
     days, fields = sorted(set(days)), feature_fields(dataset)
     schema, needs = feature_schema(fields), _needs(fields)
     check_published(lake, TABLE, days, schema)
-    check_catalogue(lake, needs)
+    check_catalog(lake, needs)
     staged, written = {}, now()
     for run in _runs(days):
         inputs = published_inputs(lake, {day: feature_needs(dataset, day) for day in run})

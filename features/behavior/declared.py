@@ -5,8 +5,8 @@ In: an entry and its data set. Out: its fields, with name, kind, meaning and for
 
 from collections.abc import Iterator
 
-from contracts.dataset import Dataset
-from contracts.feature_list import (
+from contracts.config.dataset import Dataset
+from contracts.config.feature_list import (
     Count,
     Declared,
     Distinct,
@@ -24,7 +24,7 @@ from contracts.feature_list import (
     Windowed,
 )
 from features.behavior import terms
-from features.behavior.field import FeatureField, action_measure, slug, within
+from features.behavior.feature import FeatureField, action_measure, slug, within
 from features.behavior.terms import Term, ratio, total
 
 STATISTICS = {"mean": "mean", "std": "standard deviation", "max": "largest", "sum": "sum"}

@@ -13,7 +13,7 @@ earlier one leaves the window.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from features.behavior.state import whole_seconds
+from features.behavior.daily_state import whole_seconds
 from features.behavior.terms import ENTROPY_UNITS, Measure, Span
 
 if TYPE_CHECKING:

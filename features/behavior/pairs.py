@@ -1,8 +1,8 @@
-"""The items that users had to do with, by day, with their categories from the catalogue.
+"""The items that users had to do with, by day, with their categories from the catalog.
 
-In:  users and items of the published events (few columns of them), and the published catalogue.
+In:  users and items of the published events (few columns of them), and the published catalog.
 Out: one row a user, day and item. It is not part of the daily state: it would be as large as the
-columns that it is read from, and the catalogue of today tells the category of yesterday's items.
+columns that it is read from, and the catalog of today tells the category of yesterday's items.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -11,12 +11,12 @@ import datetime as dt
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from contracts.clock import days_between
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.tables import EVENTS
-from features.behavior.state import EPOCH, with_number
+from contracts.base.clock import days_between
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import EVENTS
+from features.behavior.daily_state import EPOCH, with_number
 from features.behavior.terms import Measure, Span
 from features.behavior.users import Users, of_users
 from features.daily import read_days, read_object
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
-# The category of an event whose item is not in the catalogue, or that has none.
+# The category of an event whose item is not in the catalog, or that has none.
 NO_CATEGORY = "(none)"
 
 
-def check_catalogue(lake: Lake, needs: Iterable[Measure]) -> None:
-    """Checks that the catalogue is there if categories are needed.
+def check_catalog(lake: Lake, needs: Iterable[Measure]) -> None:
+    """Checks that the catalog is there if categories are needed.
 
     Raises:
       FootpathError: it is not published.
@@ -38,7 +38,7 @@ def check_catalogue(lake: Lake, needs: Iterable[Measure]) -> None:
     path = lake.single("items")
     if needs_categories(needs) and not path.exists():
         raise FootpathError(
-            f"{path} is not there, and the behaviour features take categories from it: "
+            f"{path} is not there, and the behavior features take categories from it: "
             "materialize items first"
         )
 

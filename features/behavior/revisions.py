@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.reading import read_schema
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_schema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -1,4 +1,4 @@
-"""What the formulas of behaviour features are made of: measures over windows, and sums with them.
+"""What the formulas of behavior features are made of: measures over windows, and sums with them.
 
 A measure is one number of a user and a window, such as ("events", 7). A term is a formula that
 knows which measures it needs, so that only those are computed that some feature asks for.

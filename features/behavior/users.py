@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from contracts.engine import engine_name
-from contracts.lake import Lake
-from contracts.reading import read_metadata
-from features.behavior.state import STATE
+from contracts.lake.engine import engine_name
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_metadata
+from features.behavior.daily_state import STATE
 from features.daily import open_engine, read_days, stream
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ enters and leaves (`intervals.py`). For a day alone nothing slides.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from features.behavior.daily_state import is_sum
 from features.behavior.intervals import is_interval
-from features.behavior.state import is_sum
 from features.behavior.terms import Measure, Span
 
 if TYPE_CHECKING:

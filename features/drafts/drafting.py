@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from features.drafts.columns import Guess, sql_name
+from contracts.base.errors import FootpathError
+from contracts.lake.engine import connect
+from features.drafts.column_guess import Guess, sql_name
 from features.drafts.guessing import Guesses, guess
 from features.drafts.sampling import Sample, find_file, take_sample
 from features.ingestion.archives import split_pattern

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from features.drafts.columns import Column, Guess, as_text, profile, rank, sql_name
+from features.drafts.column_guess import Column, Guess, as_text, profile, rank, sql_name
 from features.drafts.sampling import Sample
 from features.drafts.times import guess_time
 from features.sql import name
@@ -22,12 +22,12 @@ USERS = ("user", "userid", "uid", "customer", "customerid", "client", "visitor",
 ITEMS = ("item", "itemid", "product", "productid", "article", "movie", "movieid", "song", "track",
          "sku", "stockcode", "asin", "book", "business", "hotel", "video", "content", "model",
          "reference", "url", "page", "path")  # fmt: skip
-ACTIONS = ("action", "event", "type", "activity", "behavior", "behaviour", "verb", "operation")
+ACTIONS = ("action", "event", "type", "activity", "behavior", "behavior", "verb", "operation")
 VALUES = ("value", "amount", "price", "rating", "score", "revenue", "total", "stars", "quantity")
 SESSIONS = ("session", "sessionid", "visit", "visitid")
 EVENT_IDS = ("eventid", "id", "uuid", "guid", "hitid")
 MOST_ACTIONS = 50
-ACTION = "[a-z][a-z0-9_]{0,39}"  # as contracts/fields.py has it
+ACTION = "[a-z][a-z0-9_]{0,39}"  # as contracts/base/schema.py has it
 
 
 @dataclass(frozen=True)

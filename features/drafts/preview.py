@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import connect
 from features.ingestion.arrivals import find_arrivals
 from features.ingestion.cutting import Cutter
 from features.ingestion.mapping import FIELDS, check_mapping

@@ -18,8 +18,8 @@ from typing import Literal
 
 import duckdb
 
-from contracts.errors import FootpathError
-from contracts.source import Csv
+from contracts.base.errors import FootpathError
+from contracts.config.source import Csv
 from features.ingestion.archives import SUFFIXES, members
 from features.ingestion.files import SourceFile, find_files, read_blocks
 from features.sql import name

@@ -7,7 +7,7 @@ without a zone are taken for UTC, and the guess says that a person must look.
 
 import duckdb
 
-from features.drafts.columns import Column, Guess, rank, sql_name
+from features.drafts.column_guess import Column, Guess, rank, sql_name
 from features.sql import name, text
 
 TIMES = ("timestamp", "time", "ts", "datetime", "date", "created", "at", "when", "invoicedate")

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import PurePosixPath
 
-from contracts.errors import FootpathError
-from contracts.lake import home
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import home
 from features.ingestion.streams import BLOCK, blocks_of, decompressed, open_url, told
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from contracts.clock import day_window, days_between
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.links import source_folder
+from contracts.base.clock import day_window, days_between
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.sources import source_folder
 from features.ingestion.files import SourceFile, find_files, is_absolute
 from features.ingestion.manifest import side_by_side
 from features.ingestion.patterns import name_pattern

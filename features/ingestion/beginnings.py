@@ -4,8 +4,8 @@ In:  the first records of a file that should be JSON lines or delimited text. Ou
 sentence. Without a look at the beginning, such a file would become rows that say nothing.
 """
 
-from contracts.errors import FootpathError
-from contracts.source import FileTable
+from contracts.base.errors import FootpathError
+from contracts.config.source import FileTable
 
 # First bytes -> what they are, and what to do about it.
 _FOREIGN = {

@@ -3,9 +3,9 @@
 In:  `rows_read` chunk by chunk (rows.py) and the YAML's expressions (mapping.py).
 Out: staged fragments and quarantine of each file, in a folder that no reader looks into.
 
-Days are found by an as-of join with their UTC starts (contracts/clock.py), so that a day has 23 or
-25 hours where the clocks change. The rows of a pass lie in a DuckDB table, which spills to disk,
-and leave it in order, one file being written at a time: memory does not grow with the pass.
+Days are found by an as-of join with their UTC starts (contracts/base/clock.py), so that a day has
+23 or 25 hours where the clocks change. The rows of a pass lie in a DuckDB table, which spills to
+disk, and leave it in order, one file being written at a time: memory does not grow with the pass.
 """
 
 import datetime as dt
@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.clock import day_window, days_between, now
-from contracts.dataset import Dataset
-from contracts.tables import FRAGMENT, QUARANTINE, TIMESTAMP
+from contracts.base.clock import day_window, days_between, now
+from contracts.config.dataset import Dataset
+from contracts.lake.schemas import FRAGMENT, QUARANTINE, TIMESTAMP
 from features.ingestion.arrivals import Arrival
 from features.ingestion.digests import Digest, Digester
 from features.ingestion.mapping import FIELDS, OUT_OF_RANGE, TOO_LATE, UNDATED, events_select

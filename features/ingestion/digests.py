@@ -2,8 +2,8 @@
 
 In:  fragments, batch by batch. Out: a digest of their content, and one of their lines. A landing
 file that has changed is cut anew, and most of its days are often what they were: only days with
-another content are due for a rebuild (features/closure.py). A row that comes in moves the lines of
-all that follow; these count only where a person is to find a row by its line, in quarantine.
+another content are due for a rebuild (features/staleness.py). A row that comes in moves the lines
+of all that follow; these count only where a person is to find a row by its line, in quarantine.
 
 The digest does not depend on how the rows are cut into batches: each buffer of each column is a
 stream of its own.

@@ -27,12 +27,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.chunks import chunks
-from contracts.copies import fetched
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.lake import Lake
-from contracts.tables import FRAGMENT
+from contracts.base.batches import chunks
+from contracts.config.dataset import Dataset
+from contracts.lake.copies import fetched
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import FRAGMENT
 from features.daily import BATCH_ROWS, write_days
 from features.ingestion.manifest import Fragment, committed_fragments
 from features.ingestion.mapping import FIELDS

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from contracts.errors import FootpathError
-from contracts.remote import check_bucket
-from contracts.remote import told as store_told
+from contracts.base.errors import FootpathError
+from contracts.lake.remote import check_bucket
+from contracts.lake.remote import told as store_told
 from features.ingestion.archives import SUFFIXES, Archives, members, split_pattern
 from features.ingestion.patterns import name_pattern
 from features.ingestion.streams import blocks_of, decompressed, open_url, told, watched

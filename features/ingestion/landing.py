@@ -21,12 +21,12 @@ from pathlib import Path
 
 import duckdb
 
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_file, remove_files
-from contracts.reading import stamps
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file, remove_files
+from contracts.lake.reading import stamps
 from features.ingestion.archives import Archives
 from features.ingestion.arrivals import Arrival, arrival_days, find_arrivals
 from features.ingestion.cutting import CutFile, Cutter

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import duckdb
 
-from contracts.errors import FootpathError
-from contracts.source import FileTable
+from contracts.base.errors import FootpathError
+from contracts.config.source import FileTable
 from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
 from features.ingestion.files import SourceFile, read_blocks

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from contracts.source import Csv
+from contracts.config.source import Csv
 from features.ingestion.layout import CsvLayout, JsonLayout
 
 # A quoted field that spans lines and has more bytes than this is an unclosed quote.

@@ -18,9 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.reading import parse_json, read_texts, sizes, stamps
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.reading import parse_json, read_texts, sizes, stamps
 from features.ingestion.digests import Digest
 
 # Raise it when the same file would be cut into other fragments than before.

@@ -8,8 +8,8 @@ same: undated. With `explode`, each element of the list that a row gives is an e
 
 import duckdb
 
-from contracts.dataset import Dataset
-from contracts.tables import EVENTS
+from contracts.config.dataset import Dataset
+from contracts.lake.schemas import EVENTS
 from features.ingestion.pieces import exploded, with_pieces
 from features.ingestion.rows import ROWS
 from features.sql import check_expressions, column_types, map_of, name, text

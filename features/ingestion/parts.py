@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.lake import Lake
-from contracts.publishing import publish_file, publish_table, remove_files, write_parquet
-from contracts.reading import read_table
-from contracts.tables import FRAGMENT, QUARANTINE
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file, publish_table, remove_files, write_parquet
+from contracts.lake.reading import read_table
+from contracts.lake.schemas import FRAGMENT, QUARANTINE
 from features.ingestion.digests import digest_of
 from features.ingestion.manifest import (
     Manifest,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import duckdb
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.sql import check_expressions, name, text
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.source import FileTable
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.source import FileTable
+from contracts.lake.engine import connect
 from features.ingestion.arrivals import find_arrivals
 from features.ingestion.files import read_blocks
 from features.ingestion.repairs import LANDING, REPAIRS

@@ -22,12 +22,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.reading import read_table
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.reading import read_table
 from features.ingestion.manifest import (
     Manifest,
     file_id,

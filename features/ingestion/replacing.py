@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.source import EventMapping
-from contracts.tables import EVENTS, QUARANTINE
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.source import EventMapping
+from contracts.lake.schemas import EVENTS, QUARANTINE
 from features.ingestion.arrivals import Arrival
 from features.ingestion.cutting import Cutter
 from features.ingestion.files import SourceFile

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from contracts.errors import FootpathError
-from contracts.source import FileTable
+from contracts.base.errors import FootpathError
+from contracts.config.source import FileTable
 from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
 from features.ingestion.beginnings import check_beginning

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 
 # Read at a time.
 BLOCK = 1 << 20

@@ -1,4 +1,4 @@
-"""The behaviour features of every labelled user as of the as-of: what a task's head may add.
+"""The behavior features of every labeled user as of the as-of: what a task's head may add.
 
 In: the feature store and `labels/<as_of>.parquet`. Out: `head_features/<as_of>.parquet`, `user_id`
 and numeric columns, null where the store knows nothing of a user.
@@ -16,16 +16,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.clock import as_of_instant
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.reading import read_table
-from features.store.definitions import JOIN_KEY
+from contracts.base.clock import as_of_instant
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.reading import read_table
+from features.store.feast_objects import JOIN_KEY
 from features.store.registry import apply_registry
 from features.store.repository import open_store
-from features.store.views import View, behavior_view
+from features.store.view_specs import View, behavior_view
 
 TABLE = "head_features"
 
@@ -41,12 +41,12 @@ class HeadFeaturesReport:
 
 
 def write_head_features(dataset: Dataset, lake: Lake, as_of: dt.date) -> HeadFeaturesReport:
-    """Publishes the numeric behaviour features of the users who have a label as of a day.
+    """Publishes the numeric behavior features of the users who have a label as of a day.
 
     Raises:
-      FootpathError: no labels or no behaviour features of that day are published.
+      FootpathError: no labels or no behavior features of that day are published.
     """
-    users = _labelled_users(dataset, lake, as_of)
+    users = _labeled_users(dataset, lake, as_of)
     if not lake.day("user_behavior_features", as_of).exists():
         raise FootpathError(
             f"{lake.day('user_behavior_features', as_of)} is not there: "
@@ -96,7 +96,7 @@ def retrieved(lake: Lake, view: View, users: list[str], instant: dt.datetime) ->
     return found.cast(schema).replace_schema_metadata(None)
 
 
-def _labelled_users(dataset: Dataset, lake: Lake, as_of: dt.date) -> list[str]:
+def _labeled_users(dataset: Dataset, lake: Lake, as_of: dt.date) -> list[str]:
     path = lake.day("labels", as_of)
     if not path.exists():
         raise FootpathError(f"{path} is not there: materialize labels for {as_of} first")

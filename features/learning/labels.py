@@ -13,13 +13,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from contracts.clock import as_of_instant, days_between
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.tasks import Task
-from features.learning.rows import LabelsReport, label_rows, publish_labels, told
+from contracts.base.clock import as_of_instant, days_between
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.tasks import Task
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from features.learning.label_rows import LabelsReport, label_rows, publish_labels, told
 from features.sql import name
 
 
@@ -58,7 +58,7 @@ def build_labels(
         or no task that can be learnt.
     """
     connection = connect()
-    load_catalogue(connection, lake)
+    load_catalog(connection, lake)
     past = [day for day in lake.days("events") if day <= as_of]
     if not past:
         raise FootpathError(
@@ -80,13 +80,13 @@ def build_labels(
     return publish_labels(dataset, lake, path, dataset.daily_tasks, rows_of, users)
 
 
-def load_catalogue(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Makes `catalogue`: item_id and category of every item that the catalogue names."""
+def load_catalog(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Makes `catalog`: item_id and category of every item that the catalog names."""
     items = lake.single("items")
-    connection.execute("CREATE TEMP TABLE catalogue (item_id VARCHAR, category VARCHAR)")
+    connection.execute("CREATE TEMP TABLE catalog (item_id VARCHAR, category VARCHAR)")
     if items.exists():
         rows = f"SELECT item_id, category FROM read_parquet({str(items)!r})"
-        connection.execute(f"INSERT INTO catalogue {rows}")
+        connection.execute(f"INSERT INTO catalog {rows}")
 
 
 def load_days(
@@ -96,7 +96,7 @@ def load_days(
     connection.execute(
         f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT events.*, category "
         f"FROM read_parquet({lake.existing('events', days)!r}) AS events "
-        "LEFT JOIN catalogue ON events.item_id = catalogue.item_id"
+        "LEFT JOIN catalog ON events.item_id = catalog.item_id"
     )
 
 

@@ -1,10 +1,10 @@
 """Training sequences: every user's events before an as-of, as flat memory-mapped arrays.
 
-In: published events and the catalogue. Out: `sequences/<as_of>.json`, which points at a folder of
+In: published events and the catalog. Out: `sequences/<as_of>.json`, which points at a folder of
 `.npy` arrays that is named by their hash and never changes. Ids: 0 is [PAD] and stands for "no
 value" too, such as the item of a search; 1 is [MASK]; 2 is [UNK], a rare or later one.
 
-Text lies beside them as documents (features/learning/documents.py): `document` says which is each
+Text lies beside them as documents (features/learning/tokens.py): `document` says which is each
 event's, and `item_document` which is each vocabulary item's.
 
 The vocabulary is fitted on those events alone and frozen with them. Given a model's vocabulary,
@@ -22,15 +22,15 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from contracts.clock import as_of_instant
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_folder, publish_json, write_parquet
-from contracts.reading import read_json
-from features.learning.documents import fit_tokens, load_documents, write_documents
+from contracts.base.clock import as_of_instant
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_folder, publish_json, write_parquet
+from contracts.lake.reading import read_json
 from features.learning.holdout import is_held_out
+from features.learning.tokens import fit_tokens, load_documents, write_documents
 from features.sql import text
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
@@ -119,7 +119,7 @@ def _load_events(
     as_of: dt.date,
     holdout: int,
 ) -> None:
-    """Makes `catalogue`, and the view `past`: events of these days with category and query."""
+    """Makes `catalog`, and the view `past`: events of these days with category and query."""
     paths = lake.existing("events", [day for day in lake.days("events") if day <= as_of])
     if not paths:
         raise FootpathError(
@@ -127,17 +127,17 @@ def _load_events(
         )
     items = lake.single("items")
     connection.execute(
-        "CREATE TEMP TABLE catalogue (item_id VARCHAR, title VARCHAR, category VARCHAR, "
+        "CREATE TEMP TABLE catalog (item_id VARCHAR, title VARCHAR, category VARCHAR, "
         "attributes MAP(VARCHAR, VARCHAR))"
     )
     if items.exists():
         columns = "item_id, title, category, attributes"
         rows = f"SELECT {columns} FROM read_parquet({str(items)!r})"
-        connection.execute(f"INSERT INTO catalogue {rows}")
+        connection.execute(f"INSERT INTO catalog {rows}")
     connection.execute(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
         f"category, value, {_query(dataset)} AS query FROM read_parquet({paths!r}) AS events "
-        "LEFT JOIN catalogue ON events.item_id = catalogue.item_id"
+        "LEFT JOIN catalog ON events.item_id = catalog.item_id"
         + (f" QUALIFY NOT {is_held_out(holdout)}" if holdout else "")
     )
 
@@ -258,8 +258,8 @@ def _item_category(connection: duckdb.DuckDBPyConnection, items: int) -> np.ndar
     """Returns the category id of every item id, int32[items]; 0 where it has none."""
     found = connection.sql(
         "SELECT item_words.id AS item, category_words.id AS category FROM item_words "
-        "JOIN catalogue ON item_words.word = catalogue.item_id "
-        "JOIN category_words ON catalogue.category = category_words.word"
+        "JOIN catalog ON item_words.word = catalog.item_id "
+        "JOIN category_words ON catalog.category = category_words.word"
     ).to_arrow_table()
     categories = np.zeros(items, np.int32)
     categories[found["item"].to_numpy()] = found["category"].to_numpy()

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.lake import Lake
-from contracts.tables import SESSIONS, TIMESTAMP
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import SESSIONS, TIMESTAMP
 from features.sessionization.sorted_rows import (
     DONE,
     NEW,

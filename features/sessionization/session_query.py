@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.clock import days_between
-from contracts.tables import SESSIONS
+from contracts.base.clock import days_between
+from contracts.lake.schemas import SESSIONS
 from features.daily import calendar, register, stream
 from features.sessionization.session_pass import session_ids
 from features.sessionization.sorted_rows import LARGEST_VALUE

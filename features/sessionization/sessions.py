@@ -33,11 +33,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from contracts.clock import day_window, days_between
-from contracts.dataset import Dataset
-from contracts.engine import engine_name
-from contracts.lake import Lake
-from contracts.tables import EVENTS, SESSIONS
+from contracts.base.clock import day_window, days_between
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import engine_name
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import EVENTS, SESSIONS
 from features.daily import open_engine, read_days, write_days
 from features.provenance import published_inputs
 from features.sessionization.session_pass import Window, ahead, sessions_in_order

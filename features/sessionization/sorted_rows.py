@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.errors import FootpathError
-from contracts.reading import open_parquet
+from contracts.base.errors import FootpathError
+from contracts.lake.reading import open_parquet
 
 # Events that are read at a time.
 BLOCK_ROWS = 250_000

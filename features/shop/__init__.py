@@ -5,7 +5,7 @@ In: a number of users and days, and a seed. Out: a folder as a real source would
 counts what was put in: repeated deliveries, late events, malformed rows, bots. It exists so that
 the whole chain runs and can be judged without anybody's data.
 
-The stages, each a module: `catalogue` (what is sold), `population` (who buys), `behaviour` (what
+The stages, each a module: `catalog` (what is sold), `population` (who buys), `behavior` (what
 they do in a day), `delivery` (how the log gets damaged on its way), `lines` (the bytes),
 `generate` (the whole). `calendar` tells the time, `truth` keeps count.
 """

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from contracts.clock import day_window
+from contracts.base.clock import day_window
 
 ZONE = "Europe/Berlin"
 HOUR = 3600

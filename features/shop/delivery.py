@@ -10,7 +10,7 @@ from enum import IntEnum
 import numpy as np
 
 from features.shop.calendar import HOUR, Calendar
-from features.shop.events import Codes, Events, Rows
+from features.shop.event_arrays import Codes, Events, Rows
 from features.shop.randomness import Stream, generator
 
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.shop.truth import ShopTruth
 
 

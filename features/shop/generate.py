@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from contracts.errors import FootpathError
-from features.shop.behaviour import Behaviour
+from contracts.base.errors import FootpathError
 from features.shop.calendar import HOUR, Calendar
-from features.shop.catalogue import item_count, make_catalogue, write_items
 from features.shop.delivery import BROKEN, Delivery, Fate
-from features.shop.events import Codes, Rows
-from features.shop.files import HourFiles
+from features.shop.event_arrays import Codes, Rows
 from features.shop.folder import appearing, is_finished
-from features.shop.lines import Lines
+from features.shop.gzip_files import HourFiles
+from features.shop.json_lines import Lines
 from features.shop.population import make_population, user_ids, write_users
+from features.shop.products import item_count, make_catalog, write_items
+from features.shop.shopping import Behavior
 from features.shop.truth import FORMAT, Count, ShopTruth, rates
 
 MOST_USERS = 10_000_000
@@ -72,16 +72,16 @@ def generate_shop(
 def _fill(
     folder: Path, calendar: Calendar, users: int, seed: int, progress: Callable[[int, int], None]
 ) -> ShopTruth:
-    catalogue = make_catalogue(item_count(users), seed)
+    catalog = make_catalog(item_count(users), seed)
     population = make_population(users, seed)
-    write_items(catalogue, folder / "items.csv")
+    write_items(catalog, folder / "items.csv")
     write_users(population, folder / "users.csv")
-    behaviour = Behaviour(catalogue, population, calendar, seed)
-    delivery = Delivery(calendar, Codes(catalogue.size), seed)
-    lines, count = Lines(catalogue, calendar), Count(calendar.days)
+    behavior = Behavior(catalog, population, calendar, seed)
+    delivery = Delivery(calendar, Codes(catalog.size), seed)
+    lines, count = Lines(catalog, calendar), Count(calendar.days)
     with HourFiles() as files:
         for day in range(calendar.days):
-            sent, arrived = delivery.day(day, behaviour.day(day))
+            sent, arrived = delivery.day(day, behavior.day(day))
             count.add(sent, calendar.local(sent.second)[0], population.bots)
             paths, cuts = by_hour(arrived, calendar)
             count.files |= dict(zip(paths, np.diff(cuts).tolist(), strict=True))
@@ -89,7 +89,7 @@ def _fill(
                 files.write(folder / paths[file], [text for _, text in pieces])
             progress(day + 1, calendar.days)
     bots = user_ids(population.bots).to_pylist()
-    return _truth(calendar, count, users, seed, catalogue.size, bots)
+    return _truth(calendar, count, users, seed, catalog.size, bots)
 
 
 def _truth(

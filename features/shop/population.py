@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from features.shop.catalogue import CATEGORIES, KINDS
+from features.shop.products import CATEGORIES, KINDS
 from features.shop.randomness import Stream, generator
 
 LATENT = 6  # dimensions of interest

@@ -8,9 +8,9 @@ import numpy as np
 class Stream(IntEnum):
     """What a random stream is for."""
 
-    CATALOGUE = 1
+    CATALOG = 1
     POPULATION = 2
-    BEHAVIOUR = 3
+    BEHAVIOR = 3
     BOTS = 4
     DELIVERY = 5
 

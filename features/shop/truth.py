@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from features.shop.delivery import BROKEN, RATES, Fate
-from features.shop.events import Rows
+from features.shop.event_arrays import Rows
 
 FORMAT = 1  # raised when the same arguments come to mean different files
 

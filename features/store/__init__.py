@@ -12,7 +12,7 @@ from features.store.check import OnlineCheck, check_online
 from features.store.online import MaterializeReport, materialize
 from features.store.registry import ApplyReport, apply_registry, promote
 from features.store.services import known_services, promoted_version
-from features.store.views import model_versions, opened_repository, repository
+from features.store.view_specs import model_versions, opened_repository, repository
 
 __all__ = [
     "ApplyReport",

@@ -19,14 +19,14 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.reading import read_table, stamps
-from contracts.tables import FEATURE_CLOCKS
-from features.store.definitions import JOIN_KEY
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.reading import read_table, stamps
+from contracts.lake.schemas import FEATURE_CLOCKS
+from features.store.feast_objects import JOIN_KEY
 from features.store.served import missing_column
-from features.store.views import View, repository
+from features.store.view_specs import View, repository
 
 CLOCKS = tuple(field.name for field in FEATURE_CLOCKS)
 STATE = pa.schema([pa.field(JOIN_KEY, pa.string(), nullable=False), *FEATURE_CLOCKS])

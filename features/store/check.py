@@ -8,14 +8,14 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contracts.clock import now
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.lake import Lake
-from features.store.definitions import JOIN_KEY
+from contracts.base.clock import now
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from features.store.feast_objects import JOIN_KEY
 from features.store.repository import open_store
 from features.store.served import served_views
-from features.store.views import View
+from features.store.view_specs import View
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.store.views import Column, View
+from features.store.view_specs import Column, View
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contracts.dataset import Dataset
-from contracts.engine import connect
-from contracts.lake import Lake
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
 from features.store.changes import Changes, publish_state, read_state
-from features.store.definitions import JOIN_KEY, feature_view, user_entity
 from features.store.encode import encode
+from features.store.feast_objects import JOIN_KEY, feature_view, user_entity
 from features.store.redis_sink import RedisSink
 from features.store.repository import locked, open_store, store_kinds
 from features.store.served import served_views
 from features.store.sqlite_sink import SqliteSink
-from features.store.views import View
+from features.store.view_specs import View
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.store.encode import Encoded, constant, joined
-from features.store.views import View
+from features.store.view_specs import View
 
 if TYPE_CHECKING:
     from feast import FeatureStore

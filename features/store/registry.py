@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from shutil import copyfile
 from typing import TYPE_CHECKING
 
-from contracts.copies import local_copy
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_file
-from features.store import definitions
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.copies import local_copy
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
+from features.store import feast_objects
 from features.store.repository import REGISTRY, locked, open_store, store_kinds, write_config
 from features.store.services import (
     BEHAVIOR_SERVICE,
@@ -22,7 +22,7 @@ from features.store.services import (
     known_services,
     point_alias,
 )
-from features.store.views import (
+from features.store.view_specs import (
     View,
     behavior_view,
     current_views,
@@ -52,7 +52,7 @@ class ApplyReport:
 def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
     """Registers the present views and every service ever promised. Idempotent.
 
-    The behaviour features get a service of their own, whose alias `user_behavior` moves when their
+    The behavior features get a service of their own, whose alias `user_behavior` moves when their
     list changes. A model version gets a view, and a service only when it is promoted.
 
     Raises:
@@ -67,7 +67,7 @@ def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
 def promote(dataset: Dataset, lake: Lake, version: str) -> str:
     """Makes a model version the one that new work uses, and returns its service.
 
-    The service gives the present behaviour features and that version's embedding. A version that
+    The service gives the present behavior features and that version's embedding. A version that
     was promoted before, with the same features, gets its service back: promoting an older version
     is how to go back to it.
 
@@ -85,12 +85,12 @@ def promote(dataset: Dataset, lake: Lake, version: str) -> str:
 def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
     write_config(dataset, lake)
     promised = known_services(lake)
-    entity = definitions.user_entity()
-    views = {name: definitions.feature_view(lake, view, entity) for name, view in known.items()}
-    services = definitions.feature_services(promised, views)
+    entity = feast_objects.user_entity()
+    views = {name: feast_objects.feature_view(lake, view, entity) for name, view in known.items()}
+    services = feast_objects.feature_services(promised, views)
     store = open_store(lake)
     online_store, registry = store_kinds(store)
-    project = definitions.project(dataset.slug, dataset.title, promised.aliases)
+    project = feast_objects.project(dataset.slug, dataset.title, promised.aliases)
     objects = [project, entity, *views.values(), *services]
     if registry == "file":
         _apply_to_file(lake, objects)

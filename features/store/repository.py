@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from contracts.copies import local_copy
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.paths import is_remote
-from contracts.publishing import publish_text
-from features.store.views import opened_repository, repository
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.copies import local_copy
+from contracts.lake.layout import Lake
+from contracts.lake.paths import is_remote
+from contracts.lake.publishing import publish_text
+from features.store.view_specs import opened_repository, repository
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -7,13 +7,13 @@ date for as long as the day objects have its columns. Once they do not, it is fr
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.reading import read_schema
-from contracts.tables import FEATURE_CLOCKS
-from features.store.definitions import JOIN_KEY
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_schema
+from contracts.lake.schemas import FEATURE_CLOCKS
+from features.store.feast_objects import JOIN_KEY
 from features.store.services import known_services
-from features.store.views import View, current_views, known_views
+from features.store.view_specs import View, current_views, known_views
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_json
-from contracts.reading import read_json
-from features.store.views import View, repository
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json
+from features.store.view_specs import View, repository
 
 BEHAVIOR_SERVICE = "user_behavior"
 REPRESENTATION_SERVICE = "user_representation"

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.store.encode import Encoded
-from features.store.views import Column, View
+from features.store.view_specs import Column, View
 
 if TYPE_CHECKING:
     from feast import FeatureStore

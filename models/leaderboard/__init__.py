@@ -11,7 +11,7 @@ page          all of it as one HTML file that needs no other
 
 from models.leaderboard.boards import Board, Cell, boards, collect
 from models.leaderboard.efficiency import plot
+from models.leaderboard.markdown import to_markdown
 from models.leaderboard.page import write_html
-from models.leaderboard.tables import to_markdown
 
 __all__ = ["Board", "Cell", "boards", "collect", "plot", "to_markdown", "write_html"]

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.errors import FootpathError
-from contracts.tables import METRICS
+from contracts.base.errors import FootpathError
+from contracts.lake.schemas import METRICS
 
 SMALLER_IS_BETTER = ("mae", "rmse")
 

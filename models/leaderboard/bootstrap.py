@@ -10,7 +10,7 @@ Shapes: n examples, U users, R draws.
 import numpy as np
 
 from models.leaderboard.weighted import weighted
-from models.predictions import Predicted
+from models.metrics.predictions import Predicted
 
 ROUNDS = 1000
 BLOCK_WEIGHTS = 1 << 19  # examples' weights that are held at a time

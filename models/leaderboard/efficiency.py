@@ -1,7 +1,7 @@
 """The picture of label efficiency: each task's metric against the share of labels.
 
 A method with its encoder is one line, of the protocol and the inputs that serve it best at the most
-labels; the best lines are drawn, each named at its end. Baselines are dashed and without colour.
+labels; the best lines are drawn, each named at its end. Baselines are dashed and without color.
 The picture is 1,000 pixels wide, as the page shows it.
 """
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from models.leaderboard.boards import Board, Cell, Who, boards
-from models.leaderboard.plots import COLOURS, MARKERS, close, new_figure
+from models.leaderboard.plots import COLORS, MARKERS, close, new_figure
 
-MOST = 6  # lines of methods in a panel: each has a colour of its own
+MOST = 6  # lines of methods in a panel: each has a color of its own
 MOST_BASELINES = 3
 WIDE, HIGH = 10.0, 3.6  # inches: of the whole, and of a row of panels
 DPI = 100
@@ -25,16 +25,16 @@ Row = tuple[Who, dict[float, Cell]]
 def plot(table: pa.Table, path: Path) -> None:
     """Draws a panel a task, two side by side."""
     found = boards(table)
-    colours: dict[tuple[str, str], int] = {}
+    colors: dict[tuple[str, str], int] = {}
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
     figure, axes = new_figure(rows, columns, (WIDE, HIGH * rows))
     for axis, board in zip(axes, found, strict=False):
-        ends = [_draw(axis, row, colours) for row in best_rows(board)]
+        ends = [_draw(axis, row, colors) for row in best_rows(board)]
         axis.set_xscale("log")
         axis.set_xticks(board.shares, [f"{share:.0%}" for share in board.shares])
         axis.minorticks_off()
-        axis.set(title=board.task, xlabel="labelled training users", ylabel=board.metric_title)
+        axis.set(title=board.task, xlabel="labeled training users", ylabel=board.metric_title)
         axis.grid(alpha=0.25)
         _name(axis, ends, max(board.shares))
     for axis in axes[len(found) :]:
@@ -86,17 +86,17 @@ def _touch(below: tuple[float, list[int]], above: tuple[float, list[int]], apart
     return above[0] - below[0] < needed
 
 
-def _draw(axis, row: Row, colours: dict[tuple[str, str], int]) -> tuple[str, float, float, str]:
-    """Draws a line; returns its name, where it ends, and its colour."""
+def _draw(axis, row: Row, colors: dict[tuple[str, str], int]) -> tuple[str, float, float, str]:
+    """Draws a line; returns its name, where it ends, and its color."""
     who, cells = row
     shares = sorted(cells)
     means = [cells[share].mean for share in shares]
     if who.protocol == "baseline":
-        known = colours.setdefault((who.method, "-"), sum(e == "-" for _, e in colours))
+        known = colors.setdefault((who.method, "-"), sum(e == "-" for _, e in colors))
         look = {"color": GREYS[known % len(GREYS)], "linestyle": "--"}
     else:
-        known = colours.setdefault((who.method, who.encoder), sum(e != "-" for _, e in colours))
-        look = {"color": COLOURS[known % MOST], "linestyle": "-"}  # the last two are the baselines'
+        known = colors.setdefault((who.method, who.encoder), sum(e != "-" for _, e in colors))
+        look = {"color": COLORS[known % MOST], "linestyle": "-"}  # the last two are the baselines'
         look["marker"] = MARKERS[(known + known // MOST) % len(MARKERS)]
     axis.plot(shares, means, markersize=4, linewidth=1.4, **look)
     return label(who), shares[-1], means[-1], look["color"]
@@ -107,18 +107,18 @@ def _name(axis, ends: list[tuple[str, float, float, str]], last: float) -> None:
     axis.figure.canvas.draw()  # the layout must stand before heights are known in pixels
     to_pixels, to_data = axis.transData, axis.transData.inverted()
     heights = [float(to_pixels.transform((last, end))[1]) for _, _, end, _ in ends]
-    for (name, at, end, colour), height in zip(ends, spread_out(heights, LINE), strict=True):
+    for (name, at, end, color), height in zip(ends, spread_out(heights, LINE), strict=True):
         axis.annotate(
             name,
             xy=(at, end),
             xytext=(1.06, float(to_data.transform((0, height))[1])),
             textcoords=axis.get_yaxis_transform(),
-            color=colour,
+            color=color,
             fontsize=8,
             va="center",
             arrowprops={
                 "arrowstyle": "-",
-                "color": colour,
+                "color": color,
                 "lw": 0.5,
                 "shrinkA": 0,
                 "shrinkB": 3,

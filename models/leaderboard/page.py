@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from models.leaderboard.boards import Marks, boards
-from models.leaderboard.tables import LEGEND, as_html
+from models.leaderboard.markdown import LEGEND, as_html
 
 
 def write_html(

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from models.leaderboard.boards import Cell
 
-# Okabe and Ito's palette, told apart by colour-blind readers; markers and dashes say it again.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# Okabe and Ito's palette, told apart by color-blind readers; markers and dashes say it again.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -37,7 +37,7 @@ def plot_batch_sizes(curves: dict[str, dict[str, dict[int, Cell]]], path: Path) 
 
 
 def plot_map(maps: dict[str, tuple[np.ndarray, list[str]]], path: Path) -> None:
-    """Draws user vectors in the plane of their two main directions, coloured by label.
+    """Draws user vectors in the plane of their two main directions, colored by label.
 
     Args:
       maps: panel -> (vectors [n, D], the label of each).
@@ -48,8 +48,8 @@ def plot_map(maps: dict[str, tuple[np.ndarray, list[str]]], path: Path) -> None:
         xy, explained = principal(x_nD)
         for n, label in enumerate(sorted(set(labels))):
             at = np.array([each == label for each in labels])
-            colour, marker = COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
-            axis.scatter(*xy[at].T, s=12, alpha=0.6, color=colour, marker=marker, label=label)
+            color, marker = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
+            axis.scatter(*xy[at].T, s=12, alpha=0.6, color=color, marker=marker, label=label)
         axis.set(title=panel, xlabel=f"first direction ({explained[0]:.0%} of the variance)")
         axis.set(ylabel=f"second ({explained[1]:.0%})")
         axis.legend(frameon=False, fontsize="small")
@@ -69,8 +69,8 @@ def plot_health(curves: dict[str, pa.Table], path: Path) -> None:
     for axis, (column, title) in zip(axes, names.items(), strict=True):
         for n, (recipe, table) in enumerate(curves.items()):
             x, y = table["progress"].to_numpy(), table[column].to_numpy()
-            marker = MARKERS[(n + n // len(COLOURS)) % len(MARKERS)]
-            axis.plot(x, y, color=COLOURS[n % len(COLOURS)], marker=marker, ms=3, label=recipe)
+            marker = MARKERS[(n + n // len(COLORS)) % len(MARKERS)]
+            axis.plot(x, y, color=COLORS[n % len(COLORS)], marker=marker, ms=3, label=recipe)
         axis.set(title=title, xlabel="share of pre-training", ylim=(0, None))
         axis.grid(alpha=0.25)
     _finish(figure, axes, path)
@@ -85,14 +85,14 @@ def plot_attention(lines: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) 
     """
     figure, axes = _panels(1)
     for n, (name, (distance, weight)) in enumerate(lines.items()):
-        axes[0].plot(distance, weight, color=COLOURS[n % len(COLOURS)], label=name)
+        axes[0].plot(distance, weight, color=COLORS[n % len(COLORS)], label=name)
     axes[0].set(xlabel="distance in events", ylabel="mean attention", yscale="log")
     axes[0].grid(alpha=0.25)
     _finish(figure, axes, path)
 
 
 def principal(x_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Projects standardised vectors on their two main directions -> [n, 2], and their shares."""
+    """Projects standardized vectors on their two main directions -> [n, 2], and their shares."""
     spread = x_nD.std(axis=0)
     standard = (x_nD - x_nD.mean(axis=0)) / np.where(spread > 1e-9, spread, 1)
     left, values, _ = np.linalg.svd(standard, full_matrices=False)
@@ -119,11 +119,11 @@ def _line(axis, cells: Mapping[float, Cell], style: int, label: str, dash: str) 
     at = sorted(cells)
     means = np.array([cells[x].mean for x in at])
     spreads = np.array([cells[x].spread or 0.0 for x in at])
-    colour = COLOURS[style % len(COLOURS)]
-    marker = MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]  # another pairing each round
-    axis.plot(at, means, dash, color=colour, marker=marker, markersize=5, label=label)
+    color = COLORS[style % len(COLORS)]
+    marker = MARKERS[(style + style // len(COLORS)) % len(MARKERS)]  # another pairing each round
+    axis.plot(at, means, dash, color=color, marker=marker, markersize=5, label=label)
     if spreads.any():
-        axis.fill_between(at, means - spreads, means + spreads, color=colour, alpha=0.12)
+        axis.fill_between(at, means - spreads, means + spreads, color=color, alpha=0.12)
 
 
 def _finish(figure, axes: list, path: Path) -> None:

@@ -19,13 +19,13 @@ from scipy import stats
 
 from models.leaderboard.boards import SMALLER_IS_BETTER, Who, headline_metric, who_of
 from models.leaderboard.bootstrap import Bootstrap
-from models.predictions import RUN, Predicted
+from models.metrics.predictions import RUN, Predicted
 
 BY_USERS, BY_SEEDS = "bootstrap", "seeds"  # how a difference was told from luck
 LEVEL = 0.95
 TFIDF = Who("tfidf_lr", "-", "baseline", "items")
 
-Runs = Mapping[tuple, dict[str, Predicted]]  # as models.predictions.read_predictions gives them
+Runs = Mapping[tuple, dict[str, Predicted]]  # of read_predictions
 
 
 @dataclass(frozen=True)

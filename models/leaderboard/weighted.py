@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.places import Ranks, gain
-from models.predictions import Predicted
+from models.metrics.predictions import Predicted
+from models.metrics.rank import Ranks, gain
 
 # weights [R, n] -> the metric under each, [R]
 Weighted = Callable[[np.ndarray], np.ndarray]

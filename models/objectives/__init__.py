@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from contracts.errors import FootpathError
-from models.config import parse
+from contracts.base.errors import FootpathError
+from models.nn.user_model import ModelConfig
 from models.objectives.barlow_twins import BarlowTwins
 from models.objectives.base import Objective
 from models.objectives.byb import Byb
@@ -14,8 +14,8 @@ from models.objectives.msdp import Msdp
 from models.objectives.next_item import NextItem
 from models.objectives.none import NoPretraining
 from models.objectives.ptum import ManyMask, Ptum
-from models.objectives.ubm import Ubm
-from models.user_model import ModelConfig
+from models.objectives.ubm.objective import Ubm
+from models.runtime.config import parse
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "barlow": BarlowTwins,

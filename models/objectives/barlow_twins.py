@@ -1,7 +1,7 @@
 """Barlow Twins for user sequences (Liu et al., arXiv 2505.00953; loss of Zbontar et al., 2021).
 
 Two augmented views of each user go through the encoder and a projector. Each projected dimension is
-standardised over the batch; the cross-correlation of the two views' dimensions shall be the
+standardized over the batch; the cross-correlation of the two views' dimensions shall be the
 identity:
   loss = sum_i (1 - C_ii)^2 + redundancy * sum_i sum_(j != i) C_ij^2,  C = z_a^T z_b / B.
 There are no negatives. What the paper's abstract leaves open (rates, projector, weight) is an
@@ -22,12 +22,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.distributed import gather
-from models.draw import Draw
+from models.data.packed import Events, Packed, join, pack
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import hidden, reordered, slices
-from models.packed import Events, Packed, join, pack
-from models.user_model import ModelConfig, UserModel
+from models.runtime.distributed import gather
 
 TINY = 1e-4  # a dimension that does not vary is divided by this, not by zero
 
@@ -88,7 +88,7 @@ class BarlowTwins(Objective):
         a_BD, b_BD = (gather(view_BD) for view_BD in views_VD.chunk(2))
         a_BP, b_BP = self.projector(torch.cat([a_BD, b_BD])).chunk(2)
         correlation_PP = self._averaged(
-            standardised(a_BP).T @ standardised(b_BP) / len(a_BP), len(a_BP)
+            standardized(a_BP).T @ standardized(b_BP) / len(a_BP), len(a_BP)
         )
         diagonal_P = correlation_PP.diagonal()
         agreement = (1 - diagonal_P).square().sum()
@@ -131,7 +131,7 @@ def projector(dim: int, width: int) -> nn.Sequential:
     )
 
 
-def standardised(z_BP: Tensor) -> Tensor:
+def standardized(z_BP: Tensor) -> Tensor:
     """Gives each dimension mean 0 and variance 1 over the batch."""
-    centred_BP = z_BP - z_BP.mean(dim=0)
-    return centred_BP / torch.sqrt(centred_BP.square().mean(dim=0) + TINY**2)
+    centered_BP = z_BP - z_BP.mean(dim=0)
+    return centered_BP / torch.sqrt(centered_BP.square().mean(dim=0) + TINY**2)

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from contracts.errors import FootpathError
-from models.draw import Draw
-from models.packed import Events
-from models.user_model import ModelConfig, UserModel
+from contracts.base.errors import FootpathError
+from models.data.packed import Events
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,4 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def after_step(self, model: UserModel, progress: float) -> None:
-        """Is called after each optimiser step, with the share of training that is done."""
+        """Is called after each optimizer step, with the share of training that is done."""

@@ -1,15 +1,15 @@
 """BYB: a student predicts a teacher's embedding of everything in a future window.
 
 Wu et al., Bootstrapping your behavior, arXiv 2506.11053. Of the paper the abstract is public: a
-student and a teacher, a supervision embedding that sums up all behaviours of a future time window,
-no behaviour vocabulary. The rest is a reconstruction, and every open choice is an option:
+student and a teacher, a supervision embedding that sums up all behaviors of a future time window,
+no behavior vocabulary. The rest is a reconstruction, and every open choice is an option:
 
   history cut at T -> past (what the student sees, in part hidden) | future window (the teacher's)
            T is a place between two events, or an instant of the user's time (`cut`)
   student: encoder -> projector -> predictor, told by a prompt which window is meant
   teacher: encoder -> projector, an exponential moving average of the student's, no gradient
   loss:    byol  2 - 2 cos(prediction, target)        (Grill et al., 2020)
-           dino  cross-entropy of sharpened, centred targets     (Caron et al., 2021)
+           dino  cross-entropy of sharpened, centered targets     (Caron et al., 2021)
   helper:  hidden past events are predicted over the item vocabulary (weight hidden_weight)
 
 Cut in time, a user may have been silent for long when he is looked at, and stay so. What is then
@@ -32,14 +32,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.distributed import gather
-from models.draw import Draw
+from models.data.packed import Events, Packed, pack
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel, build_model
 from models.objectives.barlow_twins import projector
 from models.objectives.base import Objective, Outcome
 from models.objectives.hidden_events import HiddenEvents, hidden_events, hidden_loss
 from models.objectives.views import cut_in_time, cut_in_two, hidden
-from models.packed import Events, Packed, pack
-from models.user_model import ModelConfig, UserModel, build_model
+from models.runtime.distributed import gather
 
 SECONDS_A_DAY = 86_400
 TEACHER_TEMPERATURE, STUDENT_TEMPERATURE, CENTRE_MOMENTUM = 0.05, 0.1, 0.9  # DINO's
@@ -91,7 +91,7 @@ class Byb(Objective):
     options_class = Options
     needs_encoder = True
     has_begun: Tensor
-    centre_P: Tensor
+    center_P: Tensor
     nothing_D: Tensor  # the teacher's vector of an empty window: any that is as long as others
 
     def __init__(self, model: ModelConfig, options: Options) -> None:
@@ -110,7 +110,7 @@ class Byb(Objective):
         self.teacher = build_model(model).requires_grad_(False)
         self.teacher_projector = copy.deepcopy(self.projector).requires_grad_(False)
         self.register_buffer("has_begun", torch.tensor(False))
-        self.register_buffer("centre_P", torch.zeros(width))
+        self.register_buffer("center_P", torch.zeros(width))
         if self.cuts_by_time:
             self.register_buffer("nothing_D", torch.randn(model.dim))
 
@@ -217,9 +217,9 @@ class Byb(Objective):
         """Returns how far each prediction is from its target [C]."""
         if self.options.loss == "byol":
             return 2 - 2 * F.cosine_similarity(predicted_CP, target_CP, dim=1)
-        shares_CP = ((target_CP - self.centre_P) / TEACHER_TEMPERATURE).softmax(dim=1)
+        shares_CP = ((target_CP - self.center_P) / TEACHER_TEMPERATURE).softmax(dim=1)
         if self.training:
-            self.centre_P.lerp_(target_CP.mean(dim=0), 1 - CENTRE_MOMENTUM)
+            self.center_P.lerp_(target_CP.mean(dim=0), 1 - CENTRE_MOMENTUM)
         told_CP = (predicted_CP / STUDENT_TEMPERATURE).log_softmax(dim=1)
         return -(shares_CP * told_CP).sum(dim=1)
 

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.distributed import gather
-from models.draw import Draw
+from models.data.packed import Events, Packed, join, pack
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
 from models.objectives.hidden_events import HiddenEvents, hidden_events, hidden_loss
 from models.objectives.views import hidden, slices
-from models.packed import Events, Packed, join, pack
-from models.user_model import ModelConfig, UserModel
+from models.runtime.distributed import gather
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.distributed import gather
-from models.draw import Draw
+from models.data.packed import Events, Packed, pack
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import cut_in_two
-from models.packed import Events, Packed, pack
-from models.user_model import ModelConfig, UserModel
+from models.runtime.distributed import gather
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Dual(Objective):
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Tells each user's next item from those of the others."""
         users_BD = model(sample.past)
-        labels_BD = model.behaviour.content(
+        labels_BD = model.behavior.content(
             sample.item_B, sample.action_B, sample.category_B, sample.document_B
         )
         item_B, labels_BD = gather(sample.item_B), gather(labels_BD)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.distributed import share
+from models.data.packed import MASK, Events
+from models.nn.user_model import UserModel
 from models.objectives.ptum import item_losses
-from models.packed import MASK, Events
-from models.user_model import UserModel
+from models.runtime.distributed import share
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.distributed import share
-from models.draw import Draw
+from models.data.packed import MASK, Events, Packed, pack
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
 from models.objectives.next_item import item_loss
 from models.objectives.views import hidden
-from models.packed import MASK, Events, Packed, pack
-from models.user_model import ModelConfig, UserModel
+from models.runtime.distributed import share
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ class MaskedItem(Objective):
     def forward(self, model: UserModel, sample: Sample) -> Outcome:
         """Predicts the items of what is hidden."""
         view, item_N = sample.view, sample.item_N
-        states_ND = model.encoder.states_at(model.behaviour(view), view, sample.hidden_N)
+        states_ND = model.encoder.states_at(model.behavior(view), view, sample.hidden_N)
         users_HD = _means(states_ND.detach(), sample.user_N, sample.users)
         weight = share(len(item_N))
         if not len(item_N):
             return Outcome(0 * states_ND.sum(), users_HD, {})
         if self.options.negatives:
-            table_VD = model.behaviour.items()
+            table_VD = model.behavior.items()
             loss, accuracy = sampled_loss(states_ND, item_N, sample.other_NP, table_VD)
         else:
-            catalogue = model.behaviour.catalogue(item_N)
-            loss, accuracy = item_loss(states_ND, item_N, catalogue, self.options.chunk)
+            catalog = model.behavior.catalog(item_N)
+            loss, accuracy = item_loss(states_ND, item_N, catalog, self.options.chunk)
         return Outcome(weight * loss, users_HD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:

@@ -1,6 +1,6 @@
 """MSDP: the past predicts the distribution of items in windows of the future (Fu et al., 2023).
 
-What BYB argues against: a head as wide as a chosen vocabulary of behaviours, here the K most
+What BYB argues against: a head as wide as a chosen vocabulary of behaviors, here the K most
 frequent items. Several window lengths, each told by a prompt, as in the paper; its second term, a
 contrast of masked and whole past, is the option `agreement`.
 
@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.distributed import share
-from models.draw import Draw
+from models.data.packed import Events, Packed, join, pack
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import cut_in_two, hidden
-from models.packed import Events, Packed, join, pack
-from models.user_model import ModelConfig, UserModel
+from models.runtime.distributed import share
 
 
 @dataclass(frozen=True)

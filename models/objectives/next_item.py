@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from contracts.errors import FootpathError
-from models.catalogue import Catalogue
-from models.distributed import share
-from models.draw import Draw
+from contracts.base.errors import FootpathError
+from models.data.packed import Events, Packed, pack
+from models.data.rng import Draw
+from models.nn.catalog import Catalog
+from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome, refuse_ages
-from models.packed import Events, Packed, pack
-from models.user_model import ModelConfig, UserModel
+from models.runtime.distributed import share
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class NextItem(Objective):
                 "sees the next item itself: take gru4rec, or bert4rec or rotary with "
                 "encoder_options.causal"
             )
-        states_TD = model.encoder.states(model.behaviour(sample), sample)
+        states_TD = model.encoder.states(model.behavior(sample), sample)
         # Events of a sequence lie side by side, so the next one is one row on.
         has_next_T = sample.position_T + 1 < sample.lengths_B[sample.sequence_T]
         now_N = torch.nonzero(has_next_T)[:, 0]
         item_N = sample.item_T[now_N + 1]
         loss, accuracy = item_loss(
-            states_TD[now_N], item_N, model.behaviour.catalogue(item_N), self.options.chunk
+            states_TD[now_N], item_N, model.behavior.catalog(item_N), self.options.chunk
         )
         pooled_BD = model.encoder.pool(states_TD.detach(), sample)
         return Outcome(share(len(now_N)) * loss, pooled_BD, {"accuracy": accuracy})
@@ -72,13 +72,13 @@ class NextItem(Objective):
 
 
 def item_loss(
-    query_ND: Tensor, item_N: Tensor, catalogue: Catalogue, chunk: int
+    query_ND: Tensor, item_N: Tensor, catalog: Catalog, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """Returns mean cross-entropy and accuracy over all items, a chunk of targets at a time."""
     losses, right = [], []
-    place_N = catalogue.place(item_N)
+    place_N = catalog.place(item_N)
     for query_nD, place_n in zip(query_ND.split(chunk), place_N.split(chunk), strict=True):
-        logits_nC = catalogue.scores(query_nD)
+        logits_nC = catalog.scores(query_nD)
         losses.append(F.cross_entropy(logits_nC, place_n, reduction="sum"))
         right.append((logits_nC.detach().argmax(1) == place_n).sum())
     return torch.stack(losses).sum() / len(item_N), torch.stack(right).sum() / len(item_N)

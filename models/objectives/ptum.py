@@ -1,9 +1,9 @@
-"""PTUM: pre-training user models from unlabelled behaviours (Wu et al., Findings of EMNLP 2020).
+"""PTUM: pre-training user models from unlabeled behaviors (Wu et al., Findings of EMNLP 2020).
 
 Two tasks, equations as in the paper's section 3:
-  masked behaviour prediction: one behaviour of the user is hidden; the user vector tells it from P
-    behaviours of other users, by dot product and a softmax over P + 1;
-  next K behaviours prediction: from all but the last K, each of those is told from P others;
+  masked behavior prediction: one behavior of the user is hidden; the user vector tells it from P
+    behaviors of other users, by dot product and a softmax over P + 1;
+  next K behaviors prediction: from all but the last K, each of those is told from P others;
   loss = masked + next_weight * mean over K of next.
 
 Where the released script departs from the paper, the paper is followed: each user's next-K task has
@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.distributed import share
-from models.draw import Draw
+from models.data.packed import Events, Packed, join, pack
+from models.data.rng import Draw
+from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
-from models.packed import Events, Packed, join, pack
-from models.user_model import ModelConfig, UserModel
+from models.runtime.distributed import share
 
 SPARE = 2  # others drawn in excess, to replace those equal to the target
 
@@ -74,11 +74,11 @@ class Sample:
     action_NC: Tensor
     category_NC: Tensor
     document_NC: Tensor
-    equal_NC: Tensor  # a candidate that is no other behaviour than the target, and no contrast
+    equal_NC: Tensor  # a candidate that is no other behavior than the target, and no contrast
 
 
 class Ptum(Objective):
-    """Masked behaviour and next K behaviours."""
+    """Masked behavior and next K behaviors."""
 
     options_class = Options
 
@@ -154,7 +154,7 @@ class Ptum(Objective):
 
 
 class ManyMask(Ptum):
-    """PTUM's masked behaviours alone, half of all events at once, each told from all items."""
+    """PTUM's masked behaviors alone, half of all events at once, each told from all items."""
 
     options_class = ManyMaskOptions
 
@@ -205,14 +205,14 @@ def item_losses(
 
     A user is scored once, however many items are asked of it.
     """
-    catalogue = model.behaviour.catalogue(item_N)
-    logs_BC, place_N = catalogue.scores(users_BD).log_softmax(dim=1), catalogue.place(item_N)
+    catalog = model.behavior.catalog(item_N)
+    logs_BC, place_N = catalog.scores(users_BD).log_softmax(dim=1), catalog.place(item_N)
     return -logs_BC[user_N, place_N], logs_BC.detach().argmax(1)[user_N] == place_N
 
 
 def _among_candidates(model: UserModel, users_BD: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
     """Returns the loss of each target among its P + 1 candidates, and whether it is top."""
-    content = model.behaviour.content(
+    content = model.behavior.content(
         sample.item_NC, sample.action_NC, sample.category_NC, sample.document_NC
     )
     logits_NC = torch.einsum("nd,ncd->nc", users_BD[sample.view_N], content)

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.draw import Draw
-from models.packed import Events
+from models.data.packed import Events
+from models.data.rng import Draw
 
 
 def slices(windows: Events, draw: Draw, name: str, shortest: int, longest: int) -> Events:
     """Cuts one contiguous slice of random length at a random place from each sequence.
 
     Lengths are uniform in [shortest, longest], as far as the sequence goes (CoLES, Babaev et al.,
-    SIGMOD 2022: random slices of one user are alike, for behaviour repeats itself).
+    SIGMOD 2022: random slices of one user are alike, for behavior repeats itself).
     """
     lengths = windows.lengths_B.numpy()
     low, high = np.minimum(lengths, shortest), np.minimum(lengths, longest)

@@ -7,11 +7,11 @@ from functools import partial
 
 import dagster as dg
 
-from contracts.copies import local_copy
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_file
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.copies import local_copy
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
@@ -144,7 +144,7 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
             "out": str(lake.single("metrics/baselines")),
             "predictions": str(lake.single("predictions/baselines")),
         }
-        result = run_program(context, pipes, lake, "models.baselines", inputs | written)
+        result = run_program(context, pipes, lake, "models.baselines.measure", inputs | written)
         return dg.MaterializeResult(metadata=plottable(result))
 
     return task_baselines
@@ -168,9 +168,9 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
     def leaderboard() -> dg.MaterializeResult:
         """Method x encoder x task x label share: mean and spread over seeds, table and plot."""
         from models.leaderboard import collect, plot, to_markdown, write_html
+        from models.leaderboard.markdown import LEGEND
         from models.leaderboard.significance import BY_USERS, differences, marks
-        from models.leaderboard.tables import LEGEND
-        from models.predictions import read_predictions
+        from models.metrics.predictions import read_predictions
 
         lake, wanted = Lake.of(dataset.name), dataset.learning.recipes
         metrics, predicted = (

@@ -1,4 +1,4 @@
-"""Landing files to canonical events; catalogue and user tables."""
+"""Landing files to canonical events; catalog and user tables."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.remote import told
-from contracts.tables import EVENTS, ITEMS, USERS
-from orchestration.gated import build_days, check_spec, column_schema, profile_spec
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.remote import told
+from contracts.lake.schemas import EVENTS, ITEMS, USERS
 from orchestration.partitions import days, days_of
 from orchestration.progress import Progress
+from orchestration.write_audit_publish import build_days, check_spec, column_schema, profile_spec
 
 if TYPE_CHECKING:
     from features.ingestion.landing import LandedFile
@@ -111,8 +111,8 @@ def _items(dataset: Dataset) -> dg.AssetsDefinition:
         metadata=column_schema(ITEMS),
     )
     def items() -> dg.MaterializeResult:
-        """The catalogue: title, category and attributes of every item."""
-        from features.ingestion.catalogue import build_items
+        """The catalog: title, category and attributes of every item."""
+        from features.ingestion.catalog import build_items
 
         rows = build_items(dataset, Lake.of(dataset.name))
         return dg.MaterializeResult(metadata={"dagster/row_count": rows})
@@ -131,7 +131,7 @@ def _users(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def users() -> dg.MaterializeResult:
         """What the source says of its users, such as age and gender."""
-        from features.ingestion.catalogue import build_users
+        from features.ingestion.catalog import build_users
 
         rows = build_users(dataset, Lake.of(dataset.name))
         return dg.MaterializeResult(metadata={"dagster/row_count": rows})

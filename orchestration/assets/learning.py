@@ -5,10 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.reading import read_json
-from contracts.tables import LABELS
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_json
+from contracts.lake.schemas import LABELS
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
@@ -20,10 +20,10 @@ from orchestration.assets.learning_inputs import (
     shown_picture,
     validation_of,
 )
-from orchestration.gated import column_schema
 from orchestration.partitions import days, days_of, model_versions, recipes
 from orchestration.programs import run_program, run_side_by_side
 from orchestration.versions import allocate
+from orchestration.write_audit_publish import column_schema
 
 
 def learning_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
@@ -55,7 +55,7 @@ def _labels(dataset: Dataset) -> dg.AssetsDefinition:
                 context.log.warning(warning)
             context.add_asset_metadata(
                 {"dagster/row_count": report.rows}
-                | {f"labelled/{task}": count for task, count in report.tasks.items()},
+                | {f"labeled/{task}": count for task, count in report.tasks.items()},
                 partition_key=str(day),
             )
 
@@ -111,7 +111,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
     def pretrained_encoder(
         context: dg.AssetExecutionContext, config: LearningRun, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
-        """An encoder of user behaviour, pre-trained without labels; each run makes a version."""
+        """An encoder of user behavior, pre-trained without labels; each run makes a version."""
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
         pointer = lake.root / "sequences" / f"{as_of}.json"
@@ -155,7 +155,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
 
 def _curves(checkpoint: Path) -> dict[str, dg.MetadataValue]:
     """Returns loss, gradient norm and health as a picture; of what was not trained, nothing."""
-    from models.curves import draw_curves
+    from models.training.curves import draw_curves
 
     if not (checkpoint / "curves.parquet").exists():
         return {}

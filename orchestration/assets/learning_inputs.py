@@ -6,12 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.copies import local_copy
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.fingerprints import rows_fingerprint
-from contracts.lake import Lake
-from contracts.learning import Validation
+from contracts.base.errors import FootpathError
+from contracts.base.hashing import rows_fingerprint
+from contracts.config.dataset import Dataset
+from contracts.config.learning import Validation
+from contracts.lake.copies import local_copy
+from contracts.lake.layout import Lake
 from orchestration.programs import in_lake
 
 GROUP = "learning"

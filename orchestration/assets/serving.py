@@ -4,16 +4,16 @@ import datetime as dt
 
 import dagster as dg
 
-from contracts.clock import as_of_instant
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.tables import embeddings_schema
-from orchestration.gated import column_schema
+from contracts.base.clock import as_of_instant
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import embeddings_schema
 from orchestration.partitions import days_by_version
 from orchestration.programs import run_program
 from orchestration.progress import Progress
 from orchestration.promotion import leader, leading_version
+from orchestration.write_audit_publish import column_schema
 
 GROUP = "serving"
 OWNERS = ["team:data-platform"]
@@ -162,7 +162,7 @@ def _similar(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def similar_users_index() -> dg.MaterializeResult:
         """The newest vectors of the promoted model version, ready to be searched."""
-        from features.similar import build_index
+        from features.store.similar import build_index
 
         lake = Lake.of(dataset.name)
         version = leading_version(dataset, lake)

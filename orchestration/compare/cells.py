@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
 from orchestration.instance import REPOSITORY
 
 # In the footer of a cell: the code and the configuration that measured it.

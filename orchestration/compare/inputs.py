@@ -1,7 +1,7 @@
 """What the cells read: events, labels, sequences, head features. What is missing is built.
 
-Each task reads the inputs of its source of examples (contracts.tasks): the end of the as-of day,
-users' last events, or what begins after the day. In every case the encoder is pre-trained on
+Each task reads the inputs of its source of examples (contracts.config.tasks): the end of the as-of
+day, users' last events, or what begins after the day. In every case the encoder is pre-trained on
 sequences that hold nothing of what the labels look at.
 
 Seeds differ in the users' split as well: seed 0 has the split of the labels' file, and every other
@@ -19,15 +19,15 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.copies import local_copy
-from contracts.dataset import DATASETS, Dataset
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.paths import is_remote
-from contracts.publishing import publish_table
-from contracts.reading import read_json
-from contracts.tasks import Task
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import DATASETS, Dataset
+from contracts.config.tasks import Task
+from contracts.lake.copies import local_copy
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.paths import is_remote
+from contracts.lake.publishing import publish_table
+from contracts.lake.reading import read_json
 from orchestration.compare.settings import Comparison
 
 Say = Callable[[str], None]
@@ -86,12 +86,12 @@ def labels_of_seed(lake: Lake, source: Source, seed: int) -> Path:
 
 def _deal(lake: Lake, labels: Path, seed: int, target: Path) -> None:
     """Writes the labels as they are, with the users dealt anew."""
-    from features.learning.rows import split_of
+    from features.learning.label_rows import split_of
 
     table = pq.read_table(labels)
     connection = connect()
-    connection.register("labelled", table.select(["user_id"]))
-    dealt = connection.sql(f"SELECT {split_of(seed)} AS split FROM labelled").to_arrow_table()
+    connection.register("labeled", table.select(["user_id"]))
+    dealt = connection.sql(f"SELECT {split_of(seed)} AS split FROM labeled").to_arrow_table()
     at = table.schema.get_field_index("split")
     table = table.set_column(at, table.schema.field("split"), dealt["split"].combine_chunks())
     publish_table(lake, table, target)
@@ -114,7 +114,7 @@ def _source(comparison: Comparison, lake: Lake, as_of: dt.date, table: str) -> S
             features = _head_features(dataset, lake, as_of, labels)
         again = partial(build_labels, dataset, lake, as_of)
         return _local(lake, plain, plain, labels, features, again if follows else None)
-    from features.learning.examples import build_examples
+    from features.learning.later_examples import build_examples
 
     labels = lake.root / "examples" / f"{as_of}__{table}.parquet"
     _build(dataset, lake, labels, lambda: build_examples(dataset, lake, as_of, table))
@@ -180,7 +180,7 @@ def _local(
     )
 
 
-def check_labelled(tasks: tuple[Task, ...], sources: dict[str, Source]) -> None:
+def check_labeled(tasks: tuple[Task, ...], sources: dict[str, Source]) -> None:
     """Checks that every task has labels.
 
     Raises:

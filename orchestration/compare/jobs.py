@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.fingerprints import rows_fingerprint
-from contracts.lake import Lake
-from contracts.reading import read_json
-from contracts.tasks import Task
+from contracts.base.hashing import rows_fingerprint
+from contracts.config.tasks import Task
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_json
 from orchestration.compare.cells import (
     Cell,
     code_version,
@@ -169,7 +169,7 @@ class Planner:
             name,
             f"{who}, seed {seed}: {', '.join(task.name for task in tasks)}",
             f"{len(tasks)} tasks, {recipe.encoder if recipe else who}",
-            "models.finetune" if recipe else "models.baselines",
+            "models.finetune" if recipe else "models.baselines.measure",
             config,
             cells,
             model=training.model if training else None,
@@ -209,7 +209,7 @@ def plan(
 
 
 def _training(recipe: Recipe, source: Source, seed: int, planner: Planner) -> Job:
-    from models.config import TrainConfig, parse, plain
+    from models.runtime.config import TrainConfig, parse, plain
 
     settings = train_settings(recipe, seed)
     whole = plain(parse(TrainConfig, settings, f"recipe {recipe.name}")) | resolved(recipe)
@@ -239,7 +239,7 @@ def _identity(
     config: dict[str, Any], source: Source, task: Task, is_baseline: bool
 ) -> dict[str, Any]:
     """Returns settings, defaults among them, with fingerprints in the place of paths."""
-    from models.config import BaselinesConfig, FinetuneConfig
+    from models.runtime.config import BaselinesConfig, FinetuneConfig
 
     known = source.head_features
     defaults = {

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from models.leaderboard.boards import Cell, boards
 from models.leaderboard.efficiency import plot
 from models.leaderboard.plots import (
@@ -42,7 +42,7 @@ def draw(
     if maps := user_maps(table, plan):
         path = folder / f"{name}-map.png"
         plot_map(maps, path)
-        found["Test users in the two main directions of their vectors, coloured by label"] = path
+        found["Test users in the two main directions of their vectors, colored by label"] = path
     if curves := health_curves(plan):
         path = folder / f"{name}-health.png"
         plot_health(curves, path)
@@ -88,9 +88,9 @@ def health_curves(plan: Plan) -> dict[str, pa.Table]:
 def attention_curves(plan: Plan) -> dict[str, tuple]:
     """Returns attention by distance of each pre-trained encoder that has any, and its weights."""
     from models.checkpoint import load_checkpoint
-    from models.data import open_sequences
-    from models.encoders.inspect import attention_by_distance
-    from models.packed import pack
+    from models.data.packed import pack
+    from models.data.sequences import open_sequences
+    from models.nn.attention_map import attention_by_distance
 
     lines: dict[str, tuple] = {}
     for measured in plan.measured:
@@ -102,7 +102,7 @@ def attention_curves(plan: Plan) -> dict[str, tuple]:
             continue
         sequences = open_sequences(Path(checkpoint.config["sequences"]))
         sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
-        # A step through the users: neighbours in the table may be alike.
+        # A step through the users: neighbors in the table may be alike.
         users = np.flatnonzero(sequences.lengths)[:: max(1, sequences.users // WATCHED)][:WATCHED]
         taken = np.minimum(sequences.lengths[users], checkpoint.model.config.max_length)
         events = pack(sequences.windows(users, sequences.lengths[users] - taken, taken))

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 
 MAPPINGS = ("recipes", "common", "finetune")
 LISTS = ("tasks", "labels", "protocols", "batch_sizes", "methods", "encoders")

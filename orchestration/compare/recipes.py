@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.errors import FootpathError
-from contracts.learning import CHOSEN
+from contracts.base.errors import FootpathError
+from contracts.config.learning import CHOSEN
 from orchestration.compare.recipe_file import expect
 
 # Settings of training that an encoder's shape follows from.
@@ -21,7 +21,7 @@ class Recipe:
     name: str
     method: str
     encoder: str
-    train: dict[str, Any]  # fields of models.config.TrainConfig
+    train: dict[str, Any]  # fields of models.runtime.config.TrainConfig
 
     @property
     def label(self) -> str:
@@ -35,9 +35,9 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
     Raises:
       FootpathError: one of them is unknown.
     """
-    from models.config import TrainConfig, parse
-    from models.encoders import ENCODERS
+    from models.nn.encoders import ENCODERS
     from models.objectives import OBJECTIVES
+    from models.runtime.config import TrainConfig, parse
 
     for recipe in recipes:
         for what, name, known in (
@@ -68,10 +68,10 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     Raises:
       FootpathError: an option is unknown or out of bounds.
     """
-    from models.config import parse, plain
-    from models.encoders import ENCODERS
+    from models.nn.encoders import ENCODERS
+    from models.nn.text import Options as TextOptions
     from models.objectives import OBJECTIVES
-    from models.text import Options as TextOptions
+    from models.runtime.config import parse, plain
 
     kinds = {
         "objective": OBJECTIVES[recipe.method].options_class,

@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_file
-from contracts.reading import read_json
-from contracts.tables import METRICS
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
+from contracts.lake.reading import read_json
+from contracts.lake.schemas import METRICS
 from models.leaderboard.boards import Who, boards, headline_metric
 from models.leaderboard.fusion import fused
+from models.leaderboard.markdown import LEGEND, to_markdown
 from models.leaderboard.page import write_html
 from models.leaderboard.significance import differences, marks
-from models.leaderboard.tables import LEGEND, to_markdown
-from models.predictions import Predicted, read_predictions
+from models.metrics.predictions import Predicted, read_predictions
 from orchestration.compare.jobs import Plan
 from orchestration.compare.pictures import draw
 from orchestration.compare.recipes import scratch_labels

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_json
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
 from orchestration.compare.cells import evict
 from orchestration.compare.jobs import Job, models_of
 from orchestration.instance import REPOSITORY

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.tasks import Task
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.tasks import Task
 from orchestration.compare.recipe_file import expect, read_file
 from orchestration.compare.recipes import (
     Recipe,
@@ -44,7 +44,7 @@ class Comparison:
     seeds: int
     protocols: tuple[str, ...]
     finetune: dict[str, Any] = field(default_factory=dict)  # fields of FinetuneConfig
-    features: bool = True  # heads see the behaviour features too, where a task has them
+    features: bool = True  # heads see the behavior features too, where a task has them
     title: str = "Leaderboard"
     batch_sizes: tuple[int, ...] = ()
 
@@ -134,7 +134,7 @@ def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[Task, ...]:
 
 def _check_finetune(finetune: dict[str, Any], where: str) -> None:
     """Checks the fields of fine-tuning and their values before anything is built or trained."""
-    from models.config import FinetuneConfig, parse
+    from models.runtime.config import FinetuneConfig, parse
 
     known = [f.name for f in dataclasses.fields(FinetuneConfig) if f.name not in MEASURED]
     for name in finetune:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.dataset import DATASETS, dataset_names, load_dataset, load_dataset_file
-from contracts.errors import FootpathError
-from contracts.links import link_source, source_folder
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import DATASETS, dataset_names, load_dataset, load_dataset_file
+from contracts.config.sources import link_source, source_folder
 
 SHOP = (DATASETS / "shop.yaml").read_text()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.errors import FootpathError
-from contracts.fingerprints import rows_fingerprint
+from contracts.base.errors import FootpathError
+from contracts.base.hashing import rows_fingerprint
 from tests.models.conftest import planted_labels, write_labels
 
 

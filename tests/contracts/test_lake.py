@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.clock import as_of_instant, day_window, days_between
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_folder, publish_json, publish_table
-from contracts.reading import read_json
+from contracts.base.clock import as_of_instant, day_window, days_between
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_folder, publish_json, publish_table
+from contracts.lake.reading import read_json
 
 DAY = dt.date(2026, 3, 1)
 

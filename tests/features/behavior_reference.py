@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from contracts.dataset import Dataset
-from contracts.feature_list import (
+from contracts.config.dataset import Dataset
+from contracts.config.feature_list import (
     Count,
     Distinct,
     Entropy,
@@ -31,11 +31,11 @@ Rows = list[dict[str, Any]]
 class Log:
     """One user's events (with category and local hour) and sessions, each with its day."""
 
-    def __init__(self, dataset: Dataset, events: Rows, sessions: Rows, catalogue: dict) -> None:
+    def __init__(self, dataset: Dataset, events: Rows, sessions: Rows, catalog: dict) -> None:
         zone = ZoneInfo(dataset.timezone)
         self.events: Rows = [
             event
-            | {"category": catalogue.get(event["item_id"]) or "(none)"}
+            | {"category": catalog.get(event["item_id"]) or "(none)"}
             | {"hour": event["timestamp"].astimezone(zone).hour}
             for event in events
         ]

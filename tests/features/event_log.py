@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from contracts.clock import day_window
-from contracts.dataset import Dataset, load_dataset
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import EVENTS
+from contracts.base.clock import day_window
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import EVENTS
 
 
 @dataclass(frozen=True, order=True)

@@ -3,9 +3,9 @@
 import datetime as dt
 from functools import partial
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.publishing import publish_file
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
 from features.behavior.build import stage_features
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.clock import days_between
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.links import link_source
+from contracts.base.clock import days_between
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 
 FIRST, LAST = dt.date(2026, 3, 1), dt.date(2026, 3, 10)
 DAYS = days_between(FIRST, LAST)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.links import link_source
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 from tests.features.event_log import dataset_like
 
 

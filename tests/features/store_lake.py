@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from contracts.clock import as_of_instant
-from contracts.dataset import Dataset, load_dataset
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import FEATURE_CLOCKS, embeddings_schema
+from contracts.base.clock import as_of_instant
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import FEATURE_CLOCKS, embeddings_schema
 from features.behavior.build import feature_fields
 
 DAY = dt.date(2026, 1, 10)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.lake import Lake
-from contracts.tables import BUILT_FROM, ROWS_STAGED
-from features import accounts as accounts_module
-from features.accounts import take_stock
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import BUILT_FROM, ROWS_STAGED
+from features import reconciliation as accounts_module
 from features.ingestion.landing import land
+from features.reconciliation import take_stock
 from tests.features.ingest import build
 from tests.features.shop_source import Source, row, shop_like
 

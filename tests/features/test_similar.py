@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.reading import read_json
-from features.similar import build_index, similar_users
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_json
 from features.store import promote, repository
+from features.store.similar import build_index, similar_users
 from tests.features.store_lake import DAY, publish_embeddings, publish_model, shop
 
 MODEL = "ptum_bert4rec_v1"
@@ -29,7 +29,7 @@ def random_vectors(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((len(USERS), 16)).astype(np.float32)
 
 
-def test_the_neighbours_are_those_of_an_exhaustive_comparison(lake_home: Path):
+def test_the_neighbors_are_those_of_an_exhaustive_comparison(lake_home: Path):
     vectors = random_vectors(0)
     lake = lake_with(lake_home, vectors)
     report = build_index(shop(), lake, MODEL)

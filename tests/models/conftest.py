@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from contracts.tables import LABELS
+from contracts.lake.schemas import LABELS
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 CUTOFF = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)

@@ -22,16 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import attention_kernels
-from models.config import EmbedConfig, FinetuneConfig, TrainConfig, parse
-from models.data import open_sequences
+from models.data.packed import pack, pinned, to_device
+from models.data.sequences import open_sequences
 from models.embed import embed
-from models.encoders.inspect import attention_by_distance
 from models.finetune import finetune
-from models.packed import pack, pinned, to_device
-from models.report import Reporter
+from models.nn import kernels
+from models.nn.attention_map import attention_by_distance
+from models.runtime.config import EmbedConfig, FinetuneConfig, TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import build, train
-from models.trainer import Trainer
+from models.training.trainer import Trainer
 from tests.models.conftest import CUTOFF, ITEMS, planted_labels, write_labels, write_sequences
 from tests.models.pretend_gpu import There, WrongDeviceError, pretend_gpu
 
@@ -273,7 +273,7 @@ if __name__ == "__main__":
     kernel = mock.Mock(side_effect=varlen)
     with (
         mock.patch.object(torch.cuda, "get_device_capability", return_value=(9, 0)),
-        mock.patch.object(attention_kernels, "_kernel", return_value=kernel),
+        mock.patch.object(kernels, "_kernel", return_value=kernel),
         mock.patch.object(Tensor, "pin_memory", _as_pinned),
     ):
         main()

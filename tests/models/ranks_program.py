@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from models.config import TrainConfig, parse
-from models.distributed import joined, rank
-from models.report import Reporter
+from models.runtime.config import TrainConfig, parse
+from models.runtime.distributed import joined, rank
+from models.runtime.report import Reporter
 from models.train import train
 
 if __name__ == "__main__":

@@ -10,22 +10,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.errors import FootpathError
-from models.age import AGE_BUCKETS, Clock, age_buckets
-from models.config import EmbedConfig, TaskConfig, TrainConfig, parse
-from models.data import open_sequences
-from models.draw import Draw
+from contracts.base.errors import FootpathError
+from models.data.age import AGE_BUCKETS, Clock, age_buckets
+from models.data.examples import Labeled, last_windows, random_windows
+from models.data.labels import load_tasks
+from models.data.packed import MASK, Events, join, pack
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
 from models.embed import embed
-from models.examples import Labelled, last_windows, random_windows
-from models.inputs import embeddings
-from models.native import _with_hidden
+from models.nn.user_model import ModelConfig, build_model
+from models.nn.vectors import user_vectors
 from models.objectives.views import cut_in_two, hidden, reordered, slices
-from models.packed import MASK, Events, join, pack
-from models.report import Reporter
-from models.tasks import load_tasks
+from models.probing.head_inputs import embeddings
+from models.ranking.zero_shot import _with_hidden
+from models.runtime.config import EmbedConfig, TaskConfig, TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import train
-from models.user_model import ModelConfig, build_model
-from models.vectors import user_vectors
 from tests.models.conftest import CUTOFF, START, user_names, write_labels, write_sequences
 
 LENGTHS = [12, 3, 1, 9, 30]
@@ -156,7 +156,7 @@ def test_nobody_who_does_not_ask_pays_for_ages(sequences):
         model_of(sequences)(pack(windows))
 
 
-def labelled(folder, as_ofs):
+def labeled(folder, as_ofs):
     split = ["train", "train", "valid", "test", "test"]
     rows = [
         {"user_id": user, "task": "half", "value": float(n % 2), "split": split[n % 5]}
@@ -182,7 +182,7 @@ def test_an_example_that_ends_where_its_event_comes_does_not_tell_when_that_was(
     for shift in (0, 3 * DAY):
         folder = tmp_path / str(shift)
         sequences, as_ofs = cut_log(folder, shift)
-        task = load_tasks(labelled(folder, as_ofs), sequences, (TaskConfig(name="half"),))[0]
+        task = load_tasks(labeled(folder, as_ofs), sequences, (TaskConfig(name="half"),))[0]
         assert task.splits["train"].ends_n.tolist() == [5] * len(task.splits["train"].ends_n)
         said.append(embeddings(model_of(sequences), sequences, task).x["test"])
     assert torch.equal(*said)
@@ -191,7 +191,7 @@ def test_an_example_that_ends_where_its_event_comes_does_not_tell_when_that_was(
 def test_an_example_of_the_calendar_is_looked_at_in_its_as_of(tmp_path):
     sequences, _ = cut_log(tmp_path, 0)
     as_of = START + 40 * DAY
-    task = load_tasks(labelled(tmp_path, [as_of] * 20), sequences, (TaskConfig(name="half"),))[0]
+    task = load_tasks(labeled(tmp_path, [as_of] * 20), sequences, (TaskConfig(name="half"),))[0]
     part = task.splits["test"]
     assert part.now_n is not None
     assert set(part.now_n.tolist()) == {as_of}
@@ -216,7 +216,7 @@ def test_chunks_of_a_long_history_are_looked_at_together(sequences):
 def test_without_a_now_a_window_is_looked_at_in_the_second_of_its_last_event(sequences):
     windows = sequences.windows(USERS[[0, 4]], np.array([2, 0]), np.array([4, 9]))
     assert now_of(windows).tolist() == sequences.time[[5, 16 + 9 + 8]].tolist()
-    examples = Labelled(USERS[[0, 4]], np.array([6, 9]), np.zeros(2))
+    examples = Labeled(USERS[[0, 4]], np.array([6, 9]), np.zeros(2))
     last = last_windows(sequences, examples, 4)
     assert torch.equal(now_of(last), now_of(windows))
 

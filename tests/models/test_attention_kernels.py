@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from models.attention_kernels import bounds_of, packed_attention, runs_packed
-from models.buckets import lengths_of
-from models.encoders.attention import MAX_PADDING, attend
-from models.packed import Events, pack, ragged_arange
+from models.data.buckets import lengths_of
+from models.data.packed import Events, pack, ragged_arange
+from models.nn.encoders.attention import MAX_PADDING, attend
+from models.nn.kernels import bounds_of, packed_attention, runs_packed
 
 LENGTHS = torch.tensor([7, 3, 20, 1, 19, 18])
 

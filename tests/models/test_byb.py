@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.age import age_buckets
-from models.data import open_sequences
-from models.draw import Draw
-from models.health import effective_rank
+from contracts.base.errors import FootpathError
+from models.data.age import age_buckets
+from models.data.packed import MASK
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
+from models.nn.user_model import ModelConfig, build_model
 from models.objectives import build_objective
 from models.objectives.byb import _weights
-from models.packed import MASK
-from models.user_model import ModelConfig, build_model
+from models.training.health import effective_rank
 
 FIELDS = ("item", "action", "category", "gap", "position")
 DAY = 86_400
@@ -108,13 +108,13 @@ def test_the_teacher_begins_as_the_student_and_follows_it(sequences):
     objective(model, sample)
     for mine, its in zip(objective.teacher.parameters(), model.parameters(), strict=True):
         assert torch.equal(mine, its)
-    before = model.behaviour.items().detach().clone()
+    before = model.behavior.items().detach().clone()
     with torch.no_grad():
-        model.behaviour.items().add_(1.0)
+        model.behavior.items().add_(1.0)
     objective.after_step(model, 0.0)
-    torch.testing.assert_close(objective.teacher.behaviour.items(), before + 0.1)
+    torch.testing.assert_close(objective.teacher.behavior.items(), before + 0.1)
     objective.after_step(model, 1.0)  # at the end it stands still
-    torch.testing.assert_close(objective.teacher.behaviour.items(), before + 0.1)
+    torch.testing.assert_close(objective.teacher.behavior.items(), before + 0.1)
 
 
 @pytest.mark.parametrize("loss", ["byol", "dino"])

@@ -1,7 +1,7 @@
 import pytest
 
-from contracts.errors import FootpathError
-from models.config import FinetuneConfig, TrainConfig, load_config, parse, plain
+from contracts.base.errors import FootpathError
+from models.runtime.config import FinetuneConfig, TrainConfig, load_config, parse, plain
 
 GOOD = {"sequences": "s.json", "out": "models/m_v1", "version": "m_v1", "recipe": "ptum_bert4rec"}
 

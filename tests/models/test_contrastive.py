@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.data import open_sequences
-from models.draw import Draw
+from contracts.base.errors import FootpathError
+from models.data.packed import MASK
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
+from models.nn.user_model import ModelConfig, build_model
 from models.objectives import build_objective
-from models.objectives.barlow_twins import standardised
+from models.objectives.barlow_twins import standardized
 from models.objectives.coles import info_nce
 from models.objectives.views import hidden, reordered, slices
-from models.packed import MASK
-from models.trainer import eligible_users
-from models.user_model import ModelConfig, build_model
+from models.training.trainer import eligible_users
 
 FIELDS = ("item", "action", "category", "gap", "position")
 USERS = np.arange(6)
@@ -98,7 +98,7 @@ def test_coles_adds_the_mean_loss_of_what_its_slices_hide(sequences, windows):
     assert told == list(
         zip(whole.sequence_T[is_hidden].tolist(), whole.item_T[is_hidden].tolist(), strict=True)
     )
-    logs_VI = (model(sample.views) @ model.behaviour.items().T).log_softmax(dim=1)
+    logs_VI = (model(sample.views) @ model.behavior.items().T).log_softmax(dim=1)
     helper = -logs_VI[sample.hidden.view_N, sample.hidden.item_N].mean()
     difference = helped(model, sample).loss - plain(model, sample).loss
     assert float(difference) == pytest.approx(2 * float(helper), rel=1e-4)
@@ -126,7 +126,7 @@ def test_small_batches_share_their_correlations_with_those_before(sequences, win
     samples = [objective.sample(windows, windows, Draw(0, n, USERS)) for n in range(3)]
 
     def correlation(sample):
-        a, b = map(standardised, objective.projector(model(sample)).chunk(2))
+        a, b = map(standardized, objective.projector(model(sample)).chunk(2))
         return a.T @ b / 6
 
     with torch.no_grad():
@@ -165,7 +165,7 @@ def test_a_batch_of_enough_users_is_its_own_average_and_so_is_the_short_one_afte
 
 
 def test_a_collapsed_dimension_costs_its_whole_agreement():
-    collapsed = standardised(torch.ones(5, 3))
+    collapsed = standardized(torch.ones(5, 3))
     assert torch.isfinite(collapsed).all()
     assert float((1 - (collapsed.T @ collapsed / 5).diagonal()).square().sum()) == 3
 

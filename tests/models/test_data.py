@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.errors import FootpathError
-from models.data import blocks, chunks, epoch_batches, gap_buckets, open_sequences
-from models.draw import Draw, key_of
+from contracts.base.errors import FootpathError
+from models.data.rng import Draw, key_of
+from models.data.sequences import blocks, chunks, epoch_batches, gap_buckets, open_sequences
 
 
 @given(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.device import prepare
+from models.runtime.device import prepare
 
 
 def test_auto_takes_the_gpu_and_says_which(monkeypatch):

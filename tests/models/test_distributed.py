@@ -16,9 +16,9 @@ import torch
 from safetensors import safe_open
 
 from models.checkpoint import STATE, read_tensors
-from models.config import TrainConfig, parse
 from models.objectives import OBJECTIVES
-from models.report import Reporter
+from models.runtime.config import TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ def start(settings: dict, path: Path, **environment: str) -> subprocess.Popen:
     """Starts two ranks as Dagster does."""
     path.write_text(json.dumps(settings))
     return subprocess.Popen(
-        [sys.executable, "-m", "models.launch", "2", "models.train", str(path)],
+        [sys.executable, "-m", "models.runtime.launch", "2", "models.train", str(path)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,

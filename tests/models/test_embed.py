@@ -6,16 +6,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from contracts.tables import embeddings_schema
+from contracts.base.errors import FootpathError
+from contracts.lake.schemas import embeddings_schema
 from models.checkpoint import load_checkpoint
-from models.config import EmbedConfig, TrainConfig, parse
-from models.data import open_sequences
+from models.data.packed import pack
+from models.data.sequences import open_sequences
 from models.embed import embed
-from models.packed import pack
-from models.report import Reporter
+from models.nn.vectors import user_vectors
+from models.runtime.config import EmbedConfig, TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import train
-from models.vectors import user_vectors
 
 AS_OF, CREATED = "2026-02-01T00:00:00+00:00", "2026-02-01T01:00:00+00:00"
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.data import open_sequences
-from models.encoders import ENCODERS
-from models.inputs import even_pooling
-from models.packed import pack
-from models.user_model import ModelConfig, build_model
+from contracts.base.errors import FootpathError
+from models.data.packed import pack
+from models.data.sequences import open_sequences
+from models.nn.encoders import ENCODERS
+from models.nn.user_model import ModelConfig, build_model
+from models.probing.head_inputs import even_pooling
 
 FIELDS = ("item", "action", "category", "gap", "position")
 CAUSAL = [("bert4rec", {"causal": True}), ("rotary", {"causal": True})]
@@ -61,7 +61,7 @@ def test_a_field_that_is_left_out_is_not_seen(sequences, encoder, field):
     changed = dataclasses.replace(packed, **{f"{field}_T": torch.full_like(packed.item_T, 4)})
     # An encoder may lay events out by their position, whether or not it is embedded.
     laid_out = packed if field == "position" else changed
-    after = model.encoder(model.behaviour(changed), laid_out)
+    after = model.encoder(model.behavior(changed), laid_out)
     assert torch.equal(before, after) == (field not in fields)
 
 
@@ -82,9 +82,9 @@ def test_an_encoder_that_says_so_sees_nothing_later_and_the_others_do(sequences,
     model = model_of(encoder, **options).eval()
     packed = windows(sequences, [0, 4], [20, 17])
     early = packed.position_T < 10
-    first = model.encoder.states(model.behaviour(packed), packed)[early]
+    first = model.encoder.states(model.behavior(packed), packed)[early]
     packed.item_T[~early] = 3 + (packed.item_T[~early] - 2) % 40
-    second = model.encoder.states(model.behaviour(packed), packed)[early]
+    second = model.encoder.states(model.behavior(packed), packed)[early]
     alone = encoder in ("bag", "nativectr")  # there no event sees another one
     assert torch.equal(first, second) == (model.encoder.is_causal or alone)
     assert model.encoder.is_causal == (encoder == "gru4rec" or bool(options))
@@ -94,7 +94,7 @@ def test_an_encoder_that_says_so_sees_nothing_later_and_the_others_do(sequences,
 def test_states_of_some_events_are_those_among_all_states(sequences, encoder, options):
     model = model_of(encoder, **options).eval()
     packed = windows(sequences, [0, 1, 3, 5], [30, 4, 1, 12])
-    x_TD, some = model.behaviour(packed), torch.tensor([0, 3, 40, 46])
+    x_TD, some = model.behavior(packed), torch.tensor([0, 3, 40, 46])
     every = model.encoder.states(x_TD, packed)
     torch.testing.assert_close(model.encoder.states_at(x_TD, packed, some), every[some])
     none = model.encoder.states_at(x_TD, packed, some[:0])
@@ -108,7 +108,7 @@ def test_even_pooling_averages_the_states_and_leaves_the_model_alone(sequences):
         model.encoder.pool.score.weight.mul_(1e3)  # a fresh one is nearly even
     before = model(packed)
     even = even_pooling(model)
-    states = model.encoder.states(model.behaviour(packed), packed)
+    states = model.encoder.states(model.behavior(packed), packed)
     means = [states[packed.sequence_T == user].mean(0) for user in range(3)]
     torch.testing.assert_close(even(packed), torch.stack(means))
     assert torch.equal(model(packed), before)
@@ -140,7 +140,7 @@ def test_two_runs_of_one_seed_are_equal_bit_for_bit(sequences, encoder):
         torch.manual_seed(1)  # of dropout
         vectors.append(model(windows(sequences, [0, 2, 5], [30, 17, 12])))
         vectors[-1].square().sum().backward()
-        gradients.append(model.behaviour.items().grad)
+        gradients.append(model.behavior.items().grad)
     assert torch.equal(*vectors)
     assert torch.equal(*gradients)
 
@@ -170,9 +170,9 @@ def test_one_half_of_han_sees_what_was_before_the_other_what_comes_after(sequenc
     model = model_of("han").eval()
     packed = windows(sequences, [0, 4], [20, 17])
     early = packed.position_T < 10
-    first = model.encoder.states(model.behaviour(packed), packed)
+    first = model.encoder.states(model.behavior(packed), packed)
     packed.item_T[early] = 3 + (packed.item_T[early] - 2) % 40
-    second = model.encoder.states(model.behaviour(packed), packed)
+    second = model.encoder.states(model.behavior(packed), packed)
     assert not torch.isclose(first[~early, :8], second[~early, :8], rtol=0, atol=1e-7).all()
     torch.testing.assert_close(first[~early, 8:], second[~early, 8:])
 
@@ -189,7 +189,7 @@ def test_attention_pooling_is_the_softmax_of_its_scores(sequences):
 
 
 def test_convolution_is_that_of_torch_on_each_sequence(sequences):
-    from models.encoders.convolution import Convolution
+    from models.nn.encoders.convolution import Convolution
 
     layer, packed = Convolution(16, 3), windows(sequences, [0, 1, 3], [20, 4, 1])
     x = torch.randn(25, 16)
@@ -211,7 +211,7 @@ def test_rotary_positions_tell_distances_not_places(sequences):
     ("config", "sentence"),
     [
         (("lstm", 16, 32, FIELDS, {}, SIZES), "no encoder 'lstm'"),
-        (("bert4rec", 16, 32, ("item", "colour"), {}, SIZES), "there is no colour"),
+        (("bert4rec", 16, 32, ("item", "color"), {}, SIZES), "there is no color"),
         (("bert4rec", 16, 32, ("gap", "position"), {}, SIZES), "expected 'item', 'text' or both"),
         (("bert4rec", 15, 32, FIELDS, {}, SIZES), "does not divide among 2 heads"),
         (("bert4rec", 16, 32, FIELDS, {"layer": 3}, SIZES), "did you mean 'layers'"),
@@ -231,7 +231,7 @@ def test_wrong_configurations_are_sentences(config, sentence):
 
 
 def test_dropout_keeps_the_mean_and_its_gradient_matches():
-    from models.layers import Dropout
+    from models.nn.layers import Dropout
 
     torch.manual_seed(0)
     layer, x = Dropout(0.25), torch.ones(400, 100, requires_grad=True)

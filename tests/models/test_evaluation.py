@@ -3,11 +3,11 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from contracts.errors import FootpathError
-from models.evaluation import headline, measure
-from models.health import effective_rank, spread
-from models.probe import PENALTIES, Scale, Standardizer, fit_head
-from models.tasks import Task
+from contracts.base.errors import FootpathError
+from models.data.labels import Task
+from models.metrics.rows import headline, measure
+from models.probing.probe import PENALTIES, Scale, Standardizer, fit_head
+from models.training.health import effective_rank, spread
 
 TWO = Task("two", "ks", ["no", "yes"], {})
 THREE = Task("three", "accuracy", ["a", "b", "c"], {})

@@ -9,21 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from contracts.tables import HOLDOUT
-from models.baselines import baselines
+from contracts.base.errors import FootpathError
+from contracts.lake.schemas import HOLDOUT
+from models.baselines.measure import baselines
 from models.checkpoint import load_checkpoint
-from models.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
-from models.data import open_sequences
-from models.draw import Draw
-from models.examples import Labelled, events_before, last_windows, random_windows
+from models.data.examples import Labeled, events_before, last_windows, random_windows
+from models.data.labels import Model, load_tasks
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
 from models.finetune import finetune
-from models.native import native
-from models.report import Reporter
-from models.tasks import Model, load_tasks
+from models.nn.vectors import user_vectors, window_vectors
+from models.ranking.zero_shot import native
+from models.runtime.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import train
-from models.tuning import tune
-from models.vectors import user_vectors, window_vectors
+from models.training.fit import tune
 from tests.models.conftest import ITEMS, START, user_names, write_labels, write_sequences
 
 USERS, LENGTH = 60, 12
@@ -140,10 +140,10 @@ def test_without_negatives_a_user_vector_is_compared_with_the_items_alone(logs, 
     model, sequences = load_checkpoint(checkpoint).model, open_sequences(logs[False])
     described = {"method": method, "objective": {"negatives": 0}}
     scorer = native(described, model, sequences)
-    examples = Labelled(np.arange(5), np.full(5, CUT), np.zeros(5))
+    examples = Labeled(np.arange(5), np.full(5, CUT), np.zeros(5))
     assert scorer is not None
     scores_nV = scorer(last_windows(sequences, examples, 6))
-    expected = window_vectors(model, sequences, examples) @ model.behaviour.items().detach().T
+    expected = window_vectors(model, sequences, examples) @ model.behavior.items().detach().T
     torch.testing.assert_close(scores_nV, expected)
 
 
@@ -174,9 +174,7 @@ def test_an_example_ends_before_the_second_of_its_as_of(make_sequences):
 
 def test_windows_stay_within_what_is_seen(make_sequences):
     sequences = open_sequences(make_sequences([30, 30]))
-    examples = Labelled(
-        np.array([0, 1, 1]), np.array([20, 7, 25]), np.zeros(3), np.array([5, 0, 3])
-    )
+    examples = Labeled(np.array([0, 1, 1]), np.array([20, 7, 25]), np.zeros(3), np.array([5, 0, 3]))
     first, last = sequences.offsets[examples.users_n] + examples.starts_n, None
     for epoch in range(20):
         seen = random_windows(sequences, examples, Draw(0, epoch, examples.users_n), 6)
@@ -199,7 +197,7 @@ def test_vectors_of_cut_histories_are_those_of_shorter_users(logs, checkpoint, t
     users = np.arange(USERS)
     cut = user_vectors(model, whole, users, np.full(USERS, CUT))
     torch.testing.assert_close(cut, user_vectors(model, short, users))
-    examples = Labelled(users, np.full(USERS, CUT), np.zeros(USERS))
+    examples = Labeled(users, np.full(USERS, CUT), np.zeros(USERS))
     recent = window_vectors(model, whole, examples)
     assert recent.shape == cut.shape
     torch.testing.assert_close(window_vectors(model, short, examples), recent)

@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from contracts.tables import METRICS
-from models.baselines import baselines
+from contracts.base.errors import FootpathError
+from contracts.lake.schemas import METRICS
+from models.baselines.measure import baselines
 from models.checkpoint import load_checkpoint, load_config_of, read_tensors, save_checkpoint
-from models.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
-from models.data import open_sequences
+from models.data.labels import Model, load_tasks
+from models.data.sequences import open_sequences
 from models.finetune import finetune
-from models.report import Reporter
-from models.tasks import Model, load_tasks
+from models.runtime.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import train
 
 TASKS = [

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.baselines import baselines
-from models.config import BaselinesConfig, FinetuneConfig, TrainConfig, parse
+from models.baselines.measure import baselines
 from models.finetune import finetune
-from models.predictions import read_predictions
-from models.report import Reporter
+from models.metrics.predictions import read_predictions
+from models.runtime.config import BaselinesConfig, FinetuneConfig, TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import train
 from tests.models.conftest import planted_labels, user_names, write_labels, write_sequences
 

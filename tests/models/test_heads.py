@@ -8,14 +8,14 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss, roc_auc_score
 
-from contracts.errors import FootpathError
-from models.data import open_sequences
-from models.heads import FeatureScaler, fit_joint, load_head_features
-from models.probe import PENALTIES, fit_head, head_path
+from contracts.base.errors import FootpathError
+from models.data.sequences import open_sequences
+from models.probing.heads import FeatureScaler, fit_joint, load_head_features
+from models.probing.probe import PENALTIES, fit_head, head_path
 
 
 def parts_of(x, f, y, train, valid):
-    """Standardises both blocks on the training users, and cuts them into the splits."""
+    """Standardizes both blocks on the training users, and cuts them into the splits."""
     z = torch.from_numpy(x - x[:train].mean(0)).float() / float(x[:train].std())
     features = FeatureScaler.of(f[:train])(f)
     cuts = (slice(0, train), slice(train, train + valid), slice(train + valid, None))

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.data import open_sequences
-from models.encoders.inspect import attention_by_distance
-from models.packed import pack
-from models.user_model import ModelConfig, build_model
+from contracts.base.errors import FootpathError
+from models.data.packed import pack
+from models.data.sequences import open_sequences
+from models.nn.attention_map import attention_by_distance
+from models.nn.user_model import ModelConfig, build_model
 
 SELF = [("bert4rec", {}), ("hsa", {}), ("rotary", {}), ("rotary", {"causal": True})]
 SELF += [("bert4rec", {"causal": True})]
@@ -30,7 +30,7 @@ def model_of(encoder, **options):
 @pytest.mark.parametrize(("encoder", "options"), SELF)
 def test_weights_are_those_that_mix_the_values(packed, encoder, options):
     model = model_of(encoder, **options)
-    x = model.behaviour(packed)
+    x = model.behavior(packed)
     with torch.no_grad():
         layer = model.encoder.attention(x, packed)[0]
     pairs = sum(n * (n + 1) // 2 if options else n * n for n in LENGTHS)
@@ -53,7 +53,7 @@ def test_the_mean_weight_of_a_distance_is_over_all_pairs_so_far_apart(packed):
 
 def test_self_attention_s_weights_give_the_encoder_s_own_states(packed):
     model = model_of("hsa", heads=1)
-    x = model.behaviour(packed)
+    x = model.behavior(packed)
     with torch.no_grad():
         weights = model.encoder.attention(x, packed)[0].weight_P
         states, values = model.encoder.states(x, packed), model.encoder.qkv(x)[:, 32:]

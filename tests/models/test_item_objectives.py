@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.data import open_sequences
-from models.draw import Draw
+from contracts.base.errors import FootpathError
+from models.data.packed import MASK, pack
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
+from models.nn.user_model import ModelConfig, build_model
 from models.objectives import build_objective
 from models.objectives.masked_item import sampled_loss
-from models.packed import MASK, pack
-from models.user_model import ModelConfig, build_model
 
 FIELDS = ("item", "action", "category", "gap", "position")
 LENGTHS = [30, 3, 17, 9, 29, 12]
@@ -60,7 +60,7 @@ def test_no_state_of_a_causal_encoder_sees_a_later_event(sequences, encoder, opt
     cut_B = torch.tensor([n // 2 for n in LENGTHS])
     _, told = sampled(objective, sequences)
     _, other = sampled(objective, sequences, change=changed_after(cut_B))
-    states = [model.encoder.states(model.behaviour(part), part) for part in (told, other)]
+    states = [model.encoder.states(model.behavior(part), part) for part in (told, other)]
     before = told.position_T < cut_B[told.sequence_T]
     torch.testing.assert_close(states[0][before], states[1][before])
     assert not torch.equal(states[0][~before], states[1][~before])
@@ -69,12 +69,12 @@ def test_no_state_of_a_causal_encoder_sees_a_later_event(sequences, encoder, opt
 def test_the_next_item_of_each_event_is_its_target(sequences):
     model, objective = build("next", "gru4rec", sequences, chunk=7)
     windows, sample = sampled(objective, sequences)
-    states = model.encoder.states(model.behaviour(sample), sample)
+    states = model.encoder.states(model.behavior(sample), sample)
     losses = []
     for user in range(len(LENGTHS)):
         state = states[sample.sequence_T == user]
         items = windows.item_T[windows.sequence_T == user]
-        logits = state[:-1] @ model.behaviour.items().T
+        logits = state[:-1] @ model.behavior.items().T
         losses.append(torch.nn.functional.cross_entropy(logits, items[1:], reduction="sum"))
     expected = torch.stack(losses).sum() / (sum(LENGTHS) - len(LENGTHS))
     torch.testing.assert_close(objective(model, sample).loss, expected)
@@ -106,7 +106,7 @@ def test_masked_users_are_the_means_of_their_hidden_states(sequences):
     model, objective = build("masked", "bert4rec", sequences, hide_share=0.2)
     model.eval()
     _, sample = sampled(objective, sequences)
-    states = model.encoder.states(model.behaviour(sample.view), sample.view)
+    states = model.encoder.states(model.behavior(sample.view), sample.view)
     whose = sample.view.sequence_T[sample.hidden_N]
     means = [states[sample.hidden_N[whose == user]].mean(0) for user in whose.unique()]
     torch.testing.assert_close(objective(model, sample).users_BD, torch.stack(means))
@@ -191,4 +191,4 @@ def test_masked_item_with_negatives_learns_from_others_of_the_same_user(sequence
     whose = sample.view.sequence_T[sample.hidden_N]
     assert torch.equal(sample.other_NP, others.item_T.view(len(USERS), 4)[whose])
     objective(model, sample).loss.backward()
-    assert model.behaviour.tables["item"].grad.abs().sum() > 0
+    assert model.behavior.tables["item"].grad.abs().sum() > 0

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.layers import Dropout, dropout_scale
+from models.nn.layers import Dropout, dropout_scale
 
 
 def test_dropout_zeroes_its_share_and_keeps_the_mean():

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.errors import FootpathError
-from contracts.tables import METRICS
+from contracts.base.errors import FootpathError
+from contracts.lake.schemas import METRICS
 from models.leaderboard import boards, collect, plot, to_markdown, write_html
 from models.leaderboard.efficiency import best_rows, label, spread_out
-from models.leaderboard.tables import as_html
+from models.leaderboard.markdown import as_html
 
 
 def rows(method, encoder, protocol, task, metric, values: dict[float, list[float]]) -> list[dict]:
@@ -119,11 +119,10 @@ def test_names_of_lines_do_not_lie_on_each_other(places):
 
 
 def test_many_lines_are_told_apart(table, tmp_path):
-    from models.leaderboard.plots import COLOURS, MARKERS
+    from models.leaderboard.plots import COLORS, MARKERS
 
     looks = {
-        (COLOURS[n % len(COLOURS)], MARKERS[(n + n // len(COLOURS)) % len(MARKERS)])
-        for n in range(40)
+        (COLORS[n % len(COLORS)], MARKERS[(n + n // len(COLORS)) % len(MARKERS)]) for n in range(40)
     }
     assert len(looks) == 40
 

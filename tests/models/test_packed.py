@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.packed import (
+from models.data.packed import (
     MASK,
     VALUE_BUCKETS,
     Events,

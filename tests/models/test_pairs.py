@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.data import open_sequences
-from models.draw import Draw
-from models.encoders import ENCODERS
+from contracts.base.errors import FootpathError
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
+from models.nn.encoders import ENCODERS
+from models.nn.user_model import ModelConfig, build_model
 from models.objectives import OBJECTIVES, build_objective
-from models.optim import guarded_step, make_optimizer
-from models.user_model import ModelConfig, build_model
+from models.training.optim import guarded_step, make_optimizer
 from tests.models.conftest import write_sequences
 
 FIELDS = ("item", "action", "category", "gap", "age", "value", "position")
@@ -35,7 +35,7 @@ def steps(sequences, method, encoder, options, fields=None):
     trained = torch.nn.ModuleDict({"model": model, "objective": objective}).train()
     optimizer, before = (
         make_optimizer(trained, 1e-2, 0.01),
-        model.behaviour.items().detach().clone(),
+        model.behavior.items().detach().clone(),
     )
     for epoch in range(2):
         draw = Draw(0, epoch, np.arange(len(LENGTHS)))
@@ -45,7 +45,7 @@ def steps(sequences, method, encoder, options, fields=None):
         assert outcome.users_BD.shape[1] == 16
         guarded_step(optimizer, trained.parameters(), outcome.loss, clip=1.0)
         objective.after_step(model, epoch / 2)
-    assert not torch.equal(before, model.behaviour.items())
+    assert not torch.equal(before, model.behavior.items())
     assert all(torch.isfinite(p).all() for p in trained.parameters())
 
 

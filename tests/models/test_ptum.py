@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.data import open_sequences
-from models.draw import Draw
+from contracts.base.errors import FootpathError
+from models.data.packed import MASK
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
+from models.nn.user_model import ModelConfig, build_model
 from models.objectives import build_objective
-from models.packed import MASK
-from models.user_model import ModelConfig, build_model
 
 FIELDS = ("item", "action", "category", "gap", "position")
 USERS = np.arange(6)
@@ -53,7 +53,7 @@ def test_no_gradient_reaches_the_hidden_item_through_the_input(make_sequences):
     windows = sequences.random_windows(draw, 32)
     sample = objective.sample(windows, sequences.others(draw, objective.others), draw)
     model(sample.views)[:1].square().sum().backward()
-    grad = model.behaviour.items().grad
+    grad = model.behavior.items().grad
     hidden = windows.item_T[_hidden_events(windows, sample)]
     assert torch.all(grad[hidden] == 0)
     assert torch.all(grad[MASK] != 0)
@@ -87,7 +87,7 @@ def test_targets_are_the_hidden_event_and_the_next_two(sequences):
     assert torch.equal(lengths[6:], lengths[:6] - 2)
 
 
-def test_negatives_are_other_behaviours_of_other_users(sequences):
+def test_negatives_are_other_behaviors_of_other_users(sequences):
     _, objective = build(sequences)
     windows, others, draw = inputs(sequences, objective)
     sample = objective.sample(windows, others, draw)
@@ -114,7 +114,7 @@ def test_a_negative_that_equals_its_target_does_not_count(make_sequences):
 def test_loss_without_knowledge_is_that_of_equation_three(sequences, weight):
     model, objective = build(sequences, next_weight=weight)
     with torch.no_grad():
-        for table in model.behaviour.tables.values():
+        for table in model.behavior.tables.values():
             table.zero_()  # every candidate scores the same
     outcome = objective(model, objective.sample(*inputs(sequences, objective)))
     assert math.isclose(float(outcome.loss), (1 + weight) * math.log(5), rel_tol=1e-5)
@@ -140,7 +140,7 @@ def test_many_masks_hide_about_the_share_and_leave_one_event(sequences):
 def test_full_softmax_is_over_the_whole_vocabulary(sequences):
     model, objective = build(sequences, negatives=0, next_weight=0.0)
     with torch.no_grad():
-        model.behaviour.items().zero_()
+        model.behavior.items().zero_()
     outcome = objective(model, objective.sample(*inputs(sequences, objective)))
     assert math.isclose(float(outcome.loss), math.log(sequences.sizes["item"]), rel_tol=1e-5)
 
@@ -149,7 +149,7 @@ def test_many_targets_of_a_user_cost_one_softmax_and_give_the_same_loss(sequence
     model, objective = build(sequences, hide_share=0.5, negatives=0)
     sample = objective.sample(*inputs(sequences, objective))
     outcome = objective(model, sample)
-    logits = outcome.users_BD[sample.view_N] @ model.behaviour.items().T
+    logits = outcome.users_BD[sample.view_N] @ model.behavior.items().T
     losses = torch.nn.functional.cross_entropy(logits, sample.item_NC[:, 0], reduction="none")
     torch.testing.assert_close(outcome.loss, (losses * sample.weight_N).sum())
 

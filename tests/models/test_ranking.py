@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.candidates import Rows
-from models.catalogue import Catalogue
-from models.data import open_sequences
-from models.examples import Labelled, Lists
-from models.item_head import ItemHead, Vectors, fit_item_head, item_nll, popularity
-from models.lists import (
+from contracts.base.errors import FootpathError
+from models.data.examples import Labeled, Lists
+from models.data.packed import MASK, PAD, UNK
+from models.data.sequences import open_sequences
+from models.metrics.rank import Ranks
+from models.nn.catalog import Catalog
+from models.probing.probe import Standardizer
+from models.ranking.candidates import Rows
+from models.ranking.item_head import ItemHead, Vectors, fit_item_head, item_nll, popularity
+from models.ranking.lists import (
     NumberScaler,
     first_places,
     list_loss,
@@ -21,12 +24,9 @@ from models.lists import (
     owners,
     place_in_list,
 )
-from models.native import _with_hidden
-from models.packed import MASK, PAD, UNK
-from models.places import Ranks
-from models.probe import Standardizer
-from models.ranking import times_met
-from models.ranks import measure_by_count, measure_ranks, rank_items
+from models.ranking.next_item_ranking import times_met
+from models.ranking.ranks import measure_by_count, measure_ranks, rank_items
+from models.ranking.zero_shot import _with_hidden
 
 
 def brute(scores: np.ndarray, right: int) -> dict[str, float]:
@@ -56,7 +56,7 @@ def ranked(sequences, scores: list[float], right: int, exclude: bool = False) ->
     row = torch.full((1, sequences.sizes["item"]), -9.0)
     row[0, : UNK + 1] = 99.0  # the special ones do not compete
     row[0, UNK + 1 : UNK + 1 + len(scores)] = torch.tensor(scores)
-    examples = Labelled(np.array([0]), np.array([4]), np.array([UNK + 1 + right]))
+    examples = Labeled(np.array([0]), np.array([4]), np.array([UNK + 1 + right]))
     return rank_items(row, sequences, examples, exclude)
 
 
@@ -119,7 +119,7 @@ def test_a_head_starts_as_popularity_and_finds_what_the_vector_says():
 
 
 def test_popularity_counts_what_is_seen(sequences):
-    examples = Labelled(np.array([0, 2]), np.array([2, 4]), np.zeros(2), np.array([0, 3]))
+    examples = Labeled(np.array([0, 2]), np.array([2, 4]), np.zeros(2), np.array([0, 3]))
     counts = popularity(sequences, examples)
     seen = [*sequences.item[:2], sequences.item[11]]
     assert counts.sum() == 3
@@ -159,7 +159,7 @@ def test_lists_are_measured_over_rows_and_over_lists():
     assert measure_lists(np.zeros(5), shown, "auc")["auc"] == 0.5
 
 
-def test_numbers_come_standardised_with_their_place_and_without_nan():
+def test_numbers_come_standardized_with_their_place_and_without_nan():
     rng = np.random.default_rng(0)
     numbers = [[rng.lognormal(4), np.nan if n % 5 == 0 else n % 4] for n in range(40)]
     shown = lists([4] * 10, list(range(0, 40, 4)), numbers)
@@ -206,10 +206,10 @@ def test_the_loss_over_a_sample_that_is_everything_is_the_whole_one():
     torch.nn.init.normal_(head.project.weight)
     torch.nn.init.normal_(head.repeat_R)
     order = 3 + torch.randperm(27)
-    sampled = Catalogue(items_VD[order], order, torch.zeros(27))
+    sampled = Catalog(items_VD[order], order, torch.zeros(27))
     torch.testing.assert_close(
         head.nll(x_nD, sampled, y_n, recent_nR),
-        head.nll(x_nD, Catalogue(items_VD), y_n, recent_nR),
+        head.nll(x_nD, Catalog(items_VD), y_n, recent_nR),
     )
 
 
@@ -222,7 +222,7 @@ def test_items_are_measured_apart_by_how_often_training_has_met_them():
 
 def test_an_item_that_the_vocabulary_does_not_know_was_never_met(sequences):
     seen = sequences.item[:4]
-    examples = Labelled(np.array([0, 0, 0]), np.array([4, 4, 4]), np.array([UNK, UNK, seen[0]]))
+    examples = Labeled(np.array([0, 0, 0]), np.array([4, 4, 4]), np.array([UNK, UNK, seen[0]]))
     met_V = times_met(sequences, examples)
     assert (met_V[: UNK + 1] == 0).all()
     assert met_V[seen[0]] == 3 * (seen == seen[0]).sum() + 1

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from models import recent
-from models.data import open_sequences
-from models.examples import Labelled, seen_items
-from models.item_head import ItemHead, Vectors, fit_item_head
-from models.packed import PAD, UNK
-from models.probe import Standardizer
-from models.ranking_baselines import NextItemBaselines
-from models.recent import LOOK_BACK, RECENT, fit_repeats, recent_items, repeat_penalty
-from models.tasks import Task
+from models.baselines.rankings import NextItemBaselines
+from models.data.examples import Labeled, seen_items
+from models.data.labels import Task
+from models.data.packed import PAD, UNK
+from models.data.sequences import open_sequences
+from models.probing.probe import Standardizer
+from models.ranking import recent
+from models.ranking.item_head import ItemHead, Vectors, fit_item_head
+from models.ranking.recent import LOOK_BACK, RECENT, fit_repeats, recent_items, repeat_penalty
 
 LENGTHS = [1, 5, 40, LOOK_BACK + 30]
 
@@ -33,7 +33,7 @@ def by_hand(seen: np.ndarray) -> list[int]:
 
 def test_recent_items_are_the_distinct_ones_that_were_seen_last(sequences):
     ends = np.array([1, 5, 3, 40, 33, LOOK_BACK + 30, 12])
-    examples = Labelled(
+    examples = Labeled(
         np.array([0, 1, 1, 2, 2, 3, 3]), ends, np.zeros(7), np.array([0, 0, 1, 0, 20, 0, 0])
     )
     found = recent_items(sequences, examples)
@@ -64,7 +64,7 @@ def test_what_repeats_are_worth_is_the_optimum_of_the_whole_softmax():
     assert min(weight_R[:2]) > weight_R[2] + 0.5
 
 
-def test_a_place_that_no_example_speaks_of_follows_its_neighbours():
+def test_a_place_that_no_example_speaks_of_follows_its_neighbors():
     share_V = torch.full((40,), 1 / 40)
     recent_nR = torch.stack([3 + torch.arange(n, n + 5) for n in range(20)])
     weight_R = fit_repeats(recent_nR, recent_nR[:, 0], share_V[recent_nR])
@@ -105,7 +105,7 @@ def test_a_head_that_starts_from_the_product_finds_items_that_come_again_too():
 
 def test_blocks_of_examples_change_nothing(sequences, monkeypatch):
     ends = np.array([1, 1, 1, 2, 3, 5, 9, 20, 40, 50, 99, 130])
-    examples = Labelled(np.arange(4).repeat(3), ends, np.zeros(12))
+    examples = Labeled(np.arange(4).repeat(3), ends, np.zeros(12))
     whole = recent_items(sequences, examples)
     monkeypatch.setattr(recent, "BLOCK", 5)
     assert recent_items(sequences, examples).tolist() == whole.tolist()
@@ -114,7 +114,7 @@ def test_blocks_of_examples_change_nothing(sequences, monkeypatch):
 def test_the_items_seen_last_are_a_ranking_to_beat_where_they_compete(sequences):
     last = int(sequences.item[sequences.offsets[3] + 20])
     ends = np.array([21])  # of the last user; his last item comes again
-    some = Labelled(np.array([3]), ends, np.array([max(last, UNK + 1)]))
+    some = Labeled(np.array([3]), ends, np.array([max(last, UNK + 1)]))
     splits = dict.fromkeys(("train", "valid", "test"), some)
     baselines = NextItemBaselines(sequences, Task("next", "mrr", [], splits, is_ranking=True))
     assert "recent" in baselines.methods

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from contracts.tables import METRICS
+from contracts.lake.schemas import METRICS
 from models.leaderboard import bootstrap as drawing
 from models.leaderboard.boards import Who, boards
 from models.leaderboard.bootstrap import Bootstrap
@@ -17,15 +17,15 @@ from models.leaderboard.significance import (
     paired_seeds,
 )
 from models.leaderboard.weighted import weighted
-from models.places import Ranks
-from models.predictions import (
+from models.metrics.predictions import (
     RUN,
     Predicted,
     as_rows,
     predictions_table,
     read_predictions,
 )
-from models.ranks import measure_ranks
+from models.metrics.rank import Ranks
+from models.ranking.ranks import measure_ranks
 
 
 def classes(seed: int, users: int = 300, strength: float = 1.0, width: int = 2) -> Predicted:

@@ -1,4 +1,4 @@
-"""Text of behaviours: what an encoder makes of documents, and how a model comes by them."""
+"""Text of behaviors: what an encoder makes of documents, and how a model comes by them."""
 
 import copy
 import json
@@ -8,22 +8,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.behaviour import attach_text
+from contracts.base.errors import FootpathError
 from models.checkpoint import load_checkpoint
-from models.config import EmbedConfig, FinetuneConfig, TaskConfig, TrainConfig
-from models.data import open_sequences
-from models.documents import Documents
-from models.draw import Draw
+from models.data.documents import Documents
+from models.data.packed import UNK, pack
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
 from models.embed import embed
 from models.finetune import finetune
+from models.nn.behavior import attach_text
+from models.nn.text import Options, TextEncoder
+from models.nn.user_model import ModelConfig, build_model
+from models.nn.vectors import user_vectors
 from models.objectives import build_objective
-from models.packed import UNK, pack
-from models.report import Reporter
-from models.text import Options, TextEncoder
+from models.runtime.config import EmbedConfig, FinetuneConfig, TaskConfig, TrainConfig
+from models.runtime.report import Reporter
 from models.train import train
-from models.user_model import ModelConfig, build_model
-from models.vectors import user_vectors
 from tests.models.conftest import write_sequences
 
 KINDS = ("mean", "cnn", "attention", "gru", "transformer")
@@ -107,8 +107,8 @@ def test_an_action_in_front_tells_events_of_one_text_apart(kind):
 def test_each_distinct_text_of_a_batch_is_encoded_once(sequences):
     model = model_of(sequences)
     seen = []
-    assert model.behaviour.text
-    model.behaviour.text.register_forward_hook(lambda _, args, __: seen.append(args[0].count))
+    assert model.behavior.text
+    model.behavior.text.register_forward_hook(lambda _, args, __: seen.append(args[0].count))
     windows = sequences.windows(np.array([0, 2]), np.array([0, 0]), np.array([30, 17]))
     model(pack(windows))
     assert seen == [len(windows.document_T.unique())]
@@ -117,17 +117,17 @@ def test_each_distinct_text_of_a_batch_is_encoded_once(sequences):
 @pytest.mark.parametrize("fields", [("text",), ("item", "text"), ("item", "action", "text")])
 def test_an_event_s_vector_is_the_sum_of_its_fields(sequences, fields):
     model = model_of(sequences, fields)
-    behaviour = model.behaviour
+    behavior = model.behavior
     events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([30])))
-    assert behaviour.text
-    expected = behaviour.text.read(events.document_T, events.action_T)
+    assert behavior.text
+    expected = behavior.text.read(events.document_T, events.action_T)
     for name in set(fields) - {"text"}:
-        expected = expected + behaviour.tables[name][getattr(events, f"{name}_T")]
-    assert torch.allclose(behaviour(events), expected, atol=1e-6)
-    items = behaviour.items()
+        expected = expected + behavior.tables[name][getattr(events, f"{name}_T")]
+    assert torch.allclose(behavior(events), expected, atol=1e-6)
+    items = behavior.items()
     assert items.shape == (sequences.sizes["item"], 16)
-    text = behaviour.text.read(torch.tensor([7]), torch.tensor([0]))[0]  # document 7 is of item 8
-    table = behaviour.tables["item"][8] if "item" in fields else 0
+    text = behavior.text.read(torch.tensor([7]), torch.tensor([0]))[0]  # document 7 is of item 8
+    table = behavior.tables["item"][8] if "item" in fields else 0
     assert torch.allclose(items[8], text + table, atol=1e-6)
 
 
@@ -145,7 +145,7 @@ def test_items_that_no_vocabulary_knows_are_told_apart_by_their_text(make_sequen
 
 
 def test_only_the_fields_that_are_asked_for_are_read(sequences):
-    titles = model_of(sequences, markers=["[TITLE]"]).behaviour.text
+    titles = model_of(sequences, markers=["[TITLE]"]).behavior.text
     assert titles
     words = sequences.vocabulary["token"]
     read = [words[t] for t in titles.documents.pick(torch.tensor([5])).tokens_K]
@@ -159,10 +159,10 @@ def test_only_the_fields_that_are_asked_for_are_read(sequences):
 def test_what_is_hidden_is_read_as_mask(sequences):
     windows = sequences.windows(np.array([1]), np.array([0]), np.array([4]))
     hidden = windows.hide(torch.tensor([True, False, False, False]))
-    behaviour = model_of(sequences).behaviour
-    vector = behaviour(pack(hidden))[0]
-    assert behaviour.text
-    assert torch.allclose(vector, behaviour.text.tables["token"][1])
+    behavior = model_of(sequences).behavior
+    vector = behavior(pack(hidden))[0]
+    assert behavior.text
+    assert torch.allclose(vector, behavior.text.tables["token"][1])
 
 
 def config_of(folder, pointer, **changes) -> TrainConfig:
@@ -268,63 +268,63 @@ def training_model(sequences, **text):
     """A model in training whose dropout does nothing, so that it can be computed twice."""
     model = model_of(sequences, ("item", "text"), dropout=0.0, **text).train()
     seen = []
-    assert model.behaviour.text
-    model.behaviour.text.register_forward_hook(lambda _, args, __: seen.append(args[0].count))
+    assert model.behavior.text
+    model.behavior.text.register_forward_hook(lambda _, args, __: seen.append(args[0].count))
     return model, seen
 
 
-def test_a_step_of_training_encodes_inputs_and_catalogue_once(sequences):
+def test_a_step_of_training_encodes_inputs_and_catalog_once(sequences):
     model, seen = training_model(sequences)
     events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([30])))
     of_items = sequences.item_document[np.unique(sequences.item[:30])]
-    (model(events).sum() + model.behaviour.items().sum()).backward()
+    (model(events).sum() + model.behavior.items().sum()).backward()
     everything = len(np.unique(sequences.item_document))
     assert sum(seen) == everything > len(of_items)
-    assert model.behaviour.text
-    shared = model.behaviour.text.tables["token"].grad.clone()
+    assert model.behavior.text
+    shared = model.behavior.text.tables["token"].grad.clone()
     # The gradient is what two separate encodings give.
     model.zero_grad()
     model(events).sum().backward()
-    model.behaviour.items().sum().backward()
-    torch.testing.assert_close(model.behaviour.text.tables["token"].grad, shared)
+    model.behavior.items().sum().backward()
+    torch.testing.assert_close(model.behavior.text.tables["token"].grad, shared)
     assert sum(seen) == 2 * everything + len(of_items)
 
 
 def test_no_text_outlives_the_weights_that_encoded_it(sequences):
     model, _ = training_model(sequences)
-    assert model.behaviour.text
-    before = model.behaviour.items()  # no gradient is ever taken of it
+    assert model.behavior.text
+    before = model.behavior.items()  # no gradient is ever taken of it
     with torch.no_grad():
-        model.behaviour.text.tables["token"].mul_(2.0)
-    assert not torch.allclose(model.behaviour.items(), before)
-    again = copy.deepcopy(model.behaviour)
-    torch.testing.assert_close(again.items(), model.behaviour.items())
+        model.behavior.text.tables["token"].mul_(2.0)
+    assert not torch.allclose(model.behavior.items(), before)
+    again = copy.deepcopy(model.behavior)
+    torch.testing.assert_close(again.items(), model.behavior.items())
     with torch.no_grad():
-        fresh = model.behaviour.items()
+        fresh = model.behavior.items()
     assert not fresh.requires_grad
 
 
-def test_a_large_catalogue_is_sampled_in_training_and_right_on_average(sequences):
+def test_a_large_catalog_is_sampled_in_training_and_right_on_average(sequences):
     model, seen = training_model(sequences, sampled=8)
     needed_N = torch.tensor([7, 12, 7, 30])
     query_ND = torch.randn(3, 16)
     with torch.no_grad():
-        whole = (query_ND @ model.behaviour.items().T).exp()[:, 3:].sum(1)
+        whole = (query_ND @ model.behavior.items().T).exp()[:, 3:].sum(1)
         found = []
         for _ in range(400):
-            catalogue = model.behaviour.catalogue(needed_N)
-            assert catalogue.item_C is not None
-            assert len(catalogue.item_C) == 3 + 8
-            assert catalogue.item_C[catalogue.place(needed_N)].tolist() == needed_N.tolist()
-            assert len(catalogue.item_C.unique()) == 11
-            assert int(catalogue.item_C.min()) > UNK
-            found.append(catalogue.scores(query_ND).exp().sum(1))
+            catalog = model.behavior.catalog(needed_N)
+            assert catalog.item_C is not None
+            assert len(catalog.item_C) == 3 + 8
+            assert catalog.item_C[catalog.place(needed_N)].tolist() == needed_N.tolist()
+            assert len(catalog.item_C.unique()) == 11
+            assert int(catalog.item_C.min()) > UNK
+            found.append(catalog.scores(query_ND).exp().sum(1))
     torch.testing.assert_close(torch.stack(found).mean(0), whole, rtol=0.02, atol=0)
     assert max(seen[1:]) <= 11
     model.eval()
-    whole = model.behaviour.catalogue(needed_N)
+    whole = model.behavior.catalog(needed_N)
     assert whole.item_C is None
-    assert torch.equal(whole.items_CD, model.behaviour.items())
+    assert torch.equal(whole.items_CD, model.behavior.items())
 
 
 @pytest.mark.parametrize("method", ["next", "masked", "manymask"])

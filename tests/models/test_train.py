@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from models.checkpoint import load_checkpoint, read_tensors
-from models.config import TrainConfig, parse
-from models.report import Reporter
+from models.runtime.config import TrainConfig, parse
+from models.runtime.report import Reporter
 from models.train import train
 
 ROOT = Path(__file__).parents[2]
 KILLED_AT_STEP_13 = """
 import os, signal, sys
 from pathlib import Path
-from models.config import TrainConfig, load_config
-from models.report import Reporter
+from models.runtime.config import TrainConfig, load_config
+from models.runtime.report import Reporter
 from models.train import train
 
 class Killed(Reporter):
@@ -177,10 +177,10 @@ def test_no_pretraining_writes_a_random_checkpoint_at_once(pointer, tmp_path):
     model = load_checkpoint(tmp_path / "m_v1").model
     run(settings | {"out": str(tmp_path / "m_v2")})
     again = load_checkpoint(tmp_path / "m_v2").model
-    assert torch.equal(model.behaviour.items(), again.behaviour.items())
+    assert torch.equal(model.behavior.items(), again.behavior.items())
     run(settings | {"out": str(tmp_path / "m_v3"), "seed": 1})
     other = load_checkpoint(tmp_path / "m_v3").model
-    assert not torch.equal(model.behaviour.items(), other.behaviour.items())
+    assert not torch.equal(model.behavior.items(), other.behavior.items())
 
 
 def test_a_folder_has_one_writer(pointer, tmp_path):
@@ -244,7 +244,7 @@ def test_a_fault_ends_the_program_with_one_sentence_and_no_traceback(pointer, tm
 
 def test_the_program_dies_with_its_parent(tmp_path):
     child = (
-        "import time; from models.report import die_with_parent; "
+        "import time; from models.runtime.report import die_with_parent; "
         "die_with_parent(); print(1, flush=True); time.sleep(60)"
     )
     parent = (

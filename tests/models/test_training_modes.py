@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from models.checkpoint import STATE, load_checkpoint, read_tensors
-from models.config import TrainConfig, ValidationConfig, parse
-from models.data import open_sequences
-from models.early_stopping import Judge
-from models.ema import Ema
-from models.encoders import ENCODERS
-from models.prefetch import prefetched
-from models.report import Reporter
+from models.data.prefetch import prefetched
+from models.data.sequences import open_sequences
+from models.nn.encoders import ENCODERS
+from models.probing.early_stopping import Judge
+from models.runtime.config import TrainConfig, ValidationConfig, parse
+from models.runtime.report import Reporter
 from models.train import build, train
-from models.trainer import Trainer
+from models.training.ema import Ema
+from models.training.trainer import Trainer
 
 Settings = dict
 
@@ -126,11 +126,11 @@ def trainer_of(pointer: Path, out: Path, **changes) -> Trainer:
 def test_a_bag_learns_the_items_and_then_the_encoder_learns(pointer, tmp_path):
     trainer = trainer_of(pointer, tmp_path / "m", recipe="ptum_bert4rec", epochs=4, bag_epochs=2)
     encoder = {n: w.detach().clone() for n, w in trainer.model.encoder.named_parameters()}
-    items = trainer.model.behaviour.tables["item"].detach().clone()
+    items = trainer.model.behavior.tables["item"].detach().clone()
     trainer.trained.train()
     for _ in range(2 * trainer.per_epoch):
         trainer.step()
-    assert not torch.equal(trainer.model.behaviour.tables["item"], items)
+    assert not torch.equal(trainer.model.behavior.tables["item"], items)
     for name, weight in trainer.model.encoder.named_parameters():
         assert torch.equal(weight, encoder[name]), name
     trainer.step()
@@ -251,7 +251,7 @@ def test_the_checkpoint_holds_the_averaged_weights(pointer, tmp_path):
     run(config(pointer, tmp_path / "averaged", ema=0.9))
     curves = [pq.read_table(tmp_path / f / "curves.parquet") for f in ("last", "averaged")]
     assert curves[0].equals(curves[1])  # averaging does not disturb training
-    name = "behaviour.tables.item"
+    name = "behavior.tables.item"
     assert not torch.equal(
         weights_of(tmp_path / "last")[name], weights_of(tmp_path / "averaged")[name]
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.tuning import TuneSettings, tune
+from models.training.fit import TuneSettings, tune
 
 
 class Number(nn.Module):

@@ -7,28 +7,28 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.errors import FootpathError
-from models.behaviour import attach_text
+from contracts.base.errors import FootpathError
 from models.checkpoint import load_checkpoint
-from models.config import TrainConfig
-from models.data import open_sequences
-from models.documents import Documents
-from models.draw import Draw
-from models.encoders import ENCODERS
-from models.native import native
+from models.data.documents import Documents
+from models.data.packed import MASK, UNK
+from models.data.rng import Draw
+from models.data.sequences import open_sequences
+from models.nn.behavior import attach_text
+from models.nn.encoders import ENCODERS
+from models.nn.user_model import ModelConfig, build_model
 from models.objectives import build_objective
-from models.objectives.contrasts import contrast, follow_loss
-from models.objectives.sessions import chosen_events, chosen_sessions, sessions_of
-from models.objectives.text_views import Rates, text_view
-from models.objectives.ubm import reads_forwards
-from models.packed import MASK, UNK
-from models.report import Reporter
+from models.objectives.ubm.contrasts import contrast, follow_loss
+from models.objectives.ubm.objective import reads_forwards
+from models.objectives.ubm.sessions import chosen_events, chosen_sessions, sessions_of
+from models.objectives.ubm.text_views import Rates, text_view
+from models.ranking.zero_shot import native
+from models.runtime.config import TrainConfig
+from models.runtime.report import Reporter
 from models.train import build, train
-from models.trainer import Trainer
-from models.user_model import ModelConfig, build_model
+from models.training.trainer import Trainer
 from tests.models.conftest import write_sequences
 
-# [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOUR] 10 | 11 12 | [COLOUR] 10 [SIZE] 13
+# [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOR] 10 | 11 12 | [COLOR] 10 [SIZE] 13
 KINDS = torch.tensor([0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 1])
 TEXTS = [[3, 4, 5, 6, 7, 14, 8, 9, 15, 10], [11, 12], [15, 10, 16, 13], []]
 FIELDS = ("item", "action", "gap", "position", "text")
@@ -70,10 +70,10 @@ def test_words_are_dropped_hidden_and_swapped_within_their_field():
             assert not text or any(KINDS[t] == 0 for t in view)
         for text, view in zip(TEXTS, view_of(seed, word_mask=0.5), strict=True):
             assert all(b in (a, MASK) for a, b in zip(text, view, strict=True))
-        title, category, colour = split(view_of(seed, word_swap=0.5)[0])
+        title, category, color = split(view_of(seed, word_swap=0.5)[0])
         assert sorted(title) == [4, 5, 6, 7]
         assert sorted(category) == [8, 9]
-        assert colour == [10]
+        assert color == [10]
     assert len({str(view_of(seed, word_swap=0.5)) for seed in range(20)}) > 5
 
 
@@ -435,7 +435,7 @@ def test_an_item_that_training_never_met_lies_with_those_of_its_text(trained):
     checkpoint, _ = trained
     checkpoint.model.eval()
     with torch.no_grad():
-        items = torch.nn.functional.normalize(checkpoint.model.behaviour.items(), dim=1)
+        items = torch.nn.functional.normalize(checkpoint.model.behavior.items(), dim=1)
     met = [n for n in range(3, 43) if n not in (10, 30)]
     halves = [[n for n in met if n < 23], [n for n in met if n >= 23]]
     for cold, own in ((10, 0), (30, 1)):

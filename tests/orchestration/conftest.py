@@ -17,7 +17,7 @@ def footpath(home: Path, *arguments: str, timeout: int = 880) -> subprocess.Comp
     }
     environment |= {"FOOTPATH_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "orchestration.cli", *arguments],
+        [sys.executable, "-m", "orchestration.cli.main", *arguments],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

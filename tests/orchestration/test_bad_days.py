@@ -7,10 +7,10 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.links import link_source
-from orchestration.assets.behaviour import behaviour_assets
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.progress import Progress
 
@@ -54,7 +54,7 @@ def source(tmp_path: Path, lake_home: Path) -> Path:
 
 def materialize(instance: dg.DagsterInstance, first: str, last: str) -> dg.ExecuteInProcessResult:
     # Sessions and features come along, so that "nothing downstream of a bad day" is seen too.
-    assets = [*ingestion_assets(dataset()), *behaviour_assets(dataset())]
+    assets = [*ingestion_assets(dataset()), *behavior_assets(dataset())]
     return dg.materialize(
         assets,
         instance=instance,

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from models.predictions import RUN, read_predictions
+from models.metrics.predictions import RUN, read_predictions
 from tests.orchestration.conftest import footpath
 
 pytestmark = pytest.mark.timeout(900)  # the shop takes its time on a busy machine

@@ -58,7 +58,7 @@ def test_a_source_that_was_never_linked_and_one_that_is_not_there(tmp_path):
             "u.data.gz is not what its name says",
         ),
     ],
-    ids=["no events", "no catalogue", "other columns", "not a gzip"],
+    ids=["no events", "no catalog", "other columns", "not a gzip"],
 )
 def test_broken_files_are_told_by_name(movies, tmp_path, spoil, sentence):
     spoil(movies)

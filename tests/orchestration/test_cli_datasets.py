@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.dataset import DATASETS
+from contracts.config.dataset import DATASETS
 from tests.orchestration.conftest import footpath
 from tests.orchestration.test_cli import refused
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from contracts.lake import Lake
+from contracts.lake.layout import Lake
 from features.ingestion.landing import land
-from orchestration.cli import app
+from orchestration.cli.main import app
 from tests.features.event_log import dataset_like
 from tests.features.shop_source import Source, landed, row
 

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-import contracts.dataset
-from contracts.dataset import DATASETS
+import contracts.config.dataset
+from contracts.config.dataset import DATASETS
 from orchestration.definitions import configured
 from orchestration.progress import Progress
 
@@ -14,7 +14,7 @@ def test_a_data_set_that_is_wrong_is_left_out_and_says_why(tmp_path, monkeypatch
     wrong = shop.replace("name: shop", "name: our-shop").replace("  epochs:", "  epoch:")
     assert wrong.count("epoch:") == 1
     (tmp_path / "our-shop.yaml").write_text(wrong)
-    monkeypatch.setattr(contracts.dataset, "DATASETS", tmp_path)
+    monkeypatch.setattr(contracts.config.dataset, "DATASETS", tmp_path)
     resources = {"pipes": dg.PipesSubprocessClient(), "progress": Progress()}
     parts = [*configured(), dg.Definitions(resources=resources)]
     found = dg.Definitions.merge(*parts).resolve_asset_graph()

@@ -1,4 +1,4 @@
-from contracts.dataset import load_dataset
+from contracts.config.dataset import load_dataset
 from orchestration.assets.evaluation import scratch_rows
 
 

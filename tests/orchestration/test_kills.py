@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.lake import Lake
+from contracts.lake.layout import Lake
 from features.shop import generate_shop
 from tests.conftest import REPOSITORY
 from tests.s3.chain import contents
@@ -30,7 +30,7 @@ def start(home: Path, source: Path) -> subprocess.Popen:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))}
     command = ["run", "--data", str(source), "--until", "daily"]
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestration.cli", *command],
+        [sys.executable, "-m", "orchestration.cli.main", *command],
         cwd=REPOSITORY,
         env=clean | {"FOOTPATH_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"},
         stdout=subprocess.PIPE,

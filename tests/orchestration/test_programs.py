@@ -8,12 +8,12 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset, load_dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.learning import Validation
-from contracts.publishing import publish_json
-from contracts.reading import read_json
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.config.learning import Validation
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.learning_inputs import LearningRun, identity_of, validation_of
 from orchestration.programs import ranks
@@ -106,8 +106,8 @@ def test_a_task_of_the_data_set_stops_pre_training_early_and_its_labels_make_the
 ):
     lake = Lake.of("ml-100k")
     shutil.copytree(write_sequences(tmp_path, [20] * 60).parent, lake.root / "sequences")
-    for labelled in ({}, OTHER):
-        label_gender(lake, **labelled)
+    for labeled in ({}, OTHER):
+        label_gender(lake, **labeled)
         with dg.DagsterInstance.ephemeral() as instance:
             dg.materialize(
                 learning_assets(judged(validation=Validation(task="gender"))),

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from orchestration.assets.behaviour import behaviour_assets
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.jobs import stage_jobs
 from orchestration.progress import Progress
@@ -33,7 +33,7 @@ class Shop:
     """The tiny source with its code location and an instance."""
 
     def __init__(self, instance: dg.DagsterInstance, dataset: Dataset) -> None:
-        assets = [*ingestion_assets(dataset), *behaviour_assets(dataset)]
+        assets = [*ingestion_assets(dataset), *behavior_assets(dataset)]
         jobs = {
             job.name: job
             for job in stage_jobs(dataset, assets)
@@ -240,7 +240,7 @@ def test_a_tick_without_news_reads_no_manifest_and_no_table(shop, source, monkey
     def never(*_: object) -> None:
         raise AssertionError("was read")
 
-    monkeypatch.setattr("features.closure.find_closure", never)
+    monkeypatch.setattr("features.staleness.find_closure", never)
     monkeypatch.setattr("features.ingestion.landing.new_arrivals", never)
     assert "every published day" in said(shop.tick("late"))
     assert "has landed" in said(shop.tick("new"))

@@ -84,7 +84,7 @@ def dom(chromium: str, address: str, profile: Path) -> str:
 
 def test_the_browser_shows_every_asset_of_the_shop_materialized(chromium, ui, tmp_path):
     page = dom(chromium, f"{ui}/asset-groups?asset-selection=key:shop/*", tmp_path)
-    for group in ("shop_ingestion", "shop_behaviour", "shop_learning", "shop_serving"):
+    for group in ("shop_ingestion", "shop_behavior", "shop_learning", "shop_serving"):
         assert group in page
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from contracts.dataset import load_dataset
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import METRICS
-from models.predictions import Predicted, as_rows, predictions_table
+from contracts.config.dataset import load_dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import METRICS
+from models.metrics.predictions import Predicted, as_rows, predictions_table
 from orchestration.promotion import leader, leading_version
 from orchestration.versions import all_versions, allocate, latest_finished
 

@@ -11,20 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.clock import days_between
-from contracts.lake import Lake
-from contracts.paths import is_remote
-from contracts.publishing import publish_json
+from contracts.base.clock import days_between
+from contracts.lake.layout import Lake
+from contracts.lake.paths import is_remote
+from contracts.lake.publishing import publish_json
 from features.behavior.build import stage_features
-from features.closure import due_days
-from features.ingestion.catalogue import build_items, build_users
+from features.ingestion.catalog import build_items, build_users
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land
 from features.learning.labels import build_labels
 from features.learning.sequences import build_sequences
 from features.sessionization.sessions import stage_sessions
-from features.similar import build_index
+from features.staleness import due_days
 from features.store import check_online, materialize, promote
+from features.store.similar import build_index
 from tests.features.event_log import dataset_like
 from tests.features.store_lake import publish_embeddings
 from validation.gate import audit_events, audit_table, publish

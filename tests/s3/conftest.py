@@ -83,9 +83,9 @@ def forget_connections() -> None:
     """Drops what this process holds of a server: fsspec keeps one file system a process."""
     import s3fs
 
-    from contracts import lake
+    from contracts.lake import layout
 
-    lake._remote.cache_clear()
+    layout._remote.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
 
 

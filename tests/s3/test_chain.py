@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.lake import Lake
-from contracts.links import link_source
-from features.similar import similar_users
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from features.store.similar import similar_users
 from tests.s3 import chain
 from tests.s3.conftest import Bucket
 from tests.s3.watch import Watcher
@@ -33,7 +33,7 @@ def on_disk(shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def lake_user(lake: Lake) -> str:
-    from contracts.reading import read_table
+    from contracts.lake.reading import read_table
 
     return read_table(lake.day(f"user_embeddings/{chain.VERSION}", chain.LAST))["user_id"][
         0

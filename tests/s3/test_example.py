@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from contracts.lake import Lake
-from contracts.publishing import publish_json
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
 from features.store import materialize, opened_repository, promote
 from tests.features.store.test_store_example import EXAMPLE
 from tests.features.store_lake import (

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.remote import told
+from contracts.base.errors import FootpathError
+from contracts.lake.engine import connect
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.remote import told
 from features.ingestion.files import find_files
 from tests.conftest import REPOSITORY
 from tests.s3.conftest import Bucket, forget_connections, new_bucket
@@ -112,7 +112,7 @@ def test_the_command_line_says_it_without_a_stack_trace(nowhere: str, tmp_path: 
         "FOOTPATH_LAKE": "s3://bucket/lake",
     }
     result = subprocess.run(
-        [sys.executable, "-m", "orchestration.cli", "leaderboard"],
+        [sys.executable, "-m", "orchestration.cli.main", "leaderboard"],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

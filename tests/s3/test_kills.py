@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from contracts.lake import Lake
-from contracts.links import link_source
-from contracts.publishing import remove_folder
-from features.ingestion.catalogue import build_items
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import remove_folder
+from features.ingestion.catalog import build_items
 from tests.features import crash
 from tests.s3 import chain, work
 from tests.s3.conftest import forget_connections, new_bucket

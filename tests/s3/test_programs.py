@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from contracts.lake import Lake
-from contracts.publishing import publish_json
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
 from orchestration.programs import _fetched
 from tests.s3.conftest import Bucket
 

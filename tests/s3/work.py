@@ -9,7 +9,7 @@ import great_expectations  # noqa: F401 - takes seconds in every child otherwise
 import ibis.backends.duckdb  # noqa: F401
 import s3fs  # noqa: F401
 
-from contracts.lake import Lake
+from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from tests.s3 import chain
 from validation.gate import publish

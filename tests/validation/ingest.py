@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from contracts.clock import days_between
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.tables import EVENTS, QUARANTINE
+from contracts.base.clock import days_between
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import EVENTS, QUARANTINE
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land
 from tests.features.shop_source import shop_like

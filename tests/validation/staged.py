@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.tables import FEATURE_CLOCKS, FRAGMENT, SESSIONS
+from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
 from features.ingestion.events import StagedEvents
 
 DAY = dt.date(2026, 1, 5)
@@ -100,5 +100,5 @@ def stage_sessions(folder: Path, rows: list[dict]) -> dict[dt.date, Path]:
 
 
 def stage_features(folder: Path, rows: list[dict]) -> dict[dt.date, Path]:
-    """Writes a staged day of behaviour features."""
+    """Writes a staged day of behavior features."""
     return {DAY: write(folder, DAY, rows, FEATURES)}

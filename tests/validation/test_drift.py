@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.lake import Lake
+from contracts.lake.layout import Lake
 from tests.features.event_log import dataset_like
 from tests.validation.staged import DAY, FEATURES, feature, write
 from validation.drift import write_drift_page

@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from tests.features.event_log import dataset_like
 from tests.validation.staged import DAY, event, stage_events
 from tests.validation.test_gate import gate_events, lake
 from tests.validation.test_rules import audited
-from validation.tables import events_audit
+from validation.table_rules import events_audit
 
 __all__ = ["lake"]
 

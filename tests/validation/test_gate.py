@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.tables import EVENTS, FRAGMENT, QUARANTINE, SESSIONS
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import EVENTS, FRAGMENT, QUARANTINE, SESSIONS
 from tests.conftest import REPOSITORY
 from tests.features import crash
 from tests.features.event_log import dataset_like
@@ -31,7 +31,7 @@ from tests.validation.staged import (
     stage_sessions,
     write,
 )
-from validation import findings, split
+from validation import audit, split
 from validation.gate import Verdict, audit_events, audit_table, publish
 from validation.quarantine import read_quarantine
 
@@ -179,7 +179,7 @@ def test_good_days_of_a_range_are_published_and_bad_ones_named(lake):
 
 
 def test_no_more_pages_of_stopped_days_than_a_few(lake, monkeypatch):
-    monkeypatch.setattr(findings, "PAGES_OF_STOPPED_DAYS", 1)
+    monkeypatch.setattr(audit, "PAGES_OF_STOPPED_DAYS", 1)
     days = {DAY: bad(), NEXT: bad(), NEXT + dt.timedelta(days=1): bad()}
     gate_events(lake, days)
     assert len(list((lake.root / "data_docs" / "events").glob("*.html"))) == 2
@@ -288,7 +288,7 @@ calls = []
 sys.addaudithook(lambda name, args: name.startswith("socket.") and calls.append((name, args)))
 import datetime as dt
 from pathlib import Path
-from contracts.lake import Lake
+from contracts.lake.layout import Lake
 from features.ingestion.events import StagedEvents
 from tests.features import crash
 from tests.features.event_log import dataset_like

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.clock import day_window
-from contracts.lake import Lake
+from contracts.base.clock import day_window
+from contracts.lake.layout import Lake
 from tests.features import crash
 from tests.features.shop_source import Source, row
 from tests.validation.ingest import DAYS, SHOP, ingest, ingest_in, visible

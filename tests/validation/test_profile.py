@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from contracts.clock import days_between
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.links import link_source
-from contracts.reading import read_json
-from features.ingestion.catalogue import build_items
+from contracts.base.clock import days_between
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_json
+from features.ingestion.catalog import build_items
 from features.ingestion.events import stage_events as stage_landed
 from features.ingestion.landing import land
 from features.shop import generate_shop

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.engine import connect
+from contracts.lake.engine import connect
 from tests.features.event_log import dataset_like
 from tests.validation.staged import (
     DAY,
@@ -28,7 +28,7 @@ from tests.validation.staged import (
 from validation import counts as counts_module
 from validation.counts import AuditedDays, DayCounts
 from validation.suites import build_suite, unexpected_counts
-from validation.tables import LONGEST_ID, Audit, events_audit, features_audit, sessions_audit
+from validation.table_rules import LONGEST_ID, Audit, events_audit, features_audit, sessions_audit
 
 SHOP = dataset_like("shop", quality={"min_value": 0, "max_value": 100})
 ZONE = SHOP.timezone

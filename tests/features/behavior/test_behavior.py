@@ -1,4 +1,4 @@
-"""Behaviour features are what their descriptions say, in whatever ranges they are built."""
+"""Behavior features are what their descriptions say, in whatever ranges they are built."""
 
 import datetime as dt
 import math
@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import features.behavior.users
-from contracts.dataset import Dataset, load_dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_file, publish_table
-from contracts.tables import EVENTS, FEATURE_CLOCKS, ITEMS, SESSIONS
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file, publish_table
+from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, ITEMS, SESSIONS
 from features.behavior.build import feature_fields, feature_schema, stage_features
 from features.sessionization.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
@@ -26,7 +26,7 @@ START = dt.date(2026, 3, 25)  # in Berlin, 29 March has 23 hours
 DAYS = [START + dt.timedelta(days=n) for n in range(20)]
 ACTIONS = ["search", "view", "purchase"]
 CATEGORIES = ["shoes", "Déjà vu & more"]
-CATALOGUE = {"i1": "shoes", "i2": "shoes", "i3": "Déjà vu & more", "i4": "rare", "i5": None}
+CATALOG = {"i1": "shoes", "i2": "shoes", "i3": "Déjà vu & more", "i4": "rare", "i5": None}
 
 
 def shop(windows: list[int], timezone: str = "Europe/Berlin") -> Dataset:
@@ -38,10 +38,10 @@ def shop(windows: list[int], timezone: str = "Europe/Berlin") -> Dataset:
     )
 
 
-def publish_catalogue(lake: Lake) -> None:
+def publish_catalog(lake: Lake) -> None:
     rows = [
         {"item_id": item, "title": None, "category": category, "attributes": None}
-        for item, category in CATALOGUE.items()
+        for item, category in CATALOG.items()
     ]
     publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
 
@@ -68,7 +68,7 @@ def random_log(rng: random.Random, midnights: Midnights) -> list[Event]:
 
 
 def publish_all(dataset: Dataset, lake: Lake, log: list[Event], midnights: Midnights) -> None:
-    publish_catalogue(lake)
+    publish_catalog(lake)
     publish_events(lake, log, midnights)
     days = [START - dt.timedelta(days=1), *DAYS]
     with lake.staging() as folder:
@@ -147,7 +147,7 @@ def _of_longest(w: int, events: list[dict], ends: dt.datetime) -> dict:
 
 
 def _categories(events: list[dict]) -> list[str]:
-    return [CATALOGUE.get(event["item_id"]) or "(none)" for event in events]
+    return [CATALOG.get(event["item_id"]) or "(none)" for event in events]
 
 
 def _ratio(part: float, whole: int) -> float:
@@ -247,7 +247,7 @@ def test_a_row_says_when_its_window_ended_and_when_it_would_have_been_known(
 
 def test_the_files_have_the_declared_columns_even_without_a_row(tmp_path: Path) -> None:
     lake, dataset = Lake(tmp_path / "lake"), shop([1, 7])
-    publish_catalogue(lake)
+    publish_catalog(lake)
     [path] = stage_features(dataset, lake, [START], tmp_path).values()
     schema = feature_schema(feature_fields(dataset))
     assert pq.read_table(path).equals(schema.empty_table())
@@ -255,7 +255,7 @@ def test_the_files_have_the_declared_columns_even_without_a_row(tmp_path: Path) 
     assert not any(field.nullable for field in schema)
 
 
-def test_a_data_set_without_catalogue_or_second_action_has_no_such_features() -> None:
+def test_a_data_set_without_catalog_or_second_action_has_no_such_features() -> None:
     plain = dataset_like("ml-100k", items=None, features={})
     names = {field.name for field in feature_fields(plain)}
     assert "events_7d" in names
@@ -277,7 +277,7 @@ def test_an_action_that_is_named_like_a_feature_is_refused() -> None:
         feature_fields(dataset_like("shop", actions=["view", "sessions"], features={}))
 
 
-def test_a_missing_catalogue_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_a_missing_catalog_is_one_clear_sentence(tmp_path: Path) -> None:
     lake, dataset = Lake(tmp_path / "lake"), shop([1])
     noon = dt.datetime.combine(START, dt.time(12), dt.UTC)
     publish_events(lake, [Event("ann", noon, "1")], Midnights(START, dataset.timezone))

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import features.behavior.users
-from contracts.dataset import Dataset, load_dataset
-from contracts.errors import FootpathError
-from contracts.feature_list import Declared
-from contracts.lake import Lake
-from contracts.publishing import publish_file
-from contracts.tables import EVENTS, FEATURE_CLOCKS, SESSIONS
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.config.feature_list import Declared
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
+from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import feature_fields, stage_features
-from features.behavior.state import STATE
+from features.behavior.daily_state import STATE
 from features.sessionization.sessions import stage_sessions
-from tests.features.behavior.test_behavior import ACTIONS, CATALOGUE, CATEGORIES, publish_catalogue
+from tests.features.behavior.test_behavior import ACTIONS, CATALOG, CATEGORIES, publish_catalog
 from tests.features.behavior_reference import KINDS, Log, declared_row
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 
@@ -85,7 +85,7 @@ def random_log(rng: random.Random, midnights: Midnights) -> list[Event]:
 
 def publish(dataset: Dataset, lake: Lake, log: list[Event]) -> None:
     midnights = Midnights(START, dataset.timezone)
-    publish_catalogue(lake)
+    publish_catalog(lake)
     publish_events(lake, log, midnights)
     with lake.staging() as folder:
         days = [START - dt.timedelta(days=1), *DAYS]
@@ -117,7 +117,7 @@ def expected(dataset: Dataset, lake: Lake) -> dict:
     rows, longest = {}, dt.timedelta(days=max(dataset.features.windows))
     for user in {event["user_id"] for event in events}:
         its = [[r for r in table if r["user_id"] == user] for table in (events, sessions)]
-        log = Log(dataset, *its, CATALOGUE)
+        log = Log(dataset, *its, CATALOG)
         for day in DAYS:
             if any(day - longest <= row["day"] <= day for row in its[0] + its[1]):
                 rows[day, user] = declared_row(dataset, log, day, midnights.end_of(day))
@@ -232,7 +232,7 @@ def test_a_declaration_that_cannot_be_made_is_one_sentence(entry: dict, sentence
     assert caught.value.error_count() == 1
 
 
-def test_categories_without_a_catalogue_are_refused() -> None:
+def test_categories_without_a_catalog_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"entropy.*needs categories: map `items\.category`"):
         dataset_like(
             "ml-100k", items=None, features={"declared": [{"kind": "entropy", "of": "categories"}]}

@@ -1,4 +1,4 @@
-"""Behaviour features are the same tables on Spark and on DuckDB: every kind, and revisions."""
+"""Behavior features are the same tables on Spark and on DuckDB: every kind, and revisions."""
 
 import datetime as dt
 import random
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import behaviour_features
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.publishing import publish_file
+from benchmarks import behavior_features
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
 from features.behavior.build import TABLE, stage_features
-from features.behavior.state import STATE
+from features.behavior.daily_state import STATE
 from tests.features.behavior.test_behavior_declared import (
     DAYS,
     START,
@@ -111,9 +111,9 @@ def test_a_late_rebuild_adds_the_same_rows_and_without_news_none(
 @pytest.mark.timeout(3600)
 @needs_spark
 def test_features_of_a_million_events_are_the_same(on_spark: OnSpark, tmp_path: Path) -> None:
-    dataset, days = behaviour_features.dataset(), behaviour_features.all_days()[-30:]
+    dataset, days = behavior_features.dataset(), behavior_features.all_days()[-30:]
     ours = Lake(tmp_path / "ours")
-    behaviour_features.prepare(ours, 1_000_000)
+    behavior_features.prepare(ours, 1_000_000)
     shutil.copytree(tmp_path / "ours", tmp_path / "theirs")
     theirs = Lake(tmp_path / "theirs")
     mine = rows_of(stage_features(dataset, ours, days, tmp_path / "duckdb"))

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_file, publish_table
-from contracts.tables import EVENTS
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file, publish_table
+from contracts.lake.schemas import EVENTS
 from features.behavior.build import stage_features
 from features.sessionization.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events

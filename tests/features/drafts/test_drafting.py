@@ -10,8 +10,8 @@ import duckdb
 import pytest
 import zstandard
 
-from contracts.dataset import Dataset, load_dataset_file
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset, load_dataset_file
 from features.drafts.drafting import TODO, draft, name_for, parted
 from features.drafts.preview import preview
 from features.ingestion.files import SourceFile
@@ -199,7 +199,7 @@ def test_a_date_that_fits_two_formats_says_so(tmp_path):
 
 
 def test_without_a_time_or_user_the_draft_still_shows_events(tmp_path):
-    path = put(tmp_path / "t.csv", b"colour,size\n" + b"red,big\n" * 30)
+    path = put(tmp_path / "t.csv", b"color,size\n" + b"red,big\n" * 30)
     dataset, text, folder = drafted(path, tmp_path)
     assert len(shown(dataset, folder)) == 30
     assert "no column of the sample reads as a time" in text

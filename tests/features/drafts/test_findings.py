@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.dataset import Dataset
-from features.drafts.findings import findings
+from contracts.config.dataset import Dataset
+from features.drafts.advice import findings
 from features.drafts.preview import Gate, preview
 from tests.features.event_log import dataset_like
 

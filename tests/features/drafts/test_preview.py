@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.drafts.preview import preview
 from tests.features.event_log import dataset_like
 

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.links import link_source
+from contracts.base.errors import FootpathError
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 from features.ingestion import archives as archives_module
 from features.ingestion.archives import Archives, members
-from features.ingestion.catalogue import build_items
+from features.ingestion.catalog import build_items
 from features.ingestion.files import find_files, read_blocks
 from features.ingestion.landing import land
 from tests.conftest import REAL_DATA

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.links import link_source
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from tests.features import broken_files as broken
 from tests.features.event_log import dataset_like

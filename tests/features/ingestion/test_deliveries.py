@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.lake import Lake
-from features.closure import find_closure
+from contracts.lake.layout import Lake
 from features.ingestion.landing import land
+from features.staleness import find_closure
 from tests.features import crash
 from tests.features.ingest import build, build_unaudited
 from tests.features.shop_source import Source, row, shop_like

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import FRAGMENT, QUARANTINE
-from features.accounts import take_stock
-from features.closure import find_closure
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import FRAGMENT, QUARANTINE
 from features.ingestion.digests import Digester, digest_of
 from features.ingestion.landing import LandingReport, land
+from features.reconciliation import take_stock
+from features.staleness import find_closure
 from tests.features.ingest import build_unaudited
 from tests.features.shop_source import Source, row, shop_like
 

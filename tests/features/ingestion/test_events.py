@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.lake import Lake
-from contracts.tables import FRAGMENT
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import FRAGMENT
 from features.ingestion import events as events_module
 from features.ingestion.events import StagedEvents, stage_events
 from features.ingestion.landing import land

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.links import link_source
-from contracts.reading import read_json
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_json
 from features.drafts.preview import preview
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.ingestion.ahead import SmallFiles
 from features.ingestion.files import SourceFile, find_files, read_blocks
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.engine import connect
-from contracts.errors import FootpathError
-from contracts.source import FileTable
+from contracts.base.errors import FootpathError
+from contracts.config.source import FileTable
+from contracts.lake.engine import connect
 from features.ingestion import rows as rows_module
 from features.ingestion.files import find_files
 from features.ingestion.rows import RowReader

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.source import FileTable, Landing
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.source import FileTable, Landing
+from contracts.lake.layout import Lake
 from features.ingestion.arrivals import arrival_days, find_arrivals
 from features.ingestion.landing import land
 from features.ingestion.manifest import mapping_hash

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.links import link_source
-from contracts.reading import read_json
-from contracts.tables import FRAGMENT, QUARANTINE
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_json
+from contracts.lake.schemas import FRAGMENT, QUARANTINE
 from features.ingestion.landing import arrival_days, land
 from tests.features.event_log import dataset_like
 from tests.features.shop_source import Source, landed, refused, row, shop_like

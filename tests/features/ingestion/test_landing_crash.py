@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.lake import Lake
+from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from features.ingestion.manifest import committed_fragments
 from features.ingestion.repair_files import read_editable

@@ -8,15 +8,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from contracts.clock import days_between
-from contracts.dataset import Dataset
-from contracts.lake import Lake
-from contracts.links import link_source
-from features.accounts import take_stock
-from features.closure import find_closure
+from contracts.base.clock import days_between
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 from features.ingestion.events import stage_events
 from features.ingestion.landing import land
 from features.ingestion.manifest import all_manifests
+from features.reconciliation import take_stock
+from features.staleness import find_closure
 from tests.conftest import REAL_DATA
 from tests.features.event_log import dataset_like
 from tests.features.ingest import build_unaudited

@@ -11,11 +11,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from contracts.dataset import load_dataset
-from contracts.lake import Lake
-from contracts.links import link_source
+from contracts.config.dataset import load_dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 from features.drafts.preview import preview
-from features.ingestion.catalogue import build_items, build_users
+from features.ingestion.catalog import build_items, build_users
 from features.ingestion.landing import land
 from tests.conftest import REAL_DATA
 from tests.orchestration.conftest import footpath
@@ -33,7 +33,7 @@ class Facts:
     sessions: int | None = None
     added: int = 0  # by explode
     quarantined: dict[str, int] = field(default_factory=dict)
-    catalogue: int = 0
+    catalog: int = 0
     described_users: int = 0
 
 
@@ -42,11 +42,11 @@ class Facts:
 FACTS = {
     "ml-1m": Facts(
         "ml-1m", 1_000_209, 6_040, 3_706, {"rate": 1_000_209},
-        catalogue=3_883, described_users=6_040,
+        catalog=3_883, described_users=6_040,
     ),
     "online-retail": Facts(
         "online-retail", 541_909, 4_372, 3_684, {"purchase": 397_924, "cancel": 8_905},
-        quarantined={"user_id_present": 135_080}, catalogue=3_922,
+        quarantined={"user_id_present": 135_080}, catalog=3_922,
     ),
     "globo-clicks": Facts(
         "globo-clicks", 2_230_131, 280_578, 34_647, {"click": 2_230_131},
@@ -65,16 +65,16 @@ FACTS = {
     # A session lies within one day there, and is the user.
     "eshop-2008": Facts(
         "eshop-2008", 165_474, 24_026, 217, {"view": 165_474},
-        sessions=24_026, catalogue=217, described_users=24_026,
+        sessions=24_026, catalog=217, described_users=24_026,
     ),
     # A row is a user.
     "s3rec-beauty": Facts(
         "s3rec", 22_363, 22_363, 12_101, {"review": 198_502},
-        added=198_502 - 22_363, catalogue=12_101,
+        added=198_502 - 22_363, catalog=12_101,
     ),
     "s3rec-yelp": Facts(
         "s3rec", 30_431, 30_431, 20_033, {"review": 316_354},
-        added=316_354 - 30_431, catalogue=20_033,
+        added=316_354 - 30_431, catalog=20_033,
     ),
 }  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_every_row_of_the_files_is_in_a_fragment_or_in_quarantine(name, lake_hom
     assert (report.rows, report.quarantined) == (facts.rows, 0)
     assert sum(sum(file.days.values()) for file in report.files) == facts.rows + facts.added
     assert (build_items(dataset, lake), build_users(dataset, lake)) == (
-        facts.catalogue,
+        facts.catalog,
         facts.described_users,
     )
 
@@ -142,7 +142,7 @@ def test_the_chain_accounts_for_every_row(name, tmp_path):
         count, length = rows(f"SELECT count(*), sum(length) FROM {sessions}")[0]
         assert length == total
         assert count == (facts.sessions or count)
-        for table, expected in (("items", facts.catalogue), ("users", facts.described_users)):
+        for table, expected in (("items", facts.catalog), ("users", facts.described_users)):
             path = lake / f"{table}.parquet"
             assert path.exists() == bool(expected)
             if expected:

@@ -9,17 +9,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import Dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.links import link_source
-from features.accounts import take_stock
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
 from features.ingestion import parts as parts_module
 from features.ingestion import repairs as repairs_module
 from features.ingestion.landing import land
 from features.ingestion.manifest import file_id, read_manifest
 from features.ingestion.repair_files import read_editable, write_editable
 from features.ingestion.repairs import RepairReport, repair
+from features.reconciliation import take_stock
 from tests.features.shop_source import Source, row, shop_like
 from tests.validation.ingest import ingest
 from validation.quarantine import count_refused, read_quarantine

@@ -1,4 +1,4 @@
-"""Text of events: the catalogue and queries as runs of tokens, in a language that stays."""
+"""Text of events: the catalog and queries as runs of tokens, in a language that stays."""
 
 import datetime as dt
 import json
@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from contracts.clock import as_of_instant
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import ITEMS
+from contracts.base.clock import as_of_instant
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import ITEMS
 from features.learning.sequences import build_sequences
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 
@@ -19,8 +19,8 @@ AS_OF = dt.date(2026, 3, 10)
 BERLIN = Midnights(AS_OF, "Europe/Berlin")
 CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
 SHOP = dataset_like("shop", learning={"min_item_count": 2, "query": "query"})
-CATALOGUE = [
-    ("a", "Red Shoe, size 42", "shoes", [("brand", "Acme"), ("colour", "red")]),
+CATALOG = [
+    ("a", "Red Shoe, size 42", "shoes", [("brand", "Acme"), ("color", "red")]),
     ("b", "Blue shoe", "shoes", [("brand", "acme")]),
     ("rare", "RED hat", None, None),
     ("bare", None, None, None),
@@ -42,7 +42,7 @@ PAST += [event("v", 8, "b"), event("v", 7, "b"), event("v", 6, "rare"), event("v
 @pytest.fixture
 def lake(lake_home) -> Lake:
     lake = Lake.of("shop")
-    rows = [dict(zip(ITEMS.names, row, strict=True)) for row in CATALOGUE]
+    rows = [dict(zip(ITEMS.names, row, strict=True)) for row in CATALOG]
     publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
     return lake
 
@@ -63,10 +63,10 @@ class Written:
         return [self.text(document) for document in self.document]
 
 
-def test_an_event_s_document_is_its_item_s_catalogue_text_or_its_query(lake):
+def test_an_event_s_document_is_its_item_s_catalog_text_or_its_query(lake):
     publish_events(lake, PAST, BERLIN)
     written = Written(build_sequences(SHOP, lake, AS_OF))
-    a = "[TITLE] red shoe size 42 [CATEGORY] shoes [BRAND] acme [COLOUR] red"
+    a = "[TITLE] red shoe size 42 [CATEGORY] shoes [BRAND] acme [COLOR] red"
     b = "[TITLE] blue shoe [CATEGORY] shoes [BRAND] acme"
     assert written.texts() == [a, a, "[QUERY] red shoe", "", b, b, "[TITLE] red [UNK]", ""]
     assert [written.text(d) for d in written.item_document] == ["", "", "", a, b]
@@ -77,7 +77,7 @@ def test_an_event_s_document_is_its_item_s_catalogue_text_or_its_query(lake):
 def test_markers_come_first_and_words_by_how_many_events_say_them(lake):
     publish_events(lake, PAST, BERLIN)
     words = Written(build_sequences(SHOP, lake, AS_OF)).words["token"]
-    markers = ["[TITLE]", "[CATEGORY]", "[BRAND]", "[COLOUR]", "[QUERY]"]
+    markers = ["[TITLE]", "[CATEGORY]", "[BRAND]", "[COLOR]", "[QUERY]"]
     # shoe: 2 + 2 + 1 events; red: twice each time in a, one query, one hat; hat once: too rare
     assert words[:10] == ["[PAD]", "[MASK]", "[UNK]", *markers, "red", "shoe"]
     assert set(words[10:]) == {"acme", "shoes", "blue", "size", "42"}

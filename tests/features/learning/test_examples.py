@@ -1,4 +1,4 @@
-"""Examples: cut where they say, labelled by what comes after, and blind to it."""
+"""Examples: cut where they say, labeled by what comes after, and blind to it."""
 
 import datetime as dt
 
@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.clock import as_of_instant
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.reading import read_json
-from contracts.tables import EVENTS, ITEMS
-from features.learning.examples import build_examples
+from contracts.base.clock import as_of_instant
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.reading import read_json
+from contracts.lake.schemas import EVENTS, ITEMS
 from features.learning.labels import build_labels
+from features.learning.later_examples import build_examples
 from features.learning.sequences import build_sequences
 from features.sessionization.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
@@ -23,11 +23,11 @@ AS_OF = dt.date(2026, 3, 10)
 NEXT = AS_OF + dt.timedelta(days=1)
 BERLIN = Midnights(AS_OF, "Europe/Berlin")
 CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
-CATALOGUE = {"a": "hats", "b": "shoes", "c": "hats", "d": "bags"}
+CATALOG = {"a": "hats", "b": "shoes", "c": "hats", "d": "bags"}
 
 NEXT_ITEM = {"name": "next_item", "kind": "ranking", "holdout": 2, "metric": "recall@10"}
-FAVOURITE = {
-    "name": "favourite",
+FAVORITE = {
+    "name": "favorite",
     "sql": "mode(category ORDER BY timestamp, event_id)",
     "holdout": 2,
     "metric": "accuracy",
@@ -58,8 +58,7 @@ def at(user: str, minutes: float, item: str | None = "a", action: str = "view") 
 def lake(lake_home) -> Lake:
     lake = Lake.of("shop")
     rows = [
-        {"item_id": i, "category": c, "title": None, "attributes": None}
-        for i, c in CATALOGUE.items()
+        {"item_id": i, "category": c, "title": None, "attributes": None} for i, c in CATALOG.items()
     ]
     publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
     return lake
@@ -88,12 +87,12 @@ def past(user: str, items: str) -> list[Event]:
 
 def test_held_out_events_answer(lake):
     dataset = publish(
-        lake, past("u", "aabd") + past("v", "bbbac") + past("short", "ab"), [NEXT_ITEM, FAVOURITE]
+        lake, past("u", "aabd") + past("v", "bbbac") + past("short", "ab"), [NEXT_ITEM, FAVORITE]
     )
     build_examples(dataset, lake, AS_OF, "holdout2")
     asked = rows_of(lake, "holdout2", "next_item")
     assert {user: row["label"] for user, row in asked.items()} == {"u": "b", "v": "a"}
-    named = rows_of(lake, "holdout2", "favourite")
+    named = rows_of(lake, "holdout2", "favorite")
     assert {user: row["label"] for user, row in named.items()} == {"u": "shoes", "v": "hats"}
 
 
@@ -307,8 +306,8 @@ def test_examples_that_cannot_be_made_are_told(lake):
         build_examples(dataset, lake, AS_OF, "later")
     with pytest.raises(FootpathError, match="nothing to learn"):  # two events, both held out
         build_examples(dataset, lake, AS_OF, "holdout2")
-    wrong = dataset_like("shop", tasks=[FAVOURITE | {"sql": "max(nonsense)"}])
-    with pytest.raises(FootpathError, match=r"task favourite .*`max\(nonsense\)`.*nonsense"):
+    wrong = dataset_like("shop", tasks=[FAVORITE | {"sql": "max(nonsense)"}])
+    with pytest.raises(FootpathError, match=r"task favorite .*`max\(nonsense\)`.*nonsense"):
         build_examples(wrong, lake, AS_OF, "holdout2")
 
 
@@ -318,9 +317,9 @@ def test_examples_that_cannot_be_made_are_told(lake):
         ({"name": "t", "metric": "auc"}, "give one of column"),
         (NEXT_ITEM | {"session": {}}, "give one of column"),
         (NEXT_ITEM | {"metric": "auc"}, "metric auc does not go with ranking"),
-        (FAVOURITE | {"sql": None}, "sql is missing"),
+        (FAVORITE | {"sql": None}, "sql is missing"),
         (NEXT_ITEM | {"sql": "max(item_id)"}, "sql does not go with"),
-        (FAVOURITE | {"known": {"n": "count(*)"}}, "known goes with sql over a future window"),
+        (FAVORITE | {"known": {"n": "count(*)"}}, "known goes with sql over a future window"),
         (INTENTION | {"exclude_history": True}, "for a ranking of all items"),
         (LEFT | {"above": "median"}, "above makes classes"),
         ({"name": "t", "kind": "ranking", "column": "age", "metric": "mrr"}, "a ranking needs"),

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import LABELS
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import LABELS
 from features.learning.head_features import known_at, write_head_features
 from tests.features.store_lake import DAY, behavior_rows, midnight, publish_behavior, shop
 

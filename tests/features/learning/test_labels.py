@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.clock import as_of_instant, day_window
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import USERS
+from contracts.base.clock import as_of_instant, day_window
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import USERS
 from features.learning.labels import build_labels, default_as_of
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.clock import as_of_instant
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import ITEMS
+from contracts.base.clock import as_of_instant
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import ITEMS
 from features.learning.sequences import SequencesReport, build_sequences
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import features.sessionization.session_pass
 import features.sessionization.sessions
 import features.sessionization.sorted_rows
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import EVENTS, SESSIONS
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import EVENTS, SESSIONS
 from features.sessionization.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sessionization import generate
-from contracts.engine import engine_name
-from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.base.errors import FootpathError
+from contracts.lake.engine import engine_name
+from contracts.lake.layout import Lake
 from features.sessionization.sessions import stage_sessions
 from features.spark import open_spark
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 
-from contracts.dataset import load_dataset
+from contracts.config.dataset import load_dataset
 from features.shop import ShopTruth, generate_shop
 
 BERLIN = ZoneInfo("Europe/Berlin")

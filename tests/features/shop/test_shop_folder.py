@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.shop import generate_shop
 
 SMALL = {"users": 300, "days": 4, "seed": 5}

@@ -76,7 +76,7 @@ def test_age_shows_in_what_users_view_but_not_outright(log):
     assert majority + 0.06 < accuracy_score(bands, guesses) < 0.7
 
 
-def test_a_purchase_next_week_is_predictable_from_behaviour_within_limits(log):
+def test_a_purchase_next_week_is_predictable_from_behavior_within_limits(log):
     rows = log.execute(
         """
         SELECT ln(1 + count(*) FILTER (day < $cut)),
@@ -89,10 +89,10 @@ def test_a_purchase_next_week_is_predictable_from_behaviour_within_limits(log):
         {"cut": DAYS - HORIZON},
     ).fetchall()
     table = np.array(rows, float)
-    behaviour, bought = table[:, :-1], table[:, -1]
+    behavior, bought = table[:, :-1], table[:, -1]
     assert 0.08 < bought.mean() < 0.35
     model = LogisticRegression(max_iter=1000)
-    scores = cross_val_predict(model, behaviour, bought, cv=5, method="predict_proba")[:, 1]
+    scores = cross_val_predict(model, behavior, bought, cv=5, method="predict_proba")[:, 1]
     assert 0.68 < roc_auc_score(bought, scores) < 0.85
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.store.encode import encode_values, entity_keys
-from features.store.views import Column
+from features.store.view_specs import Column
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 DOUBLE = st.floats(allow_nan=True, allow_infinity=True, width=64)

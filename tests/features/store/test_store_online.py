@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
 from features.store import apply_registry, check_online, materialize, promote, repository
 from features.store.repository import open_store
 from tests.features.store_lake import (
@@ -45,7 +45,7 @@ def tables(database: Path) -> dict[str, list]:
 
 
 def online(lake: Lake, feature: str, users: list[str]) -> list:
-    """Reads one behaviour feature with Feast."""
+    """Reads one behavior feature with Feast."""
     store = open_store(lake)
     rows = [{"user_id": user} for user in users]
     return store.get_online_features([f"user_behavior_features_v1:{feature}"], rows).to_dict()[

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.lake import Lake
-from contracts.publishing import publish_table
-from contracts.tables import embeddings_schema
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from contracts.lake.schemas import embeddings_schema
 from features.behavior.build import feature_fields
 from features.store import promote
 from features.store.repository import open_store
@@ -49,7 +49,7 @@ LABELS = st.lists(st.tuples(st.sampled_from(USERS), st.integers(-1, 130)), min_s
 
 
 def publish(lake: Lake, rows: list[Row]) -> None:
-    """Publishes behaviour features and embeddings that hold the row's number, counted from 1."""
+    """Publishes behavior features and embeddings that hold the row's number, counted from 1."""
     numbers = np.arange(1, len(rows) + 1)
     event = pa.array([ORIGIN + row.event * HOUR for row in rows], pa.timestamp("us", tz="UTC"))
     created = pa.array([ORIGIN + row.created * HOUR for row in rows], event.type)

@@ -8,7 +8,7 @@ from shutil import copyfile
 
 import pytest
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.store import apply_registry, materialize, promote, repository
 from tests.features.store_lake import shop, small_lake
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
 from features.store import apply_registry, check_online, materialize, promote, repository
 from features.store.repository import open_store
 from tests.features.store.test_store_online import edge_case_lake, first_feature, online

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contracts.errors import FootpathError
-from contracts.lake import Lake
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
 from features.store import (
     apply_registry,
     check_online,
@@ -35,7 +35,7 @@ def contents(lake: Lake, service: str) -> dict[str, list[str]]:
 
 def test_importing_the_store_loads_nothing_heavy():
     code = (
-        "import sys, features.similar, features.store\n"
+        "import sys, features.store.similar, features.store\n"
         "print({'feast', 'pandas', 'ibis', 'torch', 'redis'} & sys.modules.keys())"
     )
     loaded = subprocess.run(
@@ -44,7 +44,7 @@ def test_importing_the_store_loads_nothing_heavy():
     assert loaded.stdout.strip() == "set()"
 
 
-def test_applying_registers_every_model_version_and_the_behaviour_service(lake_home: Path):
+def test_applying_registers_every_model_version_and_the_behavior_service(lake_home: Path):
     report = apply_registry(shop(), small_lake(lake_home, TWO))
     assert report.views == [
         "user_behavior_features_v1",

@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.dataset import load_dataset
-from contracts.errors import FootpathError
-from contracts.lake import Lake
-from contracts.tasks import Task
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
+from contracts.config.tasks import Task
+from contracts.lake.layout import Lake
+from models.metrics.predictions import read_predictions
 from models.objectives.coles import Coles
 from models.objectives.coles import Options as ColesOptions
-from models.predictions import read_predictions
 from orchestration.compare.cells import WEIGHTS, Cell, evict, key_of, publish_cells
 from orchestration.compare.inputs import Source, labels_of_seed
 from orchestration.compare.jobs import Plan, plan
@@ -125,7 +125,7 @@ def test_a_failed_recipe_says_its_sentence_and_the_others_go_on(source, tmp_path
     outcome = run_jobs(lake, work.jobs, 2, lambda _: None)
     assert "reads forwards" in outcome.failed["next bag, seed 0: pre-training"]
     assert "not measured, for" in outcome.failed["next bag, seed 0: half"]
-    assert [job.module for job in outcome.done] == ["models.baselines"]
+    assert [job.module for job in outcome.done] == ["models.baselines.measure"]
     assert collect(work, wanted).missing == 1
 
 

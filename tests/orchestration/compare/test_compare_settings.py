@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.dataset import load_dataset
-from contracts.errors import FootpathError
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
 from orchestration.compare.recipes import scratch_labels
 from orchestration.compare.settings import Asked, comparison_of
 

@@ -1,0 +1,1 @@
+"""A data set's YAML, validated: one file a section."""

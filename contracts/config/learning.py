@@ -1,0 +1,65 @@
+"""The YAML's section `learning`: what is trained and compared by default."""
+
+import datetime as dt
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from contracts.base.schema import Name, Strict
+
+# What a run decides: where things lie, what the recipe's name says, and the seed.
+CHOSEN = {"sequences", "out", "version", "recipe", "method", "encoder", "seed"}
+
+
+class Validation(Strict):
+    """A task whose validation users stop pre-training early, and pick its best weights.
+
+    After every few epochs a frozen probe is fitted on the task's training users and judged by its
+    loss on the validation users. Test users are never looked at.
+    """
+
+    task: Name = Field(description="one whose examples end with the as-of day")
+    every_epochs: int = Field(1, ge=1, description="epochs between two judgments")
+    patience: int = Field(5, ge=1, description="judgments without a better one, then it stops")
+
+
+class Learning(Strict):
+    """What is trained and compared by default."""
+
+    as_of: dt.date | None = Field(
+        None, description="inputs end with this day; default: the last that leaves every horizon"
+    )
+    max_length: int = Field(100, ge=2, description="events of a user that an encoder sees")
+    min_item_count: int = Field(2, ge=1, description="rarer items become [UNK]")
+    query: Name | None = Field(
+        None, description="key of events.properties with the text of events without an item"
+    )
+    min_token_count: int = Field(2, ge=1, description="words of fewer events become [UNK]")
+    max_tokens: int = Field(32, ge=2, description="of a document, field markers counted")
+    dim: int = Field(64, ge=8)
+    epochs: int = Field(10, ge=1, description="passes of pre-training over the users")
+    validation: Validation | None = Field(
+        None, description="stops pre-training early; default: it runs all its epochs"
+    )
+    finetune_epochs: int = Field(8, ge=1, description="at most; fine-tuning stops early")
+    recipes: list[Name] = Field(["ptum_bert4rec", "ptum_gru4rec", "none_bert4rec", "none_gru4rec"])
+    settings: dict[Name, dict[str, Any]] = Field(
+        {}, description="of a recipe: fields of TrainConfig, on top of those above"
+    )
+    label_shares: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 1.0])
+    seeds: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _known_recipes(self) -> "Learning":
+        for recipe, settings in self.settings.items():
+            if recipe not in self.recipes:
+                raise ValueError(f"settings of '{recipe}': recipes has {', '.join(self.recipes)}")
+            if "validation" in settings:
+                raise ValueError(
+                    f"settings of '{recipe}': validation is learning.validation, for all recipes"
+                )
+            if ours := set(settings) & CHOSEN:
+                raise ValueError(
+                    f"settings of '{recipe}': {', '.join(sorted(ours))} is chosen by the run"
+                )
+        return self

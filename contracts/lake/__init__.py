@@ -1,0 +1,1 @@
+"""Where data lies, how it is read, and how it becomes visible in one step."""

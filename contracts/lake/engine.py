@@ -1,0 +1,46 @@
+"""One way to open DuckDB, so that every query has the same limits and the same clock."""
+
+import os
+import tempfile
+
+import duckdb
+
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import lakes
+from contracts.lake.paths import is_remote
+
+ENGINES = ("duckdb", "spark")
+
+
+def engine_name() -> str:
+    """Returns what computes sessions and features: FOOTPATH_ENGINE, duckdb if it is not set.
+
+    It is a matter of where Footpath is deployed, not of the data set.
+
+    Raises:
+      FootpathError: there is no such engine.
+    """
+    name = os.environ.get("FOOTPATH_ENGINE") or ENGINES[0]
+    if name not in ENGINES:
+        raise FootpathError(f"FOOTPATH_ENGINE is '{name}': it must be one of {', '.join(ENGINES)}")
+    return name
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Opens an in-memory DuckDB in UTC, bounded by FOOTPATH_MEMORY (default 4GB).
+
+    Work above the bound spills to the temporary folder. Extensions are never downloaded: where the
+    lake is on S3, it is read through s3fs.
+    """
+    connection = duckdb.connect(
+        config={
+            "memory_limit": os.environ.get("FOOTPATH_MEMORY", "4GB"),
+            "temp_directory": os.path.join(tempfile.gettempdir(), f"footpath-duckdb-{os.getpid()}"),
+            "autoinstall_known_extensions": "false",
+        }
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    where = lakes()
+    if is_remote(where):
+        connection.register_filesystem(where.fs)  # pyright: ignore[reportAttributeAccessIssue]
+    return connection

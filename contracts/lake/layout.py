@@ -1,0 +1,128 @@
+"""Where everything of one data set lies, and where what is not finished lies meanwhile.
+
+A reader's glob is `<table>/*.parquet`: one object a day, replaced in one step (publishing.py). What
+is not finished lies in a staging folder, which no glob reaches. A path of the lake is a
+`pathlib.Path`, or on S3 a universal path with the same methods; nothing but these methods and the
+functions of publishing.py, reading.py and copies.py is used on it.
+
+    FOOTPATH_HOME   state of this machine (default .footpath)
+    FOOTPATH_LAKE   where the lakes of all data sets lie, such as s3://bucket/lake
+                    (default <home>/lake); credentials and endpoint come from the usual AWS_*
+                    variables
+"""
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from contracts.base.errors import FootpathError
+from contracts.lake.paths import is_remote, system_of
+from contracts.lake.remote import check_bucket
+
+# A staging folder that nobody has written to for so long was left by a killed run.
+LEFT_BEHIND_SECONDS = 24 * 3600
+
+
+def home() -> Path:
+    """Returns the folder of this machine's state: FOOTPATH_HOME, or `.footpath` here."""
+    return Path(os.environ.get("FOOTPATH_HOME", ".footpath")).absolute()
+
+
+def lakes() -> Path:
+    """Returns the folder of all lakes: FOOTPATH_LAKE, or `lake` in the home folder."""
+    where = os.environ.get("FOOTPATH_LAKE", "")
+    if "://" not in where:
+        return Path(where).absolute() if where else home() / "lake"
+    return _remote(where)
+
+
+@cache
+def _remote(url: str) -> Path:
+    """Returns a universal path; one instance, for it holds the connections."""
+    from upath import UPath
+
+    try:
+        # A long-lived process would see the listing of yesterday.
+        path = cast("Path", UPath(url, use_listings_cache=False))
+        check_bucket(system_of(path), url)
+    except (ValueError, ImportError) as error:
+        raise FootpathError(
+            f"FOOTPATH_LAKE is '{url}', which cannot be opened ({error}): "
+            f"give a folder or a URL such as s3://bucket/lake"
+        ) from None
+    return path
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The folders of one data set. Nothing is created until it is written."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, dataset: str) -> "Lake":
+        """Returns the lake of a data set."""
+        return cls(lakes() / dataset)
+
+    @property
+    def work(self) -> Path:
+        """The local folder for what is written in place: the lake itself where that is local."""
+        return home() / "work" / self.root.name if is_remote(self.root) else self.root
+
+    def table(self, name: str) -> Path:
+        """Returns the folder of a table of daily objects."""
+        return self.root / name
+
+    def day(self, table: str, day: dt.date) -> Path:
+        """Returns the one object that holds a table's day."""
+        return self.root / table / f"{day.isoformat()}.parquet"
+
+    def days(self, table: str) -> list[dt.date]:
+        """Returns the published days of a table, in order."""
+        return sorted(dt.date.fromisoformat(p.stem) for p in self.table(table).glob("*.parquet"))
+
+    def existing(self, table: str, days: list[dt.date]) -> list[str]:
+        """Returns the objects of those days that are published, as strings, in order."""
+        published = set(self.days(table))
+        return [str(self.day(table, day)) for day in days if day in published]
+
+    def single(self, name: str) -> Path:
+        """Returns the object of a table without partitions, such as `items`."""
+        return self.root / f"{name}.parquet"
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Gives an empty local folder, on the lake's own disk if it has one; removes it after."""
+        folder = self.work / "_staging" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        _sweep(folder.parent)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Waits until no other process of this machine holds the lock of that name."""
+        path = self.work / name / ".lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def _sweep(staging: Path) -> None:
+    """Removes what killed runs have left."""
+    for folder in staging.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # its own run may be ending right now
+            if time.time() - folder.stat().st_mtime > LEFT_BEHIND_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)

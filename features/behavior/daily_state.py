@@ -1,0 +1,264 @@
+"""What each user did on each day: the daily state that the windows of the features slide over.
+
+In:  the published events and sessions of a day. Out: `user_daily_activity`, one object a day with
+one row a user: counts, sums, maxima and last instants. It is some ten times smaller than the
+events, so that a day's features need not read the events of all its windows again.
+
+It is a cache, not an asset: an object says in its footer which events and sessions it was made of
+(their stamps), and is made anew where these are others now, or where it lacks a column that some
+feature needs. So a late rebuild, a killed run or a changed YAML needs no rule of its own, and
+removing the folder does no harm. What depends on the catalog is not in it: the catalog changes
+every day, and the days before it do not.
+
+All sums are of integers or decimals: they do not depend on the order of rows.
+"""
+# pyright: reportOperatorIssue=false
+# Ibis types a column as Column, which has no operators, whatever it holds.
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from contracts.base.batches import chunks
+from contracts.base.clock import day_window
+from contracts.config.dataset import Dataset
+from contracts.lake.engine import engine_name
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file
+from contracts.lake.reading import read_metadata, stamps
+from contracts.lake.schemas import EVENTS, SESSIONS, TIMESTAMP
+from features.behavior.feature import told_actions
+from features.daily import open_engine, read_days, register, row_count, stream, write_days
+from features.provenance import Inputs, footer
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    from ibis.backends.duckdb import Backend
+
+STATE = "user_daily_activity"
+SOURCES = ("events", "sessions")
+
+# Events that one query sees: days are independent, so more of them is no more memory.
+CHUNK_EVENTS = 20_000_000
+
+EPOCH = dt.date(1970, 1, 1)
+WHOLE, EXACT = pa.int64(), pa.decimal128(38, 6)
+
+# Of the session that ends a user's day, and of the one that begins it.
+EDGES = ("first_start", "last_end", "day_gap_last")
+MAXIMA = ("session_events_max", "session_seconds_max")
+GAPS = ("day_gaps", "day_gap_seconds", "day_gap_squares")
+
+
+def day_number(day: dt.date) -> int:
+    """Returns a day's integer: days since 1970."""
+    return (day - EPOCH).days
+
+
+def with_number(rows: "ir.Table") -> "ir.Table":
+    """Adds the integer `n` of each row's `day`."""
+    import ibis
+
+    return rows.mutate(n=rows.day.delta(ibis.literal(EPOCH), unit="day"))
+
+
+def state_schema(dataset: Dataset, measures: Iterable[str]) -> pa.Schema:
+    """Returns the columns of the state that these measures need, in a fixed order."""
+    kinds: dict[str, pa.DataType] = dict.fromkeys(["events", "active_days", "weekend"], WHOLE)
+    kinds |= dict.fromkeys([f"hour_{hour}" for hour in range(24)], WHOLE)
+    kinds |= {"last_event": TIMESTAMP}
+    for of in ["", *(f"_action_{action}" for action in told_actions(dataset))]:
+        if of:
+            kinds |= {of[1:]: WHOLE, f"last{of}": TIMESTAMP}
+        kinds |= {f"value_count{of}": WHOLE, f"value_sum{of}": EXACT, f"value_squares{of}": EXACT}
+        kinds |= {f"value_max{of}": pa.float64()}
+    kinds |= {"sessions": WHOLE, "session_events": WHOLE, "session_seconds": EXACT}
+    kinds |= {"session_events_max": WHOLE, "session_seconds_max": pa.float64()}
+    kinds |= dict.fromkeys(GAPS, WHOLE)
+    kinds |= {"first_start": TIMESTAMP, "last_end": TIMESTAMP, "day_gap_last": WHOLE}
+    wanted = set(measures) | {"active_days"}
+    if any(name.startswith("gap") for name in wanted):
+        wanted |= {*GAPS, *EDGES}
+    columns = [pa.field(name, kind) for name, kind in kinds.items() if name in wanted]
+    return pa.schema([pa.field("user_id", pa.string(), nullable=False), *columns])
+
+
+def is_sum(column: str) -> bool:
+    """Tells whether days of a column of the state are added up, and none is 0."""
+    return column not in (*MAXIMA, *EDGES) and not column.startswith(("last_", "value_max"))
+
+
+def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]) -> None:
+    """Publishes the state of those of the days that have none, or one of other inputs.
+
+    Days without events and sessions have none.
+    """
+    known = {source: stamps(lake.table(source)) for source in SOURCES}
+    inputs: dict[dt.date, Inputs] = {}
+    for day in days:
+        name = lake.day(STATE, day).name
+        found = {source: known[source].get(name) for source in SOURCES}
+        if any(found.values()):
+            inputs[day] = {s: {str(day): stamp} for s, stamp in found.items() if stamp}
+    published = set(lake.days(STATE))
+    due = [
+        day
+        for day in sorted(inputs)
+        if day not in published or not _is_fresh(lake, schema, day, inputs[day])
+    ]
+    for chunk in chunks(((day, row_count(lake, "events", day)) for day in due), CHUNK_EVENTS):
+        with open_engine(engine_name()) as engine, lake.staging() as folder:
+            rows = stream(
+                engine, state_of(engine, dataset, lake, schema, chunk), ["day", "user_id"]
+            )
+            staged = write_days(rows, schema, folder, chunk, inputs)
+            for day, path in staged.items():
+                publish_file(path, lake.day(STATE, day))
+
+
+def _is_fresh(lake: Lake, schema: pa.Schema, day: dt.date, inputs: Inputs) -> bool:
+    """Tells whether a published day was made of these inputs, and has just these columns."""
+    found = read_metadata(lake.day(STATE, day))
+    metadata = found.metadata or {}
+    same = all(metadata.get(key) == value for key, value in footer(inputs).items())
+    return same and found.schema.to_arrow_schema().names == schema.names
+
+
+def state_of(
+    engine: "Backend", dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]
+) -> "ir.Table":
+    """Returns one row a user and day with an event or a closing session."""
+    import ibis
+
+    events = with_number(read_days(engine, lake, "events", EVENTS, days))
+    sessions = read_days(engine, lake, "sessions", SESSIONS, days)
+    if any(name.startswith("hour_") for name in schema.names):
+        clock = register(engine, "hours_clock", hours_clock(days, dataset.timezone))
+        events = with_hour(events, clock)
+    of_events = _of_events(events, told_actions(dataset), set(schema.names))
+    of_sessions = _of_sessions(sessions, set(schema.names))
+    both = of_events.outer_join(of_sessions, ["day", "user_id"])
+    columns = {
+        field.name: (
+            both[field.name].fill_null(0) if is_sum(field.name) else both[field.name]
+        ).cast(_ibis_type(field.type))
+        for field in schema
+        if field.name != "user_id"
+    }
+    return both.select(
+        day=ibis.coalesce(both.day, both.day_right),
+        user_id=ibis.coalesce(both.user_id, both.user_id_right),
+        **columns,
+    )
+
+
+def _ibis_type(kind: pa.DataType) -> str:
+    return {WHOLE: "int64", EXACT: "decimal(38, 6)", pa.float64(): "float64"}.get(
+        kind, "timestamp('UTC', 6)"
+    )
+
+
+def _of_events(events: "ir.Table", actions: list[str], names: set[str]) -> "ir.Table":
+    import ibis
+
+    value = events.value.try_cast("decimal(18, 6)")  # exact; what does not fit counts as nothing
+    number = value.cast("float64")
+    events = events.mutate(
+        exact=value, number=number, square=(number * number).try_cast("decimal(38, 6)")
+    )
+    made = {
+        "events": events.count(),
+        "active_days": ibis.least(events.count(), 1),
+        "weekend": ((events.n + 3) % 7 >= 5).sum(),  # day 0 was a Thursday
+        "last_event": events.timestamp.max(),
+    }
+    if any(name.startswith("hour_") for name in names):
+        made |= {f"hour_{hour}": (events.hour == hour).sum() for hour in range(24)}
+    for of, where in [("", None), *((f"_action_{a}", events.action == a) for a in actions)]:
+        if where is not None:
+            made |= {of[1:]: where.sum(), f"last{of}": events.timestamp.max(where=where)}
+        made |= {
+            f"value_count{of}": events.exact.count(where=where),
+            f"value_sum{of}": events.exact.sum(where=where),
+            f"value_squares{of}": events.square.sum(where=where),
+            f"value_max{of}": events.number.max(where=where),
+        }
+    kept = {name: value for name, value in made.items() if name in names}
+    return events.group_by("day", "user_id").agg(**kept)
+
+
+def _of_sessions(sessions: "ir.Table", names: set[str]) -> "ir.Table":
+    """Sums sessions, and the pauses between those that close on one day."""
+    import ibis
+
+    in_order = ibis.window(group_by=[sessions.day, sessions.user_id], order_by=sessions.started_at)
+    if "day_gaps" in names:
+        sessions = sessions.mutate(before=sessions.ended_at.lag().over(in_order))
+        sessions = sessions.mutate(gap=whole_seconds(sessions.started_at, sessions.before))
+    else:
+        sessions = sessions.mutate(gap=ibis.null("int64"))
+    seconds = sessions.duration_seconds.cast("decimal(18, 6)")
+    made = {
+        "sessions": sessions.count(),
+        "session_events": sessions.length.cast("int64").sum(),
+        "session_seconds": seconds.sum(),
+        "session_events_max": sessions.length.max(),
+        "session_seconds_max": sessions.duration_seconds.max(),
+        "day_gaps": sessions.gap.count(),
+        "day_gap_seconds": sessions.gap.sum(),
+        "day_gap_squares": (sessions.gap * sessions.gap).sum(),
+        "day_gap_last": sessions.gap.argmax(sessions.started_at),
+        "first_start": sessions.started_at.min(),
+        "last_end": sessions.ended_at.max(),
+    }
+    kept = {name: value for name, value in made.items() if name in names}
+    kept = kept or {"sessions": sessions.count()}
+    return sessions.group_by("day", "user_id").agg(**kept)
+
+
+def whole_seconds(later: "ir.Value", earlier: "ir.Value") -> "ir.Value":
+    """Returns whole seconds from one instant to another, cut off: engines agree on integers."""
+    return later.delta(earlier, unit="microsecond") // 1_000_000
+
+
+def with_hour(events: "ir.Table", clock: "ir.Table") -> "ir.Table":
+    """Adds the local hour of each event, by the clock of its day."""
+    rows = events.join(clock, "day")
+    shifted = (rows.timestamp >= rows.shift_at).fill_null(False).ifelse(rows.shift_seconds, 0)
+    since = rows.timestamp.delta(rows.starts, unit="microsecond") // 1_000_000
+    hour = ((since + rows.start_seconds + shifted) // 3600) % 24
+    return rows.mutate(hour=hour).drop("starts", "start_seconds", "shift_at", "shift_seconds")
+
+
+def hours_clock(days: list[dt.date], timezone: str) -> pa.Table:
+    """Returns what tells local hours from instants, by integers alone: one row a day.
+
+    Columns: day; starts, the instant of its midnight; start_seconds, what a clock on the wall
+    shows then (not 0 where the clocks change at midnight); shift_at and shift_seconds: when the
+    clocks change within the day, if they do, and by how much.
+    """
+    zone, rows = ZoneInfo(timezone), []
+    for day in days:
+        starts, ends = day_window(day, timezone)
+        wall = starts.astimezone(zone)
+        shift_at, shift = None, 0
+        if (before := wall.utcoffset()) != (ends - MINUTE).astimezone(zone).utcoffset():
+            low, high = 0, int((ends - starts) / MINUTE) - 1
+            while high - low > 1:
+                middle = (low + high) // 2
+                changed = (starts + middle * MINUTE).astimezone(zone).utcoffset() != before
+                low, high = (low, middle) if changed else (middle, high)
+            shift_at = starts + high * MINUTE
+            after = shift_at.astimezone(zone).utcoffset() or dt.timedelta()
+            shift = int((after - (before or dt.timedelta())).total_seconds())
+        rows.append((day, starts, wall.hour * 3600 + wall.minute * 60, shift_at, shift))
+    names = ("day", "starts", "start_seconds", "shift_at", "shift_seconds")
+    kinds = (pa.date32(), TIMESTAMP, WHOLE, TIMESTAMP, WHOLE)
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return pa.table({n: pa.array(c, k) for n, k, c in zip(names, kinds, columns, strict=True)})
+
+
+MINUTE = dt.timedelta(minutes=1)

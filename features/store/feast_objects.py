@@ -1,0 +1,84 @@
+"""Turns views and services from plain data into Feast objects. Declares, computes nothing."""
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from contracts.lake.layout import Lake
+from contracts.lake.paths import ibis_path
+from features.store.services import Services
+from features.store.view_specs import View
+
+if TYPE_CHECKING:
+    from feast import Entity, FeatureService, FeatureView, Project
+    from feast.types import FeastType
+
+ENTITY = "user"
+JOIN_KEY = "user_id"
+
+
+def user_entity() -> "Entity":
+    """Returns the one entity, keyed by `user_id`."""
+    from feast import Entity, ValueType
+
+    return Entity(
+        name=ENTITY,
+        join_keys=[JOIN_KEY],
+        value_type=ValueType.STRING,
+        description="a user of the data set",
+    )
+
+
+def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
+    """Returns a Feast view over the daily objects of a table.
+
+    The source's path is absolute: Feast's DuckDB store would resolve a relative one against the
+    reader's working directory. Values never expire (ttl 0): a user's all-zero row ends them.
+    """
+    from feast import FeatureView, Field, FileSource
+
+    source = FileSource(
+        name=view.name,
+        path=ibis_path(lake.table(view.table) / "*.parquet"),
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created",
+        field_mapping={c.source: c.name for c in view.columns if c.source != c.name},
+    )
+    schema = [
+        Field(name=column.name, dtype=_dtype(column.kind), description=column.description)
+        for column in view.columns
+    ]
+    return FeatureView(
+        name=view.name,
+        source=source,
+        schema=schema,
+        entities=[entity],
+        ttl=dt.timedelta(0),
+        tags=view.tags,
+    )
+
+
+def feature_services(known: Services, views: dict[str, "FeatureView"]) -> list["FeatureService"]:
+    """Returns every promised service; its views are taken whole, in the promised order."""
+    from feast import FeatureService
+
+    return [
+        FeatureService(
+            name=name,
+            features=[views[view][features] for view, features in service.features.items()],
+            tags=service.tags,
+        )
+        for name, service in known.services.items()
+    ]
+
+
+def project(name: str, title: str, aliases: dict[str, str]) -> "Project":
+    """Returns the Feast project; its tags are the aliases, readable with Feast alone."""
+    from feast import Project
+
+    return Project(name=name, description=title, tags=aliases)
+
+
+def _dtype(kind: str) -> "FeastType":
+    from feast.types import Array, Float32, Float64, Int64, String
+
+    return {"int64": Int64, "float64": Float64, "string": String}.get(kind) or Array(Float32)

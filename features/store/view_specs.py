@@ -1,0 +1,191 @@
+"""The feature views as plain data, and the ledger of every view that was ever registered.
+
+In come the data set's feature fields and the published embeddings; out goes `views.json`: name ->
+exact contents. A view never changes under its name: another list of behavior features, or another
+model, is another view. Nothing here knows Feast, so a fresh registry can be filled from the ledger.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json, read_schema
+from features.behavior.build import feature_fields
+
+BEHAVIOR = "user_behavior_features"
+EMBEDDINGS = "user_embeddings"
+
+# What of a checkpoint's config makes two models of one name different models.
+IDENTITY = ("recipe", "train_cutoff", "data_fingerprint", "vocabulary_hash")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature: its name in the store, its column in the Parquet objects, and its type.
+
+    `kind` is int64, float64, string or float32[N], a vector of N values.
+    """
+
+    name: str
+    source: str
+    kind: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """One feature view: a table of daily objects below the lake, and the features it gives."""
+
+    name: str
+    table: str
+    columns: tuple[Column, ...]
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """Returns what must not change under this name; descriptions may."""
+        return {column.name: f"{column.kind} from {column.source}" for column in self.columns} | {
+            f"tag {key}": value for key, value in self.tags.items()
+        }
+
+
+def repository(lake: Lake) -> Path:
+    """Returns the folder of a data set's Feast repository and of the ledgers that go with it."""
+    return lake.root / "feature_store"
+
+
+def opened_repository(lake: Lake) -> Path:
+    """Returns what `FeatureStore(repo_path=...)` takes here: the repository, or its local copy."""
+    return lake.work / "feature_store"
+
+
+def model_versions(lake: Lake) -> list[str]:
+    """Returns the model versions that have a checkpoint and published embeddings, in order."""
+    return sorted(
+        config.parent.name
+        for config in (lake.root / "models").glob("*/config.json")
+        if any(lake.table(f"{EMBEDDINGS}/{config.parent.name}").glob("*.parquet"))
+    )
+
+
+def current_views(dataset: Dataset, lake: Lake) -> list[View]:
+    """Returns the views to keep up to date: the behavior features, then one per model version."""
+    return [
+        behavior_view(dataset, lake),
+        *(embedding_view(lake, version) for version in model_versions(lake)),
+    ]
+
+
+def behavior_view(dataset: Dataset, lake: Lake) -> View:
+    """Returns the view of the data set's present list of behavior features.
+
+    A list that was registered before gets its version back; a new one gets the next.
+    """
+    columns = {
+        field.name: Column(field.name, field.name, field.kind, field.description)
+        for field in feature_fields(dataset)
+    }
+    unnamed = View("", BEHAVIOR, tuple(columns.values()))
+    family = [view for view in known_views(lake).values() if view.table == BEHAVIOR]
+    for view in family:
+        if view.contents == unnamed.contents:  # the registered order stays
+            return dataclasses.replace(view, columns=tuple(columns[c.name] for c in view.columns))
+    newest = max((int(view.name.rpartition("_v")[2]) for view in family), default=0)
+    return dataclasses.replace(unnamed, name=f"{BEHAVIOR}_v{newest + 1}")
+
+
+def embedding_view(lake: Lake, version: str) -> View:
+    """Returns the view of one model version's embeddings, with one field named after it.
+
+    Raises:
+      FootpathError: the version has no checkpoint or no embeddings, or its name cannot be a field.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", version):
+        raise FootpathError(
+            f"model version '{version}' cannot name a feature: "
+            "use lower-case letters, digits and underscores"
+        )
+    config = read_json(lake.root / "models" / version / "config.json")
+    objects = sorted(lake.table(f"{EMBEDDINGS}/{version}").glob("*.parquet"))
+    if not objects:
+        raise FootpathError(
+            f"model version '{version}' has no embeddings in {lake.table(EMBEDDINGS) / version}: "
+            "materialize user_embeddings for it first"
+        )
+    dim = _vector_length(objects[-1])
+    column = Column(
+        f"embedding_{version}",
+        "embedding",
+        f"float32[{dim}]",
+        f"the user's vector of {dim} values by model {version}",
+    )
+    identity = {key: str(config[key]) for key in IDENTITY if key in config}
+    return View(
+        f"user_embeddings_{version}",
+        f"{EMBEDDINGS}/{version}",
+        (column,),
+        {"model_version": version, "dim": str(dim)} | identity,
+    )
+
+
+def known_views(lake: Lake) -> dict[str, View]:
+    """Returns every view that `views.json` holds, by name."""
+    path = repository(lake) / "views.json"
+    if not path.exists():
+        return {}
+    return {
+        name: View(name, view["table"], tuple(Column(**c) for c in view["columns"]), view["tags"])
+        for name, view in read_json(path).items()
+    }
+
+
+def record_views(lake: Lake, views: list[View]) -> dict[str, View]:
+    """Adds views to `views.json` and returns all that it holds.
+
+    Raises:
+      FootpathError: a view of that name has other contents.
+    """
+    known = known_views(lake)
+    for view in views:
+        if view.name in known:
+            _refuse_change(known[view.name], view)
+    known |= {view.name: view for view in views}
+    publish_json(
+        lake,
+        {name: _as_document(view) for name, view in known.items()},
+        repository(lake) / "views.json",
+    )
+    return known
+
+
+def _as_document(view: View) -> dict:
+    document = dataclasses.asdict(view)
+    del document["name"]
+    return document
+
+
+def _refuse_change(before: View, now: View) -> None:
+    for key in sorted(before.contents.keys() | now.contents.keys()):
+        was, is_now = before.contents.get(key), now.contents.get(key)
+        if was != is_now:
+            raise FootpathError(
+                f"view {now.name} was registered with {key} = {was} and would now have {is_now}: "
+                "a view never changes under its name, so train the model as a new version"
+            )
+
+
+def _vector_length(path: Path) -> int:
+    kind = read_schema(path).field("embedding").type
+    if not pa.types.is_fixed_size_list(kind):
+        raise FootpathError(
+            f"{path}: column embedding is {kind}, and a list of a fixed number of float32 values "
+            "was expected: write it with contracts.lake.schemas.embeddings_schema"
+        )
+    return kind.list_size

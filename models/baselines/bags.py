@@ -1,0 +1,68 @@
+"""The bag of an example's items, weighted by TF-IDF, and its main components (LSA).
+
+An example's bag holds what may be seen of it and nothing later. What needs no labels (the item
+weights, the components) is fitted on all users where every example ends with the sequences, as
+pre-training is; otherwise on the training examples, for the sequences go on after them.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.preprocessing import StandardScaler
+
+from models.data.examples import Labeled, seen_items, whole_histories
+from models.data.labels import Task
+from models.data.packed import UNK
+from models.data.sequences import Sequences
+
+Matrix = Any  # a sparse or dense matrix of one row an example
+
+
+def item_counts(sequences: Sequences, examples: Labeled) -> csr_matrix:
+    """Counts each example's items -> sparse [n, V], without events that have no known item."""
+    lengths = examples.lengths_n.astype(np.int64)
+    item = seen_items(sequences, examples)
+    known = (item > UNK).astype(np.float64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    counts = csr_matrix((known, item, offsets), shape=(len(lengths), sequences.sizes["item"]))
+    counts.sum_duplicates()
+    counts.eliminate_zeros()
+    return counts
+
+
+def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[str, Matrix]]:
+    """Returns the inputs of linear models: tfidf, and lsa where there are enough items and users.
+
+    Args:
+      sequences: where the histories are.
+      task: its examples.
+      components: of LSA.
+
+    Returns:
+      By name and split, a row an example.
+    """
+    counts = {split: item_counts(sequences, part) for split, part in task.splits.items()}
+    fitted_on = _everyone(sequences) if is_whole(sequences, task) else counts["train"]
+    weights = TfidfTransformer(sublinear_tf=True).fit(fitted_on)
+    tfidf = {split: weights.transform(found) for split, found in counts.items()}
+    found: dict[str, dict[str, Matrix]] = {"tfidf": tfidf}
+    whole = weights.transform(fitted_on)
+    if min(whole.shape) > components:
+        reduce = TruncatedSVD(components, random_state=0)
+        scale = StandardScaler().fit(reduce.fit_transform(whole))
+        found["lsa"] = {split: scale.transform(reduce.transform(x)) for split, x in tfidf.items()}
+    return found
+
+
+def is_whole(sequences: Sequences, task: Task) -> bool:
+    """Tells whether every example is all of its user's events."""
+    return all(
+        (part.lengths_n == sequences.lengths[part.users_n]).all() for part in task.splits.values()
+    )
+
+
+def _everyone(sequences: Sequences) -> csr_matrix:
+    return item_counts(sequences, whole_histories(sequences, np.arange(sequences.users)))

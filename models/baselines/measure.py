@@ -1,0 +1,234 @@
+"""What to beat: the majority class, and linear models on the bag of a user's items.
+
+    python -m models.baselines.measure CONFIG.json
+
+CONFIG.json holds the fields of models.runtime.config.BaselinesConfig: sequences, labels, out,
+tasks, label_shares, seeds; with head_features, also a linear model on the behavior features.
+
+TF-IDF with logistic regression is what a practitioner would try first, and is hard to beat; its
+64 main components (LSA) are the fair rival of a dense user vector. What needs no labels (the item
+weights, the components) is fitted on all users, as pre-training is.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss, mean_absolute_error
+
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_table
+from models.baselines.bags import Matrix, bags
+from models.baselines.rankings import ListBaselines, NextItemBaselines
+from models.data.labels import SPLITS, Task, load_tasks
+from models.data.sequences import Sequences, open_sequences
+from models.metrics.predictions import Predicted, Recorder
+from models.metrics.rank import Ranks
+from models.metrics.rows import headline, measure, metric_rows, metrics_table
+from models.probing.heads import FeatureScaler, HeadFeatures, load_head_features
+from models.probing.probe import Scale, fit_head
+from models.ranking.lists import first_places, measure_lists
+from models.ranking.ranks import measure_ranks
+from models.runtime.config import BaselinesConfig
+from models.runtime.report import Reporter, run_program
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
+HELD_OUT = SPLITS[1:]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a baseline says of the validation and test examples, and the figures of the test."""
+
+    figures: dict[str, float]
+    parts: dict[str, Predicted]
+
+
+Predict = Callable[[np.ndarray], Found]  # of the training examples that are given
+
+
+def baselines(config: BaselinesConfig, reporter: Reporter) -> dict[str, Any]:
+    """Measures every baseline on every task, share and seed."""
+    sequences = open_sequences(config.sequences)
+    tasks = load_tasks(config.labels, sequences, config.tasks)
+    rows, recorder, done = [], Recorder(config.predictions), 0
+    for task, asked in zip(tasks, config.tasks, strict=True):
+        methods = _methods(config, sequences, task, asked.numbers)
+        for share, seed in _runs(config):
+            kept = task.share_index(share, seed)
+            for method, predict in methods.items():
+                rows += _measure(method, predict, task, kept, share, seed, recorder)
+            done += 1
+            planned = len(tasks) * len(config.label_shares) * config.seeds
+            reporter.progress(done, planned, task=task.name, label_share=share)
+    recorder.publish()
+    publish_table(Lake(config.out.parent), metrics_table(rows), config.out)
+    return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
+
+
+def _methods(
+    config: BaselinesConfig, sequences: Sequences, task: Task, numbers: tuple[str, ...]
+) -> dict[str, Predict]:
+    """Returns what goes with a task."""
+    if task.lists:
+        lists = ListBaselines(sequences, task, numbers)
+        return {method: _by_rows(task, lists, method) for method in lists.methods}
+    if task.is_ranking:
+        ranking = NextItemBaselines(sequences, task)
+        return {name: _by_items(task, ranking, name) for name in ranking.methods}
+    found = {
+        f"{name}_lr": _linear(task, x) for name, x in bags(sequences, task, config.lsa_dim).items()
+    }
+    if config.head_features:
+        found["features_lr"] = _on_features(
+            task, load_head_features(config.head_features, sequences)
+        )
+    return {"majority": _majority(task), **found}
+
+
+def _runs(config: BaselinesConfig) -> Iterator[tuple[float, int]]:
+    for share in sorted(config.label_shares):
+        for seed in config.seed_range:
+            yield share, seed
+
+
+def _measure(
+    method: str,
+    predict: Predict,
+    task: Task,
+    kept: np.ndarray,
+    share: float,
+    seed: int,
+    recorder: Recorder,
+) -> list[dict]:
+    begun, found = time.monotonic(), predict(kept)
+    common = {
+        "method": method,
+        "encoder": "-",
+        "protocol": "baseline",
+        "inputs": "features" if method == "features_lr" else "items",
+        "task": task.name,
+        "label_share": share,
+        "seed": seed,
+        "train_users": len(kept),
+        "test_users": len(task.splits["test"].users_n),
+        "seconds": time.monotonic() - begun,
+        "model_version": None,
+    }
+    recorder.add(common, found.parts)
+    return metric_rows(common, found.figures)
+
+
+def _scored(task: Task, scores: dict[str, np.ndarray]) -> Found:
+    """Measures class probabilities or numbers."""
+    kind = "classification" if task.is_classification else "regression"
+    parts = {
+        split: Predicted(kind, task.splits[split].users_n, task.splits[split].y_n, scores[split])
+        for split in HELD_OUT
+    }
+    return Found(measure(task, task.splits["test"].y_n, scores["test"]), parts)
+
+
+def _ranked(task: Task, ranks: dict[str, Ranks], figures: dict[str, float]) -> Found:
+    parts = {
+        split: Predicted(
+            "ranking",
+            task.splits[split].users_n,
+            task.splits[split].y_n,
+            ranks[split].scores_n2,
+        )
+        for split in HELD_OUT
+    }
+    return Found(figures, parts)
+
+
+def _by_items(task: Task, ranking: NextItemBaselines, method: str) -> Predict:
+    ranks = {split: ranking.ranks(method, split) for split in HELD_OUT}  # they need no label
+    found = _ranked(task, ranks, measure_ranks(ranks["test"], task.metric))
+    return lambda kept: found  # noqa: ARG005
+
+
+def _by_rows(task: Task, lists: ListBaselines, method: str) -> Predict:
+    def predict(kept: np.ndarray) -> Found:
+        scores = lists.scores(method, kept)
+        ranks = {split: first_places(scores[split], task.lists[split]) for split in HELD_OUT}
+        figures = measure_lists(scores["test"], task.lists["test"], task.metric)
+        return _ranked(task, ranks, figures)
+
+    return predict
+
+
+def _majority(task: Task) -> Predict:
+    """The class shares of the training examples, or their median, for everyone."""
+
+    def predict(kept: np.ndarray) -> Found:
+        y = task.splits["train"].y_n[kept]
+        if task.is_classification:
+            row = np.bincount(y, minlength=len(task.classes)) / len(y)
+        else:
+            row = np.array([np.median(y)])
+        counts = {split: len(task.splits[split].y_n) for split in HELD_OUT}
+        return _scored(task, {split: np.tile(row, (n, 1)) for split, n in counts.items()})
+
+    return predict
+
+
+def _linear(task: Task, x: dict[str, Matrix]) -> Predict:
+    """A linear model on rows of x, with the strength that does best on validation."""
+
+    def predict(kept: np.ndarray) -> Found:
+        y, classes = task.splits["train"].y_n[kept], len(task.classes)
+        fitted = [_fit(x["train"][kept], y, classes, strength) for strength in STRENGTHS]
+        valid = task.splits["valid"].y_n
+        best = fitted[int(np.argmin([_loss(task, valid, model(x["valid"])) for model in fitted]))]
+        return _scored(task, {split: best(x[split]) for split in HELD_OUT})
+
+    return predict
+
+
+def _on_features(task: Task, known: HeadFeatures) -> Predict:
+    """The head of `models.probing.heads` on the behavior features alone."""
+
+    def predict(kept: np.ndarray) -> Found:
+        train, valid = task.splits["train"].pick(kept), task.splits["valid"]
+        scaler, scale = FeatureScaler.of(known.x_UF[train.users_n]), Scale.of(task, train.y_n)
+        blocks = [
+            (scaler(known.x_UF[part.users_n]), scale.targets(part.y_n)) for part in (train, valid)
+        ]
+        head = fit_head(blocks[0], blocks[1], len(task.classes))
+        x = {split: scaler(known.x_UF[task.splits[split].users_n]) for split in HELD_OUT}
+        return _scored(task, {s: scale.predictions(task, head(x[s])) for s in HELD_OUT})
+
+    return predict
+
+
+def _fit(x: Matrix, y: np.ndarray, classes: int, strength: float) -> Callable[[Matrix], np.ndarray]:
+    if not classes:
+        ridge = Ridge(alpha=1 / strength).fit(x, y)
+        return lambda rows: ridge.predict(rows).reshape(-1, 1)
+    model = LogisticRegression(C=strength, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # validation judges it as it is
+        model.fit(x, y)
+
+    def predict(rows: Matrix) -> np.ndarray:
+        probabilities = np.zeros((rows.shape[0], classes))
+        probabilities[:, model.classes_] = model.predict_proba(rows)
+        return probabilities
+
+    return predict
+
+
+def _loss(task: Task, y: np.ndarray, predicted: np.ndarray) -> float:
+    if not task.is_classification:
+        return float(mean_absolute_error(y, predicted[:, 0]))
+    return float(log_loss(y, predicted, labels=range(len(task.classes))))
+
+
+if __name__ == "__main__":
+    run_program(BaselinesConfig, baselines)

@@ -1,0 +1,1 @@
+"""Metrics of predictions, and the rows and files that keep them."""

@@ -1,0 +1,1 @@
+"""Neural networks: behavior encoder, user encoders, text encoders, and their layers."""

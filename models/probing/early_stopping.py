@@ -1,0 +1,64 @@
+"""Stops pre-training when the vectors get no better for a task, and keeps the best weights.
+
+After every few epochs a frozen probe is fitted on the task's training users; its loss on the
+validation users judges the weights. Test users are never looked at.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from contracts.base.errors import FootpathError
+from contracts.base.hashing import rows_fingerprint
+from models.data.examples import Labeled
+from models.data.labels import load_tasks
+from models.data.sequences import Sequences
+from models.nn.user_model import UserModel
+from models.nn.vectors import user_vectors
+from models.probing.probe import Scale, Standardizer, fit_head, task_loss
+from models.runtime.config import TaskConfig, ValidationConfig
+
+
+class Judge:
+    """A task that judges weights."""
+
+    def __init__(self, config: ValidationConfig, sequences: Sequences) -> None:
+        """Reads the labels.
+
+        Raises:
+          FootpathError: they cannot be read, or do not go with the sequences.
+        """
+        self.config, self.sequences = config, sequences
+        asked = TaskConfig(name=config.task, kind=config.kind)
+        self.task = load_tasks(config.labels, sequences, (asked,))[0]
+        self.fingerprint = rows_fingerprint(config.labels, config.task)
+
+    def is_due(self, epochs: int, planned: int) -> bool:
+        """Tells whether to judge after so many epochs; always after the last."""
+        return epochs % self.config.every_epochs == 0 or epochs == planned
+
+    def loss(self, model: UserModel) -> float:
+        """Returns the probe's validation loss; the model is left in evaluation mode."""
+        task, parts = self.task, self.task.splits
+        x = {split: self._vectors(model, parts[split]) for split in ("train", "valid")}
+        scale = Scale.of(task, parts["train"].y_n)
+        y = {split: scale.targets(parts[split].y_n) for split in x}
+        standardizer = Standardizer.of(x["train"])
+        x = {split: standardizer(vectors) for split, vectors in x.items()}
+        head = fit_head((x["train"], y["train"]), (x["valid"], y["valid"]), len(task.classes))
+        loss = float(task_loss(head(x["valid"]), y["valid"]))
+        if not math.isfinite(loss):
+            raise FootpathError(f"validation task '{task.name}': the probe's loss is {loss}")
+        return loss
+
+    def is_over(self, losses_E: Tensor) -> bool:
+        """Tells whether the last `patience` judgments brought nothing better."""
+        losses = losses_E[~losses_E.isnan()]
+        return len(losses) > 0 and len(losses) - 1 - int(losses.argmin()) >= self.config.patience
+
+    def _vectors(self, model: UserModel, part: Labeled) -> Tensor:
+        with torch.no_grad():
+            return user_vectors(
+                model, self.sequences, part.users_n, part.ends_n, part.starts_n, part.now_n
+            )

@@ -1,0 +1,1 @@
+"""What a training process runs on: configuration, device, ranks, progress reporting."""

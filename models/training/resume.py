@@ -1,0 +1,79 @@
+"""What a training run that was killed goes on from: one file of tensors, replaced in one step.
+
+Batches and random numbers follow from (seed, epoch, user), dropout from (seed, step), so the state
+is weights, optimizer, curves and, where they are asked for, averaged and best weights.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from contracts.base.errors import FootpathError
+from models.checkpoint import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
+from models.runtime.config import TrainConfig, plain
+from models.training.history import CURVES, History
+
+# What may differ between a run and the one that resumes it.
+NOT_IDENTITY = {"sequences", "out", "checkpoint_seconds", "device", "threads", "prefetch"}
+
+
+def identity(config: TrainConfig, fingerprint: str, per_epoch: int, labels: str = "") -> str:
+    """Returns a hash of all that the losses of a run follow from.
+
+    `fingerprint` is of the sequences, `labels` of the rows that stop training early, if any do.
+    """
+    settings = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY}
+    if config.validation:
+        settings["validation"]["labels"] = labels  # what they say: the folder may have moved
+    settings |= {"data": fingerprint, "per_epoch": per_epoch}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def save_state(
+    path: Path,
+    identity: str,
+    history: History,
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    kept: dict[str, dict[str, Tensor]],
+) -> None:
+    """Writes the state as of the last step; `kept` holds further weights by what they are."""
+    facts = {"step": history.step, "seconds": history.seconds, "events": history.events}
+    tensors = _named("trained", trained.state_dict()) | optimizer_tensors(optimizer)
+    tensors |= _named("history", {name: getattr(history, name) for name in CURVES})
+    for what, weights in kept.items():
+        tensors |= _named(what, weights)
+    write_tensors(path, tensors, {"facts": json.dumps(facts), "identity": identity})
+
+
+def restore_state(
+    path: Path, identity: str, trained: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[History, dict[str, dict[str, Tensor]]]:
+    """Fills model and optimizer from a state, and returns the history and the kept weights.
+
+    Raises:
+      FootpathError: the file is damaged, or belongs to another run.
+    """
+    tensors, texts = read_tensors(path)
+    if texts.get("identity") != identity:
+        raise FootpathError(
+            f"{path} belongs to another configuration or other data: "
+            f"choose another version, or remove {path.parent} to start again"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"trained": {}, "history": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        what, _, rest = name.partition(".")
+        parts.setdefault(what, {})[rest] = tensor
+    trained.load_state_dict(parts.pop("trained"))
+    restore_optimizer(optimizer, tensors)
+    curves, _ = parts.pop("history"), parts.pop("optimizer")
+    facts: dict[str, Any] = json.loads(texts["facts"])
+    return History(**facts, **curves), parts
+
+
+def _named(what: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{what}.{name}": tensor for name, tensor in tensors.items()}

@@ -1,0 +1,94 @@
+"""Events to sessions and behavior features."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+import pyarrow as pa
+
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.schemas import FEATURE_CLOCKS, SESSIONS
+from features.behavior.build import feature_fields
+from orchestration.partitions import days
+from orchestration.write_audit_publish import build_days, check_spec, column_schema, drift_spec
+
+GROUP = "behavior"
+OWNERS = ["team:data-platform"]
+
+
+def behavior_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
+    """Returns `sessions` and `user_behavior_features`."""
+    return [_sessions(dataset), _features(dataset)]
+
+
+def _back(dataset: Dataset, name: str, days_back: int) -> dg.AssetDep:
+    """Depends on a day and on as many days before it."""
+    mapping = dg.TimeWindowPartitionMapping(
+        start_offset=-days_back, end_offset=0, allow_nonexistent_upstream_partitions=True
+    )
+    return dg.AssetDep(dg.AssetKey([dataset.slug, name]), partition_mapping=mapping)
+
+
+def _sessions(dataset: Dataset) -> dg.AssetsDefinition:
+    key = [dataset.slug, "sessions"]
+
+    @dg.asset(
+        key=key,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"ibis", "greatexpectations", "parquet"},
+        deps=[_back(dataset, "events", 2)],
+        partitions_def=days(dataset),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[check_spec(key)],
+        metadata=column_schema(SESSIONS),
+    )
+    def sessions(context: dg.AssetExecutionContext) -> Iterator:
+        """Sessions that close on the day: runs of a user's events without a longer gap."""
+        from features.sessionization.sessions import stage_sessions
+        from validation.gate import audit_table
+
+        lake = Lake.of(dataset.name)
+        stage = partial(stage_sessions, dataset, lake)
+        audit = partial(audit_table, dataset, lake, "sessions")
+        yield from build_days(context, dataset, "sessions", stage, audit)
+
+    return sessions
+
+
+def _features(dataset: Dataset) -> dg.AssetsDefinition:
+    key = [dataset.slug, "user_behavior_features"]
+    fields = feature_fields(dataset)
+    schema = pa.schema(
+        [pa.field("user_id", pa.string(), nullable=False), *FEATURE_CLOCKS]
+        + [pa.field(f.name, pa.type_for_alias(f.kind), nullable=False) for f in fields]
+    )
+    longest = max(dataset.features.windows)
+
+    @dg.asset(
+        key=key,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"ibis", "greatexpectations", "parquet"},
+        deps=[
+            _back(dataset, "events", longest),
+            _back(dataset, "sessions", longest),
+            *([dg.AssetKey([dataset.slug, "items"])] if dataset.items else []),
+        ],
+        partitions_def=days(dataset),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[check_spec(key), drift_spec(key)],
+        metadata=column_schema(schema, {f.name: f.description for f in fields}),
+    )
+    def user_behavior_features(context: dg.AssetExecutionContext) -> Iterator:
+        """Per user: counts, recency, variety and value over windows that end with the day."""
+        from features.behavior.build import stage_features
+        from validation.gate import audit_table
+
+        lake = Lake.of(dataset.name)
+        stage = partial(stage_features, dataset, lake)
+        audit = partial(audit_table, dataset, lake, "user_behavior_features")
+        yield from build_days(context, dataset, "user_behavior_features", stage, audit)
+
+    return user_behavior_features

@@ -1,0 +1,1 @@
+"""The `footpath` command, one file a group of commands."""

@@ -1,0 +1,112 @@
+"""`footpath datasets`: list, link to their files, and check before anything runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import (
+    DATASETS,
+    Dataset,
+    dataset_names,
+    load_dataset,
+    load_dataset_file,
+)
+from contracts.config.sources import link_source, source_folder
+
+if TYPE_CHECKING:
+    from features.drafts.preview import Gate
+
+app = typer.Typer(no_args_is_help=True, help="Look at data sets before they are run.")
+
+
+@app.command("list")
+def list_datasets() -> None:
+    """List the configured data sets and where their files lie."""
+    for name in dataset_names():
+        try:
+            where = source_folder(name)
+        except FootpathError:
+            where = "not linked"
+        typer.echo(f"{name:20} {load_dataset(name).title:30} {where}")
+
+
+@app.command("init")
+def init(
+    file: Annotated[str, typer.Argument(help="one file of your events, wherever it lies")],
+    name: Annotated[str, typer.Option(help="of the data set; by default the file's")] = "",
+    out: Annotated[Path | None, typer.Option(help="by default datasets/NAME.yaml")] = None,
+) -> None:
+    """Draft a data set's YAML from one file of events: CSV, JSON lines or Parquet."""
+    from features.drafts.drafting import TODO, draft, name_for
+
+    name = name or (out.stem if out else name_for(file))
+    target = out or DATASETS / f"{name}.yaml"
+    if target.stem != name:
+        raise FootpathError(f"{target} must be called {name}.yaml: a file has its data set's name")
+    if target.exists():
+        raise FootpathError(f"{target} is there already: give another --name, or remove it")
+    drafted = draft(file, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(drafted.text, encoding="utf-8")
+    load_dataset_file(target)
+    todo = drafted.text.count(TODO)
+    shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
+    typer.echo(f"{shown}: drafted from {drafted.rows:,} rows; {todo} lines want your eye ({TODO})")
+    typer.echo(f"Next: footpath datasets check {shown} --data {drafted.folder}")
+
+
+@app.command("link")
+def link(name: str, folder: str) -> None:
+    """Remember where the source files of a data set lie."""
+    load_dataset(name)
+    if "://" not in folder and not Path(folder).is_dir():
+        raise FootpathError(f"{folder} is not a folder: link takes the folder of the source files")
+    link_source(name, folder)
+    typer.echo(f"{name}: files are read from {source_folder(name)}")
+
+
+@app.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(help="a data set's YAML")],
+    data: Annotated[str, typer.Option(help="its source folder, if it was not linked")] = "",
+    rows: Annotated[int, typer.Option(min=1, help="how many events to show")] = 10,
+) -> None:
+    """Validate a data set's YAML and show what a sample of its rows would become."""
+    from features.drafts.advice import findings
+    from features.drafts.preview import preview
+    from orchestration.cli.terminal import show_preview
+
+    dataset = load_dataset_file(file)
+    sample = preview(dataset, data or source_folder(dataset.name), rows, _gate(dataset))
+    show_preview(dataset, sample, [*findings(dataset, sample), *_todos(file)])
+
+
+def _gate(dataset: Dataset) -> "Gate":
+    """Returns the rules that the gate will hold an event to, as far as a sample can tell."""
+    from features.drafts.preview import Gate
+    from validation.table_rules import events_audit
+
+    audit = events_audit(dataset)
+    # Known only when a day is built: its bounds, and the ids that content gives.
+    unknown = {"day_start", "day_end"}
+    rules = {
+        rule.name: rule.broken
+        for rule in audit.rules
+        if not any(word in rule.broken for word in unknown)
+        and not (rule.column == "event_id" and dataset.events.event_id is None)
+    }
+    columns = {column: sql for column, sql in audit.columns.items() if column not in unknown}
+    return Gate(columns, rules)
+
+
+def _todos(file: Path) -> list[str]:
+    """Returns what a draft still asks of a person."""
+    lines = enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
+    marked = ((number, line.strip()) for number, line in lines)
+    return [
+        f"{file.name}:{number}: {line.removeprefix('# ')}"
+        for number, line in marked
+        if line.startswith("# TODO")
+    ]

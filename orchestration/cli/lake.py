@@ -1,0 +1,68 @@
+"""`footpath rebuild` and `footpath audit`: is the lake what its landing files make it?"""
+
+from typing import Annotated
+
+import typer
+
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
+from contracts.lake.layout import Lake
+
+DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datasets/")]
+
+
+def rebuild(
+    dataset: DatasetOption = "shop",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what is due, and why")
+    ] = False,
+    max_days: Annotated[int, typer.Option(min=1, help="days that one run builds")] = 60,
+) -> None:
+    """Land what is new; build again the published days that this changes, and what follows them."""
+    from orchestration.rebuild import rebuild_all
+
+    config = load_dataset(dataset)
+    if dry_run:
+        _tell(Lake.of(dataset), dataset)
+        return
+    from orchestration.instance import open_instance
+
+    with open_instance() as instance:
+        rebuild_all(config, instance, max_days, typer.echo)
+
+
+def _tell(lake: Lake, dataset: str) -> None:
+    from features.staleness import find_closure
+    from orchestration.rebuild import NOTHING_DUE, tell_due
+
+    closure = find_closure(load_dataset(dataset), lake)
+    for table, of_table in closure.reasons.items():
+        for day, reason in of_table.items():
+            typer.echo(f"{table} {day}: {reason}")
+    typer.echo(tell_due(closure) if closure.days else NOTHING_DUE)
+
+
+def audit(
+    dataset: DatasetOption = "shop",
+    recount: Annotated[
+        bool, typer.Option("--recount", help="also count the repeats anew: reads all fragments")
+    ] = False,
+) -> None:
+    """Account for every row of every landing file: published, in quarantine, or a repeat."""
+    from features.reconciliation import take_stock
+    from orchestration.cli.terminal import counter
+
+    accounts = take_stock(
+        load_dataset(dataset), Lake.of(dataset), recount, counter("days recounted")
+    )
+    for name, count in accounts.figures().items():
+        typer.echo(f"{name:>12}  {count:,}")
+    if days := accounts.waiting_days:
+        typer.echo(f"not built from what has landed: {len(days):,} days, {days[0]} to {days[-1]}")
+    if faults := accounts.faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise FootpathError(f"rows were lost or made: {'; '.join(faults[:5])}{more}")
+    typer.echo(
+        "rows + added = refused + waiting + repeats + quarantined + published"
+        + ("; every repeat was counted anew" if recount else "")
+    )

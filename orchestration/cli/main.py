@@ -1,0 +1,160 @@
+"""The `footpath` command: run the chain, open the UI, look at data sets and users.
+
+Every fault that a user can mend ends in one sentence on stderr and exit code 1.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
+from contracts.config.sources import link_source, source_folder
+from contracts.lake.layout import Lake, lakes
+from contracts.lake.remote import sentence
+from orchestration.cli import compare, datasets, lake, quarantine
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
+)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(quarantine.app, name="quarantine")
+app.command()(lake.rebuild)
+app.command()(lake.audit)
+app.command()(compare.compare)
+users = typer.Typer(no_args_is_help=True, help="Look at users.")
+app.add_typer(users, name="users")
+shop = typer.Typer(no_args_is_help=True, help="The synthetic shop.")
+app.add_typer(shop, name="shop")
+
+DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datasets/")]
+
+
+@app.command()
+def run(
+    dataset: DatasetOption = "shop",
+    data: Annotated[str, typer.Option(help="folder or URL of the source files")] = "",
+    users: Annotated[int, typer.Option(help="users of the synthetic shop", min=50)] = 2000,
+    days: Annotated[int, typer.Option(help="days of the synthetic shop", min=14)] = 60,
+    seed: Annotated[int, typer.Option(help="of the shop and of the training")] = 0,
+    first_day: Annotated[str, typer.Option(help="such as 2026-01-01; by default the first")] = "",
+    last_day: Annotated[str, typer.Option(help="by default the last that has landed")] = "",
+    until: Annotated[str, typer.Option(help="the last stage, such as daily: all if empty")] = "",
+) -> None:
+    """Run the whole chain of a data set, from landing files to the feature store."""
+    from orchestration.cli.terminal import Terminal
+
+    config = load_dataset(dataset)
+    terminal = Terminal(config)
+    if dataset == "shop" and not data:
+        data = str(terminal.generate_shop(users, days, seed))
+    if data:
+        _require_folder(dataset, data)
+        link_source(dataset, data)
+    source_folder(dataset)
+    terminal.run_chain(seed, first_day, last_day, until)
+    terminal.show_results()
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    host: Annotated[str, typer.Option(help="loopback unless you know what you do")] = "127.0.0.1",
+) -> None:
+    """Open the Dagster UI on the instance that `footpath run` uses."""
+    from orchestration.instance import REPOSITORY, prepare_instance
+
+    prepare_instance()
+    os.chdir(REPOSITORY)
+    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml"]
+    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606
+
+
+@app.command()
+def leaderboard(dataset: DatasetOption = "shop") -> None:
+    """Show the leaderboard that was last built."""
+    load_dataset(dataset)
+    path = Lake.of(dataset).root / "leaderboard" / "leaderboard.md"
+    if not path.exists():
+        raise FootpathError(f"{path} is not there: run `footpath run --dataset {dataset}` first")
+    typer.echo(path.read_text())
+
+
+@shop.command("generate")
+def shop_generate(
+    folder: Annotated[Path, typer.Argument(help="where the landing files go")],
+    users: Annotated[int, typer.Option(min=1)] = 2000,
+    days: Annotated[int, typer.Option(min=1)] = 60,
+    seed: int = 0,
+) -> None:
+    """Write the landing files of a synthetic shop of any size."""
+    from features.shop import generate_shop
+    from orchestration.cli.terminal import counter
+
+    truth = generate_shop(folder, users, days, seed, progress=counter("days of the shop"))
+    typer.echo(f"{truth.lines:,} rows in {folder}; what is in them: {folder / 'truth.json'}")
+
+
+@users.command("similar")
+def users_similar(
+    user_id: str,
+    dataset: DatasetOption = "shop",
+    k: Annotated[int, typer.Option("-k", min=1, help="how many")] = 10,
+) -> None:
+    """List the users most like a given one, by cosine of their embeddings."""
+    from features.store.similar import similar_users
+
+    load_dataset(dataset)
+    for other, cosine in similar_users(Lake.of(dataset), user_id, k):
+        typer.echo(f"{cosine:6.3f}  {other}")
+
+
+def _require_folder(dataset: str, data: str) -> None:
+    if "://" not in data and not Path(data).is_dir():
+        raise FootpathError(
+            f"{data} is not a folder: --data takes the folder of the files of '{dataset}'"
+        )
+
+
+def main() -> None:
+    """Runs the command line; a FootpathError becomes its sentence and exit code 1."""
+    # Beta and preview notices of the libraries below are ours to read, not the user's.
+    # Feast puts filters of its own before any of ours, so nothing is filtered but all unshown.
+    warnings.showwarning = lambda *_, **__: None
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    code = _exit_code()
+    # DuckDB's binding reports its own leaks at interpreter exit, page after page: leave without.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _exit_code() -> int:
+    try:
+        app(standalone_mode=True)
+    except SystemExit as done:
+        return int(done.code or 0)
+    except FootpathError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        typer.secho("footpath: stopped; run the same command to go on", err=True)
+        return 130
+    except Exception as error:
+        # A store may go at any moment, in the middle of anything.
+        if told := sentence(type(error).__name__, str(error), str(lakes())):
+            return _fail(told)
+        raise
+    return 0
+
+
+def _fail(text: str) -> int:
+    typer.secho(f"footpath: {text}", err=True, fg=typer.colors.RED)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What `footpath run` shows on a terminal: stages, progress, results, and what to do next."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.table import Table
+
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake, home
+from contracts.lake.reading import read_table
+
+if TYPE_CHECKING:
+    from features.drafts.preview import Preview
+
+console = Console(highlight=False)
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """Returns a callback (done, total) that counts on a terminal and is silent elsewhere."""
+    started = shown = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        moment = time.monotonic()
+        if not sys.stderr.isatty() or (moment - shown < 0.2 and done < total):
+            return
+        shown = moment
+        left = (moment - started) / max(done, 1) * (total - done)
+        text = f"   {what}: {done:,} of {total:,}, {left:.0f} s left" if done < total else ""
+        sys.stderr.write(f"\r\033[K{text}")
+        sys.stderr.flush()
+
+    return report
+
+
+class Terminal:
+    """One run of the chain, told to a person."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.lake = Lake.of(dataset.name)
+        self.started = time.monotonic()
+
+    def generate_shop(self, users: int, days: int, seed: int) -> Path:
+        """Writes the shop's landing files below the home folder, and returns their folder."""
+        from features.shop import generate_shop
+
+        folder = home() / "source" / "shop"
+        console.print(f"[bold]0. A synthetic shop: {users:,} users, {days} days, seed {seed}")
+        start = self.dataset.partitions.start
+        truth = generate_shop(folder, users, days, seed, start, counter("days of the shop"))
+        console.print(f"   {truth.lines:,} rows, among them broken, late and repeated ones")
+        return folder
+
+    def run_chain(self, seed: int, first_day: str, last_day: str, until: str = "") -> None:
+        """Runs the whole chain on the instance that the UI shows."""
+        from orchestration.chain import WholeChain, run_chain
+        from orchestration.instance import open_instance
+        from orchestration.progress import TerminalProgress
+
+        os.environ["FOOTPATH_TERMINAL"] = "1"  # the programs that train tell loss and time left
+        with open_instance() as instance:
+            run_chain(
+                self.dataset,
+                instance,
+                WholeChain(seed=seed, first_day=first_day, last_day=last_day, until=until),
+                lambda line: console.print(line if line.startswith(" ") else f"[bold]{line}"),
+                {"progress": TerminalProgress()},
+            )
+
+    def show_results(self) -> None:
+        """Prints the leaderboard, where things lie, and three commands to try next."""
+        name = self.dataset.name
+        path = self.lake.root / "leaderboard" / "leaderboard.md"
+        if path.exists():
+            console.print(Markdown(path.read_text()))
+        table = Table(title=f"Where it lies (in {time.monotonic() - self.started:.0f} s)")
+        table.add_column("what")
+        table.add_column("path", overflow="fold")
+        for what, relative in (
+            ("tables, one object a day", "{events,sessions,user_behavior_features}"),
+            ("rows that were refused, with reasons", "quarantine"),
+            ("what was expected of the data", "data_docs/index.html"),
+            ("checkpoints", "models"),
+            ("leaderboard", "leaderboard/leaderboard.html"),
+            ("feature store", "feature_store"),
+        ):
+            if "{" in relative or (self.lake.root / relative).exists():
+                table.add_row(what, f"{_short(self.lake.root)}/{relative}")
+        console.print(table)
+        console.print("Next:")
+        console.print("  make ui            # all of it in Dagster, at http://127.0.0.1:3000")
+        user = self._a_user()
+        if user is None:  # the chain was stopped before its end
+            console.print(f"  {_bin('footpath')} run --dataset {name}    # the rest of the chain")
+            return
+        console.print(f"  {_bin('footpath')} users similar {user} --dataset {name}")
+        store = self.lake.work / "feature_store"
+        example = f"  {_bin('python')} docs/examples/retrieve.py --repo {_short(store)}"
+        console.print(example, soft_wrap=True)
+
+    def _a_user(self) -> str | None:
+        found = sorted(self.lake.table("user_embeddings").glob("*/*.parquet"))
+        if not found:
+            return None
+        return read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
+
+
+def show_preview(dataset: Dataset, sample: "Preview", findings: list[str]) -> None:
+    """Prints what `datasets check` found."""
+    console.print(f"{dataset.title}: {sample.files:,} landing files, the first is {sample.file}")
+    console.print(
+        f"Of {sample.rows:,} rows in a sample of it, {sample.refused_rows:,} are refused."
+    )
+    if sample.span:
+        low, high = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in sample.span)
+        users, items = sample.distinct["users"], sample.distinct["items"]
+        console.print(f"{low} to {high} UTC; {users:,} users, {items:,} items.")
+    if sample.actions:
+        named = [f"{action} {count:,}" for action, count in sample.actions.items()]
+        console.print(f"Actions: {', '.join(named[:20])}{', ...' if len(named) > 20 else ''}")
+    nulls = [f"{f} {s:.1%}" for f, s in sample.null_shares.items() if 0 < s < 1]
+    if nulls:
+        console.print(f"Null: {', '.join(nulls)}")
+    _print_table("Events", sample.events)
+    if sample.refused_rows:
+        _print_table("Refused rows", sample.refused)
+    for finding in findings:
+        console.print(f"[yellow]- [/]{escape(finding)}", soft_wrap=True)
+    if not findings:
+        console.print("Nothing looks wrong.")
+
+
+def _print_table(title: str, rows: pa.Table) -> None:
+    table = Table(title=title)
+    filled = [name for name in rows.column_names if rows[name].null_count < rows.num_rows]
+    for name in filled:
+        table.add_column(name, overflow="fold")
+    for row in rows.select(filled).to_pylist():
+        table.add_row(*["" if value is None else _cell(value) for value in row.values()])
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):  # a map column
+        return ", ".join(f"{key}={entry}" for key, entry in value)
+    return str(value)
+
+
+def _bin(name: str) -> str:
+    return _short(Path(sys.executable).parent / name)
+
+
+def _short(path: Path) -> str:
+    """Returns the path as seen from here, where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, TypeError):  # elsewhere, or on S3
+        return str(path)

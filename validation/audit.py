@@ -1,0 +1,169 @@
+"""Audits staged days by both engines, and writes what was found into the Data Docs.
+
+In:  the staged days of one table, and how it is audited. Out: for each day its counts, why it stops
+and what is strange about it, against its table's thresholds and against the days before it.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from validation.bounds import DayFrame
+from validation.counts import AuditedDays, DayCounts, schema_fault
+from validation.docs import Outcome, note_outcomes, write_page
+from validation.drift import drift_warnings, with_drift
+from validation.profile import bounds_of, described, figures_of, read_descriptions
+from validation.table_rules import Audit
+from validation.thresholds import (
+    EXAMPLE,
+    examples_of,
+    failures_of,
+    share_bounds,
+    shares_of,
+    told,
+)
+
+# Stopped days that get a Data Docs page of their own; the others are on the page of the range.
+PAGES_OF_STOPPED_DAYS = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an audit found in one staged day."""
+
+    counts: DayCounts
+    failures: list[str]
+    warnings: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=dict)
+    docs: str | None = None
+
+
+def audit_days(
+    connection: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    lake: Lake,
+    audit: Audit,
+    paths: dict[dt.date, Path],
+) -> tuple[AuditedDays | None, dict[dt.date, Finding]]:
+    """Audits days together, then those that stop on their own, and writes the Data Docs.
+
+    Returns:
+      The days whose schema is sound, open in DuckDB; what was found in each day, in order.
+    """
+    findings = {
+        day: Finding(DayCounts(), [f"{audit.table} {day} was staged with another schema: {fault}"])
+        for day, path in paths.items()
+        if (fault := schema_fault(audit, path))
+    }
+    sound = {day: paths[day] for day in sorted(paths.keys() - findings.keys())}
+    together = None
+    if sound:
+        together = AuditedDays(connection, audit, sound, dataset.timezone)
+        findings |= _findings(together, dataset, lake)
+    findings = dict(sorted(findings.items()))
+    outcomes = [_outcome(day, finding) for day, finding in findings.items()]
+    note_outcomes(lake, audit.table, outcomes, {day: f.docs for day, f in findings.items()})
+    return together, findings
+
+
+def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, Finding]:
+    """Audits days whose schema is sound, by both engines."""
+    counts = rows.count()
+    failures = {day: failures_of(rows.audit, day, found) for day, found in counts.items()}
+    profiles = {
+        day: described(found.rows - found.broken_rows, found.profile)
+        for day, found in counts.items()
+        if rows.audit.profile
+    }
+    is_events = rows.audit.table == "events"
+    if not is_events:
+        profiles = with_drift(dataset, lake, profiles)
+    strange = _strangeness(dataset, lake, profiles if is_events else {}, failures)
+    frame = DayFrame(
+        {
+            day: {**shares_of(rows.audit, counts[day]), **strange.figures.get(day, {})}
+            for day in counts
+        },
+        share_bounds(rows.audit) + strange.bounds,
+    )
+    disagreements, result, seen = rows.validate(counts, frame)
+    findings = {}
+    for day, found in counts.items():
+        beyond = strange.broken(day) if day in strange.figures else []
+        failures[day] = disagreements + failures[day]
+        failures[day] += [told(rows.audit, strange, day, b) for b in beyond if b.stops]
+        if failures[day]:
+            path = {day: rows.paths[day]}
+            alone = AuditedDays(rows.connection, rows.audit, path, dataset.timezone)
+            failures[day] += examples_of(alone, day, found)
+        findings[day] = Finding(
+            found,
+            failures[day],
+            [told(rows.audit, strange, day, b) for b in beyond if not b.stops]
+            + drift_warnings(dataset, day, profiles.get(day, {})),
+            dict(strange.figures.get(day, {})),
+            profiles.get(day, {}),
+        )
+    return _with_pages(rows, dataset, lake, frame, findings, result, seen)
+
+
+def _with_pages(
+    rows: AuditedDays,
+    dataset: Dataset,
+    lake: Lake,
+    frame: DayFrame,
+    findings: dict[dt.date, Finding],
+    result: Any,
+    seen: str,
+) -> dict[dt.date, Finding]:
+    """Writes a page for all days, and one for each of the first few that stop."""
+    table, days = rows.audit.table, list(findings)
+    label = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    outcomes = [_outcome(day, finding) for day, finding in findings.items()]
+    docs = write_page(lake, table, label, result, seen, outcomes)
+    findings = {day: replace(finding, docs=docs) for day, finding in findings.items()}
+    stopped = [day for day in days if findings[day].failures and len(days) > 1]
+    for day in stopped[:PAGES_OF_STOPPED_DAYS]:
+        finding = findings[day]
+        alone = AuditedDays(rows.connection, rows.audit, {day: rows.paths[day]}, dataset.timezone)
+        of_day = DayFrame({day: frame.figures[day]}, frame.bounds)
+        _, result, seen = alone.validate({day: finding.counts}, of_day)
+        page = write_page(lake, table, str(day), result, seen, [_outcome(day, finding)])
+        findings[day] = replace(finding, docs=page)
+    return findings
+
+
+def _outcome(day: dt.date, finding: Finding) -> Outcome:
+    status = "stopped" if finding.failures else "warned" if finding.warnings else "clean"
+    # Examples of values stay out of the pages.
+    said = [s for s in finding.failures + finding.warnings if EXAMPLE not in s]
+    return Outcome(day, status, finding.counts.rows, finding.counts.broken_rows, said)
+
+
+def _strangeness(
+    dataset: Dataset,
+    lake: Lake,
+    profiles: dict[dt.date, dict[str, Any]],
+    failures: dict[dt.date, list[str]],
+) -> DayFrame:
+    """Holds each day against those before it, in order: the published, and those of the run."""
+    config = dataset.quality.profile
+    if not profiles:
+        return DayFrame({}, [])
+    first, last = min(profiles), max(profiles)
+    reach = dt.timedelta(days=config.days)
+    before = read_descriptions(lake, "events", first - reach, last)
+    before = {day: found for day, found in before.items() if day not in profiles}
+    figures = {}
+    for day in sorted(profiles):
+        figures[day] = figures_of(dataset.quality, day, profiles[day], before)
+        of_day = DayFrame({day: figures[day]}, bounds_of(dataset.quality, {day: figures[day]}))
+        if not failures[day] and not any(bound.stops for bound in of_day.broken(day)):
+            before[day] = profiles[day]
+    return DayFrame(figures, bounds_of(dataset.quality, figures))
