@@ -7,7 +7,6 @@ state.safetensors: weights, optimizer and curves as of one step, replaced as one
 
 import contextlib
 import datetime as dt
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
+from contracts.base.locks import locked
 from contracts.lake.publishing import publish_file
 from contracts.lake.reading import read_json
 from models.nn.user_model import ModelConfig, UserModel, build_model
@@ -49,19 +49,14 @@ def owned(folder: Path) -> Iterator[None]:
     Raises:
       FootpathError: another living process owns the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "owner.lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise FootpathError(
-                f"{folder} is being written by process {lock.read().strip() or 'unknown'}: "
-                f"wait until it ends, or stop it, and run again"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    path = folder / "owner.lock"
+    owner = path.read_text().strip() if path.exists() else ""
+    busy = (
+        f"{folder} is being written by process {owner or 'unknown'}: "
+        f"wait until it ends, or stop it, and run again"
+    )
+    with locked(path, busy):
+        path.write_text(str(os.getpid()))
         yield
 
 

@@ -36,15 +36,16 @@ class ModelVersion:
 def allocate(lake: Lake, recipe: str, as_of: str, config: dict[str, Any]) -> ModelVersion:
     """Returns the version of this configuration, a new number where it was never run."""
     identity = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    known = all_versions(lake)
-    for version in known:
-        if version.recipe == recipe and version.identity == identity:
-            return version
-    number = 1 + sum(version.recipe == recipe for version in known)
-    version = ModelVersion(f"{recipe}_v{number}", recipe, identity, as_of)
-    document = {v.version: {**v.__dict__, "order": n} for n, v in enumerate([*known, version])}
-    publish_json(lake, document, _path(lake))
-    return version
+    with lake.locked("models"):
+        known = all_versions(lake)
+        for version in known:
+            if version.recipe == recipe and version.identity == identity:
+                return version
+        number = 1 + sum(version.recipe == recipe for version in known)
+        version = ModelVersion(f"{recipe}_v{number}", recipe, identity, as_of)
+        document = {v.version: {**v.__dict__, "order": n} for n, v in enumerate([*known, version])}
+        publish_json(lake, document, _path(lake))
+        return version
 
 
 def all_versions(lake: Lake) -> list[ModelVersion]:
