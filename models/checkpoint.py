@@ -7,7 +7,6 @@ state.safetensors: weights, optimizer and curves as of one step, replaced as one
 
 import contextlib
 import datetime as dt
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_file, hash_files
 from contracts.base.locks import locked
 from contracts.lake.publishing import publish_file
 from contracts.lake.reading import read_json
@@ -80,7 +80,7 @@ def save_checkpoint(
         "format": 1,
         "code_version": code_version(),
         "created": dt.datetime.now(dt.UTC).isoformat(),
-        "weights_sha256": _sha256(folder / WEIGHTS),
+        "weights_hash": hash_file(folder / WEIGHTS),
     }
     if vocabulary is not None:
         _write_text(folder / "vocabulary.json", vocabulary)
@@ -128,7 +128,7 @@ def load_weights(folder: Path, config: dict[str, Any], model: nn.Module) -> None
     path = folder / WEIGHTS
     if not path.exists():
         raise FootpathError(f"{path} is missing: train the model again")
-    if _sha256(path) != config.get("weights_sha256"):
+    if hash_file(path) != config.get("weights_hash"):
         raise FootpathError(
             f"{path} is damaged (its hash is not the one in {CONFIG}): train the model again"
         )
@@ -185,11 +185,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def code_version() -> str:
     """Returns a hash of this room's source: what a checkpoint was made by."""
-    digest = hashlib.sha256()
     root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return hash_files(root, root.rglob("*.py"))
 
 
 @contextlib.contextmanager
@@ -206,8 +203,3 @@ def _write_text(path: Path, text: str) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

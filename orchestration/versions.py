@@ -3,13 +3,12 @@
 The same configuration on the same data is the same version: a repeated run resumes or re-uses it.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contracts.base.hashing import hash_json
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json
@@ -35,7 +34,7 @@ class ModelVersion:
 
 def allocate(lake: Lake, recipe: str, as_of: str, config: dict[str, Any]) -> ModelVersion:
     """Returns the version of this configuration, a new number where it was never run."""
-    identity = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    identity = hash_json(config)
     with lake.locked("models"):
         known = all_versions(lake)
         for version in known:

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.config.dataset import Dataset
 from contracts.config.learning import Validation
 from contracts.lake.copies import local_copy
@@ -90,7 +90,7 @@ def identity_of(lake: Lake, settings: dict[str, Any], data: str) -> dict[str, An
     found = settings | {"fingerprint": data}
     if judge := settings.get("validation"):
         labels = local_copy(lake, in_lake(lake, judge["labels"]))
-        found["validation"] = judge | {"labels": rows_fingerprint(labels, judge["task"])}
+        found["validation"] = judge | {"labels": hash_rows(labels, judge["task"])}
     return found
 
 

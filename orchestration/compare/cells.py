@@ -12,7 +12,6 @@ are told, and `--same-code` measures those of other code again.
                               vectors/<key>.parquet            test users' vectors, for the map
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_files, hash_json
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from orchestration.instance import REPOSITORY
@@ -68,8 +68,7 @@ class Cell:
 
 def key_of(*parts: Any) -> str:
     """Returns a hash of plain values, the same in whatever order their fields come."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_json(parts)
 
 
 def publish_cells(
@@ -103,12 +102,9 @@ def _of(table: pa.Table, cell: Cell) -> pa.Table:
 
 def code_version() -> str:
     """Returns a hash of the code that figures follow from: models/, without the leaderboard."""
-    root, digest = REPOSITORY / "models", hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if not name.startswith("leaderboard/"):
-            digest.update(name.encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    root = REPOSITORY / "models"
+    leaderboard = root / "leaderboard"
+    return hash_files(root, (p for p in root.rglob("*.py") if leaderboard not in p.parents))
 
 
 def has_weights(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.config.tasks import Task
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
@@ -250,10 +250,10 @@ def _identity(
     fingerprints = {
         "sequences": read_json(source.sequences)["fingerprint"],
         # Other splits follow from these labels and the seed, but where they decide what labels are.
-        "labels": rows_fingerprint(
+        "labels": hash_rows(
             Path(config["labels"]) if task.follows_split else source.labels, task.name
         ),
-        "head_features": rows_fingerprint(known) if known else "",
+        "head_features": hash_rows(known) if known else "",
     }
     return defaults | config | fingerprints
 
