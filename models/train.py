@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.lake.reading import read_json
 from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
 from models.data.sequences import Sequences, open_sequences, vocabulary_text
@@ -86,7 +86,7 @@ def describe(
     """Returns what the checkpoint's config.json says."""
     found = plain(config)
     if config.validation and objective.trains:
-        labels = rows_fingerprint(config.validation.labels, config.validation.task)
+        labels = hash_rows(config.validation.labels, config.validation.task)
         found["validation"]["fingerprint"] = labels
     return found | {
         "encoder_options": model.config.encoder_options,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from models.data.examples import Labeled
 from models.data.labels import load_tasks
 from models.data.sequences import Sequences
@@ -32,7 +32,7 @@ class Judge:
         self.config, self.sequences = config, sequences
         asked = TaskConfig(name=config.task, kind=config.kind)
         self.task = load_tasks(config.labels, sequences, (asked,))[0]
-        self.fingerprint = rows_fingerprint(config.labels, config.task)
+        self.fingerprint = hash_rows(config.labels, config.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
         """Tells whether to judge after so many epochs; always after the last."""

@@ -84,7 +84,7 @@ def _training_sequences(dataset: Dataset) -> dg.AssetsDefinition:
                 {
                     "dagster/row_count": report.events,
                     "users": report.users,
-                    "fingerprint": report.fingerprint[:12],
+                    "fingerprint": report.fingerprint,
                     "train_cutoff": report.train_cutoff,
                 },
                 partition_key=str(day),

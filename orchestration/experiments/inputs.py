@@ -143,7 +143,7 @@ def _until_the_end(dataset: Dataset, lake: Lake, plain: Path) -> Path:
     from features.learning.sequences import build_sequences
 
     said, last = read_json(plain), lake.days("events")[-1]
-    pointer = lake.root / "sequences" / f"{last}__{said['vocabulary_hash'][:8]}.json"
+    pointer = lake.root / "sequences" / f"{last}__{said['vocabulary_hash']}.json"
     vocabulary = plain.parent / said["folder"] / "vocabulary.json"
     _build(dataset, lake, pointer, lambda: build_sequences(dataset, lake, last, vocabulary))
     return pointer
