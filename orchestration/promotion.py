@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from contracts.config.dataset import Dataset
+from contracts.config.metrics import metric_of
 from contracts.config.tasks import Task
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
@@ -40,7 +41,7 @@ def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | N
     """Returns the best pre-trained version, or None where there is none.
 
     Best is the highest mean, over the tasks, of the frozen probe's metric with all labels: a
-    downstream team gets the vector as it is. Errors (mae) count negative. A data set without tasks
+    downstream team gets the vector as it is. Errors count negative. A data set without tasks
     takes its newest version.
 
     Args:
@@ -111,7 +112,7 @@ def _validation(
     dataset: Dataset, lake: Lake, version: str, is_probe: pc.Expression
 ) -> dict[str, float]:
     """Measures what was predicted of the validation users, where it was kept."""
-    from models.leaderboard.weighted import weighted
+    from models.metrics.formulas import weighted
     from models.metrics.predictions import RUN, read_predictions
 
     path = lake.single(f"predictions/{version}")
@@ -134,4 +135,4 @@ def _validation(
 
 
 def _signed(task: Task, value: float) -> float:
-    return -value if task.metric == "mae" else value
+    return metric_of(task.metric).sign * value
