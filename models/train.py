@@ -27,6 +27,7 @@ from models.nn.encoders import ENCODERS
 from models.nn.text import Options as TextOptions
 from models.nn.user_model import ModelConfig, UserModel, build_model
 from models.objectives import OBJECTIVES, Objective, build_objective
+from models.probing.early_stopping import ValidationProbe
 from models.runtime.config import TrainConfig, parse, plain
 from models.runtime.device import prepare
 from models.runtime.distributed import rank, size
@@ -49,7 +50,8 @@ def train(config: TrainConfig, reporter: Reporter) -> dict[str, Any]:
         objective.to(device)
         curves, metrics = None, {}
         if objective.trains:
-            trainer = Trainer(config, sequences, model, objective)
+            judge = judge_of(config, sequences)
+            trainer = Trainer(config, sequences, model, objective, judge)
             history = trainer.fit(reporter)
             curves = history.curves(trainer.per_epoch)
             metrics = history.summary(trainer.per_epoch)
@@ -78,6 +80,13 @@ def build(config: TrainConfig, sequences: Sequences) -> tuple[UserModel, Objecti
     attach_text(model, sequences)
     attach_text(objective, sequences)
     return model, objective
+
+
+def judge_of(config: TrainConfig, sequences: Sequences) -> ValidationProbe | None:
+    """Builds what stops training early, where the configuration names a task for it."""
+    if config.validation is None:
+        return None
+    return ValidationProbe(config.validation, sequences.with_clock("age" in config.fields))
 
 
 def describe(

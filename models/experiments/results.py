@@ -120,7 +120,9 @@ def summary(results: Results) -> list[str]:
         who, cells = board.rows[0]
         named = " ".join(part for part in who if part != "-")
         share = max(cells)
-        lines.append(f"{board.task}: {named}, {board.metric} {cells[share]} at {share:.0%} labels")
+        lines.append(
+            f"{board.task}: {named}, {board.metric.name} {cells[share]} at {share:.0%} labels"
+        )
     return lines
 
 

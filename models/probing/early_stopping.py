@@ -1,4 +1,4 @@
-"""Stops pre-training when the vectors get no better for a task, and keeps the best weights.
+"""Validation probe for early stopping: are the vectors still getting better for a task?
 
 After every few epochs a frozen probe is fitted on the task's training users; its loss on the
 validation users judges the weights. Test users are never looked at.
@@ -20,8 +20,8 @@ from models.probing.probe import Scale, Standardizer, fit_head, task_loss
 from models.runtime.config import TaskConfig, ValidationConfig
 
 
-class Judge:
-    """A task that judges weights."""
+class ValidationProbe:
+    """Validation loss of a frozen probe: the `Judge` that a trainer is given."""
 
     def __init__(self, config: ValidationConfig, sequences: Sequences) -> None:
         """Reads the labels.
