@@ -6,13 +6,13 @@ The model sees the last max_length events of each example.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.methods import DualOptions, MethodOptions, PtumOptions, UbmOptions
 from models.data.packed import Events, Packed, pack, ragged_arange, to_device
 from models.data.sequences import Sequences
 from models.nn.encoders.pooling import LastPooling
@@ -42,7 +42,7 @@ class Native:
             return self._by_state(self._on_device(windows))
         if self.method == "masked":
             return self._by_state(self._on_device(_with_hidden(windows, model.config.max_length)))
-        if self.method == "ubm" and model.encoder.is_causal:
+        if self.method == "ubm" and model.config.encoder.is_causal:
             return self._by_state(self._on_device(windows))
         users_nD = model(self._on_device(windows))
         items_VD = model.behavior.items() if self.content_VD is None else self.content_VD
@@ -59,27 +59,22 @@ class Native:
         return to_device(pack(windows), next(self.model.parameters()).device)
 
 
-def native(described: dict[str, Any], model: UserModel, sequences: Sequences) -> Native | None:
+def native(method: MethodOptions, model: UserModel, sequences: Sequences) -> Native | None:
     """Returns what scores items without a head, or nothing where pre-training trains no such score.
 
     Args:
-      described: the checkpoint's config.
+      method: of the pre-training.
       model: the pre-trained model.
       sequences: give the items' categories.
     """
-    method = described["method"]
-    if method == "next" and model.encoder.is_causal:
-        return Native(method, model, None)
-    if method == "masked":
-        return Native(method, model, None)
-    if method in ("ptum", "manymask") and described["objective"]["negatives"] == 0:
-        return Native(method, model, None)
-    follows = method == "ubm" and described["objective"].get("follow_weight", 0) > 0
-    if method in ("ptum", "manymask", "dual") or (
-        follows and described["objective"]["first_share"] < 1
-    ):
-        return Native(method, model, _content(model, sequences))
-    return None
+    if not method.ranks_items:
+        return None
+    if isinstance(method, UbmOptions) and not (method.follow_weight and method.first_share < 1):
+        return None
+    told_from_events = isinstance(method, DualOptions | UbmOptions) or (
+        isinstance(method, PtumOptions) and method.negatives > 0
+    )
+    return Native(method.name, model, _content(model, sequences) if told_from_events else None)
 
 
 @torch.no_grad()

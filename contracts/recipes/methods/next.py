@@ -20,5 +20,5 @@ class NextOptions(MethodOptions):
         if not encoder.is_causal:
             raise ValueError(
                 f"method next needs an encoder that reads forwards, and {encoder.name} sees the "
-                f"next item itself: take gru4rec, or bert4rec or rotary with encoder_options.causal"
+                f"next item itself: take gru4rec, or bert4rec or rotary with encoder.causal"
             )
