@@ -1,21 +1,30 @@
-"""Cuts a range of days so that what one query holds in memory does not grow with the range."""
+"""Batches by size, so that what is held in memory does not grow with what is to be done."""
 
-import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def chunks(sized: Iterable[tuple[dt.date, int]], limit: int) -> Iterator[list[dt.date]]:
-    """Cuts days, given with a size each, into consecutive lists whose sizes add up to <= limit.
+def batches(
+    items: Iterable[T], size_of: Callable[[T], int], limit: int, count: int | None = None
+) -> Iterator[list[T]]:
+    """Cuts items into consecutive lists whose sizes add up to `limit` or less.
 
-    A day that is larger than the limit stands alone.
+    Args:
+      items: what is cut; an item that is larger than the limit stands alone.
+      size_of: the size of an item.
+      limit: of the sizes of a list.
+      count: at most so many items in a list, if it matters.
     """
-    chunk: list[dt.date] = []
+    batch: list[T] = []
     total = 0
-    for day, size in sized:
-        if chunk and total + size > limit:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(day)
+    for item in items:
+        size = size_of(item)
+        if batch and (total + size > limit or len(batch) == count):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
         total += size
-    if chunk:
-        yield chunk
+    if batch:
+        yield batch

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
+from contracts.base.batches import batches
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
 from contracts.base.sql import name
@@ -115,16 +116,9 @@ class RowReader:
 
     def _text_chunks(self) -> Iterator[None]:
         """Joins pieces of files of one layout until they are a chunk."""
-        batch: list[Piece] = []
-        size = 0
-        for piece in self._pieces():
-            if batch and (size + len(piece.data) > CHUNK or piece.layout != batch[0].layout):
-                yield self._read_text(batch)
-                batch, size = [], 0
-            batch.append(piece)
-            size += len(piece.data)
-        if batch:
-            yield self._read_text(batch)
+        for _, alike in itertools.groupby(self._pieces(), lambda piece: piece.layout):
+            # map: a loop's variable would keep a chunk in memory while the next is read.
+            yield from map(self._read_text, batches(alike, lambda piece: len(piece.data), CHUNK))
 
     def _read_text(self, batch: list[Piece]) -> None:
         csv = self.table.csv if self.table.format == "csv" else None
