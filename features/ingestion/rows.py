@@ -27,6 +27,7 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
 from contracts.base.sql import name
 from contracts.config.source import FileTable
+from features.expressions import column_types
 from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
 from features.ingestion.beginnings import check_beginning
@@ -39,7 +40,6 @@ from features.ingestion.layout import (
     parquet_layout,
 )
 from features.ingestion.lines import Piece, end_of_records, lines_of
-from features.sql import column_types
 
 ROWS = "rows_read"
 
