@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from contracts.base.batches import batches
+from contracts.base.batches import chunks
 from contracts.base.sql import names
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
@@ -174,7 +174,7 @@ def _recount(
     done, manifests = 0, readable_manifests(lake)
     fragments = fragments_by_day(manifests)
     with connect() as connection:
-        for days in batches(built, built.__getitem__, RECOUNT_ROWS):
+        for days in chunks(built.items(), RECOUNT_ROWS):
             paths = [
                 str(fragments_folder(lake) / str(day) / fragment_name(identity, version))
                 for day in days

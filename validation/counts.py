@@ -24,7 +24,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.base.batches import batches
+from contracts.base.batches import chunks
 from contracts.base.clock import day_window
 from contracts.base.sql import literals
 from contracts.lake.schemas import TIMESTAMP
@@ -117,7 +117,7 @@ class AuditedDays:
         A day of very many rows stands alone.
         """
         sizes = {day: pq.read_metadata(path).num_rows for day, path in self.paths.items()}
-        for days in batches(sizes, sizes.__getitem__, COUNTED_ROWS):
+        for days in chunks(sizes.items(), COUNTED_ROWS):
             if len(days) == len(self.paths):
                 yield self
             else:

@@ -1,30 +1,52 @@
-"""Batches by size, so that what is held in memory does not grow with what is to be done."""
+"""Batches: of things by their sizes, and of ordered rows by their keys.
 
-from collections.abc import Callable, Iterable, Iterator
+In:  days, files or rows of any number. Out: batches of bounded size, so that what is held in memory
+does not grow with the input; and runs of rows that share a key, such as their day.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
 
 T = TypeVar("T")
 
 
-def batches(
-    items: Iterable[T], size_of: Callable[[T], int], limit: int, count: int | None = None
+def chunks(
+    sized: Iterable[tuple[T, int]], limit: int, most: int | None = None
 ) -> Iterator[list[T]]:
-    """Cuts items into consecutive lists whose sizes add up to `limit` or less.
+    """Cuts things, given with a size each, into consecutive lists whose sizes add up to <= limit.
 
-    Args:
-      items: what is cut; an item that is larger than the limit stands alone.
-      size_of: the size of an item.
-      limit: of the sizes of a list.
-      count: at most so many items in a list, if it matters.
+    What is larger than the limit stands alone; `most` bounds the length of a list.
     """
-    batch: list[T] = []
+    chunk: list[T] = []
     total = 0
-    for item in items:
-        size = size_of(item)
-        if batch and (total + size > limit or len(batch) == count):
-            yield batch
-            batch, total = [], 0
-        batch.append(item)
+    for thing, size in sized:
+        if chunk and (total + size > limit or len(chunk) == most):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(thing)
         total += size
-    if batch:
-        yield batch
+    if chunk:
+        yield chunk
+
+
+def runs(
+    rows: Iterable[pa.RecordBatch], keys: Sequence[str] = ("day",)
+) -> Iterator[tuple[tuple, pa.Table]]:
+    """Cuts each batch of rows where one of its key columns (integers or days) changes.
+
+    Yields:
+      (keys of the run, its rows). A run that goes on in the next batch comes in several parts.
+    """
+    for batch in rows:
+        if not len(batch):
+            continue
+        columns = [batch.column(key) for key in keys]
+        codes = [column.cast(pa.int32()).to_numpy(zero_copy_only=False) for column in columns]
+        changes = np.flatnonzero(np.any([np.diff(code) != 0 for code in codes], axis=0)) + 1
+        for start, end in itertools.pairwise([0, *changes.tolist(), len(batch)]):
+            key = tuple(column[start].as_py() for column in columns)
+            yield key, pa.Table.from_batches([batch.slice(start, end - start)])

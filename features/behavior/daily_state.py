@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from contracts.base.batches import batches
+from contracts.base.batches import chunks
 from contracts.base.clock import day_window
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import engine_name
@@ -109,7 +109,7 @@ def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt
         for day in sorted(inputs)
         if day not in published or not _is_fresh(lake, schema, day, inputs[day])
     ]
-    for chunk in batches(due, lambda day: row_count(lake, "events", day), CHUNK_EVENTS):
+    for chunk in chunks(((day, row_count(lake, "events", day)) for day in due), CHUNK_EVENTS):
         with open_engine(engine_name()) as engine, lake.staging() as folder:
             rows = stream(
                 engine, state_of(engine, dataset, lake, schema, chunk), ["day", "user_id"]

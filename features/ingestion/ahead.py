@@ -5,11 +5,10 @@ is not waited for alone, since a round trip takes longer than the reading of wha
 files and those on a disk are streamed (streams.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from glob import has_magic
 from typing import Any
 
-from contracts.base.batches import batches
 from features.ingestion.files import SourceFile
 
 # What is fetched at a time, and the largest file that is.
@@ -26,8 +25,7 @@ class SmallFiles:
     """
 
     def __init__(self, files: Iterable[SourceFile]) -> None:
-        small = (file for file in files if _is_small(file))
-        self._batches = batches(small, lambda file: file.size, BATCH_BYTES, BATCH_FILES)
+        self._batches = _batches(file for file in files if _is_small(file))
         self._found: dict[str, bytes | Exception] = {}
 
     def take(self, file: SourceFile) -> bytes | None:
@@ -54,6 +52,19 @@ def _is_small(file: SourceFile) -> bool:
     is_plain = "://" in file.url and not has_magic(file.url)
     # Where a server does not say how large a file is, its size is given as 0.
     return is_plain and not file.archive and 0 < file.size <= SMALL
+
+
+def _batches(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:
+    batch: list[SourceFile] = []
+    size = 0
+    for file in files:
+        if batch and (len(batch) == BATCH_FILES or size + file.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield batch
 
 
 def _fetch(urls: list[str]) -> dict[str, bytes | Exception]:

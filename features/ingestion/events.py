@@ -27,7 +27,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.base.batches import batches
+from contracts.base.batches import chunks
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import fetched
@@ -70,10 +70,10 @@ def stage_events(
     fragments: dict[dt.date, list[Fragment]] = {day: [] for day in days}
     for fragment in committed_fragments(lake, days):
         fragments[fragment.day].append(fragment)
-    sizes = {day: sum(f.size for f in fragments[day]) for day in days}
+    sizes = ((day, sum(f.size for f in fragments[day])) for day in days)
     staged: dict[dt.date, StagedEvents] = {}
     with connect() as connection:
-        for chunk in batches(days, sizes.__getitem__, CHUNK_BYTES):
+        for chunk in chunks(sizes, CHUNK_BYTES):
             parts = [fragment for day in chunk for fragment in fragments[day]]
             inputs = {day: fragment_inputs(fragments[day]) for day in chunk}
             staged |= _stage_chunk(connection, dataset, inputs, parts, folder)

@@ -14,14 +14,13 @@ last day none later than tomorrow. What lies later is a broken clock and goes to
 """
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
 
-from contracts.base.batches import batches
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
@@ -114,7 +113,7 @@ def land(
         refused = set(stamps(quarantine_folder(lake)))
         run = _Run(dataset, lake, connection, archives, known, refused)
         done = 0
-        for batch in batches(todo, lambda arrival: arrival.file.size, PASS_BYTES, PASS_FILES):
+        for batch in _passes(todo):
             _land_pass(run, batch, mapping)
             done += len(batch)
             if progress:
@@ -151,6 +150,20 @@ def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool
     """Tells whether a file was read as it lies there, by this mapping."""
     now = (arrival.file.size, arrival.file.stamp, mapping)
     return manifest is not None and (manifest.size, manifest.stamp, manifest.mapping) == now
+
+
+def _passes(todo: list[Arrival]) -> Iterator[list[Arrival]]:
+    """Cuts the files into passes."""
+    batch: list[Arrival] = []
+    size = 0
+    for arrival in todo:
+        if batch and (size + arrival.file.size > PASS_BYTES or len(batch) == PASS_FILES):
+            yield batch
+            batch, size = [], 0
+        batch.append(arrival)
+        size += arrival.file.size
+    if batch:
+        yield batch
 
 
 def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:

@@ -11,9 +11,9 @@ import duckdb
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENTS
-from features.expressions import check_expressions, column_types, map_of
 from features.ingestion.pieces import exploded, with_pieces
 from features.ingestion.rows import ROWS
+from features.sql import check_expressions, column_types, map_of
 
 # Why a row is refused before it is an event.
 UNREADABLE = "unreadable"

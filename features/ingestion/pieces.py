@@ -12,7 +12,7 @@ import duckdb
 
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
-from features.expressions import check_expressions
+from features.sql import check_expressions
 
 
 def with_pieces(

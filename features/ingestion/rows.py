@@ -22,12 +22,10 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from contracts.base.batches import batches
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
 from contracts.base.sql import name
 from contracts.config.source import FileTable
-from features.expressions import column_types
 from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
 from features.ingestion.beginnings import check_beginning
@@ -40,6 +38,7 @@ from features.ingestion.layout import (
     parquet_layout,
 )
 from features.ingestion.lines import Piece, end_of_records, lines_of
+from features.sql import column_types
 
 ROWS = "rows_read"
 
@@ -116,9 +115,16 @@ class RowReader:
 
     def _text_chunks(self) -> Iterator[None]:
         """Joins pieces of files of one layout until they are a chunk."""
-        for _, alike in itertools.groupby(self._pieces(), lambda piece: piece.layout):
-            # map: a loop's variable would keep a chunk in memory while the next is read.
-            yield from map(self._read_text, batches(alike, lambda piece: len(piece.data), CHUNK))
+        batch: list[Piece] = []
+        size = 0
+        for piece in self._pieces():
+            if batch and (size + len(piece.data) > CHUNK or piece.layout != batch[0].layout):
+                yield self._read_text(batch)
+                batch, size = [], 0
+            batch.append(piece)
+            size += len(piece.data)
+        if batch:
+            yield self._read_text(batch)
 
     def _read_text(self, batch: list[Piece]) -> None:
         csv = self.table.csv if self.table.format == "csv" else None

@@ -1,4 +1,4 @@
-"""SQL expressions and types of the YAML, checked before any file is read."""
+"""SQL expressions and types of the YAML, and faults told by the field they stand in."""
 
 from collections.abc import Mapping
 
