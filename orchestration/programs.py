@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterPipesExecutionError
 
 from contracts.base.errors import FootpathError
 from contracts.lake.copies import local_copy, send_copy
@@ -24,6 +23,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote
 from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json
+from orchestration.dagster_private import DagsterPipesExecutionError
 from orchestration.instance import REPOSITORY
 from orchestration.live import LiveMessages
 

@@ -18,7 +18,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
 from orchestration.partitions import days_of
-from orchestration.rebuild import REQUEST_TAG
+from orchestration.tags import REBUILD
 
 CHECK = "audit"
 PROFILE = "profile"
@@ -42,7 +42,7 @@ def build_days(
     from validation.gate import publish
 
     lake, days = Lake.of(dataset.name), days_of(context)
-    if REQUEST_TAG in context.run.tags:
+    if REBUILD in context.run.tags:
         # The range of a rebuild holds days that are as they should be.
         days = due_days(dataset, lake, table, days)
     with told(str(lake.root)), lake.staging() as folder:

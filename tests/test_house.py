@@ -1,6 +1,7 @@
 """The house: generic package names resolve to this repository, and its doors are light."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 
@@ -37,3 +38,10 @@ def test_definitions_load_nothing_heavy():
         check=True,
     )
     assert loaded.stdout.strip() == "[]"
+
+
+def test_private_names_of_dagster_are_imported_in_one_file():
+    private = re.compile(r"^\s*(from|import) dagster\w*\._", re.MULTILINE)
+    files = [path for room in ROOMS for path in (REPOSITORY / room).rglob("*.py")]
+    found = {path.name for path in files if private.search(path.read_text())}
+    assert found == {"dagster_private.py"}

@@ -97,9 +97,10 @@ def _compare(comparison: "Comparison", run: Run) -> int:
     from orchestration.compare.jobs import plan
     from orchestration.compare.results import collect, put_into, summary, write
     from orchestration.compare.run import run_jobs
+    from orchestration.definitions import open_runner
 
     dataset, began = comparison.dataset, time.monotonic()
-    build_events(dataset, typer.echo)
+    build_events(dataset, open_runner, typer.echo)
     lake = Lake.of(dataset.name)
     sources = prepare(comparison, lake, default_as_of(dataset, lake), typer.echo)
     check_labeled(comparison.tasks, sources)

@@ -63,17 +63,15 @@ class Terminal:
     def run_chain(self, seed: int, first_day: str, last_day: str, until: str = "") -> None:
         """Runs the whole chain on the instance that the UI shows."""
         from orchestration.chain import WholeChain, run_chain
-        from orchestration.instance import open_instance
+        from orchestration.definitions import open_runner
         from orchestration.progress import TerminalProgress
 
         os.environ["FOOTPATH_TERMINAL"] = "1"  # the programs that train tell loss and time left
-        with open_instance() as instance:
+        with open_runner(self.dataset, {"progress": TerminalProgress()}) as runner:
             run_chain(
-                self.dataset,
-                instance,
+                runner,
                 WholeChain(seed=seed, first_day=first_day, last_day=last_day, until=until),
                 lambda line: console.print(line if line.startswith(" ") else f"[bold]{line}"),
-                {"progress": TerminalProgress()},
             )
 
     def show_results(self) -> None:

@@ -12,6 +12,7 @@ users decide what the labels are (above a median, commonest classes), each split
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,9 +29,11 @@ from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
+from orchestration.chain import Runner, WholeChain, run_chain
 from orchestration.compare.settings import Comparison
 
 Say = Callable[[str], None]
+OpenRunner = Callable[[Dataset], AbstractContextManager[Runner]]
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,14 @@ def prepare(comparison: Comparison, lake: Lake, as_of: dt.date, say: Say) -> dic
     return sources
 
 
-def build_events(dataset: Dataset, say: Say) -> None:
+def build_events(dataset: Dataset, open_runner: OpenRunner, say: Say) -> None:
     """Runs the chain up to the daily tables where no event is published yet."""
     lake = Lake.of(dataset.name)
     if lake.days("events"):
         return
-    from orchestration.chain import WholeChain, run_chain
-    from orchestration.instance import open_instance
-
     say(f"data set '{dataset.name}' has no events yet: building them")
-    with open_instance() as instance:
-        run_chain(dataset, instance, WholeChain(until="daily"), say)
+    with open_runner(dataset) as runner:
+        run_chain(runner, WholeChain(until="daily"), say)
 
 
 def labels_of_seed(lake: Lake, source: Source, seed: int) -> Path:
