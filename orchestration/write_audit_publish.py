@@ -138,7 +138,9 @@ def _profile_result(key: dg.AssetCheckKey, verdicts: list) -> dg.AssetCheckResul
     for verdict in judged:
         for name, value in verdict.figures.items():
             most[name] = max(value, most.get(name, 0.0))
-    figures = _table(("figure", "most"), {name: f"{value:.3g}" for name, value in most.items()})
+    figures = _table(
+        "figure", "most", {name: float(f"{value:.3g}") for name, value in most.items()}
+    )
     return _warned(key, verdicts, len(judged), {"figures": figures or TOO_FEW})
 
 
@@ -152,7 +154,7 @@ def _drift_result(
     judged = [verdict for verdict in verdicts if verdict.profile.get(PSI)]
     latest = judged[-1].profile[PSI] if judged else {}
     worst = sorted(latest.items(), key=lambda item: -item[1])[:10]
-    last = _table(("feature", "index"), {name: f"{value:.3f}" for name, value in worst})
+    last = _table("feature", "index", {name: round(float(value), 3) for name, value in worst})
     shown: dict[str, Any] = {"last day": last or TOO_FEW}
     if page:
         shown["drift by day"] = dg.MetadataValue.path(page)
@@ -182,12 +184,10 @@ def _told(sentences: Iterable[list[str]]) -> str | None:
     return "; ".join(itertools.chain.from_iterable(sentences))[:2000] or None
 
 
-def _table(head: tuple[str, str], rows: Mapping[str, str]) -> dg.MarkdownMetadataValue | None:
-    """Returns a table of two columns as the UI shows it; None without a row."""
-    if not rows:
-        return None
-    lines = [head, ("---", "---"), *rows.items()]
-    return dg.MetadataValue.md("\n".join(f"| {left} | {right} |" for left, right in lines))
+def _table(key: str, value: str, rows: Mapping[str, int | float]) -> dg.TableMetadataValue | None:
+    """Table of two columns as the UI shows it; None without a row."""
+    records = [dg.TableRecord({key: name, value: number}) for name, number in rows.items()]
+    return dg.MetadataValue.table(records) if records else None
 
 
 def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResult:
@@ -196,7 +196,7 @@ def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResul
     for verdict in verdicts:
         for rule, count in verdict.broken.items():
             broken[rule] = broken.get(rule, 0) + count
-    by_rule = _table(("rule", "rows"), {rule: f"{n:,}" for rule, n in sorted(broken.items())})
+    by_rule = _table("rule", "rows", dict(sorted(broken.items())))
     docs = next((verdict.docs for verdict in verdicts if verdict.docs), None)
     return dg.AssetCheckResult(
         asset_key=key,

@@ -49,11 +49,10 @@ def audit(
 ) -> None:
     """Account for every row of every landing file: published, in quarantine, or a repeat."""
     from features.reconciliation import take_stock
-    from orchestration.cli.terminal import counter
+    from orchestration.progress import counter
 
-    accounts = take_stock(
-        load_dataset(dataset), Lake.of(dataset), recount, counter("days recounted")
-    )
+    with counter("days recounted") as progress:
+        accounts = take_stock(load_dataset(dataset), Lake.of(dataset), recount, progress)
     for name, count in accounts.figures().items():
         typer.echo(f"{name:>12}  {count:,}")
     if days := accounts.waiting_days:

@@ -120,10 +120,11 @@ def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
 def _judge_again(config: Dataset, lake: Lake) -> set[dt.date]:
     """Lands files whose mapping has changed; returns the days that may come out otherwise."""
     from features.ingestion.landing import land
-    from orchestration.cli.terminal import counter
+    from orchestration.progress import counter
     from validation.quarantine import count_refused
 
-    report = land(config, lake, None, counter("landing files"))
+    with counter("landing files") as progress:
+        report = land(config, lake, None, progress)
     typer.echo(f"{report.files_read:,} landing files were read anew, or for the first time")
     refused = {day for day, stage, *_ in count_refused(lake) if day and stage != "landing"}
     return refused | set(report.days)
