@@ -46,7 +46,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Runner:
+class StageRunner:
     """Where the stages of a data set run.
 
     The jobs are handed in: the definitions that hold them import the chain.
@@ -58,7 +58,7 @@ class Runner:
     resources: dict | None = None  # in the place of those that the job has
 
 
-def run_chain(runner: Runner, config: WholeChain, say: Callable[[str], None]) -> None:
+def run_chain(runner: StageRunner, config: WholeChain, say: Callable[[str], None]) -> None:
     """Runs every stage of a data set.
 
     Raises:
@@ -78,9 +78,9 @@ def run_chain(runner: Runner, config: WholeChain, say: Callable[[str], None]) ->
 
 def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     """Yields the stages; the later ones look at what the earlier ones have made."""
+    from contracts.lake.versions import latest_finished
     from features.ingestion.landing import arrival_days
     from features.learning.labels import default_as_of
-    from orchestration.versions import latest_finished
 
     lake = Lake.of(dataset.name)
     first, last = _days(dataset, config, arrival_days(dataset))
@@ -144,7 +144,7 @@ def _day(text: str) -> dt.date | None:
         raise FootpathError(f"'{text}' is not a day: write it as 2026-01-31") from None
 
 
-def run_stage(runner: Runner, stage: Stage) -> dict[str, int]:
+def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
     """Runs one stage and returns the rows of every asset that it has made.
 
     Raises:

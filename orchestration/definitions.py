@@ -20,7 +20,7 @@ from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
-from orchestration.chain import Runner
+from orchestration.chain import StageRunner
 from orchestration.instance import open_instance
 from orchestration.jobs import chain_job, schedules, sensors, stage_jobs
 from orchestration.progress import Progress
@@ -51,10 +51,10 @@ def job_of(name: str) -> dg.JobDefinition:
 
 
 @contextmanager
-def open_runner(dataset: Dataset, resources: dict | None = None) -> Iterator[Runner]:
+def open_runner(dataset: Dataset, resources: dict | None = None) -> Iterator[StageRunner]:
     """Opens the instance of the home folder and runs stages on it, in this process."""
     with open_instance() as instance:
-        yield Runner(dataset, instance, job_of, resources)
+        yield StageRunner(dataset, instance, job_of, resources)
 
 
 def configured() -> Iterator[dg.Definitions]:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from orchestration.chain import Runner, WholeChain, run_chain
+from orchestration.chain import StageRunner, WholeChain, run_chain
 from orchestration.partitions import days
 from orchestration.promotion import leading_version
 from orchestration.rebuild import new_files_sensor, rebuild_sensor, stale_embeddings
@@ -36,6 +36,7 @@ def stage_jobs(dataset: Dataset, assets: list[dg.AssetsDefinition]) -> list:
         "inputs": INPUTS,
         "pretraining": ["pretrained_encoder", *task_models],
         "evaluation": ["task_baselines", "leaderboard"],
+        "comparison": ["comparison"],
         "embedding": ["user_embeddings"],
         "serving": SERVING,
     }
@@ -58,7 +59,7 @@ def chain_job(dataset: Dataset, job_of: Callable[[str], dg.JobDefinition]) -> dg
 
     @dg.op(name=f"{dataset.slug}_whole_chain")
     def whole_chain(context: dg.OpExecutionContext, config: WholeChain) -> None:
-        run_chain(Runner(dataset, context.instance, job_of), config, context.log.info)
+        run_chain(StageRunner(dataset, context.instance, job_of), config, context.log.info)
 
     @dg.job(
         name=job_name(dataset, "chain"),
@@ -104,11 +105,11 @@ def sensors(dataset: Dataset, jobs: list) -> list[dg.SensorDefinition]:
         After a rebuild of late days, it embeds again every day from the first of them on.
         """
         lake, tags = Lake.of(dataset.name), context.dagster_run.tags
-        keys = []
+        keys, version = [], leading_version(dataset, lake)
         if REBUILD in tags:
             first = dt.date.fromisoformat(tags[FIRST_PARTITION])
-            keys = stale_embeddings(dataset, lake, first)
-        elif version := leading_version(dataset, lake):
+            keys = stale_embeddings(lake, version, first)
+        elif version:
             day = tags.get(PARTITION) or tags.get(LAST_PARTITION)
             if day and day in days(dataset).get_partition_keys():
                 keys = [str(dg.MultiPartitionKey({"day": day, "model_version": version}))]

@@ -1,5 +1,6 @@
 """Progress of long work and its time left: bars on a terminal, lines in a run's log."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ SECONDS_BETWEEN_LOGS = 10.0
 
 class Progress(dg.ConfigurableResource):
     """Gives a callback (done, total) for one piece of work; writes to the run's log."""
+
+    def say(self, context: dg.AssetExecutionContext, line: str) -> None:
+        """Reports something worth a line."""
+        context.log.info(line)
 
     def of(self, context: dg.AssetExecutionContext, what: str) -> Report:
         """Callback for `what`, such as "landing files"."""
@@ -34,6 +39,11 @@ class TerminalProgress(Progress):
     """The same for `footpath run`: a bar on a terminal, nothing elsewhere."""
 
     _shown: bars.Progress = PrivateAttr(default_factory=lambda: _bars())
+
+    def say(self, context: dg.AssetExecutionContext, line: str) -> None:  # noqa: ARG002
+        """Prints a line."""
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
     def of(self, context: dg.AssetExecutionContext, what: str) -> Report:  # noqa: ARG002
         """Callback for `what`."""

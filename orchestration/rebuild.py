@@ -6,7 +6,6 @@ twice: what failed on the same data is told, not tried again.
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from orchestration.chain import Runner, Stage, run_stage
+from orchestration.chain import Stage, StageRunner, run_stage
 from orchestration.partitions import days
 from orchestration.tags import NEW_FILES, REBUILD, range_tags
 
@@ -131,7 +131,7 @@ def tell_due(closure: "Closure") -> str:
     return f"{', '.join(counts)} are due ({closure.days[0]} to {closure.days[-1]})"
 
 
-def rebuild_all(runner: Runner, max_days: int, say: Callable[[str], None]) -> None:
+def rebuild_all(runner: StageRunner, max_days: int, say: Callable[[str], None]) -> None:
     """Lands what is new, rebuilds all that is due, range by range, and then what is made from it.
 
     Raises:
@@ -139,6 +139,7 @@ def rebuild_all(runner: Runner, max_days: int, say: Callable[[str], None]) -> No
     """
     from features.ingestion.landing import new_arrivals
     from features.staleness import find_closure
+    from orchestration.promotion import leading_version
 
     dataset = runner.dataset
     lake = Lake.of(dataset.name)
@@ -162,7 +163,7 @@ def rebuild_all(runner: Runner, max_days: int, say: Callable[[str], None]) -> No
     if begun is None:
         say(NOTHING_DUE)
         return
-    keys = list(stale_embeddings(dataset, lake, begun))
+    keys = list(stale_embeddings(lake, leading_version(dataset, lake), begun))
     for key in keys:
         say(f"embedding {key}")
         run_stage(runner, Stage("embedding", "", key, key))
@@ -171,14 +172,11 @@ def rebuild_all(runner: Runner, max_days: int, say: Callable[[str], None]) -> No
         run_stage(runner, Stage("serving", ""))
 
 
-def stale_embeddings(dataset: Dataset, lake: Lake, first: dt.date) -> Iterator[str]:
-    """Yields the partitions of published embeddings by the leading model from a day on."""
-    from orchestration.promotion import leading_version
-
-    if version := leading_version(dataset, lake):
-        for day in lake.days(f"user_embeddings/{version}"):
-            if day >= first:
-                yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+def stale_embeddings(lake: Lake, version: str | None, first: dt.date) -> Iterator[str]:
+    """Yields the partitions of published embeddings by a model version from a day on."""
+    for day in lake.days(f"user_embeddings/{version}") if version else ():
+        if day >= first:
+            yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
 
 
 def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
@@ -222,8 +220,7 @@ def _state_of(dataset: Dataset, arrivals: "list[Arrival]") -> str:
     from features.ingestion.manifest import mapping_hash
 
     files = [[arrival.file.path, arrival.file.size, arrival.file.stamp] for arrival in arrivals]
-    text = json.dumps([mapping_hash(dataset), files])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_json([mapping_hash(dataset), files])
 
 
 def _known(context: dg.SensorEvaluationContext, state: str) -> str | None:
