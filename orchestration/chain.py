@@ -115,7 +115,7 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
 
 
 def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tuple[dt.date, dt.date]:
-    """Returns the first and last day to build: as asked, or all that have ended."""
+    """First and last day to build: as asked, or all that have ended."""
     first = _day(config.first_day) or dataset.partitions.start
     last = _day(config.last_day) or _last_day(dataset, arrivals)
     while last and last >= first and day_window(last, dataset.timezone)[1] > now():
@@ -129,7 +129,7 @@ def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tupl
 
 
 def _last_day(dataset: Dataset, arrivals: list[dt.date]) -> dt.date | None:
-    """Returns the last day that can have events, the tail of a source whose files run ahead too."""
+    """Last day that can have events, the tail of a source whose files run ahead too."""
     end = dataset.partitions.end
     if not arrivals:
         return end
@@ -175,7 +175,7 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """Returns the sentence of the first step that failed."""
+    """Sentence of the first step that failed."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:
             error = event.step_failure_data.error

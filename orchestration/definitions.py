@@ -27,7 +27,7 @@ from orchestration.progress import Progress
 
 
 def dataset_definitions(name: str) -> dg.Definitions:
-    """Returns the assets, jobs, schedules and sensors of one data set."""
+    """Assets, jobs, schedules and sensors of one data set."""
     dataset = load_dataset(name)
     assets = [
         *ingestion_assets(dataset),

@@ -22,7 +22,7 @@ SERVING = ["feature_registry", "online_features", "similar_users_index"]
 
 
 def job_name(dataset: Dataset, stage: str) -> str:
-    """Returns the name of a data set's job."""
+    """Name of a data set's job."""
     return f"{dataset.slug}_{stage}"
 
 
@@ -72,7 +72,7 @@ def chain_job(dataset: Dataset, job_of: Callable[[str], dg.JobDefinition]) -> dg
 
 
 def schedules(dataset: Dataset, jobs: list) -> list:
-    """Returns the daily schedule of a source that goes on: landing, then everything of the day."""
+    """Daily schedule of a source that goes on: landing, then everything of the day."""
     if dataset.partitions.end or not dataset.landing.is_dated:
         return []
     by_name = {job.name: job for job in jobs}

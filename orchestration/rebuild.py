@@ -39,7 +39,7 @@ UNFINISHED = [
 
 
 def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefinition:
-    """Returns the sensor that requests the rebuild of days that late data has made due.
+    """Sensor that requests the rebuild of days that late data has made due.
 
     Args:
       dataset: whose days.
@@ -81,7 +81,7 @@ def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefin
 
 
 def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
-    """Returns the sensor that requests the landing of files that no manifest knows."""
+    """Sensor that requests the landing of files that no manifest knows."""
 
     @dg.sensor(
         name=f"{dataset.slug}_new_files",
@@ -180,7 +180,7 @@ def stale_embeddings(lake: Lake, version: str | None, first: dt.date) -> Iterato
 
 
 def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
-    """Returns the landing files there are, but those of today: it has no partition before it ends.
+    """Landing files there are, but those of today: it has no partition before it ends.
 
     Raises:
       FootpathError: there is no file, or one has an impossible date in its name.
@@ -195,13 +195,13 @@ def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
 
 
 def _arrival_span(arrivals: "list[Arrival]") -> tuple[dt.date, dt.date] | None:
-    """Returns the first and last arrival day; None where the source is not dated."""
+    """First and last arrival day; None where the source is not dated."""
     arrived = [arrival.day for arrival in arrivals if arrival.day]
     return (min(arrived), max(arrived)) if arrived else None
 
 
 def _unfinished(instance: dg.DagsterInstance, jobs: list[str]) -> str | None:
-    """Returns the id of a run of these jobs that has not ended."""
+    """Id of a run of these jobs that has not ended."""
     for job in jobs:
         found = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=1)
         if found:
@@ -210,13 +210,13 @@ def _unfinished(instance: dg.DagsterInstance, jobs: list[str]) -> str | None:
 
 
 def _earlier(instance: dg.DagsterInstance, tags: dict[str, str]) -> str | None:
-    """Returns the id of the last run with these tags."""
+    """Id of the last run with these tags."""
     found = instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
     return found[0].run_id if found else None
 
 
 def _state_of(dataset: Dataset, arrivals: "list[Arrival]") -> str:
-    """Returns a hash of landing files as they lie there, and of how they are read."""
+    """Hash of landing files as they lie there, and of how they are read."""
     from features.ingestion.manifest import mapping_hash
 
     files = [[arrival.file.path, arrival.file.size, arrival.file.stamp] for arrival in arrivals]

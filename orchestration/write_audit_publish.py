@@ -79,7 +79,7 @@ def build_days(
 
 
 def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Returns the blocking check that goes with a gated table."""
+    """Blocking check that goes with a gated table."""
     return dg.AssetCheckSpec(
         CHECK,
         asset=dg.AssetKey(asset_key),
@@ -89,7 +89,7 @@ def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
 
 
 def profile_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Returns the check that warns of days unlike those before them."""
+    """Check that warns of days unlike those before them."""
     return dg.AssetCheckSpec(
         PROFILE,
         asset=dg.AssetKey(asset_key),
@@ -98,7 +98,7 @@ def profile_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
 
 
 def drift_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Returns the check that warns of features whose distribution has moved."""
+    """Check that warns of features whose distribution has moved."""
     return dg.AssetCheckSpec(
         DRIFT,
         asset=dg.AssetKey(asset_key),
@@ -107,7 +107,7 @@ def drift_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
 
 
 def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = None) -> dict:
-    """Returns the metadata that shows an Arrow schema in the UI."""
+    """Metadata that shows an Arrow schema in the UI."""
     columns = [
         dg.TableColumn(
             field.name,
@@ -164,7 +164,7 @@ def _drift_result(
 def _warned(
     key: dg.AssetCheckKey, verdicts: list, judged: int, shown: dict[str, Any]
 ) -> dg.AssetCheckResult:
-    """Returns the result of a check that warns of what is strange and blocks nothing."""
+    """Result of a check that warns of what is strange and blocks nothing."""
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
@@ -180,7 +180,7 @@ def _warned(
 
 
 def _told(sentences: Iterable[list[str]]) -> str | None:
-    """Returns the sentences of some days as a check shows them; None where there is none."""
+    """Sentences of some days as a check shows them; None where there is none."""
     return "; ".join(itertools.chain.from_iterable(sentences))[:2000] or None
 
 

@@ -146,7 +146,7 @@ def _bin(name: str) -> str:
 
 
 def _short(path: Path) -> str:
-    """Returns the path as seen from here, where that is shorter."""
+    """Path as seen from here, where that is shorter."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (ValueError, TypeError):  # elsewhere, or on S3
