@@ -87,13 +87,12 @@ def run_comparison(
     """Plans a comparison, and runs it as a partition of the asset `comparison`."""
     from orchestration.chain import Stage, run_stage
     from orchestration.definitions import open_runner
-    from orchestration.experiments.inputs import build_events
     from orchestration.experiments.store import comparison_folder, planned, write_comparison
     from orchestration.partitions import comparisons
     from orchestration.progress import TerminalProgress
 
     began, lake = time.monotonic(), Lake.of(dataset.name)
-    build_events(dataset, open_runner, typer.echo)
+    _build_events(dataset)
     if dry_run:
         for job in planned(dataset, lake, comparison, typer.echo).jobs:
             typer.echo(f"  {job.title}")
@@ -109,6 +108,18 @@ def run_comparison(
     page = local_copy(lake, comparison_folder(lake, name) / f"{name}.html")
     typer.echo(f"{page} ({time.monotonic() - began:.0f} s)")
     return page
+
+
+def _build_events(dataset: Dataset) -> None:
+    """Runs the chain up to the daily tables where no event is published yet."""
+    from orchestration.chain import WholeChain, run_chain
+    from orchestration.definitions import open_runner
+
+    if Lake.of(dataset.name).days("events"):
+        return
+    typer.echo(f"data set '{dataset.name}' has no events yet: building them")
+    with open_runner(dataset) as runner:
+        run_chain(runner, WholeChain(until="daily"), typer.echo)
 
 
 def _words(text: str) -> tuple[str, ...]:

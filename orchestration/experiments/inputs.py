@@ -12,7 +12,6 @@ users decide what the labels are (above a median, commonest classes), each split
 
 import datetime as dt
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -28,10 +27,8 @@ from contracts.lake.paths import is_remote
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
 from models.experiments.planning import Source, check_labeled
-from orchestration.chain import StageRunner, WholeChain, run_chain
 
 Say = Callable[[str], None]
-OpenRunner = Callable[[Dataset], AbstractContextManager[StageRunner]]
 
 
 def prepare(
@@ -52,16 +49,6 @@ def prepare(
         sources[table] = _source(dataset, lake, as_of, table, comparison.features)
     check_labeled(tasks, sources)
     return sources
-
-
-def build_events(dataset: Dataset, open_runner: OpenRunner, say: Say) -> None:
-    """Runs the chain up to the daily tables where no event is published yet."""
-    lake = Lake.of(dataset.name)
-    if lake.days("events"):
-        return
-    say(f"data set '{dataset.name}' has no events yet: building them")
-    with open_runner(dataset) as runner:
-        run_chain(runner, WholeChain(until="daily"), say)
 
 
 def labels_of_seed(
