@@ -144,7 +144,7 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
             "out": str(lake.single("metrics/baselines")),
             "predictions": str(lake.single("predictions/baselines")),
         }
-        result = run_program(context, pipes, lake, "models.baselines.measure", inputs | written)
+        result = run_program(context, pipes, lake, "models.baselines", inputs | written)
         return dg.MaterializeResult(metadata=plottable(result))
 
     return task_baselines

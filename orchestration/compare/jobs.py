@@ -169,7 +169,7 @@ class Planner:
             name,
             f"{who}, seed {seed}: {', '.join(task.name for task in tasks)}",
             f"{len(tasks)} tasks, {recipe.encoder if recipe else who}",
-            "models.finetune" if recipe else "models.baselines.measure",
+            "models.finetune" if recipe else "models.baselines",
             config,
             cells,
             model=training.model if training else None,
