@@ -18,9 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
-from models.data.age import AGE_BUCKETS
 from models.data.documents import Documents
-from models.data.packed import GAP_BUCKETS, VALUE_BUCKETS, Packed, value_buckets
+from models.data.packed import AGE_BUCKETS, GAP_BUCKETS, VALUE_BUCKETS, Packed, value_buckets
 from models.data.sequences import Sequences
 from models.nn.catalog import Catalog, sampled_items
 from models.nn.text import Options as TextOptions

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
-from models.data.packed import Packed
-from models.data.sequence_files import SPECIAL
+from models.data.packed import SPECIAL, Packed
 from models.nn.behavior import BehaviorEncoder, BehaviorShape
 from models.nn.encoders import ENCODERS
 from models.nn.text import Options as TextOptions

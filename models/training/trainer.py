@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
 from models.checkpoint import STATE
+from models.data.batches import epoch_batches, prefetched
 from models.data.packed import pinned, to_device
-from models.data.prefetch import prefetched
 from models.data.rng import Draw, key_of
-from models.data.sequences import Sequences, epoch_batches
+from models.data.sequences import Sequences
 from models.nn.encoders.bag import Bag, Options
 from models.nn.user_model import UserModel
 from models.objectives.base import Objective, Outcome

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from contracts.base.errors import FootpathError
-from models.data.age import age_buckets
-from models.data.packed import MASK
+from models.data.packed import MASK, age_buckets
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.nn.user_model import ModelConfig, build_model
