@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.batches import blocks, chunks
+from models.data.batching import blocks, chunks
 from models.data.examples import Labeled, last_windows
 from models.data.packed import pack, to_device
 from models.data.sequences import Sequences

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.data.batches import epoch_batches
+from models.data.batching import epoch_batches
 from models.data.rng import key_of
 from models.training.optim import guarded_step, make_optimizer, schedule, set_lr
 

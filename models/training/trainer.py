@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
 from models.checkpoint import STATE
-from models.data.batches import epoch_batches, prefetched
+from models.data.batching import epoch_batches, prefetched
 from models.data.packed import pinned, to_device
 from models.data.rng import Draw, key_of
 from models.data.sequences import Sequences

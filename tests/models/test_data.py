@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
-from models.data.batches import blocks, chunks, epoch_batches
+from models.data.batching import blocks, chunks, epoch_batches
 from models.data.packed import gap_buckets
 from models.data.rng import Draw, key_of
 from models.data.sequences import open_sequences

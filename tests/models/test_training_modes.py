@@ -13,7 +13,7 @@ from torch import nn
 
 from contracts.base.errors import FootpathError
 from models.checkpoint import STATE, load_checkpoint, read_tensors
-from models.data.batches import prefetched
+from models.data.batching import prefetched
 from models.data.sequences import open_sequences
 from models.nn.encoders import ENCODERS
 from models.probing.early_stopping import ValidationProbe
