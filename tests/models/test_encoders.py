@@ -86,8 +86,8 @@ def test_an_encoder_that_says_so_sees_nothing_later_and_the_others_do(sequences,
     packed.item_T[~early] = 3 + (packed.item_T[~early] - 2) % 40
     second = model.encoder.states(model.behavior(packed), packed)[early]
     alone = encoder in ("bag", "nativectr")  # there no event sees another one
-    assert torch.equal(first, second) == (model.encoder.is_causal or alone)
-    assert model.encoder.is_causal == (encoder == "gru4rec" or bool(options))
+    assert torch.equal(first, second) == (model.config.encoder.is_causal or alone)
+    assert model.config.encoder.is_causal == (encoder == "gru4rec" or bool(options))
 
 
 @pytest.mark.parametrize(("encoder", "options"), [(name, {}) for name in ENCODERS] + CAUSAL)

@@ -151,16 +151,6 @@ def test_a_bag_cannot_stand_in_where_the_encoder_itself_is_needed(recipe, pointe
         run(config(pointer, tmp_path / "m", recipe=recipe, bag_epochs=2))
 
 
-def test_all_epochs_cannot_be_the_bags(pointer, tmp_path):
-    with pytest.raises(FootpathError, match="leave some to the encoder"):
-        run(config(pointer, tmp_path / "m", epochs=4, bag_epochs=4))
-
-
-def test_a_bag_goes_by_epochs_and_not_by_the_clock(pointer, tmp_path):
-    with pytest.raises(FootpathError, match="give one of them"):
-        run(config(pointer, tmp_path / "m", bag_epochs=2, max_seconds=5.0))
-
-
 def test_the_learning_rate_goes_with_the_root_of_the_batch(pointer, tmp_path):
     rates = []
     for n, changes in enumerate([{}, {"lr_users": 8}]):  # of batches of 32

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from contracts.recipes.jobs import TrainJob
+from contracts.recipes.methods import UbmOptions
 from models.checkpoint import load_checkpoint
 from models.data.documents import Documents
 from models.data.packed import MASK, UNK
@@ -17,7 +18,7 @@ from models.nn.behavior import attach_text
 from models.nn.user_model import build_model
 from models.objectives.ubm.contrasts import contrast, follow_loss
 from models.objectives.ubm.sessions import chosen_events, chosen_sessions, sessions_of
-from models.objectives.ubm.text_views import Rates, text_view
+from models.objectives.ubm.text_views import text_view
 from models.ranking.zero_shot import native
 from models.runtime.report import Reporter
 from models.train import build, train
@@ -25,6 +26,7 @@ from models.training.trainer import Trainer
 from tests.models.builders import build_objective, model_config, train_job
 from tests.models.conftest import write_sequences
 
+RATES = ("attribute_drop", "category_drop", "word_drop", "word_mask", "word_swap")
 # [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOR] 10 | 11 12 | [COLOR] 10 [SIZE] 13
 KINDS = torch.tensor([0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 1])
 TEXTS = [[3, 4, 5, 6, 7, 14, 8, 9, 15, 10], [11, 12], [15, 10, 16, 13], []]
@@ -37,8 +39,8 @@ def view_of(seed=0, **rates) -> list[list[int]]:
     lengths = [len(text) for text in TEXTS]
     documents = Documents(torch.tensor([t for x in TEXTS for t in x]), torch.tensor(lengths))
     chance = torch.from_numpy(np.random.default_rng(seed).random((4, 16, 2)))
-    nothing = dict.fromkeys(Rates.__dataclass_fields__, 0.0)
-    view = text_view(documents, KINDS, chance, Rates(**(nothing | rates)))
+    nothing = dict.fromkeys(RATES, 0.0)
+    view = text_view(documents, KINDS, chance, UbmOptions(**(nothing | rates)))
     return [part.tolist() for part in view.tokens_K.split(view.lengths_M.tolist())]
 
 
