@@ -5,12 +5,13 @@ An example is a user's history up to an instant. Three sources give them: the en
 (`holdout`), and what begins after the as-of (`session`, `candidates`).
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from contracts.base.schema import Name, Sql, Strict
 from contracts.config.metrics import Kind, metrics_of
+from contracts.recipes.jobs import TaskSpec
 
 Source = Literal["day", "holdout", "later"]
 
@@ -86,14 +87,17 @@ class Task(Strict):
         """Tells whether training users decide what the labels are: each split has its own."""
         return bool(self.above or self.classes)
 
-    def settings(self) -> dict[str, Any]:
-        """Returns what models.runtime.config.TaskConfig is told."""
-        told = {"name": self.name, "kind": self.kind, "metric": self.metric}
-        if self.kind == "ranking":
-            told["exclude_history"] = self.exclude_history
-            told["numbers"] = list(self.candidates.numbers) if self.candidates else []
-            told["candidates"] = self.candidates is not None
-        return told
+    @property
+    def spec(self) -> TaskSpec:
+        """The task as the programs that measure it are given it."""
+        return TaskSpec(
+            name=self.name,
+            kind=self.kind,
+            metric=self.metric,
+            exclude_history=self.exclude_history,
+            candidates=self.candidates is not None,
+            numbers=tuple(self.candidates.numbers) if self.candidates else (),
+        )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Task":

@@ -19,7 +19,7 @@ import torch
 from contracts.base.errors import FootpathError
 from contracts.lake.reading import read_json
 from models.data.documents import Documents
-from models.data.packed import MASK, SPECIAL, Clock, Events, gap_buckets, ragged_arange
+from models.data.packed import SPECIAL, Clock, Events, gap_buckets, ragged_arange
 from models.data.rng import Draw
 
 _ARRAYS = {
@@ -29,8 +29,15 @@ _ARRAYS = {
     "value": np.float32,
     "time": np.int64,
 }
-_TEXT = {"document_offsets": np.int64, "document_tokens": np.int32, "item_document": np.int32}
+_TEXT = {
+    "document": np.int32,
+    "document_offsets": np.int64,
+    "document_tokens": np.int32,
+    "item_document": np.int32,
+}
 _BLOCK = 1 << 22  # events that are checked at a time
+
+FORMAT = 1  # of the pointer and the arrays that it names
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,11 @@ def open_sequences(path: Path) -> Sequences:
         finite, a user's events are out of order, or there are no users.
     """
     pointer = read_json(path)
+    if (told := pointer.get("format")) != FORMAT:
+        raise FootpathError(
+            f"{path} is of format {told}, and format {FORMAT} is read here: "
+            f"rebuild training_sequences"
+        )
     for key in ("folder", "fingerprint", "vocabulary_hash", "train_cutoff"):
         if key not in pointer:
             raise FootpathError(f"{path}: field '{key}' is missing: rebuild training_sequences")
@@ -214,7 +226,7 @@ def _map_arrays(folder: Path) -> dict[str, np.ndarray]:
         "offsets": _map(folder / "offsets.npy", np.int64),
         **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()},
         "item_category": _map(folder / "item_category.npy", np.int32),
-        **_text(folder),
+        **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _TEXT.items()},
     }
 
 
@@ -320,21 +332,6 @@ def _map(path: Path, dtype: type) -> np.ndarray:
             f"found {mapped.dtype} of shape {mapped.shape}"
         )
     return mapped.view(np.ndarray)  # still a map of the file, without np.memmap's slow indexing
-
-
-def _text(folder: Path) -> dict[str, np.ndarray]:
-    """Maps the arrays of texts; sequences from before there was text have none."""
-    if (folder / "document.npy").exists():
-        names = {"document": np.int32} | _TEXT
-        return {name: _map(folder / f"{name}.npy", dtype) for name, dtype in names.items()}
-    items = len(_map(folder / "item_category.npy", np.int32))
-    events = len(_map(folder / "item.npy", np.int32))
-    return {
-        "document": np.broadcast_to(np.int32(0), (events,)),  # one number, however many events
-        "item_document": np.zeros(items, np.int32),
-        "document_offsets": np.array([0, 0, 1], np.int64),
-        "document_tokens": np.array([MASK], np.int32),
-    }
 
 
 def same_vocabulary(sequences: Sequences, vocabulary_hash: str, checkpoint: Path) -> None:

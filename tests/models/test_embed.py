@@ -8,14 +8,15 @@ import torch
 
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import embeddings_schema
+from contracts.recipes.jobs import EmbedJob
 from models.checkpoint import load_checkpoint
 from models.data.packed import pack
 from models.data.sequences import open_sequences
 from models.embed import embed
 from models.nn.vectors import user_vectors
-from models.runtime.config import EmbedConfig, TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import embed_job, train_job
 
 AS_OF, CREATED = "2026-02-01T00:00:00+00:00", "2026-02-01T01:00:00+00:00"
 
@@ -25,13 +26,13 @@ def trained(make_sequences, tmp_path):
     """Sequences, one user without events among them, and a checkpoint of them."""
     pointer = make_sequences([3, 0, 45, 7])
     out = tmp_path / "models" / "none_bert4rec_v1"
-    settings = {"sequences": str(pointer), "out": str(out), "version": out.name}
+    settings = {"sequences": str(pointer), "out": str(out)}
     settings |= {"recipe": "none_bert4rec", "dim": 16, "max_length": 20}
-    train(parse(TrainConfig, settings, "test"), Reporter())
+    train(train_job(settings), Reporter())
     return pointer, out
 
 
-def settings_of(trained: tuple[Path, Path], **changes) -> EmbedConfig:
+def settings_of(trained: tuple[Path, Path], **changes) -> EmbedJob:
     pointer, checkpoint = trained
     out = checkpoint.parent.parent / "user_embeddings" / checkpoint.name / "2026-01-31.parquet"
     settings = {
@@ -42,13 +43,13 @@ def settings_of(trained: tuple[Path, Path], **changes) -> EmbedConfig:
         "created": CREATED,
         "model_version": checkpoint.name,
     }
-    return parse(EmbedConfig, settings | changes, "test")
+    return embed_job(settings | changes)
 
 
 def test_every_user_with_an_event_gets_one_row_of_the_contract(trained):
-    config = settings_of(trained)
-    assert embed(config, Reporter())["rows"] == 3
-    table = pq.read_table(config.out)
+    job = settings_of(trained)
+    assert embed(job, Reporter())["rows"] == 3
+    table = pq.read_table(job.io.out)
     assert table.schema.equals(embeddings_schema(16))
     assert table["user_id"].to_pylist() == ["user-0000", "user-0002", "user-0003"]
     assert set(table["event_timestamp"].to_pylist()) == {dt.datetime.fromisoformat(AS_OF)}
@@ -56,8 +57,8 @@ def test_every_user_with_an_event_gets_one_row_of_the_contract(trained):
     vectors = np.array(table["embedding"].to_pylist())
     assert np.isfinite(vectors).all()
     assert len(np.unique(vectors, axis=0)) == 3
-    visible = [path for path in config.out.parent.rglob("*") if path.is_file()]
-    assert visible == [config.out]
+    visible = [path for path in job.io.out.parent.rglob("*") if path.is_file()]
+    assert visible == [job.io.out]
 
 
 def test_a_user_vector_is_the_average_of_chunks_weighted_by_length(trained):
@@ -82,7 +83,7 @@ def test_a_user_vector_is_the_average_of_chunks_weighted_by_length(trained):
     ],
 )
 def test_wrong_clocks_and_devices_are_sentences(trained, change, sentence):
-    config = settings_of(trained, **change)
+    job = settings_of(trained, **change)
     with pytest.raises(FootpathError, match=sentence):
-        embed(config, Reporter())
-    assert not config.out.exists()
+        embed(job, Reporter())
+    assert not job.io.out.exists()
