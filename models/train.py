@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.lake.reading import read_json
 from contracts.recipes.checkpoint import load_facts
 from contracts.recipes.jobs import TrainJob, training_identity
@@ -27,6 +27,7 @@ from models.data.sequences import Sequences, open_sequences, vocabulary_text
 from models.nn.behavior import attach_text
 from models.nn.user_model import ModelConfig, UserModel, build_model
 from models.objectives import OBJECTIVES, Objective
+from models.probing.early_stopping import ValidationProbe
 from models.runtime.device import prepare
 from models.runtime.distributed import rank, size
 from models.runtime.report import Reporter, run_program
@@ -47,7 +48,7 @@ def train(job: TrainJob, reporter: Reporter) -> dict[str, Any]:
         objective.to(device)
         curves, metrics = None, {}
         if job.recipe.method.trains:
-            trainer = Trainer(job, sequences, model, objective)
+            trainer = Trainer(job, sequences, model, objective, judge_of(job, sequences))
             history = trainer.fit(reporter)
             curves = history.curves(trainer.per_epoch)
             metrics = history.summary(trainer.per_epoch)
@@ -67,12 +68,20 @@ def build(job: TrainJob, sequences: Sequences) -> tuple[UserModel, Objective]:
     return model, objective
 
 
+def judge_of(job: TrainJob, sequences: Sequences) -> ValidationProbe | None:
+    """Builds what stops training early, where the recipe names a task for it."""
+    stopping, labels = job.recipe.validation, job.io.labels
+    if stopping is None or labels is None:
+        return None
+    return ValidationProbe(stopping, labels, sequences.with_clock("age" in job.recipe.fields))
+
+
 def facts_of(job: TrainJob, sequences: Sequences) -> dict[str, Any]:
     """What is known of the checkpoint before its training: fields of CheckpointFacts."""
     recipe, pointer, labels = job.recipe, sequences.pointer, ""
     if recipe.validation and recipe.method.trains:
         assert job.io.labels is not None
-        labels = rows_fingerprint(job.io.labels, recipe.validation.task)
+        labels = hash_rows(job.io.labels, recipe.validation.task)
     return {
         "recipe": recipe,
         "seed": job.seed,

@@ -10,14 +10,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from contracts.base.schema import Name, Sql, Strict
+from contracts.config.metrics import Kind, metrics_of
 from contracts.recipes.jobs import TaskSpec
-
-Metric = Literal[
-    "auc", "ap", "ks", "accuracy", "macro_f1", "mae",
-    "recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr",
-]  # fmt: skip
-RANKING = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr")
-LISTS = ("auc", "ap", "mrr")  # of candidates that were shown
 
 Source = Literal["day", "holdout", "later"]
 
@@ -74,7 +68,7 @@ class Task(Strict):
     )
     of: Sql | None = Field(None, description="ranking: true of events that can be the next item")
     exclude_history: bool = Field(False, description="ranking: items of the history do not compete")
-    metric: Metric = Field(description="the one that the leaderboard sorts by")
+    metric: str = Field(description="the one that the leaderboard sorts by")
 
     @property
     def source(self) -> Source:
@@ -136,16 +130,10 @@ class Task(Strict):
             raise ValueError("above makes classes of the number that sql gives")
         if self.classes and (self.kind != "classification" or self.above):
             raise ValueError("classes says how many classes a classification has")
-        allowed = _METRICS[self.kind] if not self.candidates else LISTS
+        kind: Kind = "candidates" if self.candidates else self.kind
+        allowed = [metric.name for metric in metrics_of(kind)]
         if self.metric not in allowed:
             raise ValueError(
-                f"metric {self.metric} does not go with {self.kind}: take {', '.join(allowed)}"
+                f"metric {self.metric} does not go with {kind}: take {', '.join(allowed)}"
             )
         return self
-
-
-_METRICS = {
-    "classification": ("auc", "ap", "ks", "accuracy", "macro_f1"),
-    "regression": ("mae",),
-    "ranking": RANKING,
-}

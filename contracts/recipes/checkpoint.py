@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from contracts.base.errors import FootpathError
 from contracts.base.schema import Strict, faults
 from contracts.lake.reading import read_json
+from contracts.lake.versions import CONFIG
 from contracts.recipes.jobs import Finetuning, TaskSpec
 from contracts.recipes.recipe import Recipe
 
-CONFIG = "config.json"
 FORMAT = 2
 
 

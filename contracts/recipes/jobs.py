@@ -5,14 +5,14 @@ runs (`runtime`). Only the first decides what comes out, together with the conte
 that `io` names: no path, no machine and no number of threads is part of an identity.
 """
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.base.schema import Count, Strict, Weight, faults
 from contracts.recipes.recipe import Recipe
 
@@ -86,12 +86,7 @@ def training_identity(
         "data_fingerprint": data_fingerprint,
         "labels_fingerprint": labels_fingerprint if stops_early else "",
     }
-    return _hash(parts)
-
-
-def _hash(parts: dict[str, Any]) -> str:
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_json(parts)
 
 
 class Finetuning(Strict):
@@ -145,7 +140,7 @@ def finetuning_identity(
     """
     parts = {"trained": trained, "task": task.model_dump(), "run": run}
     parts |= {"finetuning": finetuning.model_dump()}
-    return _hash(parts | {"data": data_fingerprint, "labels": labels_fingerprint})
+    return hash_json(parts | {"data": data_fingerprint, "labels": labels_fingerprint})
 
 
 class LabeledIO(Strict):

@@ -6,7 +6,7 @@ returns a loss. Neither knows of files, devices or of who started the run.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -22,6 +22,23 @@ class Outcome:
     loss: Tensor  # scalar
     users_BD: Tensor  # user vectors of the batch, for the health figures
     figures: dict[str, Tensor]  # scalars to report, without gradient
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """How a method scores items without a head, for a zero-shot ranking.
+
+    Attributes:
+      by: what items are compared with: the state after the last event, that of a hidden event after
+        it, or the user vector.
+      of_content: items go with their category and the commonest action, as objectives compare them;
+        else the items alone.
+      is_cosine: both sides are normalized.
+    """
+
+    by: Literal["state", "hidden", "user"]
+    of_content: bool = False
+    is_cosine: bool = False
 
 
 class Objective(nn.Module):
@@ -47,6 +64,16 @@ class Objective(nn.Module):
         self.span = 1
         self.others = 0
         self.cuts_by_time = False
+
+    @classmethod
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """Returns how items are scored without a head; None where training teaches no such score.
+
+        Args:
+          options: of the objective, as a checkpoint keeps them.
+          is_causal: whether the encoder reads forwards.
+        """
+        return None
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Any:
         """Prepares a batch of B windows: a dataclass of tensors, `Packed` and numbers."""

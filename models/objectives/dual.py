@@ -8,6 +8,7 @@ Shapes: B users, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from contracts.recipes.methods import DualOptions
 from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.views import cut_in_two
 from models.runtime.distributed import gather
 
@@ -43,6 +44,11 @@ class Dual(Objective):
         self.register_buffer("seen_V", torch.ones(model.sizes["item"]))
 
     seen_V: Tensor  # how often each item was a label so far
+
+    @classmethod
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """By the cosine of user and item."""
+        return ItemScore("user", of_content=True, is_cosine=True)
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
         """Cuts each history in two."""

@@ -15,7 +15,7 @@ from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.catalog import Catalog
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.runtime.distributed import share
 
 
@@ -27,6 +27,11 @@ class NextItem(Objective):
     def __init__(self, model: ModelConfig, options: NextOptions) -> None:
         super().__init__(model, options)
         self.min_events = 2
+
+    @classmethod
+    def item_score(cls, options: NextOptions, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """By the state after each event, which only an encoder that reads forwards has."""
+        return ItemScore("state") if is_causal else None
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
         """Takes the windows as they are."""

@@ -1,4 +1,4 @@
-"""Stops pre-training when the vectors get no better for a task, and keeps the best weights.
+"""Validation probe for early stopping: are the vectors still getting better for a task?
 
 After every few epochs a frozen probe is fitted on the task's training users; its loss on the
 validation users judges the weights. Test users are never looked at.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.recipes.jobs import TaskSpec
 from contracts.recipes.recipe import EarlyStopping
 from models.data.examples import Labeled
@@ -22,8 +22,8 @@ from models.nn.vectors import user_vectors
 from models.probing.probe import Scale, Standardizer, fit_head, task_loss
 
 
-class Judge:
-    """Validation probe for early stopping."""
+class ValidationProbe:
+    """Validation loss of a frozen probe: the `Judge` that a trainer is given."""
 
     def __init__(self, stopping: EarlyStopping, labels: Path, sequences: Sequences) -> None:
         """Reads the labels.
@@ -34,7 +34,7 @@ class Judge:
         self.stopping, self.sequences = stopping, sequences
         asked = TaskSpec(name=stopping.task, kind=stopping.kind)
         self.task = load_tasks(labels, sequences, (asked,))[0]
-        self.fingerprint = rows_fingerprint(labels, stopping.task)
+        self.fingerprint = hash_rows(labels, stopping.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
         """Tells whether to judge after so many epochs; always after the last."""

@@ -11,7 +11,7 @@ from math import isfinite
 
 import torch
 
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.recipes.checkpoint import TaskFacts, Validated
 from contracts.recipes.jobs import EvaluationJob, Finetuning, finetuning_identity
 from models.checkpoint import Checkpoint, save_checkpoint
@@ -124,7 +124,7 @@ def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
     if protocol != "frozen":
         model = _train(run, protocol, setting)
     found = {split: _predict(run, model, setting, split) for split in SPLITS[1:]}
-    figures = measure(run.task, run.splits["test"].y_n, found["test"].scores_nC)
+    figures = measure(run.task, found["test"])
     common = common_columns(setting, run.task, protocol, run.inputs, run.share, run.seed) | {
         "train_users": len(run.splits["train"].users_n),
         "test_users": len(run.splits["test"].users_n),
@@ -193,7 +193,7 @@ def _save(
     )
     data, labels = (
         setting.sequences.pointer["fingerprint"],
-        rows_fingerprint(io.labels, task.spec.name),
+        hash_rows(io.labels, task.spec.name),
     )
     key = (facts.identity, task.spec, task.finetuning, (run.share, run.seed), data, labels)
     own = {

@@ -9,6 +9,7 @@ to 25 times faster, and the encoder then starts from good event vectors. The bag
 """
 
 import time
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ from models.data.sequences import Sequences, epoch_batches
 from models.nn.encoders.bag import Bag
 from models.nn.user_model import UserModel
 from models.objectives.base import Objective, Outcome
-from models.probing.early_stopping import Judge
 from models.runtime.distributed import gather, part, rank, size, total
 from models.runtime.report import Reporter
 from models.training.ema import Ema
@@ -36,11 +36,34 @@ from models.training.precision import compile_fault, compiled, in_bf16
 from models.training.resume import restore_state, save_state
 
 
+class Judge(Protocol):
+    """What stops training early: it measures the weights between epochs."""
+
+    fingerprint: str  # of what it measures by
+
+    def is_due(self, epochs: int, planned: int) -> bool:
+        """Tells whether to measure after so many epochs."""
+        ...
+
+    def loss(self, model: UserModel) -> float:
+        """Measures the weights; the smaller the better."""
+        ...
+
+    def is_over(self, losses_E: Tensor) -> bool:
+        """Tells whether to stop; what was not measured is not a number."""
+        ...
+
+
 class Trainer:
     """Trains a model by an objective on sequences, resuming what its folder holds."""
 
     def __init__(
-        self, job: TrainJob, sequences: Sequences, model: UserModel, objective: Objective
+        self,
+        job: TrainJob,
+        sequences: Sequences,
+        model: UserModel,
+        objective: Objective,
+        judge: Judge | None = None,
     ) -> None:
         recipe = job.recipe
         is_timed = "age" in recipe.fields or objective.cuts_by_time
@@ -68,11 +91,8 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.history = History.empty(self.steps, recipe.epochs)
         self.ema = Ema(model, recipe.ema) if recipe.ema else None
-        self.judge = None
-        if recipe.validation:
-            assert job.io.labels is not None
-            self.judge = Judge(recipe.validation, job.io.labels, sequences)
-        labels = self.judge.fingerprint if self.judge else ""
+        self.judge = judge
+        labels = judge.fingerprint if judge else ""
         key = training_identity(recipe, job.seed, sequences.pointer["fingerprint"], labels)
         # Losses follow from how batches are parted among ranks as well.
         self.identity = f"{key}-{self.per_epoch}-{size()}"

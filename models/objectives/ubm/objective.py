@@ -33,6 +33,8 @@ Shapes: T events, V views and beginnings of sessions, N interactions or sessions
 a text, M what follows, H buckets, D width.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ from contracts.recipes.methods import UbmOptions
 from models.data.packed import MASK, UNK, Events
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.ubm.contrasts import contrast, follow_loss, same
 from models.objectives.ubm.interactions import Happenings
 from models.objectives.ubm.sample import Sample, drawn
@@ -68,6 +70,13 @@ class Ubm(Objective):
         self.reads_forwards = model.encoder.is_causal
         predicts_after_each = self.reads_forwards and options.follow_weight > 0
         assert not (predicts_after_each and "age" in model.fields), "ages tell what is to come"
+
+    @classmethod
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:
+        """By what interactions that follow each other are told by, where training comes to that."""
+        if options.follow_weight == 0 or options.first_share >= 1:
+            return None
+        return ItemScore("state" if is_causal else "user", of_content=True)
 
     @property
     def is_first(self) -> bool:
