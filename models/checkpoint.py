@@ -7,8 +7,6 @@ state.safetensors: weights, optimizer and curves as of one step, replaced as one
 
 import contextlib
 import datetime as dt
-import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -24,12 +22,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_file, hash_files
+from contracts.base.locks import locked
 from contracts.lake.publishing import publish_file
-from contracts.recipes.checkpoint import CONFIG, CheckpointFacts, load_facts
+from contracts.lake.versions import CONFIG, WEIGHTS
+from contracts.recipes.checkpoint import CheckpointFacts, load_facts
 from contracts.recipes.recipe import Recipe
 from models.nn.user_model import ModelConfig, UserModel, build_model
 
-WEIGHTS, STATE, VOCABULARY = "model.safetensors", "state.safetensors", "vocabulary.json"
+STATE, VOCABULARY = "state.safetensors", "vocabulary.json"
 BODY = "user_model."  # names of the user model's weights in a task model begin so
 
 
@@ -60,19 +61,14 @@ def owned(folder: Path) -> Iterator[None]:
     Raises:
       FootpathError: another living process owns the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "owner.lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise FootpathError(
-                f"{folder} is being written by process {lock.read().strip() or 'unknown'}: "
-                f"wait until it ends, or stop it, and run again"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    path = folder / "owner.lock"
+    owner = path.read_text().strip() if path.exists() else ""
+    busy = (
+        f"{folder} is being written by process {owner or 'unknown'}: "
+        f"wait until it ends, or stop it, and run again"
+    )
+    with locked(path, busy):
+        path.write_text(str(os.getpid()))
         yield
 
 
@@ -100,12 +96,13 @@ def save_checkpoint(
       curves: losses and health of each step.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, model.state_dict())
     described = CheckpointFacts(
         **facts,
         code_version=code_version(),
         created=dt.datetime.now(dt.UTC).isoformat(),
-        weights_sha256=_sha256(folder / WEIGHTS),
+        weights_sha256=hash_file(folder / WEIGHTS),
     )
     _write_text(folder / VOCABULARY, vocabulary)
     if curves is not None:
@@ -124,7 +121,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     facts = load_facts(folder)
     path = folder / VOCABULARY
-    if not path.exists() or vocabulary_hash(path) != facts.vocabulary_hash:
+    if not path.exists() or hash_file(path) != facts.vocabulary_hash:
         raise FootpathError(
             f"{path} is missing or damaged (its hash is not the one in {CONFIG}): "
             f"train the model again"
@@ -132,7 +129,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     model, path = build_model(ModelConfig.of(facts.recipe, facts.sizes)), folder / WEIGHTS
     if not path.exists():
         raise FootpathError(f"{path} is missing: train the model again")
-    if _sha256(path) != facts.weights_sha256:
+    if hash_file(path) != facts.weights_sha256:
         raise FootpathError(
             f"{path} is damaged (its hash is not the one in {CONFIG}): train the model again"
         )
@@ -193,11 +190,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def code_version() -> str:
     """Returns a hash of this room's source: what a checkpoint was made by."""
-    digest = hashlib.sha256()
     root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return hash_files(root, root.rglob("*.py"))
 
 
 @contextlib.contextmanager
@@ -214,13 +208,3 @@ def _write_text(path: Path, text: str) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
-
-
-def vocabulary_hash(path: Path) -> str:
-    """Hash of a vocabulary.json, as the pointer of its sequences has it."""
-    return hashlib.sha256(path.name.encode() + path.read_bytes()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.lake.reading import read_json
 from contracts.recipes.checkpoint import load_facts
 from contracts.recipes.jobs import TrainJob, training_identity
@@ -70,11 +70,10 @@ def build(job: TrainJob, sequences: Sequences) -> tuple[UserModel, Objective]:
 
 def judge_of(job: TrainJob, sequences: Sequences) -> ValidationProbe | None:
     """Builds what stops training early, where the recipe names a task for it."""
-    if job.recipe.validation is None:
+    stopping, labels = job.recipe.validation, job.io.labels
+    if stopping is None or labels is None:
         return None
-    assert job.io.labels is not None
-    timed = sequences.with_clock("age" in job.recipe.fields)
-    return ValidationProbe(job.recipe.validation, job.io.labels, timed)
+    return ValidationProbe(stopping, labels, sequences.with_clock("age" in job.recipe.fields))
 
 
 def facts_of(job: TrainJob, sequences: Sequences) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def facts_of(job: TrainJob, sequences: Sequences) -> dict[str, Any]:
     recipe, pointer, labels = job.recipe, sequences.pointer, ""
     if recipe.validation and recipe.method.trains:
         assert job.io.labels is not None
-        labels = rows_fingerprint(job.io.labels, recipe.validation.task)
+        labels = hash_rows(job.io.labels, recipe.validation.task)
     return {
         "recipe": recipe,
         "seed": job.seed,

@@ -71,20 +71,21 @@ class Dataset(Strict):
         Raises:
           ValidationError: a setting is unknown or out of bounds, or a pair cannot be.
         """
-        return {name: self.recipe(name, {}) for name in self.learning.recipes}
+        return {name: self._recipe(name) for name in self.learning.recipes}
 
-    def recipe(self, name: str, settings: dict[str, Any]) -> Recipe:
-        """Resolves a recipe: settings over those of its name in `learning`, over the data set's.
-
-        Raises:
-          ValidationError: a setting is unknown or out of bounds, or the pair cannot be.
-        """
+    @property
+    def common_settings(self) -> dict[str, Any]:
+        """Settings of every recipe, below its own."""
         learning = self.learning
-        common = {
-            "dim": learning.dim, "max_length": learning.max_length, "epochs": learning.epochs,
+        return {
+            "dim": learning.dim,
+            "max_length": learning.max_length,
+            "epochs": learning.epochs,
             "validation": self.early_stopping(learning.validation),
-        }  # fmt: skip
-        return Recipe.named(name, common | learning.settings.get(name, {}) | settings)
+        }
+
+    def _recipe(self, name: str) -> Recipe:
+        return Recipe.named(name, self.common_settings | self.learning.settings.get(name, {}))
 
     def early_stopping(self, asked: Validation | None) -> EarlyStopping | None:
         """What stops pre-training early, with the kind of its task.
@@ -108,7 +109,7 @@ class Dataset(Strict):
         self.early_stopping(self.learning.validation)
         for index, name in enumerate(self.learning.recipes):
             try:
-                self.recipe(name, {})
+                self._recipe(name)
             except ValidationError as error:
                 has_settings = name in self.learning.settings
                 place = ("settings", name) if has_settings else ("recipes", index)

@@ -1,5 +1,6 @@
 """A YAML file read as one validated object; a slip is told by file, line, field and reason."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,15 @@ from contracts.base.schema import Strict, faults
 SectionT = TypeVar("SectionT", bound=Strict)
 
 
-def load_yaml(kind: type[SectionT], path: Path) -> SectionT:
+def load_yaml(
+    kind: type[SectionT], path: Path, check: Callable[[SectionT], object] | None = None
+) -> SectionT:
     """Reads a YAML file as an object.
+
+    Args:
+      kind: of the object.
+      path: of the file.
+      check: looks at the object too; a ValidationError of its own is told by line as well.
 
     Raises:
       FootpathError: the file cannot be read or is wrong: file, line, field, reason.
@@ -36,7 +44,9 @@ def load_yaml(kind: type[SectionT], path: Path) -> SectionT:
     if not isinstance(values, dict):
         raise FootpathError(f"{path}:1: expected a mapping of fields, such as 'name: shop'")
     try:
-        return kind.model_validate(values)
+        found = kind.model_validate(values)
+        if check:
+            check(found)
     except ValidationError as error:
         raise FootpathError(
             "\n".join(
@@ -44,6 +54,7 @@ def load_yaml(kind: type[SectionT], path: Path) -> SectionT:
                 for place, text in faults(error)
             )
         ) from None
+    return found
 
 
 def line_of(node: yaml.Node, place: tuple) -> int:

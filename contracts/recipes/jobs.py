@@ -5,7 +5,6 @@ runs (`runtime`). Only the first decides what comes out, together with the conte
 that `io` names: no path, no machine and no number of threads is part of an identity.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -13,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.base.schema import Count, Strict, Weight, faults
 from contracts.recipes.recipe import Recipe
 
@@ -86,8 +86,7 @@ def training_identity(
         "data_fingerprint": data_fingerprint,
         "labels_fingerprint": labels_fingerprint if stops_early else "",
     }
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_json(parts)
 
 
 class Finetuning(Strict):
@@ -119,6 +118,29 @@ class Measured(Strict):
     def first_run(self) -> tuple[float, int]:
         """Label share and seed of the run whose models are kept: most labels, first seed."""
         return max(self.label_shares), self.seeds[0]
+
+
+def finetuning_identity(
+    trained: str,
+    task: TaskSpec,
+    finetuning: Finetuning,
+    run: tuple[float, int],
+    data_fingerprint: str,
+    labels_fingerprint: str,
+) -> str:
+    """Key of a fine-tuned model: hash of all that its weights follow from.
+
+    Args:
+      trained: identity of the checkpoint that it starts from.
+      task: what it predicts.
+      finetuning: how it is trained.
+      run: label share and seed.
+      data_fingerprint: of the sequences.
+      labels_fingerprint: of the task's labels.
+    """
+    parts = {"trained": trained, "task": task.model_dump(), "run": run}
+    parts |= {"finetuning": finetuning.model_dump()}
+    return hash_json(parts | {"data": data_fingerprint, "labels": labels_fingerprint})
 
 
 class LabeledIO(Strict):

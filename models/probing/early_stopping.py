@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.recipes.jobs import TaskSpec
 from contracts.recipes.recipe import EarlyStopping
 from models.data.examples import Labeled
@@ -34,7 +34,7 @@ class ValidationProbe:
         self.stopping, self.sequences = stopping, sequences
         asked = TaskSpec(name=stopping.task, kind=stopping.kind)
         self.task = load_tasks(labels, sequences, (asked,))[0]
-        self.fingerprint = rows_fingerprint(labels, stopping.task)
+        self.fingerprint = hash_rows(labels, stopping.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
         """Tells whether to judge after so many epochs; always after the last."""

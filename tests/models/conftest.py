@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from contracts.base.hashing import hash_file
 from contracts.lake.schemas import LABELS
-from models.checkpoint import vocabulary_hash
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 CUTOFF = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
@@ -68,7 +68,7 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
         "format": 1,
         "folder": data.name,
         "fingerprint": f"data-{seed}-{events}",
-        "vocabulary_hash": vocabulary_hash(data / "vocabulary.json"),
+        "vocabulary_hash": hash_file(data / "vocabulary.json"),
         "train_cutoff": CUTOFF.isoformat(),
         "users": len(lengths),
         "events": events,

@@ -72,9 +72,15 @@ def test_probe_and_finetuning_find_planted_labels(pointer, checkpoint, tmp_path)
     assert values(out, task="half", metric="auc", seed=0, label_share=1.0, encoder="gru4rec")
     assert result["rows"] == pq.read_table(out).num_rows
 
-    task = load_facts(tmp_path / "tasks" / "half").task
-    assert task
-    assert task.classes == ("left", "right")
+    facts, given = load_facts(tmp_path / "tasks" / "half"), load_facts(checkpoint)
+    assert facts.task
+    assert facts.task.classes == ("left", "right")
+    assert (facts.task.protocol, facts.task.finetuning.epochs) == ("finetuned", 2)
+    assert facts.task.validation.metric == "auc"
+    assert facts.task.validation.value == pytest.approx(1.0, abs=0.15)
+    assert facts.recipe == given.recipe
+    number = load_facts(tmp_path / "tasks" / "number")
+    assert len({facts.identity, given.identity, number.identity}) == 3
     weights, _ = read_tensors(tmp_path / "tasks" / "half" / "model.safetensors")
     assert weights["head.weight"].shape == (2, 16)
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from contracts.base.errors import FootpathError
-from models.checkpoint import load_checkpoint, read_tensors, vocabulary_hash
+from contracts.base.hashing import hash_file
+from models.checkpoint import load_checkpoint, read_tensors
 from models.runtime.report import Reporter
 from models.train import train
 from tests.models.builders import train_job, write_job
@@ -109,7 +110,7 @@ def test_a_finished_checkpoint_says_what_it_is_and_unpickles_nothing(pointer, tm
     assert found["recipe"]["method"]["name"] == "ptum"
     assert found["recipe"]["encoder"]["name"] == encoder
     assert found["train_cutoff"] == "2026-02-01T00:00:00+00:00"
-    assert found["vocabulary_hash"] == vocabulary_hash(folder / "vocabulary.json")
+    assert found["vocabulary_hash"] == hash_file(folder / "vocabulary.json")
     assert str(tmp_path) not in (folder / "config.json").read_text()
     assert found["data_fingerprint"].startswith("data-")
     assert found["recipe"]["method"]["negatives"] == 4  # a default
