@@ -181,7 +181,7 @@ def _save(
     """Writes a task model as a checkpoint of its own, which embeds and scores users."""
     io, evaluation, facts = setting.job.io, setting.job.evaluation, setting.checkpoint.facts
     assert io.models is not None
-    value = measure(run.task, valid.y_n, valid.scores_nC)[run.task.metric]
+    value = measure(run.task, valid)[run.task.metric]
     task = TaskFacts(
         spec=next(spec for spec in evaluation.tasks if spec.name == run.task.name),
         classes=tuple(run.task.classes),
@@ -191,10 +191,7 @@ def _save(
         finetuning=evaluation.finetuning,
         validation=Validated(metric=run.task.metric, value=value if isfinite(value) else None),
     )
-    data, labels = (
-        setting.sequences.pointer["fingerprint"],
-        hash_rows(io.labels, task.spec.name),
-    )
+    data, labels = setting.sequences.pointer["fingerprint"], hash_rows(io.labels, run.task.name)
     key = (facts.identity, task.spec, task.finetuning, (run.share, run.seed), data, labels)
     own = {
         "task": task,
