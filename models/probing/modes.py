@@ -191,10 +191,7 @@ def _save(
         finetuning=evaluation.finetuning,
         validation=Validated(metric=run.task.metric, value=value if isfinite(value) else None),
     )
-    data, labels = (
-        setting.sequences.pointer["fingerprint"],
-        hash_rows(io.labels, task.spec.name),
-    )
+    data, labels = setting.sequences.pointer["fingerprint"], hash_rows(io.labels, run.task.name)
     key = (facts.identity, task.spec, task.finetuning, (run.share, run.seed), data, labels)
     own = {
         "task": task,

@@ -77,7 +77,7 @@ HALF = [
 ]
 
 
-def config(folder: Path, method: str, encoder: str, **changes) -> TrainJob:
+def config(folder: Path, method: str, encoder: str, /, **changes) -> TrainJob:
     still = {"encoder": {"dropout": 0.0}}
     if "text" in changes.get("fields", []):
         still["text"] = {"dropout": 0.0}
