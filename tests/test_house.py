@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-ROOMS = ["contracts", "features", "models", "validation", "orchestration"]
+ROOMS = ["contracts", "features", "footpath_feast", "models", "validation", "orchestration"]
 HEAVY = ["torch", "feast", "great_expectations", "sklearn", "pandas", "ibis", "matplotlib"]
 
 
