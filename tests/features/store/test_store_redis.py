@@ -1,10 +1,6 @@
 """On Redis: Feast's own bytes, and corrections that Feast's own writer would drop."""
 
 import datetime as dt
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +19,7 @@ from tests.features.store_lake import (
     shop,
     small_lake,
 )
+from tests.redis_server import redis_server
 
 redis = pytest.importorskip("redis")
 
@@ -32,28 +29,8 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A Redis server of the test's own, on a free port of the loopback."""
-    binary = shutil.which("redis-server")
-    if not binary:
-        pytest.skip("redis-server is not on the PATH")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    process = subprocess.Popen(
-        [*command, "--dir", str(tmp_path_factory.mktemp("redis"))], stdout=subprocess.DEVNULL
-    )
-    try:
-        client = redis.Redis(port=port)
-        for _ in range(100):
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
+    with redis_server(tmp_path_factory.mktemp("redis")) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture
