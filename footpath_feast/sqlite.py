@@ -1,4 +1,4 @@
-"""Feast's SQLite online store, with a vectorised write of Arrow batches.
+"""Feast's SQLite online store, with vectorized writes of Arrow batches and ordered reads.
 
 The rows are those that `SqliteOnlineStore.online_write_batch` would write, byte for byte: one row a
 user and feature in the table `<project>_<view>`. They go in by one statement a user, which binds
@@ -6,6 +6,8 @@ the key and the clocks once, and in the order of the primary key: that halves th
 encoding costs nothing.
 """
 
+import datetime as dt
+import functools
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import to_naive_utc
 
 from footpath_feast.feast_private import Progress, clocks, versioned_name, write_rows
+from footpath_feast.ordered_reads import OrderedReads, ViewCells
 from footpath_feast.value_bytes import encode_values, entity_keys
 
 COLUMNS = ("entity_key", "feature_name", "value", "value_text", "event_ts", "created_ts")
@@ -31,8 +34,8 @@ class SqliteOnlineStoreConfig(sqlite.SqliteOnlineStoreConfig):
     )
 
 
-class SqliteOnlineStore(sqlite.SqliteOnlineStore):
-    """Feast's SQLite online store that also takes Arrow batches."""
+class SqliteOnlineStore(OrderedReads, sqlite.SqliteOnlineStore):
+    """Feast's SQLite online store that takes Arrow batches and reads in order."""
 
     def online_write_arrow(
         self,
@@ -70,6 +73,36 @@ class SqliteOnlineStore(sqlite.SqliteOnlineStore):
             )
         if progress:
             progress(batch.num_rows)
+
+    def _read_cells(
+        self, config: RepoConfig, views: list[tuple[FeatureView, list[str]]], keys: list[bytes]
+    ) -> list[ViewCells]:
+        """Reads all views by one statement, so that no write comes between two of them."""
+        marks = ",".join(f"?{number}" for number in range(1, len(keys) + 1))
+        query = " UNION ALL ".join(
+            f"SELECT {number}, entity_key, feature_name, value, CAST(event_ts AS INTEGER) "
+            f'FROM "{config.project}_{versioned_name(config, table)}" '
+            f"WHERE entity_key IN ({marks})"
+            for number, (table, _) in enumerate(views)
+        )
+        rows = {key: row for row, key in enumerate(keys)}
+        found, places = [], []
+        for _, features in views:
+            columns: list = [[None] * len(keys) for _ in features]
+            found.append(ViewCells([None] * len(keys), columns))
+            places.append(dict(zip(features, columns, strict=True)))
+        for view, key, feature, value, event in self._get_conn(config).execute(query, keys):
+            row = rows[key]
+            if feature in places[view]:
+                places[view][feature][row] = value
+            found[view].instants[row] = _instant(event)
+        return found
+
+
+@functools.lru_cache(1024)
+def _instant(stored: int) -> dt.datetime:
+    """What Feast takes a stored event timestamp for, through its own converter."""
+    return sqlite.convert_timestamp(b"%d" % stored).replace(tzinfo=dt.UTC)
 
 
 def _upsert(table: str, features: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Arrow columns -> the bytes that Feast would write for them, column by column.
+"""Arrow columns <-> the bytes that Feast writes for them, column by column.
 
 In comes an Arrow batch of one feature view; out come serialized entity keys and `feast.types.Value`
 messages as Arrow binary arrays. Feast makes a Python object of every cell, which is what bounds its
@@ -11,6 +11,8 @@ float_list_val. No value (null, or NaN, which Feast takes for null) is an empty 
 """
 
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ import pyarrow.compute as pc
 from feast import Field, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 from feast.protos.feast.types.Value_pb2 import FloatList, Value
-from feast.type_map import python_values_to_proto_values
+from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
 
 
 def entity_keys(batch: pa.RecordBatch, columns: list[Field]) -> pa.BinaryArray:
@@ -56,6 +58,35 @@ def encode_values(values: pa.Array, kind: ValueType) -> pa.BinaryArray:
         rows = python_values_to_proto_values(values.to_numpy(zero_copy_only=False), kind)
         return pa.array([row.SerializeToString() for row in rows], pa.binary())
     return pc.if_else(values.is_null(nan_is_null=True), constant(b""), encoded)
+
+
+def decode_values(cells: Sequence[bytes | None], kind: ValueType) -> list[Any]:
+    """Python values of serialized ones, as Feast gives them; None for what is not there."""
+    present = [cell for cell in cells if cell]
+    values = _decode_fixed(present, kind)
+    if values is None:  # texts, integers and rare types: each distinct value once
+        decoded = {
+            c: feast_value_type_to_python_type(Value.FromString(c), kind) for c in {*present}
+        }
+        return [decoded[cell] if cell else None for cell in cells]
+    if len(present) == len(cells):
+        return values
+    following = iter(values)
+    return [next(following) if cell else None for cell in cells]
+
+
+def _decode_fixed(cells: list[bytes], kind: ValueType) -> list | None:
+    """Numbers or vectors that lie at one place in cells of one length, else None."""
+    if kind not in (ValueType.DOUBLE, ValueType.FLOAT_LIST) or not cells:
+        return None
+    joined_cells, width = b"".join(cells), len(cells[0])
+    if len(joined_cells) != width * len(cells) or len({*map(len, cells)}) > 1:
+        return None
+    rows = np.frombuffer(joined_cells, np.uint8).reshape(len(cells), width)
+    if kind == ValueType.DOUBLE:
+        return np.ascontiguousarray(rows[:, 1:]).view("<f8").ravel().tolist()
+    dim = len(Value.FromString(cells[0]).float_list_val.val)
+    return np.ascontiguousarray(rows[:, width - 4 * dim :]).view("<f4").tolist() if dim else None
 
 
 def constant(value: bytes) -> pa.BinaryScalar:
