@@ -4,13 +4,12 @@ The stores also call what their base classes keep for themselves: `_get_conn` of
 `_get_client` of the Redis store.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-from feast import FeatureService, FeatureView, RepoConfig, metrics
+from feast import FeatureService, FeatureView, RepoConfig, ValueType, metrics
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
 from feast.infra.online_stores.online_store import OnlineStore
@@ -50,26 +49,30 @@ def clocks(
     return batch.column(source.timestamp_field), batch.column(created) if created else None
 
 
-@functools.cache
 def redis_field(view: str, feature: str) -> bytes:
     """Field of a user's Redis hash that holds a feature."""
     return _mmh3(f"{view}:{feature}")
 
 
+class PlannedColumn(NamedTuple):
+    """One column of a response: where it is found, and what it holds."""
+
+    name: str
+    view: int  # number of its view
+    place: int  # of the feature among those asked of the view
+    kind: ValueType
+
+
 @dataclass(frozen=True)
-class Request:
-    """An online read: what is asked, in which order, and of whom."""
+class Plan:
+    """What an online read asks, and in which order."""
 
     views: list[tuple[FeatureView, list[str]]]
-    names: list[str]  # of the columns, in the order of the service or list
-    entities: GetOnlineFeaturesResponse  # the columns of the entities alone
-    join_key_values: dict[str, list[Value]]
-    full_names: bool
-    uniform: bool  # all views have the same keys, and Feast makes nothing on demand
+    columns: list[PlannedColumn]  # in the order of the service or list
+    join_keys: set[str] | None  # of all views; None where they differ, or Feast has to compute
 
-    def name_of(self, table: FeatureView, feature: str) -> str:
-        """Name of a feature's column."""
-        return _column_name(table.projection.name_to_use(), feature, self.full_names)
+
+_plans: dict[tuple, Plan] = {}
 
 
 def prepared(
@@ -78,8 +81,11 @@ def prepared(
     features: list[str] | FeatureService,
     entity_rows: list[dict[str, Any]] | Mapping[str, Any],
     full_names: bool,
-) -> Request:
-    """Resolves a request through Feast, which checks it, and keeps its order.
+) -> tuple[Plan, dict[str, list[Value]], GetOnlineFeaturesResponse]:
+    """Resolves and checks a request through Feast, and keeps its order.
+
+    Returns:
+      The plan, the values of the join keys, and a response with the columns of the entities.
 
     Raises:
       ValueError: rows of entities have different keys.
@@ -94,35 +100,45 @@ def prepared(
             registry, project, features, entity_rows, full_names
         )
     )
-    place = {reference: number for number, reference in enumerate(references)}
-    views = []
+    computed = bool(on_demand) or getattr(features, "precompute_online", False)
+    key = (tuple(references), full_names, computed)
+    plan = _plans.get(key)
+    # Feast keeps the views of a resolved request until the registry changes.
+    if plan is None or [id(t) for t, _ in plan.views] != [id(t) for t, _ in grouped]:
+        if len(_plans) > 1_000:
+            _plans.clear()
+        plan = _plans[key] = _plan(grouped, references, full_names, computed)
+    return plan, values, entities
+
+
+def _plan(grouped: list, references: list[str], full_names: bool, computed: bool) -> Plan:
+    order = {reference: number for number, reference in enumerate(references)}
+    views, columns = [], []
     for table, asked in grouped:
         view = table.projection.name_to_use()
-        views.append((table, sorted(asked, key=lambda name: place.get(f"{view}:{name}", -1))))
+        kinds = {field.name: field.dtype.to_value_type() for field in table.features}
+        features = sorted(asked, key=lambda name: order.get(f"{view}:{name}", -1))
+        for place, name in enumerate(features):
+            column = f"{view}__{name}" if full_names else name
+            found = PlannedColumn(column, len(views), place, kinds.get(name, ValueType.UNKNOWN))
+            columns.append((order.get(f"{view}:{name}", -1), found))
+        views.append((table, features))
     keys = {frozenset(table.join_keys) for table, _ in views}
-    uniform = (
-        not on_demand
-        and not getattr(features, "precompute_online", False)
-        and keys == {frozenset(values)}
-        and not any(table.projection.join_key_map for table, _ in views)
-    )
-    names = [_column_name(*reference.split(":", 1), full_names) for reference in place]
-    return Request(views, names, entities, values, full_names, uniform)
+    renamed = any(table.projection.join_key_map for table, _ in views)
+    uniform = len(keys) == 1 and not renamed and not computed
+    columns = [column for _, column in sorted(columns, key=lambda pair: pair[0])]
+    return Plan(views, columns, set(*keys) if uniform else None)
 
 
-def entity_keys_of(config: RepoConfig, request: Request) -> list[bytes]:
+def serialized_keys(config: RepoConfig, join_key_values: dict[str, list[Value]]) -> list[bytes]:
     """Serialized entity key of every row of a request."""
-    names, version = list(request.join_key_values), config.entity_key_serialization_version
+    names, version = list(join_key_values), config.entity_key_serialization_version
     return [
         serialize_entity_key(EntityKey(join_keys=names, entity_values=row), version)
-        for row in zip(*request.join_key_values.values(), strict=True)
+        for row in zip(*join_key_values.values(), strict=True)
     ]
 
 
 def measured() -> bool:
     """Whether the metrics of Feast's feature server are on."""
     return metrics._config.online_features
-
-
-def _column_name(view: str, feature: str, full_names: bool) -> str:
-    return f"{view}__{feature}" if full_names else feature

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feast import FeatureView, RepoConfig, ValueType
+from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.metrics import track_feature_statuses, track_online_store_read
 from feast.online_response import TIMESTAMP_POSTFIX, OnlineResponse
@@ -27,8 +27,8 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnline
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from footpath_feast.feast_private import Request, entity_keys_of, measured, prepared
-from footpath_feast.value_bytes import decode_values
+from footpath_feast.feast_private import Plan, measured, prepared, serialized_keys
+from footpath_feast.value_bytes import decode_columns
 
 Cells = Sequence[bytes | None]  # one a user; None where the store has no such cell
 Instants = list[dt.datetime | None]  # when the row of a user was, one a user
@@ -41,42 +41,52 @@ class ViewCells:
     instants: Instants
     cells: list[Cells]  # one column a feature
 
-
-@dataclass(frozen=True)
-class ReadColumn:
-    """One column of a response, still in bytes."""
-
-    name: str
-    kind: ValueType
-    cells: Cells
-    instants: Instants
-    absent: int  # status of a cell that is not there
+    def taken(self, rows: list[int]) -> "ViewCells":
+        """The rows of these numbers."""
+        cells: list[Cells] = [[column[row] for row in rows] for column in self.cells]
+        return ViewCells([self.instants[row] for row in rows], cells)
 
 
 class OrderedResponse(OnlineResponse):
     """Columns in the order of the request, decoded when they are asked for."""
 
-    def __init__(self, entities: GetOnlineFeaturesResponse, columns: list[ReadColumn]) -> None:
+    def __init__(
+        self, entities: GetOnlineFeaturesResponse, plan: Plan, found: list[ViewCells], absent: int
+    ) -> None:
+        """Keeps what was read.
+
+        Args:
+          entities: the columns of the entities.
+          plan: what was asked.
+          found: what was read of every view, with a row each of the request.
+          absent: status of a cell that is not there.
+        """
         self._entities = OnlineResponse(entities)
-        self._columns = columns
+        self._plan = plan
+        self._instants = [found[column.view].instants for column in plan.columns]
+        self._cells = [found[column.view].cells[column.place] for column in plan.columns]
+        self._absent = absent
 
     @functools.cached_property
     def proto(self) -> GetOnlineFeaturesResponse:
         """The whole response as Feast's protobuf message."""
         response = GetOnlineFeaturesResponse()
         response.CopyFrom(self._entities.proto)
-        response.metadata.feature_names.val.extend(column.name for column in self._columns)
-        for column in self._columns:
-            response.results.append(_vector(column))
+        response.metadata.feature_names.val.extend(column.name for column in self._plan.columns)
+        for cells, instants in zip(self._cells, self._instants, strict=True):
+            response.results.append(self._vector(cells, instants))
         return response
 
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, Any]:
         """Name -> values, one a user; with event timestamps in seconds where they are asked for."""
         response = self._entities.to_dict(include_event_timestamps)
-        for column in self._columns:
-            response[column.name] = decode_values(column.cells, column.kind)
+        decoded = decode_columns(self._cells, [column.kind for column in self._plan.columns])
+        for column, values, instants in zip(
+            self._plan.columns, decoded, self._instants, strict=True
+        ):
+            response[column.name] = values
             if include_event_timestamps:
-                seconds = [int(t.timestamp()) if t else 0 for t in column.instants]
+                seconds = [int(t.timestamp()) if t else 0 for t in instants]
                 response[column.name + TIMESTAMP_POSTFIX] = seconds
         return response
 
@@ -84,6 +94,18 @@ class OrderedResponse(OnlineResponse):
         """Name -> tensor of a numeric column, or list of any other."""
         tensors = super().to_tensor(kind, default_value)
         return {name: tensors[name] for name in self.proto.metadata.feature_names.val}
+
+    def _vector(self, cells: Cells, instants: Instants) -> GetOnlineFeaturesResponse.FeatureVector:
+        stamps = []
+        for instant in instants:
+            stamps.append(Timestamp())
+            if instant:
+                stamps[-1].FromDatetime(instant)
+        return GetOnlineFeaturesResponse.FeatureVector(
+            values=[Value.FromString(cell or b"") for cell in cells],
+            statuses=[self._absent if cell is None else FieldStatus.PRESENT for cell in cells],
+            event_timestamps=stamps,
+        )
 
 
 class OrderedReads(OnlineStore):
@@ -108,8 +130,11 @@ class OrderedReads(OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> OnlineResponse:
         """Reads features as Feast does, with columns in the order of the service or list."""
-        request = prepared(registry, project, features, entity_rows, full_feature_names)
-        if include_feature_view_version_metadata or not request.uniform:
+        plan, join_key_values, entities = prepared(
+            registry, project, features, entity_rows, full_feature_names
+        )
+        uniform = plan.join_keys is not None and plan.join_keys == join_key_values.keys()
+        if include_feature_view_version_metadata or not uniform:
             response = super().get_online_features(
                 config,
                 features,
@@ -119,48 +144,23 @@ class OrderedReads(OnlineStore):
                 full_feature_names,
                 include_feature_view_version_metadata,
             )
-            return _in_order(response, request.names)
-        self._check_versioned_read_support(request.views)
-        keys = entity_keys_of(config, request)
+            return _in_order(response, [column.name for column in plan.columns])
+        self._check_versioned_read_support(plan.views)
+        keys = serialized_keys(config, join_key_values)
         start = time.monotonic()
-        found = self._read_cells(config, request.views, list(dict.fromkeys(keys)))
+        distinct = {key: row for row, key in enumerate(dict.fromkeys(keys))}
+        found = self._read_cells(config, plan.views, list(distinct))
         if measured():
             track_online_store_read(time.monotonic() - start)
-            _track_statuses(request, found, self._absent)
-        return OrderedResponse(request.entities, self._columns(request, found, keys))
+            _track_statuses(plan, found, self._absent)
+        if len(distinct) < len(keys):
+            rows = [distinct[key] for key in keys]
+            found = [view.taken(rows) for view in found]
+        return OrderedResponse(entities, plan, found, self._absent)
 
     async def get_online_features_async(self, *args: Any, **kwargs: Any) -> OnlineResponse:
         """The same read in a thread: sockets and SQLite leave the interpreter free meanwhile."""
         return await asyncio.to_thread(self.get_online_features, *args, **kwargs)
-
-    def _columns(
-        self, request: Request, found: list[ViewCells], keys: list[bytes]
-    ) -> list[ReadColumn]:
-        """Puts the columns of all views into order, with a cell a row of the request."""
-        distinct = {key: row for row, key in enumerate(dict.fromkeys(keys))}
-        rows = [distinct[key] for key in keys] if len(distinct) < len(keys) else None
-        columns: dict[str, ReadColumn] = {}
-        for (table, features), view in zip(request.views, found, strict=True):
-            kinds = {field.name: field.dtype.to_value_type() for field in table.features}
-            instants = [view.instants[row] for row in rows] if rows else view.instants
-            for feature, cells in zip(features, view.cells, strict=True):
-                name = request.name_of(table, feature)
-                taken = [cells[row] for row in rows] if rows else cells
-                columns[name] = ReadColumn(name, kinds[feature], taken, instants, self._absent)
-        return [columns[name] for name in request.names]
-
-
-def _vector(column: ReadColumn) -> GetOnlineFeaturesResponse.FeatureVector:
-    instants = []
-    for instant in column.instants:
-        instants.append(Timestamp())
-        if instant:
-            instants[-1].FromDatetime(instant)
-    return GetOnlineFeaturesResponse.FeatureVector(
-        values=[Value.FromString(cell or b"") for cell in column.cells],
-        statuses=[column.absent if c is None else FieldStatus.PRESENT for c in column.cells],
-        event_timestamps=instants,
-    )
 
 
 def _in_order(response: OnlineResponse, names: list[str]) -> OnlineResponse:
@@ -176,9 +176,9 @@ def _in_order(response: OnlineResponse, names: list[str]) -> OnlineResponse:
     return response
 
 
-def _track_statuses(request: Request, found: list[ViewCells], absent: int) -> None:
+def _track_statuses(plan: Plan, found: list[ViewCells], absent: int) -> None:
     """Counts what was there and what was not, for the metrics of Feast's server."""
-    for (table, features), view in zip(request.views, found, strict=True):
+    for (table, features), view in zip(plan.views, found, strict=True):
         cells = len(features) * len(view.instants)
         lost = sum(cell is None for column in view.cells for cell in column)
         lost = 0 if absent == FieldStatus.PRESENT else lost

@@ -74,10 +74,9 @@ class RedisOnlineStore(OrderedReads, redis.RedisOnlineStore):
         self, config: RepoConfig, views: list[tuple[FeatureView, list[str]]], keys: list[bytes]
     ) -> list[ViewCells]:
         """Reads all views of a user in one step, and all users in one round trip."""
-        fields: list[bytes] = []
+        fields: tuple[bytes, ...] = ()
         for table, features in views:
-            view = versioned_name(config, table)
-            fields += [f"_ts:{view}".encode(), *(redis_field(view, name) for name in features)]
+            fields += _fields(versioned_name(config, table), tuple(features))
         project = config.project.encode()
         rows = self._hmget(config, [key + project for key in keys], fields)
         columns = iter(zip(*rows, strict=True))
@@ -88,14 +87,13 @@ class RedisOnlineStore(OrderedReads, redis.RedisOnlineStore):
         return found
 
     def _hmget(
-        self, config: RepoConfig, keys: list[bytes], fields: list[bytes]
+        self, config: RepoConfig, keys: list[bytes], fields: tuple[bytes, ...]
     ) -> Sequence[Sequence[Any]]:
         options: Any = config.online_store
         if options.client != redis.RedisClient.redis or options.redis_type == "redis_cluster":
-            commands: list = [(key, fields) for key in keys]
+            commands: list = [(key, list(fields)) for key in keys]
             return self._read_hash_fields(config, commands)
-        head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
-        tail = b"".join(b"$%d\r\n%s\r\n" % (len(field), field) for field in fields)
+        head, tail = _around_key(fields)
         commands = [b"%s$%d\r\n%s\r\n%s" % (head, len(key), key, tail) for key in keys]
         with _connection(self._get_client(options)) as connection:
             connection.send_packed_command([b"".join(commands)])
@@ -109,12 +107,12 @@ def _hashes(
     config: RepoConfig, table: FeatureView, batch: pa.RecordBatch
 ) -> tuple[pa.BinaryArray, Fields]:
     """The key of every user's hash, and field -> its value for every user."""
-    view = versioned_name(config, table)
+    names = tuple(feature.name for feature in table.features)
+    clock, *features = _fields(versioned_name(config, table), names)
     keys = joined(entity_keys(batch, table.entity_columns), constant(config.project.encode()))
-    fields = {f"_ts:{view}".encode(): _timestamps(clocks(table, batch)[0])}
-    for feature in table.features:
-        values = encode_values(batch.column(feature.name), feature.dtype.to_value_type())
-        fields[redis_field(view, feature.name)] = values
+    fields = {clock: _timestamps(clocks(table, batch)[0])}
+    for field, feature in zip(features, table.features, strict=True):
+        fields[field] = encode_values(batch.column(feature.name), feature.dtype.to_value_type())
     return keys, fields
 
 
@@ -146,6 +144,19 @@ def _timestamps(instants: pa.TimestampArray) -> pa.BinaryArray:
         message.FromDatetime(instant)
         distinct.append(message.SerializeToString())
     return pa.array(distinct, pa.binary()).take(coded.indices)
+
+
+@functools.lru_cache(1024)
+def _fields(view: str, features: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Fields of a user's hash that hold a view's timestamp and features."""
+    return f"_ts:{view}".encode(), *(redis_field(view, feature) for feature in features)
+
+
+@functools.lru_cache(1024)
+def _around_key(fields: tuple[bytes, ...]) -> tuple[bytes, bytes]:
+    """What stands before and after the key in an HMGET of these fields, in RESP."""
+    tail = b"".join(b"$%d\r\n%s\r\n" % (len(field), field) for field in fields)
+    return b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields)), tail
 
 
 @functools.lru_cache(1024)

@@ -10,6 +10,8 @@ int64_val, eight little-endian bytes for double_val, a nested packed `FloatList`
 float_list_val. No value (null, or NaN, which Feast takes for null) is an empty message.
 """
 
+import functools
+import itertools
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -60,11 +62,30 @@ def encode_values(values: pa.Array, kind: ValueType) -> pa.BinaryArray:
     return pc.if_else(values.is_null(nan_is_null=True), constant(b""), encoded)
 
 
-def decode_values(cells: Sequence[bytes | None], kind: ValueType) -> list[Any]:
-    """Python values of serialized ones, as Feast gives them; None for what is not there."""
+def decode_columns(columns: list[Sequence[bytes | None]], kinds: list[ValueType]) -> list[list]:
+    """Python values of columns of one length, as Feast gives them; None for what is not there.
+
+    All columns of one kind of scalar are decoded at once, for there are many, and often few users.
+    """
+    rows = len(columns[0]) if columns else 0
+    groups: dict[ValueType | int, list[int]] = {}
+    for number, kind in enumerate(kinds):
+        groups.setdefault(number if kind.name.endswith("_LIST") else kind, []).append(number)
+    decoded: list[list] = [[]] * len(columns)
+    for numbers in groups.values():
+        cells = list(itertools.chain.from_iterable(columns[number] for number in numbers))
+        values = _decode_values(cells, kinds[numbers[0]])
+        for place, number in enumerate(numbers):
+            decoded[number] = values[place * rows : (place + 1) * rows]
+    return decoded
+
+
+def _decode_values(cells: list[bytes | None], kind: ValueType) -> list:
+    if kind == ValueType.INT64:
+        return [_integer(cell) if cell else None for cell in cells]
     present = [cell for cell in cells if cell]
     values = _decode_fixed(present, kind)
-    if values is None:  # texts, integers and rare types: each distinct value once
+    if values is None:  # texts and rare types: each distinct value once
         decoded = {
             c: feast_value_type_to_python_type(Value.FromString(c), kind) for c in {*present}
         }
@@ -75,18 +96,25 @@ def decode_values(cells: Sequence[bytes | None], kind: ValueType) -> list[Any]:
     return [next(following) if cell else None for cell in cells]
 
 
+@functools.lru_cache(1 << 16)
+def _integer(cell: bytes) -> Any:
+    return feast_value_type_to_python_type(Value.FromString(cell), ValueType.INT64)
+
+
 def _decode_fixed(cells: list[bytes], kind: ValueType) -> list | None:
     """Numbers or vectors that lie at one place in cells of one length, else None."""
     if kind not in (ValueType.DOUBLE, ValueType.FLOAT_LIST) or not cells:
         return None
-    joined_cells, width = b"".join(cells), len(cells[0])
-    if len(joined_cells) != width * len(cells) or len({*map(len, cells)}) > 1:
+    message, width = Value.FromString(cells[0]), len(cells[0])
+    if {*map(len, cells)} != {width}:
         return None
-    rows = np.frombuffer(joined_cells, np.uint8).reshape(len(cells), width)
-    if kind == ValueType.DOUBLE:
-        return np.ascontiguousarray(rows[:, 1:]).view("<f8").ravel().tolist()
-    dim = len(Value.FromString(cells[0]).float_list_val.val)
-    return np.ascontiguousarray(rows[:, width - 4 * dim :]).view("<f4").tolist() if dim else None
+    rows = np.frombuffer(b"".join(cells), np.uint8).reshape(len(cells), width)
+    payload = width - (8 if kind == ValueType.DOUBLE else 4 * len(message.float_list_val.val))
+    head = np.frombuffer(cells[0][:payload], np.uint8)
+    if payload == width or (rows[:, :payload] != head).any():
+        return None
+    numbers = np.ascontiguousarray(rows[:, payload:])
+    return numbers.view("<f8").ravel().tolist() if payload == 1 else numbers.view("<f4").tolist()
 
 
 def constant(value: bytes) -> pa.BinaryScalar:
