@@ -11,6 +11,13 @@ from pathlib import Path
 import pytest
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
 def redis_server(folder: Path, *options: str) -> Iterator[int]:
     """Runs a server and gives its port; skips the test where none is installed."""
@@ -18,9 +25,7 @@ def redis_server(folder: Path, *options: str) -> Iterator[int]:
     binary = shutil.which("redis-server")
     if not binary:
         pytest.skip("redis-server is not on the PATH")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
     process = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
     try:
@@ -31,6 +36,8 @@ def redis_server(folder: Path, *options: str) -> Iterator[int]:
                 break
             except redis.ConnectionError:
                 time.sleep(0.05)
+        else:
+            raise RuntimeError(f"redis-server did not start on port {port}")
         yield port
     finally:
         process.terminate()

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String
 from feast.value_type import ValueType
 
 from footpath_feast.feast_private import write_rows
-from tests.redis_server import redis_server
+from tests.redis_server import free_port, redis_server
 
 COLUMNS = {
     "count": (Int64, pa.array([1, None, -(2**40)], pa.int64())),
@@ -103,11 +104,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     import redis
 
     folder = tmp_path_factory.mktemp("cluster")
-    with redis_server(folder, "--cluster-enabled", "yes") as port:
+    # Its bus would take the port plus 10,000, which there may not be.
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with redis_server(folder, *options) as port:
         node = redis.Redis(port=port)
         node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         while node.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-            pass
+            time.sleep(0.02)
         yield port
 
 
