@@ -1,4 +1,4 @@
-"""Feast plugin: online stores that write Arrow batches, in Feast's own bytes.
+"""Feast plugin: online stores that write Arrow batches, in Feast's own bytes, and read in order.
 
 Name one in `feature_store.yaml`; every option of the Feast store that it extends stays:
 

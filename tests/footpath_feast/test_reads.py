@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Array, Bool, Float32, Float64, Int64, String
 from feast.value_type import ValueType
 from hypothesis import HealthCheck, given, settings
@@ -186,6 +187,43 @@ def test_what_is_left_to_feast_is_in_order_too(both: Stores):
     )
     assert list(response.to_dict()) == ["user_id", *(r.partition(":")[2] for r in REFERENCES[::-1])]
     assert {view.name for view in response.proto.metadata.feature_view_metadata} == set(VIEWS)
+
+
+def test_other_keys_and_views_on_demand_are_left_to_feast_in_order(tmp_path: Path):
+    both = stores(tmp_path, "sqlite", path=str(tmp_path / "online.db"))
+    wide = both.ours.get_feature_view("wide")
+    shop = Entity(name="shop", join_keys=["shop_id"], value_type=ValueType.INT64)
+    source = FileSource(name="shops", path="shops.parquet", timestamp_field="at")
+    schema = [Field(name="shop_id", dtype=Int64), Field(name="size", dtype=Float64)]
+    shops = FeatureView(name="shops", source=source, schema=schema, entities=[shop])
+
+    @on_demand_feature_view(
+        sources=[wide], schema=[Field(name="doubled", dtype=Float64)], mode="python"
+    )
+    def computed(inputs: dict) -> dict:
+        return {"doubled": [2 * value for value in inputs["value"]]}
+
+    both.ours.apply([shop, shops, computed])
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    both.write("wide", [{"user_id": "ann", "at": at, "created": at, "value": 0.5, "count": 3}])
+    head = {"shop_id": pa.array([7], pa.int64()), "at": pa.array([at], pa.timestamp("us", "UTC"))}
+    batch = pa.record_batch(head | {"size": [1.5]})
+    both.online_store().online_write_arrow(both.ours.config, shops, batch)
+    both.feasts.refresh_registry()
+
+    rows = [{"user_id": "ann", "shop_id": 7}, {"user_id": "bob", "shop_id": 7}]
+    for asked in (["wide:value", "shops:size", "wide:count"], ["wide:count", "shops:size"]):
+        ours = both.ours.get_online_features(asked, rows).to_dict()
+        assert list(ours) == ["user_id", "shop_id", *(name.partition(":")[2] for name in asked)]
+        assert ours == both.feasts.get_online_features(asked, rows).to_dict()
+    asked = ["computed:doubled", "wide:count", "wide:value"]
+    served = both.ours.get_online_features(asked, [{"user_id": "ann"}]).to_dict()
+    assert list(served.items()) == [
+        ("user_id", ["ann"]),
+        ("doubled", [1.0]),
+        ("count", [3]),
+        ("value", [0.5]),
+    ]
 
 
 def test_a_request_that_feast_refuses_is_refused(both: Stores):
