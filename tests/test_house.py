@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tests.conftest import REPOSITORY
 
-ROOMS = ["contracts", "features", "models", "validation", "orchestration"]
+ROOMS = ["contracts", "features", "footpath_feast", "models", "validation", "orchestration"]
 HEAVY = ["torch", "feast", "great_expectations", "sklearn", "pandas", "ibis", "matplotlib"]
 
 
