@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from contracts.base.batches import chunks
 from contracts.base.clock import day_window
 from contracts.lake.schemas import TIMESTAMP
-from validation.bounds import DayFrame
+from validation.profile import DayFrame
 from validation.rules import literal
 from validation.suites import (
     ROWS_RULE,
