@@ -184,6 +184,31 @@ def _sessions(rows: Rows, runs: Runs) -> pa.Table:
     return pa.table(columns, schema=SESSIONS)
 
 
+def session_numbers(
+    time: np.ndarray, firsts: np.ndarray, day_ends: np.ndarray, pause: int
+) -> np.ndarray:
+    """Returns which of its user's sessions each event is in, counted from 0.
+
+    Args:
+      time: whole users' events, in microseconds since 1970, by user and time.
+      firsts: places of the users' first events.
+      day_ends: when local days end, ascending, from the day of the first event on.
+      pause: the longest within a session.
+    """
+    is_joined = np.diff(time, prepend=0) <= pause
+    is_joined[firsts] = False
+    day = np.searchsorted(day_ends, time, side="right")
+    is_other = np.diff(day, prepend=-1) != 0
+    is_other[firsts] = True
+    first, end = _bounds(is_other)  # of a user's day
+    reaches = time[end - 1] + pause >= day_ends[day[end - 1]]
+    is_filled = reaches & np.logical_and.reduceat(is_joined, first)
+    begins = ~is_joined
+    begins[first[1:]] |= is_filled[:-1]
+    number = np.cumsum(begins)
+    return number - np.repeat(number[firsts], np.diff(firsts, append=len(time)))
+
+
 def session_ids(users: pa.Array, started: pa.Array) -> pa.Array:
     """Returns `<user>-<start in microseconds>`: the same in every build, and nobody else's."""
     return pc.binary_join_element_wise(users, started.cast(pa.string()), "-")

@@ -22,6 +22,7 @@ _ARRAYS = {
     "category": np.int32,
     "value": np.float32,
     "time": np.int64,
+    "session": np.int32,
 }
 _TEXT = {"document_offsets": np.int64, "document_tokens": np.int32, "item_document": np.int32}
 _BLOCK = 1 << 22  # events that are checked at a time
@@ -92,13 +93,16 @@ def _check_block(sequences: "Sequences", folder: Path, start: int, stop: int) ->
         )  # fmt: skip
     values = sequences.value[start:stop]
     _refuse(~np.isfinite(values), sequences, start, f"{folder}/value.npy: a value is not a number")
-    backwards = np.zeros(stop - start, dtype=bool)
-    backwards[1:] = np.diff(sequences.time[start:stop]) < 0
     firsts = sequences.offsets[:-1]
-    backwards[firsts[(firsts >= start) & (firsts < stop)] - start] = False
-    _refuse(
-        backwards, sequences, start, f"{folder}/time.npy: an event is earlier than the one before"
-    )
+    firsts = firsts[(firsts >= start) & (firsts < stop)] - start
+    for name, fault in (("time", "earlier"), ("session", "of an earlier session")):
+        backwards = np.zeros(stop - start, dtype=bool)
+        backwards[1:] = np.diff(getattr(sequences, name)[start:stop]) < 0
+        backwards[firsts] = False
+        _refuse(
+            backwards, sequences, start,
+            f"{folder}/{name}.npy: an event is {fault} than the one before",
+        )  # fmt: skip
 
 
 def _check_text(sequences: "Sequences", folder: Path) -> None:

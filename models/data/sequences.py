@@ -37,6 +37,7 @@ class Sequences:
     category: np.ndarray
     value: np.ndarray
     time: np.ndarray
+    session: np.ndarray  # of each event, counted from 0 for each user
     document: np.ndarray  # of each event; 0 is none
     item_category: np.ndarray
     item_document: np.ndarray
@@ -169,6 +170,7 @@ class Sequences:
             gap_T=_as_ids(gap_buckets(time - self.time[before], index == before)),
             value_T=torch.from_numpy(np.asarray(self.value[index])),
             time_T=_as_ids(time),
+            session_T=_as_ids(self.session[index]),
             position_T=ragged_arange(lengths),
             lengths_B=lengths,
             clock=clock,

@@ -1,13 +1,22 @@
 """UBM: views that only take away, losses of the equations, and a stage that survives a kill."""
 
+import datetime as dt
 import json
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from contracts.base.clock import days_between
 from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from features.learning.sequences import build_sequences
+from features.shop import generate_shop
 from models.checkpoint import load_checkpoint
 from models.data.documents import Documents
 from models.data.packed import MASK, UNK
@@ -26,6 +35,7 @@ from models.runtime.config import TrainConfig
 from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.trainer import Trainer
+from tests.features import ingest
 from tests.models.conftest import write_sequences
 
 # [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOR] 10 | 11 12 | [COLOR] 10 [SIZE] 13
@@ -132,7 +142,7 @@ def windows(sequences):
 
 
 def test_sessions_are_runs_without_a_pause(windows):
-    found = sessions_of(windows, 1800)
+    found = sessions_of(windows)
     first = windows.starts_B.numpy()[found.window_S] + found.start_S
     time = windows.time_T.numpy()
     for start, length in zip(first, found.length_S, strict=True):
@@ -142,8 +152,34 @@ def test_sessions_are_runs_without_a_pause(windows):
     assert (time[later] - time[later - 1] > 1800).all()
 
 
+def test_sessions_are_those_of_the_data_set(lake_home, tmp_path):
+    shop = load_dataset("shop")
+    start = shop.partitions.start
+    days = days_between(start, start + dt.timedelta(days=6))
+    generate_shop(tmp_path / "files", users=300, days=len(days), start=start)
+    link_source("shop", str(tmp_path / "files"))
+    ingest.build(shop, days, ("events",))
+    # What is open after the last event closes in these.
+    after = [days[-1] + dt.timedelta(days=n) for n in (1, 2)]
+    ingest.build(shop, [*days, *after], ("sessions",), first=False)
+    lake = Lake.of("shop")
+    sequences = open_sequences(build_sequences(shop, lake, days[-1]).pointer)
+    users = np.arange(sequences.users)
+    windows = sequences.windows(users, np.zeros_like(users), sequences.lengths)
+    found = sessions_of(windows)
+    first = windows.starts_B.numpy()[found.window_S] + found.start_S
+    names = np.array(sequences.user_ids())[found.window_S]
+    cut = zip(names, windows.time_T.numpy()[first], found.length_S, strict=True)
+    published = pa.concat_tables(pq.read_table(lake.day("sessions", d)) for d in [*days, *after])
+    assert len(published) > 300
+    assert sorted(cut) == sorted(
+        (row["user_id"], int(row["started_at"].timestamp()), row["length"])
+        for row in published.select(["user_id", "started_at", "length"]).to_pylist()
+    )
+
+
 def test_chosen_sessions_are_whole_and_no_more_than_asked_for(windows):
-    events, own, window = chosen_sessions(windows, Draw(0, 0, USERS), 1800, 2, 3, 4)
+    events, own, window = chosen_sessions(windows, Draw(0, 0, USERS), 2, 3, 4)
     assert np.bincount(window.numpy(), minlength=6).max() <= 3
     assert set(window.tolist()) == set(range(6))
     assert len(np.unique(own.users_B)) == len(events.lengths_B)
@@ -177,7 +213,7 @@ def test_a_query_goes_with_the_next_item_of_its_session(sequences, windows):
     assert len(sample.queries.item_N) > 5
     assert (sample.queries.item_N == 0).all()
     time = {}
-    item, session = windows.item_T.numpy(), sessions_of(windows, 1800).session_T
+    item, session = windows.item_T.numpy(), sessions_of(windows).session_T
     for n in np.flatnonzero(item == 0):
         later = [m for m in range(n + 1, len(item)) if session[m] == session[n] and item[m]]
         if later:
@@ -191,7 +227,7 @@ def test_views_of_a_session_hold_only_its_own_events(sequences, windows):
     for epoch in range(10):
         draw = Draw(0, epoch, USERS)
         sample = objective.sample(windows, windows, draw)
-        sessions, _, _ = chosen_sessions(windows, draw, 1800, 2, 4, 20)
+        sessions, _, _ = chosen_sessions(windows, draw, 2, 4, 20)
         own = [set(part.tolist()) for part in sessions.item_T.split(sessions.lengths_B.tolist())]
         for n in range(len(sample.sessions.lengths_B)):
             seen = sample.sessions.item_T[sample.sessions.sequence_T == n].tolist()
@@ -294,7 +330,7 @@ def test_a_first_stage_without_text_is_refused(sequences):
 def test_items_go_with_the_next_other_item_of_their_session(sequences, windows):
     _, objective = ubm(sequences, interactions=40)
     sample = objective.sample(windows, windows, Draw(0, 0, USERS))
-    item, session = windows.item_T.numpy(), sessions_of(windows, 1800).session_T
+    item, session = windows.item_T.numpy(), sessions_of(windows).session_T
     expected = set()
     for n in np.flatnonzero(item > UNK):
         later = [m for m in range(n + 1, len(item)) if session[m] == session[n] and item[m] > UNK]
@@ -326,7 +362,7 @@ def test_what_follows_is_told_from_the_event_right_before_it(sequences, windows,
 
 def test_an_encoder_that_sees_all_is_shown_a_beginning_of_what_follows(sequences, windows):
     sample = follows_of(sequences, windows, "bag", read_hide=0.0, session_weight=0.0)
-    sessions, _, _ = chosen_sessions(windows, Draw(0, 0, USERS), 1800, 2, 4, 20)
+    sessions, _, _ = chosen_sessions(windows, Draw(0, 0, USERS), 2, 4, 20)
     whole = sessions.item_T.split(sessions.lengths_B.tolist())
     assert len(sample.before_M) == sum(len(items) > 1 for items in whole)
     for n, item in zip(sample.before_M.tolist(), sample.follows.item_N.tolist(), strict=True):

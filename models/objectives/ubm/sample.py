@@ -39,7 +39,6 @@ class Options(Rates):
     id_hide: float = 0.5  # how likely a view does without the item's id
     query_weight: float = 0.5  # of queries against items; 0 leaves them out
     pair_weight: float = 0.5  # of items against the items after them; 0 leaves them out
-    gap: float = 1800.0  # seconds without an event that end a session
     sessions: int = 4  # of a window, in a step of stage 2
     shortest: int = 2  # events of a session
     follows: int = 16  # interactions of a session that are told from others; actions take turns
@@ -53,8 +52,8 @@ class Options(Rates):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.temperature <= 0 or self.gap <= 0:
-            raise ValueError("temperature and gap must be above 0")
+        if self.temperature <= 0:
+            raise ValueError("temperature must be above 0")
         shares = (self.first_share, self.id_hide, self.crop, self.reorder_share, self.hide_share)
         shares = (*shares, self.read_hide)
         if not all(0 <= share <= 1 for share in shares) or self.hide_share == 1 or not self.crop:
@@ -104,7 +103,7 @@ def drawn(
     pairs = [
         chosen_pairs(windows, draw, name, found, options.interactions if weight else 0)
         for name, found, weight in zip(
-            ("queries", "items"), next_items(windows, options.gap),
+            ("queries", "items"), next_items(windows),
             (options.query_weight, options.pair_weight), strict=True,
         )
     ]  # fmt: skip
@@ -112,7 +111,7 @@ def drawn(
         happenings_at(windows, index, draw, 0.0) for pair in pairs for index in pair
     )
     sessions, own, owner_N = chosen_sessions(
-        windows, draw, options.gap, options.shortest, options.sessions, max_length
+        windows, draw, options.shortest, options.sessions, max_length
     )
     views = _views(sessions, own, options) if options.session_weight else []
     if not options.follow_weight:
