@@ -11,11 +11,11 @@ landing read files anew, and nowhere else.
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from contracts.base.hashing import hash_json
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata
 from contracts.lake.schemas import BUILT_FROM
@@ -90,8 +90,7 @@ def inputs_from(
 
 def fingerprint(inputs: Inputs) -> str:
     """Returns a short hash of inputs, as far as rows follow from them."""
-    text = json.dumps(rows_only(inputs), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hash_json(rows_only(inputs))
 
 
 def footer(inputs: Inputs) -> dict[bytes, bytes]:

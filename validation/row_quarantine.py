@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts.base.sql import literal
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_table
 from contracts.lake.schemas import BUILT_FROM, EVENTS, QUARANTINE, ROWS_STAGED
 from validation.counts import AuditedDays
-from validation.rules import literal
 
 Stage = Literal["landing", "events", "stopped"]
 STAGES: tuple[Stage, ...] = ("landing", "events", "stopped")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import literal
 from contracts.config.dataset import Dataset
 from contracts.config.policy import Expect
 from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
@@ -24,7 +25,6 @@ from validation.rules import (
     equal,
     finite,
     less,
-    literal,
     matches,
     no_longer_than,
     not_less,

@@ -19,10 +19,10 @@ from typing import Literal
 import duckdb
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import name
 from contracts.config.source import Csv
 from features.ingestion.archives import SUFFIXES, members
 from features.ingestion.files import SourceFile, find_files, read_blocks
-from features.sql import name
 
 # Decompressed bytes that are looked at, and rows of Parquet.
 SAMPLE_BYTES = 32 << 20

@@ -9,7 +9,6 @@ as the archive stays as it is. Members asked for in the order in which they lie 
 """
 
 import contextlib
-import hashlib
 import io
 import itertools
 import json
@@ -22,6 +21,7 @@ from dataclasses import astuple, dataclass
 from pathlib import PurePosixPath
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.lake.layout import home
 from features.ingestion.streams import BLOCK, blocks_of, decompressed, open_url, told
 
@@ -56,7 +56,7 @@ def members(path: str, url: str, stamp: str) -> list[Member]:
     Raises:
       FootpathError: it is truncated, damaged, or no archive.
     """
-    kept = home() / "archives" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+    kept = home() / "archives" / f"{hash_json(url)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(kept.read_text())
         if stamp and known["stamp"] == stamp:

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.base.clock import day_window, days_between, now
+from contracts.base.sql import names
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import FRAGMENT, QUARANTINE, TIMESTAMP
 from features.ingestion.arrivals import Arrival
 from features.ingestion.digests import Digest, Digester
 from features.ingestion.mapping import FIELDS, OUT_OF_RANGE, TOO_LATE, UNDATED, events_select
-from features.sql import name
 
 # Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
 BATCH_ROWS = 200_000
@@ -178,7 +178,7 @@ def _landed_select(dataset: Dataset) -> str:
     """Returns the SELECT that dates the rows of a chunk, and refuses those without a day."""
     first, last = dataset.partitions.start, dataset.partitions.end
     days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
-    fields = ", ".join(name(column) for column in FIELDS)
+    fields = names(FIELDS)
     late = (
         f"timestamp || ' is more than {dataset.lateness.allowed_days} days before its file arrived "
         "on ' || arrived"

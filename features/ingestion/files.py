@@ -6,7 +6,6 @@ In:  a folder or URL and a pattern; files as they lie there, plain, gzipped or z
 """
 
 import errno
-import hashlib
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import Hasher
 from contracts.lake.remote import check_bucket
 from contracts.lake.remote import told as store_told
 from features.ingestion.archives import SUFFIXES, Archives, members, split_pattern
@@ -143,7 +143,7 @@ def _stamp(info: dict[str, Any]) -> str:
 
 def read_blocks(
     file: SourceFile,
-    digest: "hashlib._Hash | None" = None,
+    digest: Hasher | None = None,
     archives: Archives | None = None,
     ahead: "SmallFiles | None" = None,
 ) -> Iterator[bytes]:

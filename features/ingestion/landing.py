@@ -216,7 +216,7 @@ def _manifests(
             path=arrival.file.path,
             size=arrival.file.size,
             stamp=arrival.file.stamp,
-            sha256=reader.digests[number],
+            content_hash=reader.digests[number],
             mapping=mapping,
             arrival=arrival.instant.isoformat() if arrival.instant else None,
             arrival_day=arrival.day.isoformat() if arrival.day else None,

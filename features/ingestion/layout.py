@@ -8,7 +8,6 @@ type is found and told, whatever the format.
 
 import contextlib
 import csv
-import hashlib
 import json
 import re
 import tempfile
@@ -19,11 +18,12 @@ from pathlib import Path
 import duckdb
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import Hasher
+from contracts.base.sql import literal, name
 from contracts.config.source import FileTable
 from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
 from features.ingestion.files import SourceFile, read_blocks
-from features.sql import name, text
 
 WHOLE_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 WHOLE_NUMBERS |= {f"U{kind}" for kind in WHOLE_NUMBERS}
@@ -59,20 +59,20 @@ class CsvLayout:
         """Returns the SQL that splits `__text` into a list; null where quotes are wrong."""
         line, separator = "__text", self.delimiter
         if len(separator) > 1:
-            line, separator = f"replace(__text, {text(separator)}, {text(UNIT)})", UNIT
-        plain = f"string_split({line}, {text(separator)})"
+            line, separator = f"replace(__text, {literal(separator)}, {literal(UNIT)})", UNIT
+        plain = f"string_split({line}, {literal(separator)})"
         if not self.quote:
             return plain
         # A field is quoted as a whole, quotes inside it doubled, or it does not begin with one.
         d, q = (f"\\x{{{ord(char):x}}}" for char in (separator, self.quote))
         field = f"{q}(?:[^{q}]|{q}{q})*{q}|[^{d}{q}][^{d}]*|"
-        line = f"{text(separator)} || {line}"
-        bare = f"replace(f[2:-2], {text(self.quote * 2)}, {text(self.quote)})"
-        bare = f"CASE WHEN starts_with(f, {text(self.quote)}) THEN {bare} ELSE f END"
+        line = f"{literal(separator)} || {line}"
+        bare = f"replace(f[2:-2], {literal(self.quote * 2)}, {literal(self.quote)})"
+        bare = f"CASE WHEN starts_with(f, {literal(self.quote)}) THEN {bare} ELSE f END"
         if separator != self.delimiter:
-            bare = f"replace({bare}, {text(UNIT)}, {text(self.delimiter)})"
+            bare = f"replace({bare}, {literal(UNIT)}, {literal(self.delimiter)})"
         return (
-            f"CASE WHEN NOT contains(__text, {text(self.quote)}) THEN {plain} "
+            f"CASE WHEN NOT contains(__text, {literal(self.quote)}) THEN {plain} "
             f"WHEN regexp_full_match({line}, '(?:{d}(?:{field}))+') "
             f"THEN list_transform(regexp_extract_all({line}, '{d}({field})', 1), "
             f"lambda f: {bare}) END"
@@ -120,7 +120,7 @@ class JsonLayout:
         fields = (
             "CASE WHEN CASE WHEN starts_with(__text, '{') THEN true "
             "ELSE starts_with(ltrim(__text), '{') END AND json_valid(__text) "
-            f"THEN json_transform(__text, {text(json.dumps(wanted))}) END"
+            f"THEN json_transform(__text, {literal(json.dumps(wanted))}) END"
         )
         shape = (
             "CASE WHEN __text IS NULL THEN 'not UTF-8' "
@@ -147,10 +147,10 @@ class ParquetLayout:
         ]
         rows = (
             f"(SELECT {file} AS __file, file_row_number + 1 AS __line, {', '.join(found)} "
-            f"FROM read_parquet({text(self.path)}, file_row_number = true)"
+            f"FROM read_parquet({literal(self.path)}, file_row_number = true)"
             f"{f' LIMIT {SAMPLE_ROWS}' if is_sample else ''})"
         )
-        raw = "to_json({" + ", ".join(f"{text(c)}: {name(c)}" for c in types) + "})"
+        raw = "to_json({" + ", ".join(f"{literal(c)}: {name(c)}" for c in types) + "})"
         misfit = _misfits([(column, c, kind) for column, c, kind in _named(columns, types)])
         raw = f"CASE WHEN ({misfit}) IS NOT NULL THEN {raw} END AS __raw"
         return _typed(f"(SELECT *, {raw} FROM {rows})", "NULL", "NULL::BIGINT", columns, types)
@@ -169,7 +169,7 @@ def parquet_layout(
     Raises:
       FootpathError: the file is not Parquet, or lacks a declared column.
     """
-    digest = hashlib.sha256()
+    digest = Hasher()
     with tempfile.TemporaryDirectory(prefix="footpath-") as folder:
         path = file.url
         if "://" in path or file.archive:
@@ -258,6 +258,6 @@ def _misfits(columns: list[tuple[str, str, str]]) -> str:
             # A cast to a whole number would round 3.7 to 4 without a word.
             number = f"TRY_CAST({value} AS DOUBLE)"
             wrong = f"({wrong}) OR {number} <> floor({number})"
-        told = f"{text(column + ' is ')} || left({value}::VARCHAR, 40)"
-        tests.append(f"CASE WHEN {wrong} THEN {told} || {text(f', which is not {kind}')} END")
+        told = f"{literal(column + ' is ')} || left({value}::VARCHAR, 40)"
+        tests.append(f"CASE WHEN {wrong} THEN {told} || {literal(f', which is not {kind}')} END")
     return f"nullif(concat_ws('; ', {', '.join(tests)}), '')" if tests else "NULL::VARCHAR"

@@ -9,7 +9,6 @@ be published: nobody reads it.
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import parse_json, read_texts, sizes, stamps
@@ -36,7 +36,7 @@ class Manifest:
     path: str  # as SourceFile.path
     size: int
     stamp: str
-    sha256: str
+    content_hash: str
     mapping: str  # hash of what in the YAML decides how rows become events
     arrival: str | None  # ISO instant
     arrival_day: str | None
@@ -65,7 +65,7 @@ class Manifest:
     @property
     def version(self) -> str:
         """What the names of this manifest's fragments carry."""
-        return version_of(self.sha256 + self.repairs, self.mapping)
+        return version_of(self.content_hash + self.repairs, self.mapping)
 
     def digest(self, day: str) -> Digest:
         """Returns what stands for the rows of an event day's fragment, and for when the day is."""
@@ -129,9 +129,9 @@ class Fragment:
     arrival: str  # orders deliveries: ISO instant, empty where the source is not dated
 
 
-def version_of(sha256: str, mapping: str) -> str:
+def version_of(content_hash: str, mapping: str) -> str:
     """Returns the version of a file's content as one mapping cuts it."""
-    return hashlib.sha256(f"{sha256} {mapping}".encode()).hexdigest()[:12]
+    return hash_json([content_hash, mapping])
 
 
 def mapping_hash(dataset: Dataset) -> str:
@@ -144,12 +144,12 @@ def mapping_hash(dataset: Dataset) -> str:
         "events": dataset.events.model_dump(mode="json"),
         "lateness": dataset.lateness.model_dump(mode="json"),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return hash_json(parts)
 
 
 def file_id(path: str) -> str:
     """Returns the name under which a landing file's parts lie in the lake."""
-    return hashlib.sha256(path.encode()).hexdigest()[:16]
+    return hash_json(path)
 
 
 def manifest_path(lake: Lake, identity: str) -> Path:

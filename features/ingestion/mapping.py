@@ -8,11 +8,12 @@ same: undated. With `explode`, each element of the list that a row gives is an e
 
 import duckdb
 
+from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENTS
 from features.ingestion.pieces import exploded, with_pieces
 from features.ingestion.rows import ROWS
-from features.sql import check_expressions, column_types, map_of, name, text
+from features.sql import check_expressions, column_types, map_of
 
 # Why a row is refused before it is an event.
 UNREADABLE = "unreadable"
@@ -44,20 +45,20 @@ def events_select(dataset: Dataset) -> str:
     list on its first element; both are null otherwise.
     """
     mapped = ", ".join(
-        f"{text(field)}: {_typed(field, sql)}"
+        f"{literal(field)}: {_typed(field, sql)}"
         for field, sql in _expressions(dataset).items()
         if field != "timestamp"
     )
     mapped += f", 'properties': {map_of(dataset.events.properties)}"
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in FIELDS if f != "timestamp")
-    columns = ", ".join(f"{text(c)}: {name(c)}" for c in dataset.landing.columns)
-    undated = text(f"`{dataset.events.timestamp}` gives no timestamp")
-    failed = text("an SQL expression of the YAML's events fails on this row")
+    columns = ", ".join(f"{literal(c)}: {name(c)}" for c in dataset.landing.columns)
+    undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
+    failed = literal("an SQL expression of the YAML's events fails on this row")
     return (
         f"SELECT __file, __line, coalesce(__raw, to_json({{{columns}}})::VARCHAR) AS __raw, "
-        f"CASE WHEN __problem IS NOT NULL OR __event IS NULL THEN {text(UNREADABLE)} "
-        f"WHEN __timestamp IS NULL THEN {text(UNDATED)} END AS __broken, "
+        f"CASE WHEN __problem IS NOT NULL OR __event IS NULL THEN {literal(UNREADABLE)} "
+        f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
         f"coalesce(__problem, CASE WHEN __event IS NULL THEN {failed} "
         f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
         f"__place, __pieces, __timestamp AS timestamp, {fields} "

@@ -53,7 +53,7 @@ class Parts:
 
 def repairs_folder(lake: Lake, manifest: Manifest) -> Path:
     """Returns where the repairs of a file's content lie, in the order in which they were made."""
-    return lake.table("repairs") / f"{file_id(manifest.path)}-{manifest.sha256[:16]}"
+    return lake.table("repairs") / f"{file_id(manifest.path)}-{manifest.content_hash}"
 
 
 def refused_path(lake: Lake, manifest: Manifest) -> Path:

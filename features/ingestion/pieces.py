@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import duckdb
 
 from contracts.base.errors import FootpathError
-from features.sql import check_expressions, name, text
+from contracts.base.sql import literal, name
+from features.sql import check_expressions
 
 
 def with_pieces(
@@ -57,7 +58,7 @@ def exploded(rows: str, section: str, explode: str | None) -> str:
     """
     if explode is None:
         return f"(SELECT *, NULL::BIGINT AS __place, NULL::BIGINT AS __pieces FROM {rows})"
-    failed = text(f"the SQL expression of the YAML's {section}.explode fails on this row")
+    failed = literal(f"the SQL expression of the YAML's {section}.explode fails on this row")
     # In a struct, a list that is null is told from an expression that fails.
     lists = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({{'l': ({explode})}}) END AS __x"
     return (

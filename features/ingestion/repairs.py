@@ -13,7 +13,6 @@ The manifest is the commit, as for landing: killed before it is out, the old par
 """
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -151,7 +151,7 @@ def _repair_file(
                 show_refused(lake, old, parts.quarantine)
             return old, RepairReport(0, 0, len(repairs), [])
         assert parts.rows == old.rows + parts.added, f"{old.path}: a repair lost or made rows"
-        digest = hashlib.sha256(f"{old.repairs}{repairs.to_pylist()}".encode()).hexdigest()[:16]
+        digest = hash_json([old.repairs, str(repairs.to_pylist())])
         new = replace(
             old,
             repairs=digest,

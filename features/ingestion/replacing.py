@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.config.source import EventMapping
 from contracts.lake.schemas import EVENTS, QUARANTINE
@@ -27,7 +28,6 @@ from features.ingestion.files import SourceFile
 from features.ingestion.manifest import Manifest
 from features.ingestion.parts import Parts, put, without
 from features.ingestion.rows import RowReader
-from features.sql import name, text
 
 
 def replace_lines(
@@ -97,7 +97,7 @@ def _find(
     Returns:
       Places of the rows that are replaced; places of the repairs that replace them.
     """
-    raw = ", ".join(f"{text(column)}: {name(column)}" for column in EVENTS.names)
+    raw = ", ".join(f"{literal(column)}: {name(column)}" for column in EVENTS.names)
     connection.register("fragment_rows", rows.append_column("spot", pa.array(range(len(rows)))))
     connection.register("repair_rows", repairs.append_column("nr", pa.array(range(len(repairs)))))
     number = "row_number() OVER (PARTITION BY source_line, was ORDER BY"
@@ -127,7 +127,7 @@ def _of_events(dataset: Dataset) -> Dataset:
     columns = {c: columns.get(c, "VARCHAR") for c in EVENTS.names if c != "properties"}
     columns["properties"] = "MAP(VARCHAR, VARCHAR)"
     as_is = {column: name(column) for column in columns if column != "properties"}
-    keys = {key: f"properties[{text(key)}]" for key in dataset.events.properties}
+    keys = {key: f"properties[{literal(key)}]" for key in dataset.events.properties}
     events = EventMapping.model_validate(as_is | {"properties": keys})
     landing = {"format": "jsonl", "columns": columns, "optional": list(columns)}
     return dataset.model_copy(

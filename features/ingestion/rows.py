@@ -15,7 +15,6 @@ small files travel in one chunk, a large one in many: memory is bounded, and the
 shared. Lines are found by numpy and handed to DuckDB as one Arrow array over the file's own bytes.
 """
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +23,8 @@ from dataclasses import dataclass, field
 import duckdb
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import Hasher
+from contracts.base.sql import name
 from contracts.config.source import FileTable
 from features.ingestion.ahead import SmallFiles
 from features.ingestion.archives import Archives
@@ -37,7 +38,7 @@ from features.ingestion.layout import (
     parquet_layout,
 )
 from features.ingestion.lines import Piece, end_of_records, lines_of
-from features.sql import column_types, name
+from features.sql import column_types
 
 ROWS = "rows_read"
 
@@ -74,7 +75,7 @@ class RowReader:
 
     Attributes:
       faults: a sentence for each file that cannot be used; none of its rows may be.
-      digests: sha256 of each file's bytes as they lie there.
+      digests: hash of each file's bytes as they lie there.
       facts: what was found in each file.
     """
 
@@ -163,7 +164,7 @@ class RowReader:
 
     def _pieces_of(self, number: int, file: SourceFile) -> Iterator[Piece]:
         """Yields a file's bytes in pieces of whole records, below its header."""
-        digest = hashlib.sha256()
+        digest = Hasher()
         layout: CsvLayout | JsonLayout | None = None
         line = 1
         for data in self._records(file, digest):
@@ -191,7 +192,7 @@ class RowReader:
         end = data.index(b"\n") + 1
         return csv_layout(self.table, data[mark:end], file.path), end
 
-    def _records(self, file: SourceFile, digest: "hashlib._Hash") -> Iterator[bytes]:
+    def _records(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's text in UTF-8, cut at ends of records; every piece ends with a line end.
 
         Text that claims to be UTF-8 is passed on as it is: wrong bytes are found line by line.

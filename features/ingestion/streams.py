@@ -5,13 +5,13 @@ Local paths go the direct way, URLs go through fsspec. What is damaged ends in o
 """
 
 import contextlib
-import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import Hasher
 
 # Read at a time.
 BLOCK = 1 << 20
@@ -35,12 +35,12 @@ def open_url(url: str) -> IO[bytes]:
     return system.open(path, "rb")
 
 
-def blocks_of(handle: IO[bytes], digest: "hashlib._Hash | None" = None) -> Iterator[bytes]:
+def blocks_of(handle: IO[bytes], digest: Hasher | None = None) -> Iterator[bytes]:
     """Yields what is in an open file, and feeds it to the digest."""
     return watched(iter(partial(handle.read, BLOCK), b""), digest)
 
 
-def watched(blocks: Iterator[bytes], digest: "hashlib._Hash | None") -> Iterator[bytes]:
+def watched(blocks: Iterator[bytes], digest: Hasher | None) -> Iterator[bytes]:
     """Yields blocks, and feeds them to the digest."""
     for block in blocks:
         if digest is not None:

@@ -15,7 +15,6 @@ events of any as-of are encoded with that: an embedding of today and its model s
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ import pyarrow as pa
 
 from contracts.base.clock import as_of_instant, day_window, days_between
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_file, hash_files
+from contracts.base.sql import literal, literals
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -35,8 +36,8 @@ from contracts.lake.reading import read_json
 from features.learning.holdout import is_held_out
 from features.learning.tokens import fit_tokens, load_documents, write_documents
 from features.sessionization.session_pass import session_numbers
-from features.sql import text
 
+FORMAT = 1  # of the pointer and the arrays that it names
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 FIELDS = ["item", "action", "category"]
 WORDS = "token"  # the field of the vocabulary that documents are written in
@@ -98,13 +99,13 @@ def build_sequences(
         clock = _day_ends(dataset, lake, as_of), dataset.sessions.gap_minutes * 60_000_000
         users, events = _write_arrays(connection, staging, words, *clock)
         (staging / "vocabulary.json").write_text(json.dumps(words, ensure_ascii=False))
-        words_hash = _sha256([staging / "vocabulary.json"])
-        fingerprint = _sha256(sorted(staging.iterdir()))
-        folder = lake.root / "sequences" / f"{as_of}-{fingerprint[:8]}"
+        words_hash = hash_file(staging / "vocabulary.json")
+        fingerprint = hash_files(staging, staging.iterdir())
+        folder = lake.root / "sequences" / f"{as_of}-{fingerprint}"
         publish_folder(staging, folder)
     parts = [str(as_of)]
     parts += [f"holdout{holdout}"] if holdout else []
-    parts += [words_hash[:8]] if vocabulary else []
+    parts += [words_hash] if vocabulary else []
     pointer = lake.root / "sequences" / f"{'__'.join(parts)}.json"
     said = {
         "fingerprint": fingerprint,
@@ -115,7 +116,7 @@ def build_sequences(
     }
     how = {"holdout": holdout, "is_frozen": vocabulary is not None}
     how["session_gap_minutes"] = dataset.sessions.gap_minutes
-    publish_json(lake, {"folder": folder.name, **said, **how}, pointer)
+    publish_json(lake, {"format": FORMAT, "folder": folder.name, **said, **how}, pointer)
     return SequencesReport(pointer=pointer, folder=folder, **said)
 
 
@@ -139,11 +140,12 @@ def _load_events(
     )
     if items.exists():
         columns = "item_id, title, category, attributes"
-        rows = f"SELECT {columns} FROM read_parquet({str(items)!r})"
+        rows = f"SELECT {columns} FROM read_parquet({literal(str(items))})"
         connection.execute(f"INSERT INTO catalog {rows}")
     connection.execute(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
-        f"category, value, {_query(dataset)} AS query FROM read_parquet({paths!r}) AS events "
+        f"category, value, {_query(dataset)} AS query "
+        f"FROM read_parquet([{literals(paths)}]) AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
         + (f" QUALIFY NOT {is_held_out(holdout)}" if holdout else "")
     )
@@ -159,7 +161,7 @@ def _query(dataset: Dataset) -> str:
             f"data set '{dataset.name}': learning.query names the property '{key}', and "
             f"events.properties has {sorted(dataset.events.properties) or 'none'}"
         )
-    return f"CASE WHEN events.item_id IS NULL THEN properties[{text(key)}] END"
+    return f"CASE WHEN events.item_id IS NULL THEN properties[{literal(key)}] END"
 
 
 def _fit(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, list[str]]:
@@ -297,13 +299,3 @@ def _item_category(connection: duckdb.DuckDBPyConnection, items: int) -> np.ndar
     categories = np.zeros(items, np.int32)
     categories[found["item"].to_numpy()] = found["category"].to_numpy()
     return categories
-
-
-def _sha256(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode())
-        with path.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

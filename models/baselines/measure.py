@@ -1,9 +1,9 @@
 """What to beat: the majority class, and linear models on the bag of a user's items.
 
-    python -m models.baselines.measure CONFIG.json
+    python -m models.baselines.measure JOB.json
 
-CONFIG.json holds the fields of models.runtime.config.BaselinesConfig: sequences, labels, out,
-tasks, label_shares, seeds; with head_features, also a linear model on the behavior features.
+JOB.json holds a contracts.recipes.jobs.BaselinesJob; with io.head_features, a linear model on the
+behavior features is measured too.
 
 TF-IDF with logistic regression is what a practitioner would try first, and is hard to beat; its
 64 main components (LSA) are the fair rival of a dense user vector. What needs no labels (the item
@@ -12,7 +12,7 @@ weights, the components) is fitted on all users, as pre-training is.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sklearn.metrics import log_loss, mean_absolute_error
 
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
+from contracts.recipes.jobs import BaselinesJob
 from models.baselines.bags import Matrix, bags
 from models.baselines.rankings import ListBaselines, NextItemBaselines
 from models.data.labels import SPLITS, Task, load_tasks
@@ -33,8 +34,6 @@ from models.metrics.rows import headline, measure, metric_rows, metrics_table
 from models.probing.heads import FeatureScaler, HeadFeatures, load_head_features
 from models.probing.probe import Scale, fit_head
 from models.ranking.lists import first_places, measure_lists
-from models.ranking.ranks import measure_ranks
-from models.runtime.config import BaselinesConfig
 from models.runtime.report import Reporter, run_program
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
@@ -52,27 +51,28 @@ class Found:
 Predict = Callable[[np.ndarray], Found]  # of the training examples that are given
 
 
-def baselines(config: BaselinesConfig, reporter: Reporter) -> dict[str, Any]:
+def baselines(job: BaselinesJob, reporter: Reporter) -> dict[str, Any]:
     """Measures every baseline on every task, share and seed."""
-    sequences = open_sequences(config.sequences)
-    tasks = load_tasks(config.labels, sequences, config.tasks)
-    rows, recorder, done = [], Recorder(config.predictions), 0
-    for task, asked in zip(tasks, config.tasks, strict=True):
-        methods = _methods(config, sequences, task, asked.numbers)
-        for share, seed in _runs(config):
+    io, evaluation = job.io, job.evaluation
+    sequences = open_sequences(io.sequences)
+    tasks = load_tasks(io.labels, sequences, evaluation.tasks)
+    rows, recorder, done = [], Recorder(io.predictions), 0
+    for task, asked in zip(tasks, evaluation.tasks, strict=True):
+        methods = _methods(job, sequences, task, asked.numbers)
+        for share, seed in evaluation.runs:
             kept = task.share_index(share, seed)
             for method, predict in methods.items():
                 rows += _measure(method, predict, task, kept, share, seed, recorder)
             done += 1
-            planned = len(tasks) * len(config.label_shares) * config.seeds
+            planned = len(tasks) * len(evaluation.runs)
             reporter.progress(done, planned, task=task.name, label_share=share)
     recorder.publish()
-    publish_table(Lake(config.out.parent), metrics_table(rows), config.out)
-    return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
+    publish_table(Lake(io.out.parent), metrics_table(rows), io.out)
+    return {"metrics": str(io.out), "rows": len(rows), **headline(rows, tasks)}
 
 
 def _methods(
-    config: BaselinesConfig, sequences: Sequences, task: Task, numbers: tuple[str, ...]
+    job: BaselinesJob, sequences: Sequences, task: Task, numbers: tuple[str, ...]
 ) -> dict[str, Predict]:
     """Returns what goes with a task."""
     if task.lists:
@@ -82,19 +82,13 @@ def _methods(
         ranking = NextItemBaselines(sequences, task)
         return {name: _by_items(task, ranking, name) for name in ranking.methods}
     found = {
-        f"{name}_lr": _linear(task, x) for name, x in bags(sequences, task, config.lsa_dim).items()
+        f"{name}_lr": _linear(task, x)
+        for name, x in bags(sequences, task, job.evaluation.lsa_dim).items()
     }
-    if config.head_features:
-        found["features_lr"] = _on_features(
-            task, load_head_features(config.head_features, sequences)
-        )
+    if job.io.head_features:
+        known = load_head_features(job.io.head_features, sequences)
+        found["features_lr"] = _on_features(task, known)
     return {"majority": _majority(task), **found}
-
-
-def _runs(config: BaselinesConfig) -> Iterator[tuple[float, int]]:
-    for share in sorted(config.label_shares):
-        for seed in config.seed_range:
-            yield share, seed
 
 
 def _measure(
@@ -131,11 +125,11 @@ def _scored(task: Task, scores: dict[str, np.ndarray]) -> Found:
         split: Predicted(kind, task.splits[split].users_n, task.splits[split].y_n, scores[split])
         for split in HELD_OUT
     }
-    return Found(measure(task, task.splits["test"].y_n, scores["test"]), parts)
+    return Found(measure(task, parts["test"]), parts)
 
 
-def _ranked(task: Task, ranks: dict[str, Ranks], figures: dict[str, float]) -> Found:
-    parts = {
+def _ranked(task: Task, ranks: dict[str, Ranks]) -> dict[str, Predicted]:
+    return {
         split: Predicted(
             "ranking",
             task.splits[split].users_n,
@@ -144,12 +138,12 @@ def _ranked(task: Task, ranks: dict[str, Ranks], figures: dict[str, float]) -> F
         )
         for split in HELD_OUT
     }
-    return Found(figures, parts)
 
 
 def _by_items(task: Task, ranking: NextItemBaselines, method: str) -> Predict:
     ranks = {split: ranking.ranks(method, split) for split in HELD_OUT}  # they need no label
-    found = _ranked(task, ranks, measure_ranks(ranks["test"], task.metric))
+    parts = _ranked(task, ranks)
+    found = Found(measure(task, parts["test"]), parts)
     return lambda kept: found  # noqa: ARG005
 
 
@@ -158,7 +152,7 @@ def _by_rows(task: Task, lists: ListBaselines, method: str) -> Predict:
         scores = lists.scores(method, kept)
         ranks = {split: first_places(scores[split], task.lists[split]) for split in HELD_OUT}
         figures = measure_lists(scores["test"], task.lists["test"], task.metric)
-        return _ranked(task, ranks, figures)
+        return Found(figures, _ranked(task, ranks))
 
     return predict
 
@@ -231,4 +225,4 @@ def _loss(task: Task, y: np.ndarray, predicted: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    run_program(BaselinesConfig, baselines)
+    run_program(BaselinesJob, baselines)

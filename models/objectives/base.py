@@ -6,19 +6,13 @@ returns a loss. Neither knows of files, devices or of who started the run.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from contracts.base.errors import FootpathError
 from models.data.packed import Events
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of an objective that has none."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +24,27 @@ class Outcome:
     figures: dict[str, Tensor]  # scalars to report, without gradient
 
 
-def refuse_ages(model: ModelConfig, method: str) -> None:
-    """Refuses the field 'age' where every event predicts the one after it.
+@dataclass(frozen=True)
+class ItemScore:
+    """How a method scores items without a head, for a zero-shot ranking.
 
-    Ages count to one instant after all events of a window. A state in its middle would be told how
-    much is still to come, and when the vectors are used nothing is.
-
-    Raises:
-      FootpathError: the field is asked for.
+    Attributes:
+      by: what items are compared with: the state after the last event, that of a hidden event after
+        it, or the user vector.
+      of_content: items go with their category and the commonest action, as objectives compare them;
+        else the items alone.
+      is_cosine: both sides are normalized.
     """
-    if "age" in model.fields:
-        raise FootpathError(
-            f"method {method} predicts after every event, and the field 'age' counts to an instant "
-            f"after them all: leave 'age' out of fields"
-        )
+
+    by: Literal["state", "hidden", "user"]
+    of_content: bool = False
+    is_cosine: bool = False
 
 
 class Objective(nn.Module):
     """Base of all objectives. Its own weights, such as a projector, are trained with the model's.
 
     Attributes:
-      trains: false for the comparison without pre-training.
       needs_encoder: works on more of the model than its user and event vectors, so that a bag
         cannot stand in for the encoder at first.
       min_events: users with fewer events are left out.
@@ -60,8 +54,6 @@ class Objective(nn.Module):
       cuts_by_time: `sample` is given windows that tell until when they are all there was.
     """
 
-    options_class: ClassVar[type[Any]] = Options
-    trains: ClassVar[bool] = True
     needs_encoder: ClassVar[bool] = False
 
     def __init__(self, model: ModelConfig, options: Any) -> None:
@@ -72,6 +64,16 @@ class Objective(nn.Module):
         self.span = 1
         self.others = 0
         self.cuts_by_time = False
+
+    @classmethod
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """Returns how items are scored without a head; None where training teaches no such score.
+
+        Args:
+          options: of the objective, as a checkpoint keeps them.
+          is_causal: whether the encoder reads forwards.
+        """
+        return None
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Any:
         """Prepares a batch of B windows: a dataclass of tensors, `Packed` and numbers."""

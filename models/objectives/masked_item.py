@@ -7,33 +7,20 @@ candidates.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.methods import MaskedOptions
 from models.data.packed import MASK, Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.next_item import item_loss
 from models.objectives.views import hidden
 from models.runtime.distributed import share
-
-
-@dataclass(frozen=True)
-class Options:
-    """How much is hidden."""
-
-    hide_share: float = 0.2
-    chunk: int = 2048  # targets whose V logits are held at once
-    negatives: int = 0  # others' events that a user's hidden ones are told from; 0: all items
-
-    def __post_init__(self) -> None:
-        if not 0 < self.hide_share < 1 or self.chunk < 1 or self.negatives < 0:
-            raise ValueError(
-                "hide_share must lie in (0, 1), chunk be 1 or more, and negatives not be negative"
-            )
 
 
 @dataclass(frozen=True)
@@ -51,13 +38,17 @@ class Sample:
 class MaskedItem(Objective):
     """Predicts each hidden event from the events around it."""
 
-    options_class = Options
     needs_encoder = True
 
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: MaskedOptions) -> None:
         super().__init__(model, options)
         self.min_events = 2
         self.others = options.negatives
+
+    @classmethod
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """By the state of a hidden event."""
+        return ItemScore("hidden")
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:
         """Hides events."""

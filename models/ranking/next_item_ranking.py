@@ -17,7 +17,7 @@ from models.data.labels import SPLITS, Task
 from models.data.packed import UNK, Events, pack, to_device
 from models.data.sequences import Sequences
 from models.metrics.predictions import Predicted
-from models.metrics.rows import metric_rows
+from models.metrics.rows import measure, metric_rows
 from models.nn.user_model import UserModel
 from models.nn.vectors import window_vectors
 from models.probing.head_inputs import Inputs
@@ -31,7 +31,7 @@ from models.ranking.item_head import (
     item_nll,
     popularity,
 )
-from models.ranking.ranks import Score, measure_by_count, measure_ranks, rank_examples
+from models.ranking.ranks import Score, measure_by_count, rank_examples
 from models.ranking.recent import recent_items
 from models.ranking.zero_shot import native
 from models.training.fit import tune
@@ -63,12 +63,12 @@ def run_ranking(
     setting: Setting, task: Task, inputs: Inputs, share: float, seed: int
 ) -> list[dict]:
     """Measures every protocol of the setting that goes with a ranking of all items."""
-    config, rows = setting.config, []
+    evaluation, rows = setting.job.evaluation, []
     kept = task.share_index(share, seed)
     splits = task.splits | {"train": task.splits["train"].pick(kept)}
-    for protocol in config.protocols:
+    for protocol in evaluation.protocols:
         begun = time.monotonic()
-        is_first = seed == config.seed_range[0] and share == max(config.label_shares)
+        is_first = (share, seed) == evaluation.first_run
         if protocol == "native":  # needs no label: once is enough
             score = _native(setting) if is_first else None
         elif protocol == "frozen":
@@ -93,10 +93,10 @@ def run_ranking(
             for split, r in found.items()
         }
         setting.recorder.add(common, parts)
-        figures = measure_ranks(found["test"], task.metric)
+        figures = measure(task, parts["test"])
         if protocol != "native":
             met_V = times_met(setting.sequences, splits["train"])
-            figures |= measure_by_count(found["test"], met_V[splits["test"].y_n], task.metric)
+            figures |= measure_by_count(parts["test"], met_V[splits["test"].y_n], task.metric)
         rows += metric_rows(common, figures)
     return rows
 
@@ -114,7 +114,7 @@ def times_met(sequences: Sequences, examples: Labeled) -> np.ndarray:
 
 def _native(setting: Setting) -> dict[str, Score] | None:
     checkpoint, sequences = setting.checkpoint, setting.sequences
-    scorer = native(checkpoint.config, checkpoint.model, sequences)
+    scorer = native(checkpoint.recipe.method, checkpoint.model, sequences)
     if scorer is None:
         return None
 
@@ -214,6 +214,6 @@ def _trained(
             total += float(item_nll(scores_nV, y["valid"][index].cpu())) * len(index)
         return total / max(count, 1)
 
-    settings = tune_settings(setting.config, protocol, seed)
+    settings = tune_settings(setting.job.evaluation.finetuning, protocol, seed)
     tune(model, len(parts["train"].users_n), loss_of, valid_loss, settings)
     return dict.fromkeys(SPLITS[1:], scorer())

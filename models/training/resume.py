@@ -4,7 +4,6 @@ Batches and random numbers follow from (seed, epoch, user), dropout from (seed, 
 is weights, optimizer, curves and, where they are asked for, averaged and best weights.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,7 @@ from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
 from models.checkpoint import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
-from models.runtime.config import TrainConfig, plain
 from models.training.history import CURVES, History
-
-# What may differ between a run and the one that resumes it.
-NOT_IDENTITY = {"sequences", "out", "checkpoint_seconds", "device", "threads", "prefetch"}
-
-
-def identity(config: TrainConfig, fingerprint: str, per_epoch: int, labels: str = "") -> str:
-    """Returns a hash of all that the losses of a run follow from.
-
-    `fingerprint` is of the sequences, `labels` of the rows that stop training early, if any do.
-    """
-    settings = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY}
-    if config.validation:
-        settings["validation"]["labels"] = labels  # what they say: the folder may have moved
-    settings |= {"data": fingerprint, "per_epoch": per_epoch}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def save_state(
