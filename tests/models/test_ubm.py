@@ -1,22 +1,13 @@
 """UBM: views that only take away, losses of the equations, and a stage that survives a kill."""
 
-import datetime as dt
 import json
 import math
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
-from contracts.base.clock import days_between
 from contracts.base.errors import FootpathError
-from contracts.config.dataset import load_dataset
-from contracts.config.sources import link_source
-from contracts.lake.layout import Lake
-from features.learning.sequences import build_sequences
-from features.shop import generate_shop
 from models.checkpoint import load_checkpoint
 from models.data.documents import Documents
 from models.data.packed import MASK, UNK
@@ -35,7 +26,6 @@ from models.runtime.config import TrainConfig
 from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.trainer import Trainer
-from tests.features import ingest
 from tests.models.conftest import write_sequences
 
 # [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOR] 10 | 11 12 | [COLOR] 10 [SIZE] 13
@@ -150,32 +140,6 @@ def test_sessions_are_runs_without_a_pause(windows):
     assert found.length_S.sum() == len(time)
     later = first[found.start_S > 0]
     assert (time[later] - time[later - 1] > 1800).all()
-
-
-def test_sessions_are_those_of_the_data_set(lake_home, tmp_path):
-    shop = load_dataset("shop")
-    start = shop.partitions.start
-    days = days_between(start, start + dt.timedelta(days=6))
-    generate_shop(tmp_path / "files", users=300, days=len(days), start=start)
-    link_source("shop", str(tmp_path / "files"))
-    ingest.build(shop, days, ("events",))
-    # What is open after the last event closes in these.
-    after = [days[-1] + dt.timedelta(days=n) for n in (1, 2)]
-    ingest.build(shop, [*days, *after], ("sessions",), first=False)
-    lake = Lake.of("shop")
-    sequences = open_sequences(build_sequences(shop, lake, days[-1]).pointer)
-    users = np.arange(sequences.users)
-    windows = sequences.windows(users, np.zeros_like(users), sequences.lengths)
-    found = sessions_of(windows)
-    first = windows.starts_B.numpy()[found.window_S] + found.start_S
-    names = np.array(sequences.user_ids())[found.window_S]
-    cut = zip(names, windows.time_T.numpy()[first], found.length_S, strict=True)
-    published = pa.concat_tables(pq.read_table(lake.day("sessions", d)) for d in [*days, *after])
-    assert len(published) > 300
-    assert sorted(cut) == sorted(
-        (row["user_id"], int(row["started_at"].timestamp()), row["length"])
-        for row in published.select(["user_id", "started_at", "length"]).to_pylist()
-    )
 
 
 def test_chosen_sessions_are_whole_and_no_more_than_asked_for(windows):
