@@ -13,7 +13,7 @@ import datetime as dt
 import functools
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts.base.batches import runs
 from contracts.base.sql import literal
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -121,7 +122,7 @@ def _write_refused(rows: AuditedDays, folder: Path) -> dict[dt.date, np.ndarray]
         f"FROM {rows.view} WHERE {rows.broken} ORDER BY day, place_in_file"
     ).to_arrow_reader(BATCH_ROWS)
     places = {}
-    for day, parts in itertools.groupby(_by_day(batches), key=lambda part: part[0]):
+    for (day,), parts in itertools.groupby(runs(batches), key=lambda part: part[0]):
         found = []
         with pq.ParquetWriter(folder / f"{day}.parquet", QUARANTINE, compression="zstd") as writer:
             for _, part in parts:
@@ -169,13 +170,3 @@ def _reasons(rows: AuditedDays, attribute: str) -> str:
         for rule in rows.audit.rules
     )
     return f"list_filter([{told}], lambda reason: reason IS NOT NULL)"
-
-
-def _by_day(batches: pa.RecordBatchReader) -> Iterator[tuple[dt.date, pa.Table]]:
-    """Cuts each batch where its day changes."""
-    for batch in batches:
-        runs = pc.run_end_encode(batch.column("day"))
-        start = 0
-        for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-            yield day, pa.Table.from_batches([batch.slice(start, end - start)])
-            start = end

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.base.batches import runs
 from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata
 from features.behavior.daily_state import STATE
-from features.daily import by_day, open_engine, read_days, stream
+from features.daily import open_engine, read_days, stream
 from features.provenance import Inputs, footer
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class DayFiles:
 
     def write(self, rows: Iterable[pa.RecordBatch]) -> None:
         """Appends rows that are ordered by their column `day` to the files of their days."""
-        for day, part in by_day(rows):
+        for (day,), part in runs(rows):
             self._writers[day].write_table(part.select(self._schema.names).cast(self._schema))
 
     def __exit__(self, *error: object) -> None:
