@@ -51,13 +51,13 @@ class CheckpointFacts(Strict):
     identity: str  # contracts.recipes.jobs.training_identity
     code_version: str
     created: str
-    weights_sha256: str
+    weights_hash: str
     task: TaskFacts | None = None  # of a fine-tuned model
 
     @property
     def pretraining(self) -> dict[str, Any]:
         """The fields that a model which is fine-tuned from this one has as well."""
-        own = {"format", "task", "code_version", "created", "weights_sha256"}
+        own = {"format", "task", "code_version", "created", "weights_hash"}
         return {name: value for name, value in self if name not in own}
 
 

@@ -182,7 +182,7 @@ def _save(
         setting.job.evaluation,
     )
     assert folder is not None
-    value = measure(run.task, valid.y_n, valid.scores_nC)[run.task.metric]
+    value = measure(run.task, valid)[run.task.metric]
     task = TaskFacts(
         spec=next(spec for spec in evaluation.tasks if spec.name == run.task.name),
         classes=tuple(run.task.classes),

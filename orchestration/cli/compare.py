@@ -86,29 +86,40 @@ def run_comparison(
 ) -> Path | None:
     """Plans a comparison, and runs it as a partition of the asset `comparison`."""
     from orchestration.chain import Stage, run_stage
-    from orchestration.experiments.inputs import build_events
+    from orchestration.definitions import open_runner
     from orchestration.experiments.store import comparison_folder, planned, write_comparison
-    from orchestration.instance import open_instance
     from orchestration.partitions import comparisons
     from orchestration.progress import TerminalProgress
 
     began, lake = time.monotonic(), Lake.of(dataset.name)
-    build_events(dataset, typer.echo)
+    _build_events(dataset)
     if dry_run:
         for job in planned(dataset, lake, comparison, typer.echo).jobs:
             typer.echo(f"  {job.title}")
         return None
     write_comparison(lake, name, comparison)
-    with open_instance() as instance:
-        instance.add_dynamic_partitions(str(comparisons(dataset).name), [name])
+    with open_runner(dataset, {"progress": TerminalProgress()}) as runner:
+        runner.instance.add_dynamic_partitions(str(comparisons(dataset).name), [name])
         stage = Stage(
             "comparison", f"Comparison {name}", name, name,
             {"ops": {f"{dataset.slug}__comparison": {"config": settings}}},
         )  # fmt: skip
-        run_stage(dataset, instance, stage, {"progress": TerminalProgress()})
+        run_stage(runner, stage)
     page = local_copy(lake, comparison_folder(lake, name) / f"{name}.html")
     typer.echo(f"{page} ({time.monotonic() - began:.0f} s)")
     return page
+
+
+def _build_events(dataset: Dataset) -> None:
+    """Runs the chain up to the daily tables where no event is published yet."""
+    from orchestration.chain import WholeChain, run_chain
+    from orchestration.definitions import open_runner
+
+    if Lake.of(dataset.name).days("events"):
+        return
+    typer.echo(f"data set '{dataset.name}' has no events yet: building them")
+    with open_runner(dataset) as runner:
+        run_chain(runner, WholeChain(until="daily"), typer.echo)
 
 
 def _words(text: str) -> tuple[str, ...]:
