@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts.base.batches import runs
 from contracts.base.clock import day_window
 from contracts.lake.layout import Lake
 from contracts.lake.paths import ibis_path
@@ -147,7 +147,7 @@ def write_days(
     folder.mkdir(parents=True, exist_ok=True)
     paths = {day: folder / f"{day.isoformat()}.parquet" for day in days}
     written = set()
-    for day, parts in itertools.groupby(by_day(rows), key=lambda part: part[0]):
+    for (day,), parts in itertools.groupby(runs(rows), key=lambda part: part[0]):
         if day in written:
             raise AssertionError(f"the rows of {day} are not in one run: order them by day")
         with pq.ParquetWriter(paths[day], schema, compression="zstd") as writer:
@@ -160,13 +160,3 @@ def write_days(
             writer.write_table(schema.empty_table())
             writer.add_key_value_metadata(footer(inputs[day]))
     return paths
-
-
-def by_day(rows: Iterable[pa.RecordBatch]) -> Iterator[tuple[dt.date, pa.Table]]:
-    """Cuts each batch where its day changes."""
-    for batch in rows:
-        runs = pc.run_end_encode(batch.column("day"))
-        start = 0
-        for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-            yield day, pa.Table.from_batches([batch.slice(start, end - start)])
-            start = end

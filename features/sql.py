@@ -3,7 +3,7 @@
 The YAML's expressions and types are trusted like code. Values of the data never become SQL text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -18,6 +18,11 @@ def name(identifier: str) -> str:
 def text(value: str) -> str:
     """Returns a string of ours, or of the YAML, as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def struct_of(columns: Iterable[str]) -> str:
+    """Returns the SQL of a struct of columns under their own names."""
+    return "{" + ", ".join(f"{text(column)}: {name(column)}" for column in columns) + "}"
 
 
 def map_of(values: Mapping[str, str]) -> str:

@@ -1,21 +1,52 @@
-"""Cuts a range of days so that what one query holds in memory does not grow with the range."""
+"""Batches: of things by their sizes, and of ordered rows by their keys.
 
-import datetime as dt
-from collections.abc import Iterable, Iterator
+In:  days, files or rows of any number. Out: batches of bounded size, so that what is held in memory
+does not grow with the input; and runs of rows that share a key, such as their day.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+T = TypeVar("T")
 
 
-def chunks(sized: Iterable[tuple[dt.date, int]], limit: int) -> Iterator[list[dt.date]]:
-    """Cuts days, given with a size each, into consecutive lists whose sizes add up to <= limit.
+def chunks(
+    sized: Iterable[tuple[T, int]], limit: int, most: int | None = None
+) -> Iterator[list[T]]:
+    """Cuts things, given with a size each, into consecutive lists whose sizes add up to <= limit.
 
-    A day that is larger than the limit stands alone.
+    What is larger than the limit stands alone; `most` bounds the length of a list.
     """
-    chunk: list[dt.date] = []
+    chunk: list[T] = []
     total = 0
-    for day, size in sized:
-        if chunk and total + size > limit:
+    for thing, size in sized:
+        if chunk and (total + size > limit or len(chunk) == most):
             yield chunk
             chunk, total = [], 0
-        chunk.append(day)
+        chunk.append(thing)
         total += size
     if chunk:
         yield chunk
+
+
+def runs(
+    rows: Iterable[pa.RecordBatch], keys: Sequence[str] = ("day",)
+) -> Iterator[tuple[tuple, pa.Table]]:
+    """Cuts each batch of rows where one of its key columns (integers or days) changes.
+
+    Yields:
+      (keys of the run, its rows). A run that goes on in the next batch comes in several parts.
+    """
+    for batch in rows:
+        if not len(batch):
+            continue
+        columns = [batch.column(key) for key in keys]
+        codes = [column.cast(pa.int32()).to_numpy(zero_copy_only=False) for column in columns]
+        changes = np.flatnonzero(np.any([np.diff(code) != 0 for code in codes], axis=0)) + 1
+        for start, end in itertools.pairwise([0, *changes.tolist(), len(batch)]):
+            key = tuple(column[start].as_py() for column in columns)
+            yield key, pa.Table.from_batches([batch.slice(start, end - start)])

@@ -13,7 +13,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.daily import by_day
+from contracts.base.batches import runs
 from features.provenance import Inputs, footer
 
 
@@ -42,7 +42,7 @@ class DayFiles:
 
     def write(self, rows: Iterable[pa.RecordBatch]) -> None:
         """Appends rows that are ordered by their column `day` to the files of their days."""
-        for day, part in by_day(rows):
+        for (day,), part in runs(rows):
             self._writers[day].write_table(part.select(self._schema.names).cast(self._schema))
 
     def __exit__(self, *error: object) -> None:

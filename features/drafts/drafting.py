@@ -17,8 +17,9 @@ from contracts.lake.engine import connect
 from features.drafts.column_guess import Guess, sql_name
 from features.drafts.guessing import Guesses, guess
 from features.drafts.sampling import Sample, find_file, take_sample
-from features.ingestion.archives import split_pattern
-from features.ingestion.files import SourceFile, find_files
+from features.ingestion.listing import find_files
+from features.ingestion.streams import SourceFile
+from features.ingestion.tar import split_pattern
 
 TODO = "# TODO:"
 WIDTH = 96

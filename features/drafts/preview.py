@@ -15,10 +15,10 @@ import pyarrow as pa
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
-from features.ingestion.arrivals import find_arrivals
-from features.ingestion.cutting import Cutter
+from features.ingestion.listing import find_arrivals
 from features.ingestion.mapping import FIELDS, check_mapping
-from features.ingestion.rows import RowReader
+from features.ingestion.partition import Partitioner
+from features.ingestion.reader import RowReader
 from features.sql import name
 
 SAMPLE_BYTES = 4 << 20
@@ -65,9 +65,9 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
     with connect() as connection:
         check_mapping(connection, dataset)
         reader = RowReader(connection, dataset.landing, [first[0].file], SAMPLE_BYTES)
-        cutter = Cutter(connection, dataset, first)
+        partitioner = Partitioner(connection, dataset, first)
         for _ in reader.chunks():
-            cutter.add_rows()
+            partitioner.add_rows()
         if reader.faults:
             raise FootpathError(reader.faults[0])
         fields = ", ".join(name(field) for field in FIELDS)

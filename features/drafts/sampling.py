@@ -20,8 +20,9 @@ import duckdb
 
 from contracts.base.errors import FootpathError
 from contracts.config.source import Csv
-from features.ingestion.archives import SUFFIXES, members
-from features.ingestion.files import SourceFile, find_files, read_blocks
+from features.ingestion.listing import find_files
+from features.ingestion.streams import TAR, SourceFile, read_blocks
+from features.ingestion.tar import members
 from features.sql import name
 
 # Decompressed bytes that are looked at, and rows of Parquet.
@@ -58,7 +59,7 @@ def find_file(address: str) -> SourceFile:
     if not found:
         raise FootpathError(f"{address} is not there: init takes one file of your events")
     file = found[0]
-    if file.path.lower().endswith(SUFFIXES):
+    if file.path.lower().endswith(TAR):
         inside = members(file.path, file.url, file.stamp)
         if not inside:
             raise FootpathError(f"{address} is an archive without a file in it")

@@ -289,7 +289,7 @@ sys.addaudithook(lambda name, args: name.startswith("socket.") and calls.append(
 import datetime as dt
 from pathlib import Path
 from contracts.lake.layout import Lake
-from features.ingestion.events import StagedEvents
+from features.ingestion.dedup import StagedEvents
 from tests.features import crash
 from tests.features.event_log import dataset_like
 from validation.gate import audit_events
@@ -308,7 +308,7 @@ assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
 
 
 @pytest.mark.parametrize(
-    "module", ["validation.gate", "features.ingestion.landing", "features.ingestion.events"]
+    "module", ["validation.gate", "features.ingestion.landing", "features.ingestion.dedup"]
 )
 def test_importing_the_room_loads_nothing_heavy(module):
     heavy = ["torch", "feast", "great_expectations", "pandas", "ibis", "sklearn", "fsspec"]
