@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from contracts.base.clock import days_between
+from contracts.base.sql import literal, literals, name
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.config.sources import link_source
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake, home
-from features.sql import name, text
 
 FIRST = dt.date(2026, 1, 1)
 FORMATS = {"jsonl": "events/{year}-{month}-{day}/{hour}.jsonl.gz"}
@@ -95,7 +95,7 @@ def generate(folder: Path, rows: int, days: int) -> None:
 def limit(folder: Path, kind: str, days: int) -> dict[str, Any]:
     """Reads, maps, sorts and writes with DuckDB alone."""
     dataset = dataset_of(kind, days)
-    types = ", ".join(f"{text(c)}: {text(t)}" for c, t in dataset.landing.columns.items())
+    types = ", ".join(f"{literal(c)}: {literal(t)}" for c, t in dataset.landing.columns.items())
     reader = {
         "jsonl": f"read_json($files, format = 'newline_delimited', columns = {{{types}}})",
         "csv": f"read_csv($files, header = true, auto_detect = false, columns = {{{types}}})",
@@ -109,14 +109,15 @@ def limit(folder: Path, kind: str, days: int) -> dict[str, Any]:
             ("session_id", "VARCHAR"),
         )
     )  # fmt: skip
-    keys, values = ", ".join(map(text, events.properties)), ", ".join(events.properties.values())
+    keys, values = literals(events.properties), ", ".join(events.properties.values())
     rows = 0
     meter = Meter()
     with connect() as connection:
         for day in days_between(FIRST, FIRST + dt.timedelta(days=days - 1)):
             rows += connection.execute(
                 f"COPY (SELECT {fields}, map([{keys}], [{values}]) AS properties FROM {reader} "
-                f"ORDER BY user_id, timestamp, event_id) TO {text(str(home() / f'{day}.parquet'))} "
+                f"ORDER BY user_id, timestamp, event_id) "
+                f"TO {literal(str(home() / f'{day}.parquet'))} "
                 "(FORMAT parquet, COMPRESSION zstd)",
                 {"files": files_of(folder, kind, day)},
             ).fetchall()[0][0]

@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
+from contracts.base.hashing import hash_json
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata
 from contracts.lake.schemas import BUILT_FROM
@@ -155,8 +156,7 @@ def inputs_from(
 
 def fingerprint(inputs: Inputs) -> str:
     """Hash of inputs, as far as rows follow from them."""
-    text = json.dumps(rows_only(inputs), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hash_json(rows_only(inputs))
 
 
 def footer(inputs: Inputs) -> dict[bytes, bytes]:

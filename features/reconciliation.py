@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.base.batches import chunks
+from contracts.base.sql import names
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -30,7 +31,6 @@ from features.ingestion.manifest import (
     readable_manifests,
 )
 from features.provenance import digest_inputs, parse_inputs, rows_only
-from features.sql import name
 from features.staleness import fragments_by_day
 
 # Fragment rows that one query of a recount groups.
@@ -202,7 +202,7 @@ def _different(
             f"FROM {rows} GROUP BY ALL"
         )
     else:
-        content = ", ".join(name(f.name) for f in EVENTS if f.name != "event_id")
+        content = names(f.name for f in EVENTS if f.name != "event_id")
         query = (
             f"SELECT day, sum(most) FROM (SELECT day, max(n) AS most FROM (SELECT {day}, {content},"
             f" source_file, count(*) AS n FROM {rows} GROUP BY ALL) GROUP BY day, {content}) "

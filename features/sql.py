@@ -1,33 +1,23 @@
-"""Writing SQL from the YAML: names, literals, and faults told by the field they stand in.
-
-The YAML's expressions and types are trusted like code. Values of the data never become SQL text.
-"""
+"""SQL expressions and types of the YAML, and faults told by the field they stand in."""
 
 from collections.abc import Iterable, Mapping
 
 import duckdb
 
 from contracts.base.errors import FootpathError
-
-
-def name(identifier: str) -> str:
-    """Returns an identifier as SQL."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """Returns a string of ours, or of the YAML, as an SQL literal."""
-    return "'" + value.replace("'", "''") + "'"
+from contracts.base.sql import literal, name
 
 
 def struct_of(columns: Iterable[str]) -> str:
     """Returns the SQL of a struct of columns under their own names."""
-    return "{" + ", ".join(f"{text(column)}: {name(column)}" for column in columns) + "}"
+    return "{" + ", ".join(f"{literal(column)}: {name(column)}" for column in columns) + "}"
 
 
 def map_of(values: Mapping[str, str]) -> str:
     """Returns the SQL of a map of texts, from key -> SQL, without nulls; null if none is left."""
-    pairs = ", ".join(f"{{'k': {text(key)}, 'v': ({sql})::VARCHAR}}" for key, sql in values.items())
+    pairs = ", ".join(
+        f"{{'k': {literal(key)}, 'v': ({sql})::VARCHAR}}" for key, sql in values.items()
+    )
     if not pairs:
         return "NULL::MAP(VARCHAR, VARCHAR)"
     return f"map_from_entries(nullif(list_filter([{pairs}], lambda pair: pair.v IS NOT NULL), []))"

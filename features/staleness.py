@@ -16,14 +16,13 @@ built them yet, and backfilling is not ours.
 """
 
 import datetime as dt
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import side_by_side, stamps
@@ -83,14 +82,14 @@ class StaleDays:
             for day in of_table
             if first <= day <= last
         ]
-        return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+        return hash_json(wanted)
 
 
 def lake_state(lake: Lake) -> str:
     """Hash that stays as long as nothing can have become stale: of a few listings."""
     found = [sorted(stamps(manifests_folder(lake), "*.json").items())]
     found += [sorted(stamps(lake.table(table)).items()) for table in TABLES]
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+    return hash_json(found)
 
 
 def find_stale(dataset: Dataset, lake: Lake) -> StaleDays:

@@ -7,8 +7,6 @@ state.safetensors: weights, optimizer and curves as of one step, replaced as one
 
 import contextlib
 import datetime as dt
-import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -24,6 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_file, hash_files
+from contracts.base.locks import locked
 from contracts.lake.publishing import publish_file
 from contracts.lake.reading import read_json
 from models.nn.user_model import ModelConfig, UserModel, build_model
@@ -49,19 +49,14 @@ def owned(folder: Path) -> Iterator[None]:
     Raises:
       FootpathError: another living process owns the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "owner.lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise FootpathError(
-                f"{folder} is being written by process {lock.read().strip() or 'unknown'}: "
-                f"wait until it ends, or stop it, and run again"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    path = folder / "owner.lock"
+    owner = path.read_text().strip() if path.exists() else ""
+    busy = (
+        f"{folder} is being written by process {owner or 'unknown'}: "
+        f"wait until it ends, or stop it, and run again"
+    )
+    with locked(path, busy):
+        path.write_text(str(os.getpid()))
         yield
 
 
@@ -85,7 +80,7 @@ def save_checkpoint(
         "format": 1,
         "code_version": code_version(),
         "created": dt.datetime.now(dt.UTC).isoformat(),
-        "weights_sha256": _sha256(folder / WEIGHTS),
+        "weights_hash": hash_file(folder / WEIGHTS),
     }
     if vocabulary is not None:
         _write_text(folder / "vocabulary.json", vocabulary)
@@ -133,7 +128,7 @@ def load_weights(folder: Path, config: dict[str, Any], model: nn.Module) -> None
     path = folder / WEIGHTS
     if not path.exists():
         raise FootpathError(f"{path} is missing: train the model again")
-    if _sha256(path) != config.get("weights_sha256"):
+    if hash_file(path) != config.get("weights_hash"):
         raise FootpathError(
             f"{path} is damaged (its hash is not the one in {CONFIG}): train the model again"
         )
@@ -190,11 +185,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def code_version() -> str:
     """Returns a hash of this room's source: what a checkpoint was made by."""
-    digest = hashlib.sha256()
     root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return hash_files(root, root.rglob("*.py"))
 
 
 @contextlib.contextmanager
@@ -211,8 +203,3 @@ def _write_text(path: Path, text: str) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

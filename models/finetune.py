@@ -25,6 +25,7 @@ from models.data.sequences import open_sequences, same_vocabulary
 from models.metrics.predictions import Recorder, keep_vectors
 from models.metrics.rows import headline, metrics_table
 from models.nn.behavior import attach_text
+from models.objectives import OBJECTIVES
 from models.probing.head_inputs import Inputs, embeddings
 from models.probing.heads import HeadFeatures, load_head_features
 from models.probing.modes import Setting, run_heads
@@ -84,8 +85,8 @@ def _inputs_of(setting: Setting, task: Task, known: HeadFeatures | None) -> list
 
 
 def _check_protocols(config: FinetuneConfig, checkpoint: Checkpoint) -> None:
-    is_random = checkpoint.config["method"] == "none"
-    wrong = "finetuned" if is_random else "scratch"
+    trains = OBJECTIVES[checkpoint.config["method"]].trains
+    wrong = "scratch" if trains else "finetuned"
     if wrong in config.protocols:
         raise FootpathError(
             f"protocol '{wrong}' does not go with {checkpoint.folder}, whose method is "

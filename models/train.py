@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from contracts.lake.reading import read_json
 from models.checkpoint import is_finished, load_config_of, owned, save_checkpoint
 from models.data.sequences import Sequences, open_sequences, vocabulary_text
@@ -27,6 +27,7 @@ from models.nn.encoders import ENCODERS
 from models.nn.text import Options as TextOptions
 from models.nn.user_model import ModelConfig, UserModel, build_model
 from models.objectives import OBJECTIVES, Objective, build_objective
+from models.probing.early_stopping import ValidationProbe
 from models.runtime.config import TrainConfig, parse, plain
 from models.runtime.device import prepare
 from models.runtime.distributed import rank, size
@@ -49,7 +50,8 @@ def train(config: TrainConfig, reporter: Reporter) -> dict[str, Any]:
         objective.to(device)
         curves, metrics = None, {}
         if objective.trains:
-            trainer = Trainer(config, sequences, model, objective)
+            judge = judge_of(config, sequences)
+            trainer = Trainer(config, sequences, model, objective, judge)
             history = trainer.fit(reporter)
             curves = history.curves(trainer.per_epoch)
             metrics = history.summary(trainer.per_epoch)
@@ -80,13 +82,20 @@ def build(config: TrainConfig, sequences: Sequences) -> tuple[UserModel, Objecti
     return model, objective
 
 
+def judge_of(config: TrainConfig, sequences: Sequences) -> ValidationProbe | None:
+    """Builds what stops training early, where the configuration names a task for it."""
+    if config.validation is None:
+        return None
+    return ValidationProbe(config.validation, sequences.with_clock("age" in config.fields))
+
+
 def describe(
     config: TrainConfig, sequences: Sequences, model: UserModel, objective: Objective
 ) -> dict[str, Any]:
     """Returns what the checkpoint's config.json says."""
     found = plain(config)
     if config.validation and objective.trains:
-        labels = rows_fingerprint(config.validation.labels, config.validation.task)
+        labels = hash_rows(config.validation.labels, config.validation.task)
         found["validation"]["fingerprint"] = labels
     return found | {
         "encoder_options": model.config.encoder_options,

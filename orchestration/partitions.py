@@ -30,6 +30,11 @@ def model_versions(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=f"{dataset.slug}_model_versions")
 
 
+def comparisons(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
+    """Returns the comparisons by name: a key is added whenever one is planned."""
+    return dg.DynamicPartitionsDefinition(name=f"{dataset.slug}_comparisons")
+
+
 def days_by_version(dataset: Dataset) -> dg.MultiPartitionsDefinition:
     """Returns day x model version."""
     return dg.MultiPartitionsDefinition(

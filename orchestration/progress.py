@@ -13,6 +13,10 @@ SECONDS_BETWEEN_LOGS = 10.0
 class Progress(dg.ConfigurableResource):
     """Gives a callback (done, total) for one piece of work; writes to the run's log."""
 
+    def say(self, context: dg.AssetExecutionContext, line: str) -> None:
+        """Reports something worth a line."""
+        context.log.info(line)
+
     def of(self, context: dg.AssetExecutionContext, what: str) -> Report:
         """Returns the callback for `what`, such as "landing files"."""
         last = time.monotonic()
@@ -28,6 +32,11 @@ class Progress(dg.ConfigurableResource):
 
 class TerminalProgress(Progress):
     """The same for `footpath run`: one line that counts on a terminal, none elsewhere."""
+
+    def say(self, context: dg.AssetExecutionContext, line: str) -> None:  # noqa: ARG002
+        """Prints a line."""
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
     def of(self, context: dg.AssetExecutionContext, what: str) -> Report:  # noqa: ARG002
         """Returns the callback for `what`."""

@@ -10,13 +10,17 @@ import numpy as np
 import pyarrow.compute as pc
 
 from contracts.config.dataset import Dataset
-from contracts.config.tasks import Task
+from contracts.config.metrics import metric_of
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
-from contracts.lake.reading import read_table
-from orchestration.versions import all_versions, latest_finished
-
-VALID, TEST = "validation", "test"
+from contracts.lake.versions import (
+    ModelVersion,
+    all_versions,
+    allocate_finetuned,
+    latest_finished,
+)
+from models.experiments.cells import Cell, read_measured
+from orchestration.experiments.store import facts_of
 
 
 @dataclass(frozen=True)
@@ -31,17 +35,17 @@ class Leader:
 
 
 def leading_version(dataset: Dataset, lake: Lake) -> str | None:
-    """Returns the best pre-trained version that has embeddings, or None."""
+    """The best pre-trained version that has embeddings, or None."""
     found = leader(dataset, lake)
     return found.version if found else None
 
 
 def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | None:
-    """Returns the best pre-trained version, or None where there is none.
+    """The best pre-trained version, or None where there is none.
 
-    Best is the highest mean, over the tasks, of the frozen probe's metric with all labels: a
-    downstream team gets the vector as it is. Errors (mae) count negative. A data set without tasks
-    takes its newest version.
+    Best is the highest mean, over the tasks, of the frozen probe's metric with all labels on the
+    validation users: a downstream team gets the vector as it is. Errors count negative. A data set
+    without tasks takes its newest version.
 
     Args:
       dataset: whose recipes and tasks.
@@ -49,89 +53,94 @@ def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | N
       is_embedded: versions without embeddings are no candidates.
     """
     candidates = [
-        version.version
+        version
         for version in all_versions(lake)
-        if not version.recipe.startswith("none_")
+        if not version.task
         and (_has_embeddings(lake, version.version) if is_embedded else version.is_finished(lake))
+        and facts_of(lake, version).recipe.method.trains
     ]
     if not candidates:
         return None
-    latest = {v.version for r in dataset.learning.recipes if (v := latest_finished(lake, r))}
-    figures = {v: _figures(dataset, lake, v) for v in candidates if v in latest}
-    figures = {version: found for version, found in figures.items() if found[TEST]}
+    newest = {recipe: latest_finished(lake, recipe) for recipe in dataset.learning.recipes}
+    figures = {
+        version.version: found
+        for version in candidates
+        if version == newest.get(version.recipe) and (found := _figures(dataset, lake, version))
+    }
     if not figures:
-        return Leader(candidates[-1], "is the newest version; none is measured")
-    # Figures of different users do not compare: all are judged by the same ones.
-    unjudged = [v for v, found in figures.items() if not found[VALID]]
-    users = TEST if unjudged else VALID
-    common = set.intersection(*[set(found[users]) for found in figures.values()])
+        return Leader(candidates[-1].version, "is the newest version; none is measured")
+    # Figures of different tasks do not compare.
+    common = set.intersection(*[set(found) for found in figures.values()])
     if not common:
-        return Leader(candidates[-1], "is the newest version; no task is measured of all versions")
+        reason = "is the newest version; no task is measured of all versions"
+        return Leader(candidates[-1].version, reason)
     scores = {
-        version: float(np.mean([found[users][task] for task in common]))
+        version: float(np.mean([found[task] for task in common]))
         for version, found in figures.items()
     }
     best = max(scores, key=lambda version: scores[version])
     tasks = ", ".join(task.name for task in dataset.daily_tasks if task.name in common)
-    reason = f"leads by its {users} users (frozen probe, mean over {tasks}: {scores[best]:.3f})"
-    if unjudged:
-        reason += (
-            f"; not by validation users, whose predictions were not kept yet when "
-            f"{', '.join(unjudged)} was measured: materialize its finetuned tasks again"
-        )
-    return Leader(best, reason)
+    return Leader(
+        best, f"leads by its validation users (frozen probe, mean over {tasks}: {scores[best]:.3f})"
+    )
+
+
+def name_finetuned(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
+    """Names the best fine-tuned model of a task, by its validation users; None where there is none.
+
+    Candidates are the newest pre-trained version of every recipe, fine-tuned with all labels.
+    """
+    metric = next(each.metric for each in dataset.daily_tasks if each.name == task)
+    best: tuple[float, ModelVersion, Cell] | None = None
+    for recipe in dataset.learning.recipes:
+        version = latest_finished(lake, recipe)
+        for cell in _cells(lake, version, "finetuned") if version else []:
+            if cell.task != task or not cell.keeps_model or not cell.is_done():
+                continue
+            value = validation_value(cell, metric)
+            if version and value is not None and (best is None or value > best[0]):
+                best = (value, version, cell)
+    if best is None:
+        return None
+    _, version, cell = best
+    return allocate_finetuned(lake, version, task, cell.key)
+
+
+def validation_value(cell: Cell, metric: str) -> float | None:
+    """A cell's metric on the validation users, larger being better; None where it has none."""
+    from models.metrics.formulas import weighted
+    from models.metrics.predictions import read_predictions
+
+    is_valid = (pc.field("split") == "valid") & (pc.field("inputs") == "embedding")
+    path = local_copy(cell.lake, cell.predictions)
+    for parts in read_predictions([path], is_valid).values():
+        value = weighted(metric, parts["valid"])
+        if value is not None:
+            found = float(value(np.ones((1, len(parts["valid"].y_n))))[0])
+            # One class alone among the validation users has no curve.
+            return found * metric_of(metric).sign if np.isfinite(found) else None
+    return None
+
+
+def _figures(dataset: Dataset, lake: Lake, version: ModelVersion) -> dict[str, float]:
+    """A version's frozen probe with all labels by task, where it is measured."""
+    metrics = {task.name: task.metric for task in dataset.daily_tasks}
+    found = {
+        cell.task: validation_value(cell, metrics[cell.task])
+        for cell in _cells(lake, version, "frozen")
+        if cell.is_done()
+    }
+    return {task: value for task, value in found.items() if value is not None}
+
+
+def _cells(lake: Lake, version: ModelVersion, protocol: str) -> list[Cell]:
+    """A version's cells with all labels, of the first seed."""
+    measured = read_measured(lake, version.version)
+    first = min((each.seed for each in measured), default=0)
+    found = [c for each in measured if each.seed == first for c in each.cells]
+    most = max((cell.share for cell in found), default=0)
+    return [cell for cell in found if cell.protocol == protocol and cell.share == most]
 
 
 def _has_embeddings(lake: Lake, version: str) -> bool:
     return any(lake.table(f"user_embeddings/{version}").glob("*.parquet"))
-
-
-def _figures(dataset: Dataset, lake: Lake, version: str) -> dict[str, dict[str, float]]:
-    """Returns a version's figures by users (validation, test) and task; more is better."""
-    path = lake.single(f"metrics/{version}")
-    share = max(dataset.learning.label_shares)
-    is_probe = (
-        (pc.field("protocol") == "frozen")
-        & (pc.field("inputs") == "embedding")
-        & (pc.field("label_share") == share)
-    )
-    found: dict[str, dict[str, float]] = {VALID: {}, TEST: {}}
-    if path.exists():
-        metrics = read_table(path).filter(is_probe & (pc.field("model_version") == version))
-        for task in dataset.daily_tasks:
-            is_of = (pc.field("task") == task.name) & (pc.field("metric") == task.metric)
-            rows = metrics.filter(is_of)
-            if rows.num_rows:
-                found[TEST][task.name] = _signed(task, pc.mean(rows["value"]).as_py())
-        found[VALID] = _validation(dataset, lake, version, is_probe)
-    return found
-
-
-def _validation(
-    dataset: Dataset, lake: Lake, version: str, is_probe: pc.Expression
-) -> dict[str, float]:
-    """Measures what was predicted of the validation users, where it was kept."""
-    from models.leaderboard.weighted import weighted
-    from models.metrics.predictions import RUN, read_predictions
-
-    path = lake.single(f"predictions/{version}")
-    if not path.exists():
-        return {}
-    is_valid = is_probe & (pc.field("split") == "valid")
-    values: dict[str, list[float]] = {}
-    metrics = {task.name: task.metric for task in dataset.daily_tasks}
-    for run, parts in read_predictions([local_copy(lake, path)], is_valid).items():
-        task, said = run[RUN.index("task")], parts["valid"]
-        value = weighted(metrics[task], said) if task in metrics else None
-        if value is not None:
-            values.setdefault(task, []).append(float(value(np.ones((1, len(said.y_n))))[0]))
-    return {
-        task.name: _signed(task, float(np.mean(values[task.name])))
-        for task in dataset.daily_tasks
-        # One class alone among the validation users has no curve.
-        if task.name in values and np.isfinite(values[task.name]).all()
-    }
-
-
-def _signed(task: Task, value: float) -> float:
-    return -value if task.metric == "mae" else value

@@ -6,7 +6,6 @@ twice: what failed on the same data is told, not tried again.
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from dagster._core.storage.tags import (
 )
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from orchestration.partitions import days
@@ -238,8 +238,7 @@ def _state_of(dataset: Dataset, arrivals: "list[Arrival]") -> str:
     from features.ingestion.manifest import mapping_hash
 
     files = [[arrival.file.path, arrival.file.size, arrival.file.stamp] for arrival in arrivals]
-    text = json.dumps([mapping_hash(dataset), files])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_json([mapping_hash(dataset), files])
 
 
 def _known(context: dg.SensorEvaluationContext, state: str) -> str | None:

@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 
 from contracts.base.batches import chunks
 from contracts.base.clock import day_window
+from contracts.base.sql import literals
 from contracts.lake.schemas import TIMESTAMP
 from validation.bounds import DayFrame
-from validation.rules import literal
 from validation.suites import (
     ROWS_RULE,
     build_suite,
@@ -102,7 +102,7 @@ class AuditedDays:
         connection.execute(
             f"CREATE TEMP VIEW {self.view} AS SELECT day, {columns}, {audit.place} AS place, "
             f"file_row_number AS place_in_file, staged "
-            f"FROM read_parquet({_literals(files['filename'])}, filename = true, "
+            f"FROM read_parquet([{literals(files['filename'])}], filename = true, "
             f"file_row_number = true) AS staged JOIN audited_files_{number} USING (filename)"
         )
 
@@ -262,7 +262,3 @@ def schema_fault(audit: Audit, path: Path) -> str | None:
         if kind != wanted.type:
             return f"column '{wanted.name}' is {kind} and should be {wanted.type}"
     return None
-
-
-def _literals(values: list[str]) -> str:
-    return f"[{', '.join(map(literal, values))}]"

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from contracts.base.sql import literal, literals
+
 # The largest double: what lies beyond is infinite.
 LARGEST = 1.7976931348623157e308
 
@@ -51,7 +53,7 @@ def no_longer_than(column: str, characters: int) -> Rule:
 
 def one_of(column: str, values: Sequence[str]) -> Rule:
     """The value is one of a few known ones."""
-    known = ", ".join(map(literal, values))
+    known = literals(values)
     return Rule(
         f"{column}_known",
         column,
@@ -149,11 +151,6 @@ def equal(column: str, other: str) -> Rule:
 def number(column: str) -> str:
     """Returns the projection of a float column: pandas cannot tell NaN from null, so it is inf."""
     return f"CASE WHEN isnan({column}) THEN 'infinity'::DOUBLE ELSE {column} END"
-
-
-def literal(text: str) -> str:
-    """Returns a string of ours as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 _IF_BOTH = {"ignore_row_if": "either_value_is_missing"}

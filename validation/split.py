@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts.base.sql import literal
 from contracts.lake.schemas import BUILT_FROM, EVENTS, QUARANTINE, ROWS_STAGED
 from validation.counts import AuditedDays
-from validation.rules import literal
 
 BATCH_ROWS = 200_000
 

@@ -5,18 +5,19 @@ declared under `landing.columns`; they are trusted like code.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
-from contracts.base.schema import Name, Strict, Zone
+from contracts.base.schema import Name, Strict, Zone, relocated
 from contracts.config.feature_list import Features, check_features
-from contracts.config.learning import Learning
+from contracts.config.learning import Learning, Validation
 from contracts.config.policy import Lateness, Quality, Sessions
 from contracts.config.source import EventMapping, Items, Landing, Partitions, Users
 from contracts.config.tasks import Task
+from contracts.config.yaml_file import load_yaml
+from contracts.recipes.recipe import EarlyStopping, Recipe
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 
@@ -63,14 +64,56 @@ class Dataset(Strict):
             raise ValueError("two tasks share a name")
         return self
 
-    @model_validator(mode="after")
-    def _validation_has_a_task(self) -> "Dataset":
-        known = [task.name for task in self.daily_tasks]
-        if self.learning.validation and self.learning.validation.task not in known:
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipes of `learning` by name, resolved: what is left out is its default.
+
+        Raises:
+          ValidationError: a setting is unknown or out of bounds, or a pair cannot be.
+        """
+        return {name: self._recipe(name) for name in self.learning.recipes}
+
+    @property
+    def common_settings(self) -> dict[str, Any]:
+        """Settings of every recipe, below its own."""
+        learning = self.learning
+        return {
+            "dim": learning.dim,
+            "max_length": learning.max_length,
+            "epochs": learning.epochs,
+            "validation": self.early_stopping(learning.validation),
+        }
+
+    def _recipe(self, name: str) -> Recipe:
+        return Recipe.named(name, self.common_settings | self.learning.settings.get(name, {}))
+
+    def early_stopping(self, asked: Validation | None) -> EarlyStopping | None:
+        """What stops pre-training early, with the kind of its task.
+
+        Raises:
+          ValueError: there is no such task.
+        """
+        if asked is None:
+            return None
+        known = {task.name: task for task in self.daily_tasks}
+        if asked.task not in known:
             raise ValueError(
-                f"learning.validation asks for task '{self.learning.validation.task}', and the "
-                f"tasks whose examples end with the as-of day are {', '.join(known) or 'none'}"
+                f"validation asks for task '{asked.task}', and the tasks whose examples end with "
+                f"the as-of day are {', '.join(known) or 'none'}"
             )
+        kind = known[asked.task].kind
+        return EarlyStopping.model_validate(asked.model_dump() | {"kind": kind})
+
+    @model_validator(mode="after")
+    def _recipes_can_be(self) -> "Dataset":
+        self.early_stopping(self.learning.validation)
+        for index, name in enumerate(self.learning.recipes):
+            try:
+                self._recipe(name)
+            except ValidationError as error:
+                has_settings = name in self.learning.settings
+                place = ("settings", name) if has_settings else ("recipes", index)
+                raise relocated(error, "learning", *place) from None
         return self
 
     @model_validator(mode="after")
@@ -115,54 +158,10 @@ def load_dataset_file(path: Path) -> Dataset:
     Raises:
       FootpathError: the file cannot be read or is wrong: file, line, field, reason.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except OSError as error:
-        raise FootpathError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise FootpathError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or str(error)
-        raise FootpathError(f"{path}:{line}: not valid YAML: {problem}") from None
-    except ValueError as error:  # what looks like a date and is none
-        raise FootpathError(f"{path}: a date in it is none ({error})") from None
-    if not isinstance(values, dict):
-        raise FootpathError(f"{path}:1: expected a mapping of fields, such as 'name: shop'")
-    try:
-        dataset = Dataset.model_validate(values)
-    except ValidationError as error:
-        faults = [
-            f"{path}:{_line_of(root, fault['loc'])}: "
-            f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: "
-            f"{fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        ]
-        raise FootpathError("\n".join(faults)) from None
+    dataset = load_yaml(Dataset, path)
     if dataset.name != path.stem:
         raise FootpathError(
-            f"{path}:{_line_of(root, ('name',))}: name is '{dataset.name}', "
+            f"{path}: name is '{dataset.name}', "
             f"and the file's name says '{path.stem}': make them equal"
         )
     return dataset
-
-
-def _line_of(node: yaml.Node, loc: tuple) -> int:
-    """Returns the line, from 1, of the deepest part of loc that stands in the YAML."""
-    line = node.start_mark.line + 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            pairs = [pair for pair in node.value if pair[0].value == str(part)]
-            if not pairs:
-                break
-            key, node = pairs[0]
-            line = key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line

@@ -6,9 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from contracts.base.schema import Name, Strict
-
-# What a run decides: where things lie, what the recipe's name says, and the seed.
-CHOSEN = {"sequences", "out", "version", "recipe", "method", "encoder", "seed"}
+from contracts.recipes.jobs import Finetuning
 
 
 class Validation(Strict):
@@ -41,10 +39,10 @@ class Learning(Strict):
     validation: Validation | None = Field(
         None, description="stops pre-training early; default: it runs all its epochs"
     )
-    finetune_epochs: int = Field(8, ge=1, description="at most; fine-tuning stops early")
+    finetuning: Finetuning = Field(Finetuning(), description="how task models are trained")
     recipes: list[Name] = Field(["ptum_bert4rec", "ptum_gru4rec", "none_bert4rec", "none_gru4rec"])
     settings: dict[Name, dict[str, Any]] = Field(
-        {}, description="of a recipe: fields of TrainConfig, on top of those above"
+        {}, description="of a recipe: fields of contracts.recipes.recipe.Recipe"
     )
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 1.0])
     seeds: int = Field(1, ge=1)
@@ -57,9 +55,5 @@ class Learning(Strict):
             if "validation" in settings:
                 raise ValueError(
                     f"settings of '{recipe}': validation is learning.validation, for all recipes"
-                )
-            if ours := set(settings) & CHOSEN:
-                raise ValueError(
-                    f"settings of '{recipe}': {', '.join(sorted(ours))} is chosen by the run"
                 )
         return self

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from contracts.base.errors import FootpathError
+from contracts.base.locks import locked
 from contracts.lake.layout import home
 from contracts.lake.reading import read_json
 
@@ -12,12 +13,12 @@ from contracts.lake.reading import read_json
 def link_source(dataset: str, folder: str) -> None:
     """Remembers, in the home folder, where a data set's source files lie."""
     path = home() / "sources.json"
-    known = read_json(path) if path.exists() else {}
-    known[dataset] = folder if "://" in folder else str(Path(folder).absolute())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(f".{os.getpid()}")
-    staged.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    os.replace(staged, path)
+    with locked(path.with_suffix(".lock")):
+        known = read_json(path) if path.exists() else {}
+        known[dataset] = folder if "://" in folder else str(Path(folder).absolute())
+        staged = path.with_suffix(".staged")
+        staged.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+        os.replace(staged, path)
 
 
 def source_folder(dataset: str) -> str:

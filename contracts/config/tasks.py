@@ -5,18 +5,13 @@ An example is a user's history up to an instant. Three sources give them: the en
 (`holdout`), and what begins after the as-of (`session`, `candidates`).
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from contracts.base.schema import Name, Sql, Strict
-
-Metric = Literal[
-    "auc", "ap", "ks", "accuracy", "macro_f1", "mae",
-    "recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr",
-]  # fmt: skip
-RANKING = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr")
-LISTS = ("auc", "ap", "mrr")  # of candidates that were shown
+from contracts.config.metrics import Kind, metrics_of
+from contracts.recipes.jobs import TaskSpec
 
 Source = Literal["day", "holdout", "later"]
 
@@ -73,7 +68,7 @@ class Task(Strict):
     )
     of: Sql | None = Field(None, description="ranking: true of events that can be the next item")
     exclude_history: bool = Field(False, description="ranking: items of the history do not compete")
-    metric: Metric = Field(description="the one that the leaderboard sorts by")
+    metric: str = Field(description="the one that the leaderboard sorts by")
 
     @property
     def source(self) -> Source:
@@ -92,14 +87,17 @@ class Task(Strict):
         """Tells whether training users decide what the labels are: each split has its own."""
         return bool(self.above or self.classes)
 
-    def settings(self) -> dict[str, Any]:
-        """Returns what models.runtime.config.TaskConfig is told."""
-        told = {"name": self.name, "kind": self.kind, "metric": self.metric}
-        if self.kind == "ranking":
-            told["exclude_history"] = self.exclude_history
-            told["numbers"] = list(self.candidates.numbers) if self.candidates else []
-            told["candidates"] = self.candidates is not None
-        return told
+    @property
+    def spec(self) -> TaskSpec:
+        """The task as the programs that measure it are given it."""
+        return TaskSpec(
+            name=self.name,
+            kind=self.kind,
+            metric=self.metric,
+            exclude_history=self.exclude_history,
+            candidates=self.candidates is not None,
+            numbers=tuple(self.candidates.numbers) if self.candidates else (),
+        )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Task":
@@ -132,16 +130,10 @@ class Task(Strict):
             raise ValueError("above makes classes of the number that sql gives")
         if self.classes and (self.kind != "classification" or self.above):
             raise ValueError("classes says how many classes a classification has")
-        allowed = _METRICS[self.kind] if not self.candidates else LISTS
+        kind: Kind = "candidates" if self.candidates else self.kind
+        allowed = [metric.name for metric in metrics_of(kind)]
         if self.metric not in allowed:
             raise ValueError(
-                f"metric {self.metric} does not go with {self.kind}: take {', '.join(allowed)}"
+                f"metric {self.metric} does not go with {kind}: take {', '.join(allowed)}"
             )
         return self
-
-
-_METRICS = {
-    "classification": ("auc", "ap", "ks", "accuracy", "macro_f1"),
-    "regression": ("mae",),
-    "ranking": RANKING,
-}

@@ -13,7 +13,6 @@ functions of publishing.py, reading.py and copies.py is used on it.
 
 import contextlib
 import datetime as dt
-import fcntl
 import os
 import shutil
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import cast
 
 from contracts.base.errors import FootpathError
+from contracts.base.locks import locked
 from contracts.lake.paths import is_remote, system_of
 from contracts.lake.remote import check_bucket
 
@@ -110,14 +110,9 @@ class Lake:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Waits until no other process of this machine holds the lock of that name."""
-        path = self.work / name / ".lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+        return locked(self.work / name / ".lock")
 
 
 def _sweep(staging: Path) -> None:

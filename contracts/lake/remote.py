@@ -1,9 +1,10 @@
 """Says in one sentence what is wrong with a store: what an S3 server answers, or that none does.
 
 In:  a URL, and what its client raised. Out: a FootpathError that names the URL and what to check.
-Its classes are told by their names, for clients of stores are loaded only where one is used.
+The classes are botocore's, which is loaded when there is something to explain.
 """
 
+import builtins
 import contextlib
 import os
 import re
@@ -13,50 +14,56 @@ from urllib.parse import urlsplit
 
 from contracts.base.errors import FootpathError
 
-SILENT = (
-    "ConnectTimeoutError",
-    "ConnectionClosedError",
-    "ConnectionError",
-    "EndpointConnectionError",
-    "HTTPClientError",
-    "ProxyConnectionError",
-    "ReadTimeoutError",
-    "SSLError",
-)
-NAMELESS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError")
-
 # DuckDB reads a store through Python, and its own error quotes the end of Python's stack trace.
-_QUOTED = re.compile(
-    rf"^(?:[\w.]+\.)?({'|'.join((*SILENT, *NAMELESS, 'PermissionError'))}): (.*)$", re.M
-)
+_QUOTED = re.compile(r"^(?:[\w.]+\.)?(\w+): (.*)$", re.M)
 
 
-def sentence(kind: str, said: str, url: str) -> str | None:
-    """Returns what an exception of a store's client means; None if it is not about the store.
+def sentence(kind: type | str, said: str, url: str) -> str | None:
+    """The meaning of an exception of a store's client; None if it is not about the store.
 
     Args:
-      kind: the name of its class.
+      kind: its class, or the name of it where only that is left.
       said: its message.
       url: what was asked for.
     """
-    if quoted := _QUOTED.search(said):
-        kind, said = quoted.groups()
-    if kind in SILENT:
+    from botocore import exceptions as botocore
+
+    silent = (botocore.ConnectionError, botocore.HTTPClientError)
+    nameless = (
+        botocore.NoCredentialsError,
+        botocore.PartialCredentialsError,
+        botocore.TokenRetrievalError,
+    )
+    kind = _class_of(kind)
+    for name, quoted in _QUOTED.findall(said):
+        if issubclass(found := _class_of(name), (*silent, *nameless, PermissionError)):
+            kind, said = found, quoted
+            break
+    if issubclass(kind, silent):
         where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return (
             f"{url} cannot be reached: {where or 'S3'} does not answer ({said}): "
             f"check AWS_ENDPOINT_URL, the network, and that the server is up"
         )
-    if kind in NAMELESS:
+    if issubclass(kind, nameless):
         return f"{url} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if kind == "PermissionError":
+    if issubclass(kind, PermissionError):
         return (
             f"{url} is refused ({said}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             f"and that they may list, read and write there"
         )
-    if kind == "FileNotFoundError" and "bucket" in said.lower():
-        return f"{url}: there is no bucket '{urlsplit(url).netloc}': make it, or mend the URL"
+    if issubclass(kind, FileNotFoundError) and "bucket" in said.lower():
+        return f"{url}: there is no bucket '{urlsplit(url).netloc}': make it, or correct the URL"
     return None
+
+
+def _class_of(kind: type | str) -> type:
+    from botocore import exceptions as botocore
+
+    if isinstance(kind, type):
+        return kind
+    found = getattr(botocore, kind, None) or getattr(builtins, kind, None)
+    return found if isinstance(found, type) else Exception
 
 
 @contextlib.contextmanager
@@ -69,7 +76,7 @@ def told(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if found := sentence(type(error).__name__, str(error), url):
+        if found := sentence(type(error), str(error), url):
             raise FootpathError(found) from None
         raise
 

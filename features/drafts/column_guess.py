@@ -10,8 +10,8 @@ from functools import cache
 
 import duckdb
 
+from contracts.base.sql import name
 from features.drafts.sampling import Sample
-from features.sql import name
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import duckdb
 
+from contracts.base.sql import name
 from features.drafts.column_guess import Column, Guess, as_text, profile, rank, sql_name
 from features.drafts.sampling import Sample
 from features.drafts.times import guess_time
-from features.sql import name
 
 # Words in the names of columns, best first.
 USERS = ("user", "userid", "uid", "customer", "customerid", "client", "visitor", "member", "buyer",

@@ -13,13 +13,13 @@ import duckdb
 import pyarrow as pa
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import name, names
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from features.ingestion.listing import find_arrivals
 from features.ingestion.mapping import FIELDS, check_mapping
 from features.ingestion.partition import Partitioner
 from features.ingestion.reader import RowReader
-from features.sql import name
 
 SAMPLE_BYTES = 4 << 20
 
@@ -70,7 +70,7 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
             partitioner.add_rows()
         if reader.faults:
             raise FootpathError(reader.faults[0])
-        fields = ", ".join(name(field) for field in FIELDS)
+        fields = names(FIELDS)
         total, bad = connection.sql("SELECT count(*), count(broken) FROM landed").fetchall()[0]
         events = connection.sql(
             f"SELECT source_line, day, {fields} FROM landed WHERE broken IS NULL "

@@ -19,11 +19,11 @@ from typing import Literal
 import duckdb
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import name
 from contracts.config.source import Csv
 from features.ingestion.listing import find_files
 from features.ingestion.streams import TAR, SourceFile, read_blocks
 from features.ingestion.tar import members
-from features.sql import name
 
 # Decompressed bytes that are looked at, and rows of Parquet.
 SAMPLE_BYTES = 32 << 20

@@ -7,8 +7,8 @@ without a zone are taken for UTC, and the guess says that a person must look.
 
 import duckdb
 
+from contracts.base.sql import literal, name
 from features.drafts.column_guess import Column, Guess, rank, sql_name
-from features.sql import name, text
 
 TIMES = ("timestamp", "time", "ts", "datetime", "date", "created", "at", "when", "invoicedate")
 
@@ -69,7 +69,7 @@ def _as_time(connection: duckdb.DuckDBPyConnection, column: Column) -> Guess | N
         return Guess(f"TRY_CAST({c} AS TIMESTAMP) AT TIME ZONE 'UTC'", why, zone, column.name)
     # %Y takes 26 for the year 26.
     tried = ", ".join(
-        f"count(*) FILTER (year(TRY(try_strptime({n}, {text(f)}))) BETWEEN 1990 AND 2100)"
+        f"count(*) FILTER (year(TRY(try_strptime({n}, {literal(f)}))) BETWEEN 1990 AND 2100)"
         for f in FORMATS
     )
     counts = connection.execute(f"SELECT {tried} FROM sample").fetchall()[0]
@@ -78,9 +78,9 @@ def _as_time(connection: duckdb.DuckDBPyConnection, column: Column) -> Guess | N
         return None
     why = f"{column.name} fits {fits[0]}"
     if fits[0].endswith("%z"):
-        return Guess(f"try_strptime({c}, {text(fits[0])})", why, "", column.name)
+        return Guess(f"try_strptime({c}, {literal(fits[0])})", why, "", column.name)
     if len(fits) > 1:
         zone = f"it fits {fits[1]} as well: which is it? And {zone}"
     c = c if column.kind == "VARCHAR" else f"{c}::VARCHAR"
-    sql = f"try_strptime({c}, {text(fits[0])}) AT TIME ZONE 'UTC'"
+    sql = f"try_strptime({c}, {literal(fits[0])}) AT TIME ZONE 'UTC'"
     return Guess(sql, why, zone, column.name)

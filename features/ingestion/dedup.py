@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.base.batches import chunks
+from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import fetched
 from contracts.lake.engine import connect
@@ -37,7 +38,6 @@ from features.daily import BATCH_ROWS, write_days
 from features.ingestion.manifest import Fragment, committed_fragments
 from features.ingestion.mapping import FIELDS
 from features.provenance import Inputs, digest_inputs
-from features.sql import name, text
 
 # Fragment bytes, compressed, that one query sees: days beyond it are a query of their own.
 CHUNK_BYTES = 16 << 20
@@ -138,7 +138,7 @@ def _distinct_events(dataset: Dataset) -> str:
         source = "delivered"
     else:
         content = ", ".join(
-            f"{text(field)}: {'epoch_us(timestamp)' if field == 'timestamp' else name(field)}"
+            f"{literal(field)}: {'epoch_us(timestamp)' if field == 'timestamp' else name(field)}"
             for field in FIELDS
             if field != "event_id"
         )

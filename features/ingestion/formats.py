@@ -22,8 +22,9 @@ import duckdb
 import numpy as np
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import literal, name
 from contracts.config.source import FileTable
-from features.sql import name, struct_of, text
+from features.sql import struct_of
 
 UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -167,7 +168,7 @@ class JsonLayout(Layout):
         fields = (
             "CASE WHEN CASE WHEN starts_with(__text, '{') THEN true "
             "ELSE starts_with(ltrim(__text), '{') END AND json_valid(__text) "
-            f"THEN json_transform(__text, {text(json.dumps(wanted))}) END"
+            f"THEN json_transform(__text, {literal(json.dumps(wanted))}) END"
         )
         shape = (
             "CASE WHEN __text IS NULL THEN 'not UTF-8' "
@@ -312,20 +313,20 @@ class DelimitedLayout(Layout):
         """Returns the SQL that splits `__text` into a list; null where quotes are wrong."""
         line, separator = "__text", self.delimiter
         if len(separator) > 1:
-            line, separator = f"replace(__text, {text(separator)}, {text(UNIT)})", UNIT
-        plain = f"string_split({line}, {text(separator)})"
+            line, separator = f"replace(__text, {literal(separator)}, {literal(UNIT)})", UNIT
+        plain = f"string_split({line}, {literal(separator)})"
         if not self.quote:
             return plain
         # A field is quoted as a whole, quotes inside it doubled, or it does not begin with one.
         d, q = (f"\\x{{{ord(char):x}}}" for char in (separator, self.quote))
         field = f"{q}(?:[^{q}]|{q}{q})*{q}|[^{d}{q}][^{d}]*|"
-        line = f"{text(separator)} || {line}"
-        bare = f"replace(f[2:-2], {text(self.quote * 2)}, {text(self.quote)})"
-        bare = f"CASE WHEN starts_with(f, {text(self.quote)}) THEN {bare} ELSE f END"
+        line = f"{literal(separator)} || {line}"
+        bare = f"replace(f[2:-2], {literal(self.quote * 2)}, {literal(self.quote)})"
+        bare = f"CASE WHEN starts_with(f, {literal(self.quote)}) THEN {bare} ELSE f END"
         if separator != self.delimiter:
-            bare = f"replace({bare}, {text(UNIT)}, {text(self.delimiter)})"
+            bare = f"replace({bare}, {literal(UNIT)}, {literal(self.delimiter)})"
         return (
-            f"CASE WHEN NOT contains(__text, {text(self.quote)}) THEN {plain} "
+            f"CASE WHEN NOT contains(__text, {literal(self.quote)}) THEN {plain} "
             f"WHEN regexp_full_match({line}, '(?:{d}(?:{field}))+') "
             f"THEN list_transform(regexp_extract_all({line}, '{d}({field})', 1), "
             f"lambda f: {bare}) END"
@@ -364,7 +365,7 @@ class Parquet(Format):
         values = [name(c) if c in found else f"NULL AS {name(c)}" for c in types]
         rows = (
             f"(SELECT {file} AS __file, file_row_number + 1 AS __line, {', '.join(values)} "
-            f"FROM read_parquet({text(on_disk)}, file_row_number = true)"
+            f"FROM read_parquet({literal(on_disk)}, file_row_number = true)"
             f"{f' LIMIT {SAMPLE_ROWS}' if is_sample else ''})"
         )
         raw = (
@@ -432,6 +433,6 @@ def _misfits(values: Sequence[str], types: Mapping[str, str]) -> str:
             # A cast to a whole number would round 3.7 to 4 without a word.
             number = f"TRY_CAST({value} AS DOUBLE)"
             wrong = f"({wrong}) OR {number} <> floor({number})"
-        shown = f"{text(column + ' is ')} || left({value}::VARCHAR, 40)"
-        tests.append(f"CASE WHEN {wrong} THEN {shown} || {text(f', which is not {kind}')} END")
+        shown = f"{literal(column + ' is ')} || left({value}::VARCHAR, 40)"
+        tests.append(f"CASE WHEN {wrong} THEN {shown} || {literal(f', which is not {kind}')} END")
     return f"nullif(concat_ws('; ', {', '.join(tests)}), '')" if tests else "NULL::VARCHAR"

@@ -196,7 +196,7 @@ def _manifests(
             path=arrival.file.path,
             size=arrival.file.size,
             stamp=arrival.file.stamp,
-            sha256=reader.digests[number],
+            content_hash=reader.digests[number],
             mapping=run.mapping,
             arrival=arrival.instant,
             arrival_day=arrival.day,

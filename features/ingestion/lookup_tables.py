@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import literals, name
 from contracts.config.dataset import Dataset
 from contracts.config.source import Lookup
 from contracts.lake.engine import connect
@@ -21,7 +22,7 @@ from contracts.lake.schemas import ITEMS, USERS
 from features.ingestion.listing import find_files, root_of
 from features.ingestion.mapping import exploded, exploded_columns
 from features.ingestion.reader import ROWS, RowReader
-from features.sql import check_expressions, name, text
+from features.sql import check_expressions
 
 # More rows than this that cannot be read, or have no key, are a broken file and not bad luck.
 MAX_BROKEN_SHARE = 0.05
@@ -133,7 +134,7 @@ def _select(target: _Target) -> str:
         else f"NULL::VARCHAR AS {name(column)}"
         for column, sql in target.columns.items()
     )
-    keys = ", ".join(text(key) for key in target.attributes)
+    keys = literals(target.attributes)
     values = ", ".join(f"TRY(({sql})::VARCHAR)" for sql in target.attributes.values())
     pairs = f"map([{keys}]::VARCHAR[], [{values}]::VARCHAR[])"
     # A null attribute is one that the row does not have.

@@ -9,8 +9,6 @@ be published: nobody reads it.
 """
 
 import datetime as dt
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +17,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.base.schema import Strict
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
@@ -36,7 +35,7 @@ class Manifest(Strict):
     path: str  # as SourceFile.path
     size: int
     stamp: str
-    sha256: str
+    content_hash: str  # of its bytes as they lie there
     mapping: str  # hash of what in the YAML decides how rows become events
     arrival: dt.datetime | None
     arrival_day: dt.date | None  # None where the source is not dated
@@ -70,8 +69,7 @@ class Manifest(Strict):
     @property
     def version(self) -> str:
         """Version of the file's content under one mapping, in the names of its fragments."""
-        content = f"{self.sha256}{self.repairs} {self.mapping}"
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
+        return hash_json([self.content_hash + self.repairs, self.mapping])
 
     def digest(self, day: dt.date) -> Digest:
         """Digest of an event day's fragment, and of when the day is."""
@@ -115,12 +113,12 @@ def mapping_hash(dataset: Dataset) -> str:
         "events": dataset.events.model_dump(mode="json"),
         "lateness": dataset.lateness.model_dump(mode="json"),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return hash_json(parts)
 
 
 def file_id(path: str) -> str:
     """Name under which a landing file's parts lie in the lake."""
-    return hashlib.sha256(path.encode()).hexdigest()[:16]
+    return hash_json(path)
 
 
 def manifests_folder(lake: Lake) -> Path:

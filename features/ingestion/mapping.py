@@ -16,10 +16,11 @@ from collections.abc import Mapping
 import duckdb
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENTS
 from features.ingestion.reader import ROWS
-from features.sql import check_expressions, column_types, map_of, name, struct_of, text
+from features.sql import check_expressions, column_types, map_of, struct_of
 
 # Why a row is refused before it is an event.
 UNREADABLE = "unreadable"
@@ -52,7 +53,7 @@ def events_select(dataset: Dataset) -> str:
     list on its first element; both are null otherwise.
     """
     mapped = ", ".join(
-        f"{text(field)}: {_typed(field, sql)}"
+        f"{literal(field)}: {_typed(field, sql)}"
         for field, sql in _expressions(dataset).items()
         if field != "timestamp"
     )
@@ -60,12 +61,12 @@ def events_select(dataset: Dataset) -> str:
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in FIELDS if f != "timestamp")
     row = struct_of(dataset.landing.columns)
-    undated = text(f"`{dataset.events.timestamp}` gives no timestamp")
-    failed = text("an SQL expression of the YAML's events fails on this row")
+    undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
+    failed = literal("an SQL expression of the YAML's events fails on this row")
     return (
         f"SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS __raw, "
-        f"CASE WHEN __problem IS NOT NULL OR __event IS NULL THEN {text(UNREADABLE)} "
-        f"WHEN __timestamp IS NULL THEN {text(UNDATED)} END AS __broken, "
+        f"CASE WHEN __problem IS NOT NULL OR __event IS NULL THEN {literal(UNREADABLE)} "
+        f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
         f"coalesce(__problem, CASE WHEN __event IS NULL THEN {failed} "
         f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
         f"__place, __length, __timestamp AS timestamp, {fields} "
@@ -131,7 +132,7 @@ def exploded(rows: str, section: str, explode: str | None) -> str:
     """
     if explode is None:
         return f"(SELECT *, NULL::BIGINT AS __place, NULL::BIGINT AS __length FROM {rows})"
-    failed = text(f"the SQL expression of the YAML's {section}.explode fails on this row")
+    failed = literal(f"the SQL expression of the YAML's {section}.explode fails on this row")
     # In a struct, a list that is null is told from an expression that fails.
     lists = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({{'l': ({explode})}}) END AS __x"
     return (

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from contracts.base.batches import runs
 from contracts.base.clock import day_window, days_between, now
+from contracts.base.sql import names
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import FRAGMENT, QUARANTINE, TIMESTAMP
 from features.ingestion.listing import Arrival
@@ -35,7 +36,6 @@ from features.ingestion.mapping import (
     events_select,
 )
 from features.provenance import Digest, Digester
-from features.sql import name
 
 # Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
 BATCH_ROWS = 200_000
@@ -194,7 +194,7 @@ def _landed_select(dataset: Dataset) -> str:
     """Returns the SELECT that dates the rows of a chunk, and refuses those without a day."""
     first, last = dataset.partitions.start, dataset.partitions.end
     days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
-    fields = ", ".join(name(column) for column in FIELDS)
+    fields = names(FIELDS)
     late = (
         f"timestamp || ' is more than {dataset.lateness.allowed_days} days before its file arrived "
         "on ' || arrived"

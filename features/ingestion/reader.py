@@ -15,7 +15,6 @@ small files travel in one chunk, a large one in many: memory is bounded, and the
 shared. Lines are found by numpy and handed to DuckDB as one Arrow array over the file's own bytes.
 """
 
-import hashlib
 import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,10 +27,12 @@ import pyarrow as pa
 
 from contracts.base.batches import chunks
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import Hasher
+from contracts.base.sql import name
 from contracts.config.source import FileTable
 from features.ingestion.formats import UTF8_MARK, Format, Layout, format_of
 from features.ingestion.streams import Archives, Prefetch, SourceFile, path_on_disk, read_blocks
-from features.sql import column_types, name
+from features.sql import column_types
 
 ROWS = "rows_read"
 
@@ -78,7 +79,7 @@ class RowReader:
 
     Attributes:
       faults: a sentence for each file that cannot be used; none of its rows may be.
-      digests: sha256 of each file's bytes as they lie there.
+      digests: hash of each file's bytes as they lie there.
       facts: what was found in each file.
     """
 
@@ -129,7 +130,7 @@ class RowReader:
     def _file_chunks(self) -> Iterator[None]:
         """Reads the files of a format that DuckDB reads itself, one at a time."""
         for number, file in self._in_place:
-            digest = hashlib.sha256()
+            digest = Hasher()
             try:
                 with tempfile.TemporaryDirectory(prefix="footpath-") as folder:
                     path = path_on_disk(file, Path(folder), digest, self.archives, self._prefetch)
@@ -160,7 +161,7 @@ class RowReader:
 
     def _records_of(self, number: int, file: SourceFile) -> Iterator[Records]:
         """Yields a file's records, below its header, many at a time."""
-        digest = hashlib.sha256()
+        digest = Hasher()
         layout: Layout | None = None
         line = 1
         for data in self._cut_at_records(file, digest):
@@ -176,7 +177,7 @@ class RowReader:
             line += data.count(b"\n")
         self.digests[number] = digest.hexdigest()
 
-    def _cut_at_records(self, file: SourceFile, digest: "hashlib._Hash") -> Iterator[bytes]:
+    def _cut_at_records(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's text in UTF-8, cut at ends of records and ending with a line end."""
         chunk = self.sample_bytes or CHUNK
         parts: list[bytes] = []

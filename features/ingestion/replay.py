@@ -17,7 +17,6 @@ a repaired file still has in quarantine lies beside its repairs, named by them; 
 """
 
 import datetime as dt
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
+from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.config.source import EventMapping
 from contracts.lake.engine import connect
@@ -51,7 +52,7 @@ from features.ingestion.partition import Partitioner
 from features.ingestion.reader import RowReader
 from features.ingestion.streams import SourceFile
 from features.provenance import digest_of
-from features.sql import name, struct_of, text
+from features.sql import struct_of
 
 LANDING = "landing"
 
@@ -179,7 +180,7 @@ def _repair_file(
                 show_refused(lake, old, contents.quarantine)
             return old, RepairReport(0, 0, len(repairs), [])
         assert contents.rows == old.rows + contents.added, f"{old.path}: a repair lost or made rows"
-        digest = hashlib.sha256(f"{old.repairs}{repairs.to_pylist()}".encode()).hexdigest()[:16]
+        digest = hash_json([old.repairs, str(repairs.to_pylist())])
         fragments = dict(sorted(contents.fragments.items()))
         rules = [broken[0] for broken in contents.quarantine["broken"].to_pylist()]
         changes = {
@@ -224,7 +225,7 @@ def _publish(
 
 def repairs_folder(lake: Lake, manifest: Manifest) -> Path:
     """Folder of the repairs of a file's content, in the order in which they were made."""
-    return lake.table("repairs") / f"{manifest.identity}-{manifest.sha256[:16]}"
+    return lake.table("repairs") / f"{manifest.identity}-{manifest.content_hash}"
 
 
 def refused_path(lake: Lake, manifest: Manifest) -> Path:
@@ -371,7 +372,7 @@ def _of_events(dataset: Dataset) -> Dataset:
     columns = {c: columns.get(c, "VARCHAR") for c in EVENTS.names if c != "properties"}
     columns["properties"] = "MAP(VARCHAR, VARCHAR)"
     as_is = {column: name(column) for column in columns if column != "properties"}
-    keys = {key: f"properties[{text(key)}]" for key in dataset.events.properties}
+    keys = {key: f"properties[{literal(key)}]" for key in dataset.events.properties}
     events = EventMapping.model_validate(as_is | {"properties": keys})
     landing = {"format": "jsonl", "columns": columns, "optional": list(columns)}
     return dataset.model_copy(

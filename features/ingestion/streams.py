@@ -7,7 +7,6 @@ order in which they lie. What is damaged ends in one sentence.
 """
 
 import contextlib
-import hashlib
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from typing import IO, Any
 
 from contracts.base.batches import chunks
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import Hasher
 
 # Read at a time.
 BLOCK = 1 << 20
@@ -60,7 +60,7 @@ class SourceFile:
 
 def read_blocks(
     file: SourceFile,
-    digest: "hashlib._Hash | None" = None,
+    digest: Hasher | None = None,
     archives: "Archives | None" = None,
     prefetch: "Prefetch | None" = None,
 ) -> Iterator[bytes]:
@@ -102,7 +102,7 @@ def read_blocks(
 def path_on_disk(
     file: SourceFile,
     folder: Path,
-    digest: "hashlib._Hash | None" = None,
+    digest: Hasher | None = None,
     archives: "Archives | None" = None,
     prefetch: "Prefetch | None" = None,
 ) -> str:
@@ -143,7 +143,7 @@ def _blocks(handle: IO[bytes]) -> Iterator[bytes]:
     return iter(partial(handle.read, BLOCK), b"")
 
 
-def _fed_to(digest: "hashlib._Hash | None", blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _fed_to(digest: Hasher | None, blocks: Iterator[bytes]) -> Iterator[bytes]:
     for block in blocks:
         if digest is not None:
             digest.update(block)

@@ -8,7 +8,6 @@ kept on this machine, for as long as the archive stays as it is.
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import re
@@ -20,6 +19,7 @@ from dataclasses import astuple, dataclass
 from pathlib import PurePosixPath
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.lake.layout import home
 from features.ingestion.streams import ForwardStream, open_url, readable
 
@@ -53,7 +53,7 @@ def members(path: str, url: str, stamp: str) -> list[Member]:
     Raises:
       FootpathError: it is truncated, damaged, or no archive.
     """
-    kept = home() / "archives" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+    kept = home() / "archives" / f"{hash_json(url)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(kept.read_text())
         if stamp and known["stamp"] == stamp:

@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from contracts.base.clock import as_of_instant, days_between
 from contracts.base.errors import FootpathError
+from contracts.base.sql import literal, literals, name, names
 from contracts.config.dataset import Dataset
 from contracts.config.tasks import Task
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from features.learning.label_rows import LabelsReport, label_rows, publish_labels, told
-from features.sql import name
 
 
 def default_as_of(dataset: Dataset, lake: Lake) -> dt.date:
@@ -85,7 +85,7 @@ def load_catalog(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     items = lake.single("items")
     connection.execute("CREATE TEMP TABLE catalog (item_id VARCHAR, category VARCHAR)")
     if items.exists():
-        rows = f"SELECT item_id, category FROM read_parquet({str(items)!r})"
+        rows = f"SELECT item_id, category FROM read_parquet({literal(str(items))})"
         connection.execute(f"INSERT INTO catalog {rows}")
 
 
@@ -95,7 +95,7 @@ def load_days(
     """Makes a view of the published events of some days, with each item's category."""
     connection.execute(
         f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT events.*, category "
-        f"FROM read_parquet({lake.existing('events', days)!r}) AS events "
+        f"FROM read_parquet([{literals(lake.existing('events', days))}]) AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
     )
 
@@ -164,7 +164,7 @@ def _alone(task: Task) -> str:
 def _compared(task: Task) -> str:
     """The same where the SQL uses what is known of each user's past."""
     known = ", ".join(f"({sql}) AS {name(column)}" for column, sql in task.known.items())
-    columns = ", ".join(name(column) for column in task.known)
+    columns = names(task.known)
     return f"""
         WITH known AS (SELECT user_id, {known} FROM past GROUP BY user_id),
              seen AS (SELECT user_id, ({task.sql}) AS label

@@ -12,7 +12,6 @@ events of any as-of are encoded with that: an embedding of today and its model s
 """
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ import pyarrow as pa
 
 from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_file, hash_files
+from contracts.base.sql import literal, literals
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -31,7 +32,6 @@ from contracts.lake.publishing import publish_folder, publish_json, write_parque
 from contracts.lake.reading import read_json
 from features.learning.holdout import is_held_out
 from features.learning.tokens import fit_tokens, load_documents, write_documents
-from features.sql import text
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 FIELDS = ["item", "action", "category"]
@@ -92,13 +92,13 @@ def build_sequences(
     with lake.staging() as staging:
         users, events = _write_arrays(connection, staging, words)
         (staging / "vocabulary.json").write_text(json.dumps(words, ensure_ascii=False))
-        words_hash = _sha256([staging / "vocabulary.json"])
-        fingerprint = _sha256(sorted(staging.iterdir()))
-        folder = lake.root / "sequences" / f"{as_of}-{fingerprint[:8]}"
+        words_hash = hash_file(staging / "vocabulary.json")
+        fingerprint = hash_files(staging, staging.iterdir())
+        folder = lake.root / "sequences" / f"{as_of}-{fingerprint}"
         publish_folder(staging, folder)
     parts = [str(as_of)]
     parts += [f"holdout{holdout}"] if holdout else []
-    parts += [words_hash[:8]] if vocabulary else []
+    parts += [words_hash] if vocabulary else []
     pointer = lake.root / "sequences" / f"{'__'.join(parts)}.json"
     said = {
         "fingerprint": fingerprint,
@@ -132,11 +132,12 @@ def _load_events(
     )
     if items.exists():
         columns = "item_id, title, category, attributes"
-        rows = f"SELECT {columns} FROM read_parquet({str(items)!r})"
+        rows = f"SELECT {columns} FROM read_parquet({literal(str(items))})"
         connection.execute(f"INSERT INTO catalog {rows}")
     connection.execute(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
-        f"category, value, {_query(dataset)} AS query FROM read_parquet({paths!r}) AS events "
+        f"category, value, {_query(dataset)} AS query "
+        f"FROM read_parquet([{literals(paths)}]) AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
         + (f" QUALIFY NOT {is_held_out(holdout)}" if holdout else "")
     )
@@ -152,7 +153,7 @@ def _query(dataset: Dataset) -> str:
             f"data set '{dataset.name}': learning.query names the property '{key}', and "
             f"events.properties has {sorted(dataset.events.properties) or 'none'}"
         )
-    return f"CASE WHEN events.item_id IS NULL THEN properties[{text(key)}] END"
+    return f"CASE WHEN events.item_id IS NULL THEN properties[{literal(key)}] END"
 
 
 def _fit(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, list[str]]:
@@ -264,13 +265,3 @@ def _item_category(connection: duckdb.DuckDBPyConnection, items: int) -> np.ndar
     categories = np.zeros(items, np.int32)
     categories[found["item"].to_numpy()] = found["category"].to_numpy()
     return categories
-
-
-def _sha256(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode())
-        with path.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

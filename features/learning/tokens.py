@@ -16,8 +16,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from contracts.base.sql import literal
 from contracts.config.learning import Learning
-from features.sql import text
 
 RESERVED = 2  # documents: none, [MASK]
 MASK_TOKEN, UNKNOWN_TOKEN = 1, 2
@@ -50,17 +50,18 @@ def load_documents(connection: duckdb.DuckDBPyConnection, learning: Learning) ->
           SELECT document, title, category, map_entries(attributes) AS pairs
           FROM item_document JOIN catalog USING (item_id)
         ), part AS (
-          SELECT document, 0 AS place, {text(_MARKERS[0])} AS marker, title AS words FROM described
+          SELECT document, 0 AS place, {literal(_MARKERS[0])} AS marker, title AS words
+          FROM described
           UNION ALL
-          SELECT document, 1, {text(_MARKERS[1])}, category FROM described
+          SELECT document, 1, {literal(_MARKERS[1])}, category FROM described
           UNION ALL
           SELECT document, 2, '[' || upper(pair.key) || ']', pair.value
           FROM (SELECT document, unnest(pairs) AS pair FROM described)
           UNION ALL
-          SELECT document, 0, {text(_QUERY)}, query FROM query_document
+          SELECT document, 0, {literal(_QUERY)}, query FROM query_document
         ), cut AS (
           SELECT document, place, marker,
-            regexp_extract_all(lower(words), {text(_WORD)}) AS words FROM part
+            regexp_extract_all(lower(words), {literal(_WORD)}) AS words FROM part
         ), whole AS (
           SELECT document,
             flatten(list(list_prepend(marker, words) ORDER BY place, marker))
@@ -87,7 +88,7 @@ def fit_tokens(connection: duckdb.DuckDBPyConnection, learning: Learning) -> lis
         SELECT token FROM counted WHERE is_marker OR uses >= {learning.min_token_count}
         ORDER BY is_marker DESC,
           CASE WHEN is_marker THEN coalesce(list_position({_MARKERS!r}, token), 9) END,
-          CASE WHEN is_marker THEN token = {text(_QUERY)} END,
+          CASE WHEN is_marker THEN token = {literal(_QUERY)} END,
           CASE WHEN NOT is_marker THEN uses END DESC, token
         """
     ).fetchall()

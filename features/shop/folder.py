@@ -5,11 +5,12 @@ run leaves only the hidden folder, which the next run empties and uses.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from contracts.base.errors import FootpathError
 from features.shop.truth import ShopTruth
@@ -67,10 +68,10 @@ def _locked(work: Path) -> Iterator[None]:
 
 def _lock(handle: int, work: Path) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Since it was opened, its builder may have finished, and renamed it.
-        return work.stat().st_ino == os.fstat(handle).st_ino
-    except (BlockingIOError, FileNotFoundError):
+        is_ours = lock_descriptor(handle, blocking=False)
+        return is_ours and work.stat().st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
         return False
 
 

@@ -10,7 +10,6 @@ A query is one matrix-vector product over the memory-mapped vectors: exact, and 
 hundred thousand users. Vectors of different versions are never compared.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_bytes, hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.engine import connect
@@ -138,9 +138,8 @@ def _publish(lake: Lake, version: str, users: pa.Array, vectors: "np.ndarray") -
 
     pointer = _pointer(lake, version)
     before = read_json(pointer)["folder"] if pointer.exists() else None
-    digest = hashlib.sha256(vectors.tobytes())
-    digest.update("\0".join(users.to_pylist()).encode())
-    target = pointer.parent / f"{version}-{digest.hexdigest()[:8]}"
+    content = hash_json([hash_bytes(vectors.data), users.to_pylist()])
+    target = pointer.parent / f"{version}-{content}"
     with lake.staging() as staging:
         folder = staging / target.name
         folder.mkdir()
@@ -148,7 +147,7 @@ def _publish(lake: Lake, version: str, users: pa.Array, vectors: "np.ndarray") -
         write_parquet(pa.table({"user_id": users}), folder / "users.parquet")
         publish_folder(folder, target)
     publish_json(lake, {"folder": target.name, "users": len(users)}, pointer)
-    for old in pointer.parent.glob(f"{version}-????????"):
+    for old in pointer.parent.glob(f"{version}-*"):
         if old.name not in (target.name, before):
             remove_folder(old)
     return target

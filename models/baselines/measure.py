@@ -33,7 +33,6 @@ from models.metrics.rows import headline, measure, metric_rows, metrics_table
 from models.probing.heads import FeatureScaler, HeadFeatures, load_head_features
 from models.probing.probe import Scale, fit_head
 from models.ranking.lists import first_places, measure_lists
-from models.ranking.ranks import measure_ranks
 from models.runtime.config import BaselinesConfig
 from models.runtime.report import Reporter, run_program
 
@@ -131,11 +130,11 @@ def _scored(task: Task, scores: dict[str, np.ndarray]) -> Found:
         split: Predicted(kind, task.splits[split].users_n, task.splits[split].y_n, scores[split])
         for split in HELD_OUT
     }
-    return Found(measure(task, task.splits["test"].y_n, scores["test"]), parts)
+    return Found(measure(task, parts["test"]), parts)
 
 
-def _ranked(task: Task, ranks: dict[str, Ranks], figures: dict[str, float]) -> Found:
-    parts = {
+def _ranked(task: Task, ranks: dict[str, Ranks]) -> dict[str, Predicted]:
+    return {
         split: Predicted(
             "ranking",
             task.splits[split].users_n,
@@ -144,12 +143,12 @@ def _ranked(task: Task, ranks: dict[str, Ranks], figures: dict[str, float]) -> F
         )
         for split in HELD_OUT
     }
-    return Found(figures, parts)
 
 
 def _by_items(task: Task, ranking: NextItemBaselines, method: str) -> Predict:
     ranks = {split: ranking.ranks(method, split) for split in HELD_OUT}  # they need no label
-    found = _ranked(task, ranks, measure_ranks(ranks["test"], task.metric))
+    parts = _ranked(task, ranks)
+    found = Found(measure(task, parts["test"]), parts)
     return lambda kept: found  # noqa: ARG005
 
 
@@ -158,7 +157,7 @@ def _by_rows(task: Task, lists: ListBaselines, method: str) -> Predict:
         scores = lists.scores(method, kept)
         ranks = {split: first_places(scores[split], task.lists[split]) for split in HELD_OUT}
         figures = measure_lists(scores["test"], task.lists["test"], task.metric)
-        return _ranked(task, ranks, figures)
+        return Found(figures, _ranked(task, ranks))
 
     return predict
 

@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.config.metrics import Metric, metric_of
 from contracts.lake.schemas import METRICS
-
-SMALLER_IS_BETTER = ("mae", "rmse")
 
 
 class Who(NamedTuple):
@@ -52,7 +51,7 @@ class Board:
     """One task: its rows, best first, and those that were left out for they repeat others."""
 
     task: str
-    metric: str
+    metric: Metric
     shares: list[float]
     test_users: int
     rows: list[tuple[Who, dict[float, Cell]]]
@@ -61,12 +60,7 @@ class Board:
     @property
     def title(self) -> str:
         """What stands above the table."""
-        return f"{self.task} ({self.metric_title}, {self.test_users} test users)"
-
-    @property
-    def metric_title(self) -> str:
-        """The metric, and whether a small one is good."""
-        return self.metric + (", smaller is better" if self.metric in SMALLER_IS_BETTER else "")
+        return f"{self.task} ({self.metric.title}, {self.test_users} test users)"
 
 
 # (task, who, label share) -> marks
@@ -107,8 +101,8 @@ def who_of(row: Mapping) -> Who:
 
 
 def _board(task: str, rows: list[dict], marks: Marks) -> Board:
-    metric = headline_metric(task, rows)
-    rows = [row for row in rows if (row["task"], row["metric"]) == (task, metric)]
+    metric = metric_of(headline_metric(task, rows))
+    rows = [row for row in rows if (row["task"], row["metric"]) == (task, metric.name)]
     values: dict[Who, dict[float, list[float]]] = {}
     for row in rows:
         values.setdefault(who_of(row), {}).setdefault(row["label_share"], []).append(row["value"])
@@ -120,8 +114,7 @@ def _board(task: str, rows: list[dict], marks: Marks) -> Board:
     # Where the features add nothing, the heads left them out, and the row is there without them.
     repeats = [who for who in cells if _repeats(who, cells)]
     cells = {who: found for who, found in cells.items() if who not in repeats}
-    sign = 1 if metric in SMALLER_IS_BETTER else -1
-    ordered = sorted(cells.items(), key=lambda item: sign * item[1][max(item[1])].mean)
+    ordered = sorted(cells.items(), key=lambda item: -metric.sign * item[1][max(item[1])].mean)
     shares = sorted({row["label_share"] for row in rows})
     test_users = max(row["test_users"] for row in rows)
     return Board(task, metric, shares, test_users, ordered, sorted(repeats))

@@ -9,7 +9,7 @@ Shapes: n examples, U users, R draws.
 
 import numpy as np
 
-from models.leaderboard.weighted import weighted
+from models.metrics.formulas import weighted
 from models.metrics.predictions import Predicted
 
 ROUNDS = 1000

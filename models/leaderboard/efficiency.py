@@ -34,7 +34,7 @@ def plot(table: pa.Table, path: Path) -> None:
         axis.set_xscale("log")
         axis.set_xticks(board.shares, [f"{share:.0%}" for share in board.shares])
         axis.minorticks_off()
-        axis.set(title=board.task, xlabel="labeled training users", ylabel=board.metric_title)
+        axis.set(title=board.task, xlabel="labeled training users", ylabel=board.metric.title)
         axis.grid(alpha=0.25)
         _name(axis, ends, max(board.shares))
     for axis in axes[len(found) :]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.leaderboard.boards import Who
 from models.leaderboard.significance import TFIDF
-from models.leaderboard.weighted import weighted
+from models.metrics.formulas import weighted
 from models.metrics.predictions import RUN, Predicted
 
 SHARES = np.linspace(0, 1, 11)

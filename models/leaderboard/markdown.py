@@ -5,7 +5,7 @@ import math
 
 import pyarrow as pa
 
-from models.leaderboard.boards import SMALLER_IS_BETTER, Board, Cell, Marks, Who, boards
+from models.leaderboard.boards import Board, Cell, Marks, Who, boards
 
 LEGEND = (
     "Means over seeds, ± the standard deviation where there are several; the best of each column "
@@ -52,7 +52,7 @@ def _heads(board: Board) -> list[str]:
 
 def _cells(board: Board, row: tuple[Who, dict[float, Cell]], bold: str) -> list[str]:
     who, cells = row
-    best = min if board.metric in SMALLER_IS_BETTER else max
+    best = max if board.metric.larger_is_better else min
     shown = [html.escape(part) for part in who]
     for share in board.shares:
         leader = best((c[share].mean for _, c in board.rows if share in c), default=math.nan)

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from models.leaderboard.boards import SMALLER_IS_BETTER, Who, headline_metric, who_of
+from contracts.config.metrics import metric_of
+from models.leaderboard.boards import Who, headline_metric, who_of
 from models.leaderboard.bootstrap import Bootstrap
 from models.metrics.predictions import RUN, Predicted
 
@@ -56,7 +57,7 @@ def paired_bootstrap(
     total_R = bootstrap.differences(metric, pairs)
     if total_R is None:
         return None
-    total_R *= -1 if metric in SMALLER_IS_BETTER else 1
+    total_R *= metric_of(metric).sign
     low, high = np.nanquantile(total_R[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Difference(float(total_R[0]), float(low), float(high), BY_USERS)
 
@@ -67,8 +68,7 @@ def paired_seeds(metric: str, ours: list[float], theirs: list[float]) -> Differe
     Returns:
       None with fewer than two seeds, or where they change nothing and so tell nothing of luck.
     """
-    sign = -1 if metric in SMALLER_IS_BETTER else 1
-    differences = sign * (np.array(ours) - np.array(theirs))
+    differences = metric_of(metric).sign * (np.array(ours) - np.array(theirs))
     if len(ours) < 2 or np.ptp(differences) == 0:
         return None
     mean, error = differences.mean(), stats.sem(differences)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.config.metrics import Kind
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 
@@ -49,10 +50,16 @@ PREDICTIONS = pa.schema(
 class Predicted:
     """The examples of one split and what was predicted of them."""
 
-    kind: str
+    kind: Kind
     users_n: np.ndarray
     y_n: np.ndarray
     scores_nC: np.ndarray
+
+    def pick(self, which_n: np.ndarray) -> "Predicted":
+        """Returns some of the examples."""
+        return Predicted(
+            self.kind, self.users_n[which_n], self.y_n[which_n], self.scores_nC[which_n]
+        )
 
 
 class Recorder:

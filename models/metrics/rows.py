@@ -1,63 +1,33 @@
-"""What a prediction is worth: the figures that METRICS rows hold."""
+"""Measures predictions, and keeps the figures as METRICS rows."""
 
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sklearn import metrics as sk
 
 from contracts.base.errors import FootpathError
+from contracts.config.metrics import metrics_of
 from contracts.lake.schemas import METRICS
 from models.data.labels import Task
+from models.metrics.formulas import FORMULAS
+from models.metrics.predictions import Predicted
 
 
-def measure(task: Task, y_n: np.ndarray, scores_nC: np.ndarray) -> dict[str, float]:
-    """Measures test predictions; the task's own metric comes first.
-
-    Args:
-      task: says what the scores are of.
-      y_n: class indices, or numbers.
-      scores_nC: class probabilities, or the predicted numbers as one column.
-
-    Returns:
-      Classes: accuracy, macro_f1 and auc (of two classes; of more, the mean of one against the
-      rest); of two classes also ap (average precision) and ks (Kolmogorov-Smirnov, the largest
-      true-positive minus false-positive rate). Numbers: mae and rmse.
+def measure(task: Task, found: Predicted) -> dict[str, float]:
+    """Measures predictions by all metrics of their kind; the task's own comes first.
 
     Raises:
       FootpathError: the task's metric is of two classes, and there are more.
     """
-    if task.is_classification:
-        found = _classification(y_n, scores_nC)
-    else:
-        error = scores_nC[:, 0] - y_n
-        found = {"mae": np.abs(error).mean(), "rmse": np.sqrt(np.square(error).mean())}
-    if task.metric not in found:
+    width = found.scores_nC.shape[1]
+    is_binary = found.kind == "classification" and width == 2
+    known = [each.name for each in metrics_of(found.kind) if is_binary or not each.two_classes]
+    if task.metric not in known:
         raise FootpathError(
             f"task '{task.name}' has no {task.metric}, which is of two classes, for it has "
-            f"{len(task.classes)}: take {', '.join(found)}"
+            f"{width}: take {', '.join(known)}"
         )
-    first = {task.metric: found.pop(task.metric)}
-    return {name: float(value) for name, value in (first | found).items()}
-
-
-def _classification(y_n: np.ndarray, probabilities_nC: np.ndarray) -> dict[str, float]:
-    predicted = probabilities_nC.argmax(axis=1)
-    found = {
-        "accuracy": sk.accuracy_score(y_n, predicted),
-        "macro_f1": sk.f1_score(y_n, predicted, average="macro", zero_division=0),
-    }
-    if probabilities_nC.shape[1] == 2:
-        positive = probabilities_nC[:, 1]
-        false_rate, true_rate, _ = sk.roc_curve(y_n, positive)
-        return found | {
-            "auc": sk.roc_auc_score(y_n, positive),
-            "ap": sk.average_precision_score(y_n, positive),
-            "ks": (true_rate - false_rate).max(),
-        }
-    present = np.unique(y_n)  # a class without a test user has no curve
-    curves = [sk.roc_auc_score(y_n == c, probabilities_nC[:, c]) for c in present]
-    return found | {"auc": float(np.mean(curves))}
+    return {name: FORMULAS[name].value(found) for name in dict.fromkeys((task.metric, *known))}
 
 
 def metric_rows(columns: dict[str, Any], figures: dict[str, float]) -> list[dict]:

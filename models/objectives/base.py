@@ -5,8 +5,9 @@ windows of a batch, and needs no model. `forward` runs on the device: it encodes
 returns a loss. Neither knows of files, devices or of who started the run.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -28,6 +29,23 @@ class Outcome:
     loss: Tensor  # scalar
     users_BD: Tensor  # user vectors of the batch, for the health figures
     figures: dict[str, Tensor]  # scalars to report, without gradient
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """How a method scores items without a head, for a zero-shot ranking.
+
+    Attributes:
+      by: what items are compared with: the state after the last event, that of a hidden event after
+        it, or the user vector.
+      of_content: items go with their category and the commonest action, as objectives compare them;
+        else the items alone.
+      is_cosine: both sides are normalized.
+    """
+
+    by: Literal["state", "hidden", "user"]
+    of_content: bool = False
+    is_cosine: bool = False
 
 
 def refuse_ages(model: ModelConfig, method: str) -> None:
@@ -72,6 +90,16 @@ class Objective(nn.Module):
         self.span = 1
         self.others = 0
         self.cuts_by_time = False
+
+    @classmethod
+    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """Returns how items are scored without a head; None where training teaches no such score.
+
+        Args:
+          options: of the objective, as a checkpoint keeps them.
+          is_causal: whether the encoder reads forwards.
+        """
+        return None
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Any:
         """Prepares a batch of B windows: a dataclass of tensors, `Packed` and numbers."""

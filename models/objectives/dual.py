@@ -7,7 +7,9 @@ items are drawn as negatives more often, so the log of their share is taken off 
 Shapes: B users, D width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from torch import Tensor
 from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.views import cut_in_two
 from models.runtime.distributed import gather
 
@@ -56,6 +58,11 @@ class Dual(Objective):
         self.register_buffer("seen_V", torch.ones(model.sizes["item"]))
 
     seen_V: Tensor  # how often each item was a label so far
+
+    @classmethod
+    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """By the cosine of user and item."""
+        return ItemScore("user", of_content=True, is_cosine=True)
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
         """Cuts each history in two."""

@@ -6,7 +6,9 @@ Shapes: T events, N hidden ones, H users who have some, D width, V items, P othe
 candidates.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from torch import Tensor
 from models.data.packed import MASK, Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.next_item import item_loss
 from models.objectives.views import hidden
 from models.runtime.distributed import share
@@ -58,6 +60,11 @@ class MaskedItem(Objective):
         super().__init__(model, options)
         self.min_events = 2
         self.others = options.negatives
+
+    @classmethod
+    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """By the state of a hidden event."""
+        return ItemScore("hidden")
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:
         """Hides events."""

@@ -6,7 +6,9 @@ all items in the place of sampled negatives. To compare with, and to rank items 
 Shapes: T events, N targets, C items that are scored, D width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.catalog import Catalog
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome, refuse_ages
+from models.objectives.base import ItemScore, Objective, Outcome, refuse_ages
 from models.runtime.distributed import share
 
 
@@ -42,6 +44,11 @@ class NextItem(Objective):
         super().__init__(model, options)
         refuse_ages(model, "next")
         self.min_events = 2
+
+    @classmethod
+    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """By the state after each event, which only an encoder that reads forwards has."""
+        return ItemScore("state") if is_causal else None
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
         """Takes the windows as they are."""

@@ -18,7 +18,9 @@ over users, whose short histories then weigh as much as long ones, measured wors
 Shapes: B users, T events, N targets, C = P + 1 candidates (the first is the right one), D width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ from torch import Tensor
 from models.data.packed import Events, Packed, join, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.runtime.distributed import share
 
 SPARE = 2  # others drawn in excess, to replace those equal to the target
@@ -88,6 +90,11 @@ class Ptum(Objective):
         self.min_events = max(2, self.next_events + 1)
         per_target = options.negatives + SPARE if options.negatives else 0
         self.others = (1 + self.next_events) * per_target
+
+    @classmethod
+    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+        """By the user vector; without negatives it is compared with the items alone."""
+        return ItemScore("user", of_content=options["negatives"] > 0)
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:
         """Hides, cuts and draws."""

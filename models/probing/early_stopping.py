@@ -1,4 +1,4 @@
-"""Stops pre-training when the vectors get no better for a task, and keeps the best weights.
+"""Validation probe for early stopping: are the vectors still getting better for a task?
 
 After every few epochs a frozen probe is fitted on the task's training users; its loss on the
 validation users judges the weights. Test users are never looked at.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
+from contracts.base.hashing import hash_rows
 from models.data.examples import Labeled
 from models.data.labels import load_tasks
 from models.data.sequences import Sequences
@@ -20,8 +20,8 @@ from models.probing.probe import Scale, Standardizer, fit_head, task_loss
 from models.runtime.config import TaskConfig, ValidationConfig
 
 
-class Judge:
-    """A task that judges weights."""
+class ValidationProbe:
+    """Validation loss of a frozen probe: the `Judge` that a trainer is given."""
 
     def __init__(self, config: ValidationConfig, sequences: Sequences) -> None:
         """Reads the labels.
@@ -32,7 +32,7 @@ class Judge:
         self.config, self.sequences = config, sequences
         asked = TaskConfig(name=config.task, kind=config.kind)
         self.task = load_tasks(config.labels, sequences, (asked,))[0]
-        self.fingerprint = rows_fingerprint(config.labels, config.task)
+        self.fingerprint = hash_rows(config.labels, config.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
         """Tells whether to judge after so many epochs; always after the last."""

@@ -120,7 +120,7 @@ def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
     if protocol != "frozen":
         model = _train(run, protocol, setting)
     found = {split: _predict(run, model, setting, split) for split in SPLITS[1:]}
-    figures = measure(run.task, run.splits["test"].y_n, found["test"].scores_nC)
+    figures = measure(run.task, found["test"])
     common = common_columns(setting, run.task, protocol, run.inputs, run.share, run.seed) | {
         "train_users": len(run.splits["train"].users_n),
         "test_users": len(run.splits["test"].users_n),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn import metrics as sk
 from torch import Tensor
 
+from contracts.config.metrics import metrics_of
 from models.data.examples import Lists
-from models.metrics.rank import Ranks, expected
+from models.metrics.formulas import FORMULAS
+from models.metrics.predictions import Predicted
+from models.metrics.rank import Ranks
 from models.probing.standardize import known_moments, signed_log
 
 
@@ -89,10 +91,14 @@ def first_places(scores_M: np.ndarray, lists: Lists) -> Ranks:
 
 
 def measure_lists(scores_M: np.ndarray, lists: Lists, metric: str) -> dict[str, float]:
-    """Measures scores of rows: AUC and AP over all rows, MRR over lists; `metric` comes first."""
-    found = {
-        "auc": float(sk.roc_auc_score(lists.is_relevant_M, scores_M)),
-        "ap": float(sk.average_precision_score(lists.is_relevant_M, scores_M)),
-        "mrr": expected("mrr", first_places(scores_M, lists)),
+    """Measures scores of rows: rank metrics over lists, others over all rows; `metric` first."""
+    unknown_M, owner_n = np.full(len(scores_M), -1), np.arange(len(lists.lengths_n))
+    rows = Predicted(
+        "classification", unknown_M, lists.is_relevant_M, np.stack([-scores_M, scores_M], axis=1)
+    )
+    ranked = Predicted("ranking", owner_n, owner_n, first_places(scores_M, lists).scores_n2)
+    known = {each.name: each for each in metrics_of("candidates")}
+    return {
+        name: FORMULAS[name].value(ranked if "ranking" in known[name].kinds else rows)
+        for name in dict.fromkeys((metric, *known))
     }
-    return {metric: found.pop(metric)} | found

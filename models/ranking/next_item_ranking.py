@@ -17,7 +17,7 @@ from models.data.labels import SPLITS, Task
 from models.data.packed import UNK, Events, pack, to_device
 from models.data.sequences import Sequences
 from models.metrics.predictions import Predicted
-from models.metrics.rows import metric_rows
+from models.metrics.rows import measure, metric_rows
 from models.nn.user_model import UserModel
 from models.nn.vectors import window_vectors
 from models.probing.head_inputs import Inputs
@@ -31,7 +31,7 @@ from models.ranking.item_head import (
     item_nll,
     popularity,
 )
-from models.ranking.ranks import Score, measure_by_count, measure_ranks, rank_examples
+from models.ranking.ranks import Score, measure_by_count, rank_examples
 from models.ranking.recent import recent_items
 from models.ranking.zero_shot import native
 from models.training.fit import tune
@@ -93,10 +93,10 @@ def run_ranking(
             for split, r in found.items()
         }
         setting.recorder.add(common, parts)
-        figures = measure_ranks(found["test"], task.metric)
+        figures = measure(task, parts["test"])
         if protocol != "native":
             met_V = times_met(setting.sequences, splits["train"])
-            figures |= measure_by_count(found["test"], met_V[splits["test"].y_n], task.metric)
+            figures |= measure_by_count(parts["test"], met_V[splits["test"].y_n], task.metric)
         rows += metric_rows(common, figures)
     return rows
 

@@ -1,4 +1,4 @@
-"""Where the right item stands in a ranking of all items, and what that is worth.
+"""Where the right item stands in a ranking of all items.
 
 Shapes: n examples, V items.
 """
@@ -13,13 +13,14 @@ from contracts.base.errors import FootpathError
 from models.data.examples import Labeled, seen_items
 from models.data.packed import UNK
 from models.data.sequences import Sequences
-from models.metrics.rank import Ranks, expected, join_ranks
+from models.metrics.formulas import FORMULAS
+from models.metrics.predictions import Predicted
+from models.metrics.rank import Ranks, join_ranks
 from models.ranking.item_head import BLOCK
 
 Score = Callable[[Labeled, slice], Tensor]  # some examples, and which of all -> scores [n, V]
 
 FREQUENT = 10  # times that training has met an item, from which it is no rare one
-METRICS = (*[f"recall@{cut}" for cut in (1, 5, 10, 20)], "ndcg@10", "mrr")
 
 
 def rank_items(scores_nV: Tensor, sequences: Sequences, examples: Labeled, exclude: bool) -> Ranks:
@@ -63,11 +64,11 @@ def rank_examples(score: Score, sequences: Sequences, examples: Labeled, exclude
     return join_ranks(parts)
 
 
-def measure_by_count(ranks: Ranks, counts_n: np.ndarray, metric: str) -> dict[str, float]:
+def measure_by_count(ranked: Predicted, counts_n: np.ndarray, metric: str) -> dict[str, float]:
     """Measures apart the examples whose right item training has met never, rarely and often.
 
     Args:
-      ranks: of n examples.
+      ranked: rankings of n examples.
       counts_n: how often the training examples have met the right item of each.
       metric: what is measured, which names the figures: recall@10_cold, recall@10_rare, and
         recall@10_frequent. One that no example goes into is left out.
@@ -78,13 +79,7 @@ def measure_by_count(ranks: Ranks, counts_n: np.ndarray, metric: str) -> dict[st
         "frequent": counts_n >= FREQUENT,
     }
     return {
-        f"{metric}_{kind}": expected(metric, Ranks(ranks.above_n[of_n], ranks.tied_n[of_n]))
+        f"{metric}_{kind}": FORMULAS[metric].value(ranked.pick(of_n))
         for kind, of_n in kinds.items()
         if of_n.any()
     }
-
-
-def measure_ranks(ranks: Ranks, metric: str) -> dict[str, float]:
-    """Measures a ranking of all items: recall at 1, 5, 10, 20, NDCG at 10, MRR; `metric` first."""
-    found = {name: expected(name, ranks) for name in METRICS}
-    return {metric: found.pop(metric)} | found

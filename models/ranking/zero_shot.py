@@ -1,8 +1,7 @@
 """Rankings by the score that a method's own pre-training trains, without a head.
 
-`next`, `masked` and `ubm` of an encoder that reads forwards score items by a state; `ptum`,
-`manymask`, `dual` and other `ubm` by the user vector. The other methods train no score of items.
-The model sees the last max_length events of each example.
+How a method scores items is `item_score` of its objective. The model sees the last max_length
+events of each example.
 """
 
 from dataclasses import dataclass
@@ -13,52 +12,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.data.packed import Events, Packed, pack, ragged_arange, to_device
+from models.data.packed import Events, pack, ragged_arange, to_device
 from models.data.sequences import Sequences
 from models.nn.encoders.pooling import LastPooling
 from models.nn.user_model import UserModel
+from models.objectives import OBJECTIVES
+from models.objectives.base import ItemScore
 
 _LAST = LastPooling(0, 0)  # has no weights
 
 
 @dataclass(frozen=True)
 class Native:
-    """A pre-trained model and what it scores.
+    """A pre-trained model and how it scores items.
 
     Attributes:
-      content_VD: the events that objectives compare users with: each item, its category and the
-        commonest action; None where a method compares with the items alone.
+      items_VD: what is compared: the items, or the content of an event of each.
     """
 
-    method: str
+    score: ItemScore
     model: UserModel
-    content_VD: Tensor | None
+    items_VD: Tensor
 
     @torch.no_grad()
     def __call__(self, windows: Events) -> Tensor:
         """Scores all items for windows -> [n, V] on the CPU."""
-        model = self.model.eval()
-        if self.method == "next":
-            return self._by_state(self._on_device(windows))
-        if self.method == "masked":
-            return self._by_state(self._on_device(_with_hidden(windows, model.config.max_length)))
-        if self.method == "ubm" and model.encoder.is_causal:
-            return self._by_state(self._on_device(windows))
-        users_nD = model(self._on_device(windows))
-        items_VD = model.behavior.items() if self.content_VD is None else self.content_VD
-        if self.method == "dual":
-            users_nD, items_VD = F.normalize(users_nD, dim=1), F.normalize(items_VD, dim=1)
-        return (users_nD @ items_VD.T).cpu()
-
-    def _by_state(self, events: Packed) -> Tensor:
-        states_TD = self.model.encoder.states(self.model.behavior(events), events)
-        items_VD = self.model.behavior.items() if self.content_VD is None else self.content_VD
-        return (_LAST(states_TD, events) @ items_VD.T).cpu()
-
-    def _on_device(self, windows: Events) -> Packed:
-        return to_device(pack(windows), next(self.model.parameters()).device)
+        model, items_VD = self.model.eval(), self.items_VD
+        if self.score.by == "hidden":
+            windows = _with_hidden(windows, model.config.max_length)
+        events = to_device(pack(windows), next(model.parameters()).device)
+        if self.score.by == "user":
+            seen_nD = model(events)
+        else:
+            seen_nD = _LAST(model.encoder.states(model.behavior(events), events), events)
+        if self.score.is_cosine:
+            seen_nD, items_VD = F.normalize(seen_nD, dim=1), F.normalize(items_VD, dim=1)
+        return (seen_nD @ items_VD.T).cpu()
 
 
+@torch.no_grad()
 def native(described: dict[str, Any], model: UserModel, sequences: Sequences) -> Native | None:
     """Returns what scores items without a head, or nothing where pre-training trains no such score.
 
@@ -67,22 +59,14 @@ def native(described: dict[str, Any], model: UserModel, sequences: Sequences) ->
       model: the pre-trained model.
       sequences: give the items' categories.
     """
-    method = described["method"]
-    if method == "next" and model.encoder.is_causal:
-        return Native(method, model, None)
-    if method == "masked":
-        return Native(method, model, None)
-    if method in ("ptum", "manymask") and described["objective"]["negatives"] == 0:
-        return Native(method, model, None)
-    follows = method == "ubm" and described["objective"].get("follow_weight", 0) > 0
-    if method in ("ptum", "manymask", "dual") or (
-        follows and described["objective"]["first_share"] < 1
-    ):
-        return Native(method, model, _content(model, sequences))
-    return None
+    objective = OBJECTIVES[described["method"]]
+    score = objective.item_score(described["objective"], model.encoder.is_causal)
+    if score is None:
+        return None
+    items_VD = _content(model, sequences) if score.of_content else model.eval().behavior.items()
+    return Native(score, model, items_VD)
 
 
-@torch.no_grad()
 def _content(model: UserModel, sequences: Sequences) -> Tensor:
     device = next(model.parameters()).device
     items_V = torch.arange(sequences.sizes["item"], device=device)

@@ -4,7 +4,6 @@ Batches and random numbers follow from (seed, epoch, user), dropout from (seed, 
 is weights, optimizer, curves and, where they are asked for, averaged and best weights.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from models.checkpoint import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
 from models.runtime.config import TrainConfig, plain
 from models.training.history import CURVES, History
@@ -30,7 +30,7 @@ def identity(config: TrainConfig, fingerprint: str, per_epoch: int, labels: str 
     if config.validation:
         settings["validation"]["labels"] = labels  # what they say: the folder may have moved
     settings |= {"data": fingerprint, "per_epoch": per_epoch}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return hash_json(settings)
 
 
 def save_state(

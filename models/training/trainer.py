@@ -9,6 +9,7 @@ to 25 times faster, and the encoder then starts from good event vectors. The bag
 """
 
 import time
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from models.data.sequences import Sequences, epoch_batches
 from models.nn.encoders.bag import Bag, Options
 from models.nn.user_model import UserModel
 from models.objectives.base import Objective, Outcome
-from models.probing.early_stopping import Judge
 from models.runtime.config import TrainConfig
 from models.runtime.distributed import gather, part, rank, size, total
 from models.runtime.report import Reporter
@@ -35,11 +35,34 @@ from models.training.precision import compile_fault, compiled, in_bf16
 from models.training.resume import identity, restore_state, save_state
 
 
+class Judge(Protocol):
+    """What stops training early: it measures the weights between epochs."""
+
+    fingerprint: str  # of what it measures by
+
+    def is_due(self, epochs: int, planned: int) -> bool:
+        """Tells whether to measure after so many epochs."""
+        ...
+
+    def loss(self, model: UserModel) -> float:
+        """Measures the weights; the smaller the better."""
+        ...
+
+    def is_over(self, losses_E: Tensor) -> bool:
+        """Tells whether to stop; what was not measured is not a number."""
+        ...
+
+
 class Trainer:
     """Trains a model by an objective on sequences, resuming what its folder holds."""
 
     def __init__(
-        self, config: TrainConfig, sequences: Sequences, model: UserModel, objective: Objective
+        self,
+        config: TrainConfig,
+        sequences: Sequences,
+        model: UserModel,
+        objective: Objective,
+        judge: Judge | None = None,
     ) -> None:
         is_timed = "age" in config.fields or objective.cuts_by_time
         sequences = sequences.with_clock(is_timed)
@@ -66,7 +89,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.history = History.empty(self.steps, config.epochs)
         self.ema = Ema(model, config.ema) if config.ema else None
-        self.judge = Judge(config.validation, sequences) if config.validation else None
+        self.judge = judge
         self.best: dict[str, Tensor] = {}
         self._batches: tuple[int, list[np.ndarray]] = (-1, [])
         self._since = 0.0

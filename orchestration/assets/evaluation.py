@@ -1,17 +1,19 @@
-"""Encoders and labels to task models, baselines and the leaderboard."""
+"""Encoders and labels to task models, baselines, the leaderboard, and comparisons."""
 
-import datetime as dt
-import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 
 from contracts.base.errors import FootpathError
+from contracts.config.comparison import Comparison, yaml_comparison
 from contracts.config.dataset import Dataset
-from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_file
+from contracts.lake.reading import read_table
+from contracts.lake.versions import ModelVersion, latest_finished
+from models.experiments.cells import keep_measured, read_measured
+from models.experiments.planning import Plan, Planner
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
@@ -21,18 +23,25 @@ from orchestration.assets.learning_inputs import (
     plottable,
     shown_picture,
 )
-from orchestration.compare.recipes import SHAPE
-from orchestration.partitions import recipes
-from orchestration.programs import run_program, run_side_by_side
-from orchestration.promotion import leader
-from orchestration.versions import ModelVersion, latest_finished, measured_files
+from orchestration.experiments.inputs import prepare
+from orchestration.experiments.runner import KEEP_BYTES, Runner
+from orchestration.experiments.store import (
+    comparison_folder,
+    planner_of,
+    planner_of_version,
+    read_comparison,
+)
+from orchestration.partitions import comparisons, model_versions, recipes
+from orchestration.progress import Progress
+from orchestration.promotion import leader, name_finetuned
 
 
 def evaluation_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
-    """Returns `finetuned_<task>`, `task_baselines` and `leaderboard`, where there are tasks."""
+    """`finetuned_<task>`, `task_baselines` and `leaderboard`, and `comparison`, of tasks."""
+    found = [_comparison(dataset)] if dataset.tasks else []
     if not dataset.daily_tasks:
-        return []
-    return [_task_models(dataset), _baselines(dataset), _leaderboard(dataset)]
+        return found
+    return [_task_models(dataset), _baselines(dataset), _leaderboard(dataset), *found]
 
 
 def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
@@ -44,7 +53,10 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
             owners=OWNERS,
             kinds={"pytorch"},
             deps=[dg.AssetKey([dataset.slug, "pretrained_encoder"]), all_days(dataset, "labels")],
-            description=f"Task model and metrics of `{task.name}`: frozen probe and fine-tuned.",
+            description=(
+                f"Task models of `{task.name}`: frozen probe and fine-tuned; the best fine-tuned "
+                f"one, by validation users, becomes a model version."
+            ),
             partitions_def=recipes(dataset),
         )
         for task in dataset.daily_tasks
@@ -62,55 +74,37 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:
         lake = Lake.of(dataset.name)
         wanted = [
-            t for t in dataset.daily_tasks if specs[t.name].key in context.selected_asset_keys
+            t.name for t in dataset.daily_tasks if specs[t.name].key in context.selected_asset_keys
         ]
-        versions = [_finished(dataset, lake, recipe) for recipe in context.partition_keys]
-        work = [
-            partial(
-                _finetune,
-                context,
-                pipes,
-                lake,
-                _task_inputs(dataset, lake, version.as_of, wanted)
-                | {"epochs": dataset.learning.finetune_epochs},
-                version,
-            )
-            for version in versions
+        versions = {name: _finished(dataset, lake, name) for name in context.partition_keys}
+        plans = {n: planner_of_version(dataset, lake, v).plan() for n, v in versions.items()}
+        jobs = [
+            job
+            for plan in plans.values()
+            for job in plan.jobs
+            if job.trial and {cell.task for cell in job.cells} & {*wanted}
         ]
-        found: dict[str, dict[str, dict]] = {task.name: {} for task in wanted}
-        for version, result in zip(versions, run_side_by_side(work), strict=True):
-            for task in wanted:
-                found[task.name][version.recipe] = {"model_version": version.version} | {
-                    key.split("/", 1)[1]: value
-                    for key, value in plottable(result).items()
-                    if key.startswith(f"{task.name}/")
-                }
+        trainings = [job.needs for job in jobs if job.needs]
+        outcome = Runner(context, pipes, lake).run([*dict.fromkeys(trainings), *jobs])
+        outcome.raise_failures()
+        for recipe, plan in plans.items():
+            kept = [each for each in plan.measured if each.recipe]
+            keep_measured(lake, versions[recipe].version, kept)
         for task in wanted:
-            key = specs[task.name].key
-            for recipe, metadata in found[task.name].items():
-                context.add_asset_metadata(metadata, asset_key=key, partition_key=recipe)
+            key = specs[task].key
+            for recipe, plan in plans.items():
+                context.add_asset_metadata(
+                    {"model_version": versions[recipe].version} | _figures(plan, task),
+                    asset_key=key,
+                    partition_key=recipe,
+                )
+            if named := name_finetuned(dataset, lake, task):
+                partitions = str(model_versions(dataset).name)
+                context.instance.add_dynamic_partitions(partitions, [named.version])
+                context.log.info(f"{task}: the best fine-tuned model is {named.version}")
             yield dg.MaterializeResult(asset_key=key)
 
     return finetuned
-
-
-def _finetune(
-    context: dg.AssetExecutionContext,
-    pipes: dg.PipesSubprocessClient,
-    lake: Lake,
-    inputs: dict,
-    version: ModelVersion,
-    machine: dict,
-) -> dict:
-    scratch = version.recipe.startswith("none_")
-    settings = inputs | {
-        "checkpoint": version.folder(lake),
-        "out": str(lake.single(f"metrics/{version.version}")),
-        "predictions": str(lake.single(f"predictions/{version.version}")),
-        "model_out": str(lake.root / "task_models" / version.version),
-        "protocols": ["frozen", "scratch" if scratch else "finetuned"],
-    }
-    return run_program(context, pipes, lake, "models.finetune", settings | machine)
 
 
 def _finished(dataset: Dataset, lake: Lake, recipe: str) -> ModelVersion:
@@ -121,6 +115,20 @@ def _finished(dataset: Dataset, lake: Lake, recipe: str) -> ModelVersion:
             f"materialize pretrained_encoder for it first"
         )
     return version
+
+
+def _figures(plan: Plan, task: str) -> dict:
+    """Mean figures of a task over seeds, by metric, protocol and label share."""
+    values: dict[str, list[float]] = {}
+    for measured in plan.measured:
+        if measured.task != task or measured.recipe is None:
+            continue
+        for cell in measured.cells:
+            for row in read_table(cell.path).to_pylist():
+                if row["inputs"] == "embedding":
+                    name = f"{row['metric']}/{row['protocol']}/{row['label_share']:g}"
+                    values.setdefault(name, []).append(row["value"])
+    return plottable({name: sum(each) / len(each) for name, each in values.items()})
 
 
 def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
@@ -135,16 +143,14 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
     def task_baselines(
         context: dg.AssetExecutionContext, config: LearningRun, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
-        """What to beat: the majority class, and logistic regression on TF-IDF of the items."""
+        """What to beat: the majority class, and linear models on items and on features."""
         lake = Lake.of(dataset.name)
-        inputs = _task_inputs(
-            dataset, lake, config.as_of or newest_as_of(lake), dataset.daily_tasks
-        )
-        written = {
-            "out": str(lake.single("metrics/baselines")),
-            "predictions": str(lake.single("predictions/baselines")),
-        }
-        result = run_program(context, pipes, lake, "models.baselines.measure", inputs | written)
+        as_of = config.as_of or newest_as_of(lake)
+        plan = planner_of(dataset, lake, {}, as_of, config.seed).plan()
+        outcome = Runner(context, pipes, lake).run(plan.jobs)
+        outcome.raise_failures()
+        keep_measured(lake, "baselines", plan.measured)
+        (result,) = [*outcome.done.values()] or [{}]
         return dg.MaterializeResult(metadata=plottable(result))
 
     return task_baselines
@@ -167,80 +173,98 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def leaderboard() -> dg.MaterializeResult:
         """Method x encoder x task x label share: mean and spread over seeds, table and plot."""
-        from models.leaderboard import collect, plot, to_markdown, write_html
-        from models.leaderboard.markdown import LEGEND
-        from models.leaderboard.significance import BY_USERS, differences, marks
-        from models.metrics.predictions import read_predictions
-
-        lake, wanted = Lake.of(dataset.name), dataset.learning.recipes
-        metrics, predicted = (
-            [local_copy(lake, path) for path in measured_files(lake, wanted, name)]
-            for name in ("metrics", "predictions")
-        )
-        table, runs = collect(metrics), read_predictions(predicted)
-        folder = lake.root / "leaderboard"
-        # Seeds share one split of the users here, so they cannot tell what is luck of the split.
-        compared = differences(table, runs, scratch_rows(dataset)).items()
-        found = marks({key: each for key, each in compared if each.how == BY_USERS})
+        lake = Lake.of(dataset.name)
+        newest = [latest_finished(lake, recipe) for recipe in dataset.learning.recipes]
+        versions = [version for version in newest if version]
+        if not versions:
+            raise FootpathError(
+                f"data set '{dataset.name}' has no finished model version: "
+                f"materialize pretrained_encoder first"
+            )
+        names = ["baselines", *(version.version for version in versions)]
+        measured = [each for name in names for each in read_measured(lake, name)]
+        recipes = {e.recipe.name: e.recipe.recipe for e in measured if e.recipe}
+        comparison = yaml_comparison(dataset, recipes)
         best = leader(dataset, lake, is_embedded=False)
         notes = [f"{best}. The figures below are of the test users."] if best else []
-        markdown = "\n\n".join([*notes, LEGEND, to_markdown(table, found)])
-        with lake.staging() as staging:
-            (staging / "leaderboard.md").write_text(markdown)
-            plot(table, staging / "leaderboard.png")
-            picture = shown_picture("leaderboard", (staging / "leaderboard.png").read_bytes())
-            pictures = {"Metric against the share of labels": staging / "leaderboard.png"}
-            write_html(table, pictures, staging / "leaderboard.html", found, notes)
-            for staged in sorted(staging.iterdir()):
-                publish_file(staged, folder / staged.name)
-        return dg.MaterializeResult(
-            metadata={
-                "table": dg.MetadataValue.md(markdown),
-                "plot": dg.MetadataValue.md(picture),
-                "page": dg.MetadataValue.path(str(folder / "leaderboard.html")),
-                "dagster/row_count": table.num_rows,
-                "leader": str(best or "none"),
-            }
-            | _compared(lake)
-        )
+        return _shown(Plan(measured, []), comparison, lake, lake.root / "leaderboard", notes)
 
     return leaderboard
 
 
-def scratch_rows(dataset: Dataset) -> dict[tuple[str, str], str]:
-    """Returns by method and encoder the method of its encoder from scratch, if of one shape."""
+class ComparisonRun(dg.Config):
+    """How a comparison is run."""
 
-    def shape(recipe: str) -> dict:
-        settings = dataset.learning.settings.get(recipe, {})
-        return {name: value for name, value in settings.items() if name in SHAPE}
-
-    parted = [recipe.split("_", 1) for recipe in dataset.learning.recipes]
-    return {
-        (method, encoder): "none"
-        for method, encoder in parted
-        if shape(f"{method}_{encoder}") == shape(f"none_{encoder}")
-    }
+    workers: int = 0  # processes at a time; 0: as fits this machine
+    keep_gb: float = KEEP_BYTES / 1e9  # of checkpoints without a name
+    same_code: bool = False  # measures again what other code has measured
 
 
-def _compared(lake: Lake) -> dict[str, dg.MetadataValue]:
-    """Returns the tables and pictures of `footpath compare`, so that the UI has them too."""
-    folder, shown = lake.work / "compare" / "boards", {}
-    for path in sorted(folder.glob("*.md")):
-        name = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)
-        pictures = [
+def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="comparison",
+        key_prefix=dataset.slug,
+        group_name=f"{dataset.slug}_{GROUP}",
+        owners=OWNERS,
+        kinds={"pytorch", "matplotlib"},
+        deps=[all_days(dataset, "events")],
+        partitions_def=comparisons(dataset),
+        pool="gpu",
+    )
+    def comparison(
+        context: dg.AssetExecutionContext,
+        config: ComparisonRun,
+        pipes: dg.PipesSubprocessClient,
+        progress: Progress,
+    ) -> dg.MaterializeResult:
+        """Pre-training methods, encoders and baselines against each other, by one partition's plan.
+
+        `footpath compare` writes the plan; what is measured already is not measured again.
+        """
+        from features.learning.labels import default_as_of
+
+        lake = Lake.of(dataset.name)
+        asked = read_comparison(lake, context.partition_key)
+        as_of = default_as_of(dataset, lake)
+        say = partial(progress.say, context)
+        sources = prepare(asked, dataset, lake, as_of, say)
+        planner = Planner(asked, dataset, lake, sources, same_code=config.same_code)
+        plan = planner.plan()
+        done = sum(cell.is_done() for cell in plan.cells)
+        say(f"{len(plan.cells)} cells, {done} of them measured; {len(plan.jobs)} processes")
+        runner = Runner(context, pipes, lake, config.workers, config.keep_gb * 1e9, say)
+        outcome = runner.run(plan.jobs)
+        say("tables and pictures")
+        folder = comparison_folder(lake, context.partition_key)
+        result = _shown(plan, asked, lake, folder, [])
+        for sentence in outcome.failed:
+            context.log.error(f"{sentence}: {outcome.failed[sentence]}")
+        outcome.raise_failures()
+        return result
+
+    return comparison
+
+
+def _shown(
+    plan: Plan, comparison: Comparison, lake: Lake, folder: Path, notes: list[str]
+) -> dg.MaterializeResult:
+    """Publishes the board of what is measured, and shows it in the UI."""
+    from models.experiments.results import collect, markdown, write
+
+    results = collect(plan, comparison, notes)
+    paths = write(results, plan, comparison, lake, folder)
+    pictures = {
+        picture.stem.removeprefix(f"{folder.name}-"): dg.MetadataValue.md(
             shown_picture(picture.stem, picture.read_bytes())
-            for picture in sorted(folder.glob(f"{path.stem}-*.png"))
-        ]
-        shown[f"compare_{name}"] = dg.MetadataValue.md("\n\n".join([path.read_text(), *pictures]))
-        shown[f"compare_{name}_page"] = dg.MetadataValue.path(str(path.with_suffix(".html")))
-    return shown
-
-
-def _task_inputs(dataset: Dataset, lake: Lake, as_of: str, tasks: list) -> dict:
-    return {
-        "sequences": str(lake.root / "sequences" / f"{as_of}.json"),
-        "labels": str(lake.day("labels", dt.date.fromisoformat(as_of))),
-        "tasks": [t.settings() for t in tasks],
-        "label_shares": list(dataset.learning.label_shares),
-        "seeds": dataset.learning.seeds,
+        )
+        for picture in sorted(folder.glob("*.png"))
     }
+    return dg.MaterializeResult(
+        metadata={
+            "table": dg.MetadataValue.md(markdown(results, comparison)),
+            "page": dg.MetadataValue.path(str(paths["html"])),
+            "dagster/row_count": results.table.num_rows,
+            "cells not measured": results.missing,
+            **pictures,
+        }
+    )

@@ -1,6 +1,5 @@
 """Labels and training sequences to pre-trained encoders."""
 
-from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -9,20 +8,21 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import LABELS
+from contracts.lake.versions import allocate
+from models.experiments.cells import local_model
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
     LearningRun,
     all_days,
-    identity_of,
     newest_as_of,
     plottable,
+    recipes_of_run,
     shown_picture,
-    validation_of,
 )
+from orchestration.experiments.runner import Runner
+from orchestration.experiments.store import planner_of
 from orchestration.partitions import days, days_of, model_versions, recipes
-from orchestration.programs import run_program, run_side_by_side
-from orchestration.versions import allocate
 from orchestration.write_audit_publish import column_schema
 
 
@@ -84,7 +84,7 @@ def _training_sequences(dataset: Dataset) -> dg.AssetsDefinition:
                 {
                     "dagster/row_count": report.events,
                     "users": report.users,
-                    "fingerprint": report.fingerprint[:12],
+                    "fingerprint": report.fingerprint,
                     "train_cutoff": report.train_cutoff,
                 },
                 partition_key=str(day),
@@ -114,40 +114,30 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
         """An encoder of user behavior, pre-trained without labels; each run makes a version."""
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
-        pointer = lake.root / "sequences" / f"{as_of}.json"
-        data = read_json(pointer)["fingerprint"]
-        judge = validation_of(dataset, lake, as_of, config)
-        work, versions = [], []
-        for recipe in context.partition_keys:
-            method, encoder = recipe.split("_", 1)
-            settings = {
-                "sequences": str(pointer),
-                "recipe": recipe,
-                "method": method,
-                "encoder": encoder,
-                "dim": dataset.learning.dim,
-                "max_length": dataset.learning.max_length,
-                "epochs": dataset.learning.epochs,
-                "seed": config.seed,
-            } | dataset.learning.settings.get(recipe, {})
-            if judge and method != "none":
-                settings["validation"] = judge
-            if config.epochs:
-                settings["epochs"] = config.epochs
-            version = allocate(lake, recipe, as_of, identity_of(lake, settings, data))
-            settings |= {"version": version.version, "out": version.folder(lake)}
-            work.append(partial(_train, context, pipes, lake, settings))
-            versions.append(version)
-        for version, result in zip(versions, run_side_by_side(work), strict=True):
+        wanted = recipes_of_run(dataset, list(context.partition_keys), config)
+        planner = planner_of(dataset, lake, wanted, as_of, config.seed)
+        trainings = {
+            named.name: planner.training(named, planner.sources["day"], config.seed)
+            for named in planner.comparison.recipes
+        }
+        versions = {name: allocate(lake, name, job.trial, as_of) for name, job in trainings.items()}
+        parts = {job.trial: name for name, job in trainings.items()}
+        outcome = Runner(context, pipes, lake, partition=parts).run(trainings.values())
+        for name, job in trainings.items():
+            if job.name not in outcome.done:
+                continue
+            version = versions[name]
             context.instance.add_dynamic_partitions(
                 str(model_versions(dataset).name), [version.version]
             )
+            checkpoint = local_model(lake, job.trial)
             context.add_asset_metadata(
-                {"checkpoint": dg.MetadataValue.path(version.folder(lake))}
-                | plottable(result)
-                | _curves(Path(result["checkpoint"])),
-                partition_key=version.recipe,
+                {"checkpoint": dg.MetadataValue.path(str(checkpoint)), "version": version.version}
+                | plottable(read_json(checkpoint / "metrics.json"))
+                | _curves(checkpoint),
+                partition_key=name,
             )
+        outcome.raise_failures()
         return dg.MaterializeResult()
 
     return pretrained_encoder
@@ -161,13 +151,3 @@ def _curves(checkpoint: Path) -> dict[str, dg.MetadataValue]:
         return {}
     picture = shown_picture("curves", draw_curves(checkpoint / "curves.parquet"))
     return {"curves": dg.MetadataValue.md(picture)}
-
-
-def _train(
-    context: dg.AssetExecutionContext,
-    pipes: dg.PipesSubprocessClient,
-    lake: Lake,
-    settings: dict,
-    machine: dict,
-) -> dict:
-    return run_program(context, pipes, lake, "models.train", settings | machine)

@@ -1,18 +1,15 @@
-"""What the assets of learning and evaluation share: the run's choices, inputs, figures."""
+"""What the assets of learning and evaluation share: the run's choices, and how figures show."""
 
 import base64
 import datetime as dt
-from typing import Any
 
 import dagster as dg
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import rows_fingerprint
 from contracts.config.dataset import Dataset
 from contracts.config.learning import Validation
-from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
-from orchestration.programs import in_lake
+from contracts.recipes.recipe import EarlyStopping, Recipe
 
 GROUP = "learning"
 OWNERS = ["team:data-science"]
@@ -30,7 +27,7 @@ class LearningRun(dg.Config):
 
 
 def newest_as_of(lake: Lake) -> str:
-    """Returns the newest day for which training sequences were built.
+    """The newest day for which training sequences were built.
 
     Raises:
       FootpathError: there are none.
@@ -45,57 +42,31 @@ def newest_as_of(lake: Lake) -> str:
     return found[-1]
 
 
-def validation_of(
-    dataset: Dataset, lake: Lake, as_of: str, config: LearningRun
-) -> dict[str, Any] | None:
-    """Returns the field `validation` of a pre-training; None where it runs all its epochs.
+def recipes_of_run(dataset: Dataset, names: list[str], run: LearningRun) -> dict[str, Recipe]:
+    """Recipes of the data set's YAML, with what a run chooses.
 
     Raises:
-      FootpathError: there is no such task, or its labels are not built.
+      FootpathError: the run names a task that there is not.
     """
-    asked = dataset.learning.validation
-    if config.validation:
-        known = {task.name for task in dataset.daily_tasks}
-        if config.validation not in {"none", *known}:
-            raise FootpathError(
-                f"validation: data set '{dataset.name}' has no task '{config.validation}' whose "
-                f"examples end with the as-of day: take {', '.join(sorted(known))}, or none"
-            )
-        chosen = asked or Validation(task=config.validation)
-        asked = chosen.model_copy(update={"task": config.validation})
-        asked = None if config.validation == "none" else asked
-    if asked is None:
+    changes: dict = {"epochs": run.epochs} if run.epochs else {}
+    if run.validation:
+        changes["validation"] = _validation(dataset, run.validation)
+    known = dataset.recipes
+    return {name: Recipe.model_validate(known[name].model_dump() | changes) for name in names}
+
+
+def _validation(dataset: Dataset, task: str) -> EarlyStopping | None:
+    if task == "none":
         return None
-    labels = lake.day("labels", dt.date.fromisoformat(as_of))
-    if not labels.exists():
-        raise FootpathError(
-            f"validation by task '{asked.task}' needs {labels}: materialize labels of {as_of} first"
-        )
-    kind = next(task.kind for task in dataset.daily_tasks if task.name == asked.task)
-    return {"labels": str(labels), "kind": kind} | asked.model_dump()
-
-
-def identity_of(lake: Lake, settings: dict[str, Any], data: str) -> dict[str, Any]:
-    """Returns what the version of a pre-training follows from.
-
-    Args:
-      lake: of the data set.
-      settings: of the pre-training. Labels can be built again for the same day, so their rows stand
-        in the place of their path.
-      data: the fingerprint of the sequences.
-
-    Raises:
-      FootpathError: the labels of the field `validation` cannot be read.
-    """
-    found = settings | {"fingerprint": data}
-    if judge := settings.get("validation"):
-        labels = local_copy(lake, in_lake(lake, judge["labels"]))
-        found["validation"] = judge | {"labels": rows_fingerprint(labels, judge["task"])}
-    return found
+    chosen = dataset.learning.validation or Validation(task=task)
+    try:
+        return dataset.early_stopping(chosen.model_copy(update={"task": task}))
+    except ValueError as error:
+        raise FootpathError(f"{error}; or say none") from None
 
 
 def shown_picture(name: str, png: bytes) -> str:
-    """Returns a PNG as Markdown that holds it, as the UI shows it."""
+    """A PNG as Markdown that holds it, as the UI shows it."""
     return f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
@@ -107,7 +78,7 @@ def all_days(dataset: Dataset, name: str) -> dg.AssetDep:
 
 
 def plottable(result: dict) -> dict:
-    """Returns the numbers and short texts of a program's result, as Dagster plots them.
+    """The numbers and short texts of a program's result, as Dagster plots them.
 
     Of numbers that are not whole, the digits that somebody would read: 0.9589, not sixteen of them.
     """

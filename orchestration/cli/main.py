@@ -145,7 +145,7 @@ def _exit_code() -> int:
         return 130
     except Exception as error:
         # A store may go at any moment, in the middle of anything.
-        if told := sentence(type(error).__name__, str(error), str(lakes())):
+        if told := sentence(type(error), str(error), str(lakes())):
             return _fail(told)
         raise
     return 0

@@ -127,7 +127,7 @@ def test_every_seed_fits_its_own_head(logs, checkpoint, tmp_path, monkeypatch, s
         seeds.append(args[-1].seed)
         return tune(*args)
 
-    monkeypatch.setattr(f"models.{fitted_in}.tune", watched)
+    monkeypatch.setattr(f"models.ranking.{fitted_in}.tune", watched)
     settings = {"sequences": str(logs[False]), "labels": str(labels(tmp_path)), "threads": 1}
     settings |= {"checkpoint": str(checkpoint), "out": str(tmp_path / "model.parquet")}
     settings |= {"tasks": [SOURCES[source]], "seeds": 2, "protocols": ["frozen"]}

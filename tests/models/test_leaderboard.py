@@ -6,10 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.base.errors import FootpathError
+from contracts.config.metrics import KNOWN_METRICS, Metric
 from contracts.lake.schemas import METRICS
 from models.leaderboard import boards, collect, plot, to_markdown, write_html
 from models.leaderboard.efficiency import best_rows, label, spread_out
-from models.leaderboard.markdown import as_html
+from models.leaderboard.markdown import as_html, markdown
+from models.leaderboard.significance import paired_seeds
 
 
 def rows(method, encoder, protocol, task, metric, values: dict[float, list[float]]) -> list[dict]:
@@ -38,7 +40,7 @@ def table(tmp_path) -> pa.Table:
 
 def test_rows_are_means_over_seeds_ordered_by_the_tasks_metric(table):
     age, spend = boards(table)
-    assert (age.metric, spend.metric) == ("auc", "mae")
+    assert (age.metric.name, spend.metric.name) == ("auc", "mae")
     assert [key[0] for key, _ in age.rows] == ["ptum", "majority"]
     assert [key[0] for key, _ in spend.rows] == ["ptum", "majority"]  # a small error is good
     cell = age.rows[0][1][0.2]
@@ -55,6 +57,17 @@ def test_markdown_shows_mean_and_spread_marks_the_best_and_tells_of_seeds_that_l
     assert lines[5] == f"| majority | - | baseline | items | 0.500 {one} | 0.500 {one} |"
     assert "### spend (mae, smaller is better, 10 test users)" in lines
     assert "| ptum | bert4rec | frozen | embedding | **3.000** |" in lines
+
+
+def test_a_metric_that_is_added_as_an_error_is_led_by_its_smallest(monkeypatch):
+    added = Metric("added", ("regression",), larger_is_better=False)
+    monkeypatch.setitem(KNOWN_METRICS, "added", added)
+    found = rows("far", "bag", "frozen", "spend", "added", {1.0: [4.0, 4.1]})
+    found += rows("near", "bag", "frozen", "spend", "added", {1.0: [3.0, 3.3]})
+    (board,) = boards(pa.Table.from_pylist(found, schema=METRICS))
+    assert [who.method for who, _ in board.rows] == ["near", "far"]
+    assert "**3.150" in markdown(board)
+    assert paired_seeds("added", [3.0, 3.3], [9.0, 9.1]).sign == "+"
 
 
 def test_page_and_picture_stand_alone(table, tmp_path):

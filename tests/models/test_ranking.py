@@ -8,9 +8,12 @@ import torch
 
 from contracts.base.errors import FootpathError
 from models.data.examples import Labeled, Lists
+from models.data.labels import Task
 from models.data.packed import MASK, PAD, UNK
 from models.data.sequences import open_sequences
+from models.metrics.predictions import Predicted
 from models.metrics.rank import Ranks
+from models.metrics.rows import measure
 from models.nn.catalog import Catalog
 from models.probing.probe import Standardizer
 from models.ranking.candidates import Rows
@@ -25,8 +28,17 @@ from models.ranking.lists import (
     place_in_list,
 )
 from models.ranking.next_item_ranking import times_met
-from models.ranking.ranks import measure_by_count, measure_ranks, rank_items
+from models.ranking.ranks import measure_by_count, rank_items
 from models.ranking.zero_shot import _with_hidden
+
+
+def as_predicted(ranks: Ranks) -> Predicted:
+    examples = np.arange(len(ranks.above_n))
+    return Predicted("ranking", examples, examples, ranks.scores_n2)
+
+
+def measure_ranks(ranks: Ranks, metric: str) -> dict[str, float]:
+    return measure(Task("next", metric, [], {}, is_ranking=True), as_predicted(ranks))
 
 
 def brute(scores: np.ndarray, right: int) -> dict[str, float]:
@@ -215,9 +227,9 @@ def test_the_loss_over_a_sample_that_is_everything_is_the_whole_one():
 
 def test_items_are_measured_apart_by_how_often_training_has_met_them():
     ranks = Ranks(np.array([0, 20, 3, 4, 50]), np.zeros(5, int))
-    found = measure_by_count(ranks, np.array([0, 0, 1, 9, 10]), "recall@10")
+    found = measure_by_count(as_predicted(ranks), np.array([0, 0, 1, 9, 10]), "recall@10")
     assert found == {"recall@10_cold": 0.5, "recall@10_rare": 1.0, "recall@10_frequent": 0.0}
-    assert measure_by_count(ranks, np.full(5, 99), "mrr").keys() == {"mrr_frequent"}
+    assert measure_by_count(as_predicted(ranks), np.full(5, 99), "mrr").keys() == {"mrr_frequent"}
 
 
 def test_an_item_that_the_vocabulary_does_not_know_was_never_met(sequences):

@@ -4,6 +4,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from contracts.config.metrics import KNOWN_METRICS
 from contracts.lake.schemas import METRICS
 from models.leaderboard import bootstrap as drawing
 from models.leaderboard.boards import Who, boards
@@ -16,7 +17,7 @@ from models.leaderboard.significance import (
     paired_bootstrap,
     paired_seeds,
 )
-from models.leaderboard.weighted import weighted
+from models.metrics.formulas import FORMULAS, weighted
 from models.metrics.predictions import (
     RUN,
     Predicted,
@@ -25,7 +26,6 @@ from models.metrics.predictions import (
     read_predictions,
 )
 from models.metrics.rank import Ranks
-from models.ranking.ranks import measure_ranks
 
 
 def classes(seed: int, users: int = 300, strength: float = 1.0, width: int = 2) -> Predicted:
@@ -38,6 +38,15 @@ def classes(seed: int, users: int = 300, strength: float = 1.0, width: int = 2) 
     return Predicted("classification", np.arange(users), y.astype(float), p)
 
 
+NUMBERS = Predicted(
+    "regression",
+    np.arange(300),
+    np.random.default_rng(3).normal(size=300),
+    np.random.default_rng(4).normal(size=(300, 1)),
+)
+RANKED = Predicted(
+    "ranking", np.arange(300), np.zeros(300), np.random.default_rng(5).integers(1, 30, (300, 2))
+)
 SKLEARN = {
     "auc": lambda y, p, w: sk.roc_auc_score(y, p[:, 1], sample_weight=w),
     "ap": lambda y, p, w: sk.average_precision_score(y, p[:, 1], sample_weight=w),
@@ -54,6 +63,21 @@ def test_weighted_metrics_are_those_of_scikit_learn(metric):
     np.testing.assert_allclose(weighted(metric, found)(weights), expected)
 
 
+def test_every_metric_has_one_formula():
+    assert FORMULAS.keys() == KNOWN_METRICS.keys()
+
+
+@pytest.mark.parametrize("metric", KNOWN_METRICS)
+def test_a_metric_is_its_weighted_form_under_equal_weights(metric):
+    by_kind = {"classification": classes(0), "regression": NUMBERS, "ranking": RANKED}
+    for kind in by_kind.keys() & set(KNOWN_METRICS[metric].kinds):
+        found = by_kind[kind]
+        alike = weighted(metric, found)(np.ones((1, 300)))[0]
+        assert alike == pytest.approx(FORMULAS[metric].value(found), rel=1e-12)
+    for kind in by_kind.keys() - set(KNOWN_METRICS[metric].kinds):
+        assert weighted(metric, by_kind[kind]) is None
+
+
 def test_the_largest_gap_of_the_rates_is_that_of_scikit_learn():
     found = classes(1)
     false, true, _ = sk.roc_curve(found.y_n, found.scores_nC[:, 1])
@@ -67,7 +91,7 @@ def test_several_classes_are_averaged_one_against_the_rest():
 
 
 def test_ranks_give_recall_ndcg_and_reciprocal_rank():
-    found = Predicted("ranking", np.arange(3), np.zeros(3), np.array([[1.0], [4.0], [30.0]]))
+    found = Predicted("ranking", np.arange(3), np.zeros(3), np.array([[1, 0], [4, 0], [30, 0]]))
     ones = np.ones((1, 3))
     assert weighted("recall@10", found)(ones)[0] == pytest.approx(2 / 3)
     assert weighted("mrr", found)(ones)[0] == pytest.approx((1 + 1 / 4 + 1 / 30) / 3)
@@ -80,13 +104,9 @@ def test_a_bootstrap_and_the_figure_agree_on_ties(metric):
     ranks = Ranks(rng.integers(0, 12, 200), rng.integers(0, 30, 200))
     kept = ranks.scores_n2.astype(np.float32)
     found = Predicted("ranking", np.arange(200), np.zeros(200), kept)
-    figure = measure_ranks(ranks, metric)[metric]
+    exact = Predicted("ranking", np.arange(200), np.zeros(200), ranks.scores_n2)
+    figure = FORMULAS[metric].value(exact)
     assert weighted(metric, found)(np.ones((1, 200)))[0] == pytest.approx(figure)
-
-
-def test_predictions_that_kept_the_middle_of_ties_are_still_read():
-    found = Predicted("ranking", np.arange(2), np.zeros(2), np.array([[1.5], [3.0]]))
-    assert weighted("recall@1", found)(np.ones((1, 2)))[0] == pytest.approx(1 / 4)
 
 
 def test_the_interval_of_a_mean_difference_is_the_known_one():

@@ -16,7 +16,7 @@ from models.checkpoint import STATE, load_checkpoint, read_tensors
 from models.data.prefetch import prefetched
 from models.data.sequences import open_sequences
 from models.nn.encoders import ENCODERS
-from models.probing.early_stopping import Judge
+from models.probing.early_stopping import ValidationProbe
 from models.runtime.config import TrainConfig, ValidationConfig, parse
 from models.runtime.report import Reporter
 from models.train import build, train
@@ -265,7 +265,7 @@ def test_early_stopping_keeps_the_weights_that_validated_best(pointer, validatio
     assert len(losses) < 40
     assert len(losses) == result["best_epoch"] + validation["patience"]
     assert result["validation_loss"] == min(losses) == losses[result["best_epoch"] - 1]
-    judge = Judge(parse(ValidationConfig, validation, "test"), open_sequences(pointer))
+    judge = ValidationProbe(parse(ValidationConfig, validation, "test"), open_sequences(pointer))
     assert judge.loss(load_checkpoint(tmp_path / "m_v1").model) == pytest.approx(min(losses))
 
 

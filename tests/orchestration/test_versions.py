@@ -7,9 +7,12 @@ import pyarrow as pa
 import pytest
 
 from contracts.config.dataset import load_dataset
+from contracts.config.metrics import KNOWN_METRICS, Metric
+from contracts.config.tasks import Task
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import METRICS
+from models.metrics.formulas import FORMULAS, mean_of
 from models.metrics.predictions import Predicted, as_rows, predictions_table
 from orchestration.promotion import leader, leading_version
 from orchestration.versions import all_versions, allocate, latest_finished
@@ -43,7 +46,9 @@ def test_an_unfinished_version_is_not_used(lake_home):
     assert latest_finished(lake, "ptum_bert4rec").version == "ptum_bert4rec_v1"
 
 
-def measure(lake: Lake, recipe: str, test: float, valid: list[float] | None) -> str:
+def measure(
+    lake: Lake, recipe: str, test: float, valid: list[float] | None, metric: str = "auc"
+) -> str:
     """Publishes a version with a test figure and, where given, scores of four validation users."""
     version = allocate(lake, recipe, "2026-02-01", {"recipe": recipe}).version
     finish(lake, version)
@@ -57,7 +62,7 @@ def measure(lake: Lake, recipe: str, test: float, valid: list[float] | None) -> 
         "label_share": 1.0,
         "seed": 0,
     }
-    measured = {"metric": "auc", "value": test, "train_users": 8, "test_users": 1, "seconds": 0.0}
+    measured = {"metric": metric, "value": test, "train_users": 8, "test_users": 1, "seconds": 0.0}
     row = run | measured | {"model_version": version}
     publish_table(lake, pa.Table.from_pylist([row], METRICS), lake.single(f"metrics/{version}"))
     if valid is not None:
@@ -65,8 +70,10 @@ def measure(lake: Lake, recipe: str, test: float, valid: list[float] | None) -> 
         said = Predicted(
             "classification", np.arange(4), np.array([0, 0, 1, 1]), np.stack([1 - p_n, p_n], 1)
         )
+        if metric != "auc":
+            said = Predicted("regression", said.users_n, said.y_n, p_n[:, None])
         # What is said of test users must not matter: here it would turn the order around.
-        turned = Predicted("classification", said.users_n, said.y_n, said.scores_nC[:, ::-1])
+        turned = Predicted(said.kind, said.users_n, 1 - said.y_n, said.scores_nC)
         table = predictions_table(as_rows(run, {"valid": said, "test": turned}))
         publish_table(lake, table, lake.single(f"predictions/{version}"))
     return version
@@ -96,6 +103,22 @@ def test_the_version_that_leads_by_its_validation_users_is_promoted(lake_home):
     assert str(found) == (
         "coles_bag_v1 leads by its validation users (frozen probe, mean over gender: 1.000)"
     )
+
+
+@pytest.mark.parametrize("valid", [GOOD, None])
+@pytest.mark.parametrize("metric", ["mae", "rmse", "added"])
+def test_the_smallest_error_is_promoted_of_a_metric_that_is_added_too(
+    lake_home, monkeypatch, metric, valid
+):
+    added = Metric("added", ("regression",), larger_is_better=False)
+    monkeypatch.setitem(KNOWN_METRICS, "added", added)
+    monkeypatch.setitem(FORMULAS, "added", mean_of(lambda p: abs(p.scores_nC[:, 0] - p.y_n) ** 3))
+    asked = {"sql": "count(*)", "horizon_days": 1, "metric": metric}
+    task = Task(name="gender", kind="regression", **asked)
+    lake, dataset = Lake.of("shop"), load_dataset("shop").model_copy(update={"tasks": [task]})
+    measure(lake, "ptum_bert4rec", 0.9, valid and FAIR, metric)
+    measure(lake, "coles_bag", 0.1, valid, metric)
+    assert leader(dataset, lake, is_embedded=False).version == "coles_bag_v1"
 
 
 @pytest.mark.parametrize(("auc", "best"), [(0.9, "coles_bag_v1"), (0.5, "ptum_bert4rec_v1")])

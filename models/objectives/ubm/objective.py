@@ -33,6 +33,9 @@ Shapes: T events, V views and beginnings of sessions, N interactions or sessions
 a text, M what follows, H buckets, D width.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +45,7 @@ from models.data.packed import MASK, UNK, Events
 from models.data.rng import Draw
 from models.nn.encoders import ENCODERS
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import Objective, Outcome, refuse_ages
+from models.objectives.base import ItemScore, Objective, Outcome, refuse_ages
 from models.objectives.ubm.contrasts import contrast, follow_loss, same
 from models.objectives.ubm.interactions import Happenings
 from models.objectives.ubm.sample import Options, Sample, drawn
@@ -76,6 +79,13 @@ class Ubm(Objective):
         self.reads_forwards = reads_forwards(model)
         if self.reads_forwards and options.follow_weight:
             refuse_ages(model, "ubm with an encoder that reads forwards")
+
+    @classmethod
+    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:
+        """By what interactions that follow each other are told by, where training comes to that."""
+        if options["follow_weight"] == 0 or options["first_share"] >= 1:
+            return None
+        return ItemScore("state" if is_causal else "user", of_content=True)
 
     @property
     def is_first(self) -> bool:

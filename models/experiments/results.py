@@ -1,6 +1,6 @@
 """Finished cells -> one table with significance, pictures, Markdown and a page.
 
-    <lake>/<data set>/compare/boards/<name>.md, .html, .parquet, and a PNG a picture
+    <folder>/<its name>.md, .html, .parquet, and a PNG a picture
 
 A recipe is named in the column `method` as the file of recipes names it, so that two settings of
 one method stay apart.
@@ -8,6 +8,7 @@ one method stay apart.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,20 +17,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.config.comparison import Comparison, scratch_labels
+from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
-from contracts.lake.reading import read_json
+from contracts.lake.reading import read_json, read_table
 from contracts.lake.schemas import METRICS
+from models.experiments.pictures import draw
+from models.experiments.planning import Plan
 from models.leaderboard.boards import Who, boards, headline_metric
 from models.leaderboard.fusion import fused
 from models.leaderboard.markdown import LEGEND, to_markdown
 from models.leaderboard.page import write_html
 from models.leaderboard.significance import differences, marks
 from models.metrics.predictions import Predicted, read_predictions
-from orchestration.compare.jobs import Plan
-from orchestration.compare.pictures import draw
-from orchestration.compare.recipes import scratch_labels
-from orchestration.compare.settings import Comparison
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Results:
     missing: int  # cells that are not measured
 
 
-def collect(plan: Plan, comparison: Comparison) -> Results:
+def collect(plan: Plan, comparison: Comparison, notes: Iterable[str] = ()) -> Results:
     """Reads every finished cell, mixes with TF-IDF, and compares with the references.
 
     Raises:
@@ -58,9 +59,9 @@ def collect(plan: Plan, comparison: Comparison) -> Results:
                 missing += 1
                 continue
             label = measured.recipe.label if measured.recipe else ""
-            found = pq.read_table(cell.path).select(METRICS.names).to_pylist()
+            found = read_table(cell.path, METRICS.names).to_pylist()
             rows += [row | {"method": label or row["method"]} for row in found]
-            for run, said in read_predictions([cell.predictions]).items():
+            for run, said in read_predictions([local_copy(cell.lake, cell.predictions)]).items():
                 runs[(label or run[0], *run[1:])] = said
             codes[cell.code()] += 1
     if not rows:
@@ -68,14 +69,16 @@ def collect(plan: Plan, comparison: Comparison) -> Results:
     more_rows, more_runs = fused(rows, runs)
     table = pa.Table.from_pylist(rows + more_rows, schema=METRICS)
     found = differences(table, runs | more_runs, scratch_labels(comparison.recipes))
-    return Results(table, marks(found), _notes(comparison, codes, missing, table), missing)
+    return Results(
+        table, marks(found), [*notes, *_notes(comparison, codes, missing, table)], missing
+    )
 
 
 def write(
-    results: Results, plan: Plan, comparison: Comparison, lake: Lake, name: str
+    results: Results, plan: Plan, comparison: Comparison, lake: Lake, folder: Path
 ) -> dict[str, Path]:
-    """Publishes the table, the pictures and the page; returns what lies where."""
-    folder = lake.work / "compare" / "boards"
+    """Publishes the table, the pictures and the page in a folder; returns what lies where."""
+    name = folder.name
     with lake.staging() as staging:
         pictures = draw(results.table, plan, comparison, staging, name)
         page, text = staging / f"{name}.html", staging / f"{name}.md"
@@ -117,19 +120,21 @@ def summary(results: Results) -> list[str]:
         who, cells = board.rows[0]
         named = " ".join(part for part in who if part != "-")
         share = max(cells)
-        lines.append(f"{board.task}: {named}, {board.metric} {cells[share]} at {share:.0%} labels")
+        lines.append(
+            f"{board.task}: {named}, {board.metric.name} {cells[share]} at {share:.0%} labels"
+        )
     return lines
 
 
 def training_seconds(plan: Plan) -> float:
     """Returns the process seconds of all pre-trainings whose figures are kept."""
-    models = {each.model for each in plan.measured if each.model}
-    paths = [model / "metrics.json" for model in models]
+    folders = {each.curves.parent for each in plan.measured if each.trial}
+    paths = [folder / "metrics.json" for folder in folders]
     return sum(read_json(path).get("seconds", 0.0) for path in paths if path.exists())
 
 
 def _notes(comparison: Comparison, codes: Counter[str], missing: int, table: pa.Table) -> list[str]:
-    seeds = f"{comparison.seeds} seeds" if comparison.seeds > 1 else "One seed"
+    seeds = f"{len(comparison.seeds)} seeds" if len(comparison.seeds) > 1 else "One seed"
     notes = [
         f"{seeds}; each seed has its own split of the users (80/10/10), its own pre-training and "
         f"its own choice of labels. +items: mixed with TF-IDF by validation."

@@ -1,4 +1,4 @@
-"""What the cells read: events, labels, sequences, head features. What is missing is built.
+"""Inputs of experiments: events, labels, sequences, head features. What is missing is built.
 
 Each task reads the inputs of its source of examples (contracts.config.tasks): the end of the as-of
 day, users' last events, or what begins after the day. In every case the encoder is pre-trained on
@@ -12,46 +12,42 @@ users decide what the labels are (above a median, commonest classes), each split
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.config.comparison import Comparison
 from contracts.config.dataset import DATASETS, Dataset
-from contracts.config.tasks import Task
 from contracts.lake.copies import local_copy
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
-from orchestration.compare.settings import Comparison
+from models.experiments.planning import Source, check_labeled
 
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Source:
-    """The inputs of the tasks of one source of examples; local paths."""
+def prepare(
+    comparison: Comparison, dataset: Dataset, lake: Lake, as_of: dt.date, say: Say
+) -> dict[str, Source]:
+    """Builds what is missing or older than the events, and returns the inputs by `Task.table`.
 
-    pretraining: Path  # pointer of the sequences that encoders are trained on
-    sequences: Path  # pointer of those that the examples are cut from
-    labels: Path
-    head_features: Path | None
-    # Builds the labels anew with the split of a seed, where they follow from it.
-    build_split: Callable[[int, Path], object] | None = None
-
-
-def prepare(comparison: Comparison, lake: Lake, as_of: dt.date, say: Say) -> dict[str, Source]:
-    """Builds what is missing or older than the events, and returns the inputs by task.table."""
-    wanted = dict.fromkeys(task.table for task in comparison.tasks)
+    Raises:
+      FootpathError: a task has no labels.
+    """
+    tasks = [task for task in dataset.tasks if task.name in comparison.tasks]
+    stops_early = any(named.recipe.validation for named in comparison.recipes)
+    tables = dict.fromkeys([*(task.table for task in tasks), *(["day"] if stops_early else [])])
     sources: dict[str, Source] = {}
-    for table in wanted:
-        say(f"inputs of {', '.join(_names(comparison, table))} as of {as_of}")
-        sources[table] = _source(comparison, lake, as_of, table)
+    for table in tables:
+        named = ", ".join(task.name for task in tasks if task.table == table)
+        say(f"inputs of {named or 'early stopping'} as of {as_of}")
+        sources[table] = _source(dataset, lake, as_of, table, comparison.features)
+    check_labeled(tasks, sources)
     return sources
 
 
@@ -68,17 +64,18 @@ def build_events(dataset: Dataset, say: Say) -> None:
         run_chain(dataset, instance, WholeChain(until="daily"), say)
 
 
-def labels_of_seed(lake: Lake, source: Source, seed: int) -> Path:
-    """Returns the labels with the users' split of a seed."""
-    labels = source.labels
+def labels_of_seed(
+    lake: Lake, labels: Path, build: Callable[[int, Path], object] | None, seed: int
+) -> Path:
+    """The labels with the users' split of a seed; built anew where they follow from it."""
     if seed == 0:
         return labels
-    how = "built" if source.build_split else "split"
-    target = lake.work / "compare" / "labels" / f"{labels.stem}-{how}{seed}.parquet"
+    how = "built" if build else "split"
+    target = lake.work / "labels_of_seeds" / f"{labels.stem}-{how}{seed}.parquet"
     if target.exists() and target.stat().st_mtime >= labels.stat().st_mtime:
         return target
-    if source.build_split:
-        source.build_split(seed, target)
+    if build:
+        build(seed, target)
     else:
         _deal(lake, labels, seed, target)
     return target
@@ -97,25 +94,22 @@ def _deal(lake: Lake, labels: Path, seed: int, target: Path) -> None:
     publish_table(lake, table, target)
 
 
-def _source(comparison: Comparison, lake: Lake, as_of: dt.date, table: str) -> Source:
+def _source(
+    dataset: Dataset, lake: Lake, as_of: dt.date, table: str, with_features: bool
+) -> Source:
     from features.learning.labels import build_labels
+    from features.learning.later_examples import build_examples
     from features.learning.sequences import build_sequences
 
-    dataset = comparison.dataset
     follows = any(task.follows_split for task in dataset.tasks if task.table == table)
     pointers = lake.root / "sequences"
     plain = pointers / f"{as_of}.json"
     if not table.startswith("holdout"):
         _build(dataset, lake, plain, lambda: build_sequences(dataset, lake, as_of))
     if table == "day":
-        labels, features = lake.day("labels", as_of), None
+        labels = lake.day("labels", as_of)
         _build(dataset, lake, labels, lambda: build_labels(dataset, lake, as_of))
-        if comparison.features:
-            features = _head_features(dataset, lake, as_of, labels)
-        again = partial(build_labels, dataset, lake, as_of)
-        return _local(lake, plain, plain, labels, features, again if follows else None)
-    from features.learning.later_examples import build_examples
-
+        return day_source(dataset, lake, as_of, with_features)
     labels = lake.root / "examples" / f"{as_of}__{table}.parquet"
     _build(dataset, lake, labels, lambda: build_examples(dataset, lake, as_of, table))
     again = partial(build_examples, dataset, lake, as_of, table) if follows else None
@@ -127,12 +121,29 @@ def _source(comparison: Comparison, lake: Lake, as_of: dt.date, table: str) -> S
     return _local(lake, plain, _until_the_end(dataset, lake, plain), labels, None, again)
 
 
+def day_source(dataset: Dataset, lake: Lake, as_of: dt.date, with_features: bool) -> Source:
+    """The inputs of tasks whose examples end with the as-of day, of labels and sequences built.
+
+    Raises:
+      FootpathError: the sequences are not built.
+    """
+    from features.learning.labels import build_labels
+
+    pointer, labels = lake.root / "sequences" / f"{as_of}.json", lake.day("labels", as_of)
+    if not pointer.exists():
+        raise FootpathError(f"{pointer} is not there: materialize training_sequences of {as_of}")
+    follows = any(task.follows_split for task in dataset.daily_tasks)
+    again = partial(build_labels, dataset, lake, as_of) if follows else None
+    features = _head_features(dataset, lake, as_of, labels) if with_features else None
+    return _local(lake, pointer, pointer, labels, features, again)
+
+
 def _until_the_end(dataset: Dataset, lake: Lake, plain: Path) -> Path:
     """Returns sequences as of the last day, in the vocabulary of those of the as-of."""
     from features.learning.sequences import build_sequences
 
     said, last = read_json(plain), lake.days("events")[-1]
-    pointer = lake.root / "sequences" / f"{last}__{said['vocabulary_hash'][:8]}.json"
+    pointer = lake.root / "sequences" / f"{last}__{said['vocabulary_hash']}.json"
     vocabulary = plain.parent / said["folder"] / "vocabulary.json"
     _build(dataset, lake, pointer, lambda: build_sequences(dataset, lake, last, vocabulary))
     return pointer
@@ -171,32 +182,14 @@ def _local(
 ) -> Source:
     for pointer in (pretraining, sequences):
         local_copy(lake, pointer.parent / read_json(pointer)["folder"])
+    here = local_copy(lake, labels)
     return Source(
         local_copy(lake, pretraining),
         local_copy(lake, sequences),
-        local_copy(lake, labels),
+        here,
         local_copy(lake, features) if features else None,
-        build_split,
+        partial(labels_of_seed, lake, here, build_split),
     )
-
-
-def check_labeled(tasks: tuple[Task, ...], sources: dict[str, Source]) -> None:
-    """Checks that every task has labels.
-
-    Raises:
-      FootpathError: one has none.
-    """
-    for task in tasks:
-        path = sources[task.table].labels
-        if task.name not in pc.unique(pq.read_table(path, columns=["task"])["task"]).to_pylist():
-            raise FootpathError(
-                f"{path} has no labels of task '{task.name}': no user has one as of that day, or "
-                f"all have the same; leave it out of --tasks, or choose another learning.as_of"
-            )
-
-
-def _names(comparison: Comparison, table: str) -> list[str]:
-    return [task.name for task in comparison.tasks if task.table == table]
 
 
 def _mtime(path: Path) -> float:

@@ -10,6 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.config.comparison import Comparison
+from contracts.lake.versions import CONFIG
+from models.experiments.planning import Measured, Plan
 from models.leaderboard.boards import Cell, boards
 from models.leaderboard.efficiency import plot
 from models.leaderboard.plots import (
@@ -18,9 +21,6 @@ from models.leaderboard.plots import (
     plot_health,
     plot_map,
 )
-from orchestration.compare.cells import has_weights
-from orchestration.compare.jobs import Measured, Plan
-from orchestration.compare.settings import Comparison
 
 MAPS = 3  # panels of the map of users
 WATCHED = 32  # users whose attention is averaged
@@ -72,15 +72,15 @@ def health_curves(plan: Plan) -> dict[str, pa.Table]:
     """Returns spread and effective rank over the pre-training of each recipe's first seed."""
     curves: dict[str, pa.Table] = {}
     for measured in plan.measured:
-        path = measured.model / "curves.parquet" if measured.model else None
-        if path is None or measured.recipe is None or measured.seed or not path.exists():
+        if measured.recipe is None or measured.seed or not measured.curves.exists():
             continue
+        path = measured.curves
         table = pq.read_table(path)
         if {"spread", "effective_rank"} <= set(table.column_names):
             last = max(table["step"][-1].as_py(), 1) if table.num_rows else 1
             kept = table.filter(pc.is_valid(table["spread"]))
             progress = pc.divide(pc.cast(kept["step"], pa.float64()), float(last))
-            named = f"{measured.recipe.label} {measured.recipe.encoder}"
+            named = f"{measured.recipe.label} {measured.recipe.recipe.encoder.name}"
             curves[named] = kept.append_column("progress", progress)
     return curves
 
@@ -94,20 +94,21 @@ def attention_curves(plan: Plan) -> dict[str, tuple]:
 
     lines: dict[str, tuple] = {}
     for measured in plan.measured:
-        recipe, model = measured.recipe, measured.model
-        if recipe is None or model is None or measured.seed or not has_weights(model):
+        named = measured.recipe
+        if named is None or measured.seed or not named.recipe.method.trains:
             continue
-        checkpoint = load_checkpoint(model)
-        if recipe.method == "none" or not hasattr(checkpoint.model.encoder, "attention"):
+        folder = measured.curves.parent
+        if not (folder / CONFIG).exists():
             continue
-        sequences = open_sequences(Path(checkpoint.config["sequences"]))
+        checkpoint = load_checkpoint(folder)
+        sequences = open_sequences(Path(measured.sequences))
         sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
         # A step through the users: neighbors in the table may be alike.
         users = np.flatnonzero(sequences.lengths)[:: max(1, sequences.users // WATCHED)][:WATCHED]
         taken = np.minimum(sequences.lengths[users], checkpoint.model.config.max_length)
         events = pack(sequences.windows(users, sequences.lengths[users] - taken, taken))
         with contextlib.suppress(FootpathError):  # it turned out to have none
-            lines[f"{recipe.label} {recipe.encoder}"] = attention_by_distance(
+            lines[f"{named.label} {named.recipe.encoder.name}"] = attention_by_distance(
                 checkpoint.model, events
             )
     return lines
@@ -136,9 +137,9 @@ def user_maps(table: pa.Table, plan: Plan) -> dict[str, tuple]:
 
 def _vectors_of(measured: list[Measured], task: str, method: str, encoder: str) -> Path | None:
     for each in measured:
-        recipe, path = each.recipe, each.vectors
-        if recipe is None or path is None or not path.exists():
+        named, path = each.recipe, each.vectors
+        if named is None or not path.exists():
             continue
-        if (each.task, recipe.label, recipe.encoder) == (task, method, encoder):
+        if (each.task, named.label, named.recipe.encoder.name) == (task, method, encoder):
             return path
     return None

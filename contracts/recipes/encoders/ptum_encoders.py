@@ -1,0 +1,41 @@
+"""Options of the encoders that PTUM was published with: HAN, HSA, HURA, NativeCTR."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt
+
+from contracts.base.schema import BelowOne, Count
+from contracts.recipes.encoders.base import EncoderOptions, Pooling
+
+
+class _PtumEncoder(EncoderOptions):
+    dropout: BelowOne = 0.2
+    pooling: Pooling = "attention"
+
+
+class HanOptions(_PtumEncoder):
+    """The cells."""
+
+    name: Literal["han"] = "han"
+    cell: Literal["gru", "lstm"] = "gru"
+
+
+class HsaOptions(_PtumEncoder):
+    """How many heads."""
+
+    name: Literal["hsa"] = "hsa"
+    heads: NonNegativeInt = 0  # 0: as many of width 16 as dim has room for
+
+
+class HuraOptions(_PtumEncoder):
+    """The window of the CNN."""
+
+    name: Literal["hura"] = "hura"
+    window: Count = 3  # events that the CNN sees at a time
+
+
+class NativeCtrOptions(HuraOptions):
+    """As HURA's, and each behavior by itself."""
+
+    name: Literal["nativectr"] = "nativectr"  # type: ignore[assignment]
+    window: Count = 1

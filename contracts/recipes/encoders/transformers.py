@@ -1,0 +1,41 @@
+"""Options of the two Transformers: BERT4Rec's, and the modern one with rotary positions."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from contracts.base.schema import Count
+from contracts.recipes.encoders.base import EncoderOptions
+
+
+class TransformerOptions(EncoderOptions):
+    """Sizes of a Transformer."""
+
+    layers: Count = 2
+    heads: Count = 2
+    feedforward: Count = 2  # times the width
+    causal: bool = False  # no event sees a later one (SASRec): for predicting the next
+
+    @property
+    def is_causal(self) -> bool:
+        """As the option says."""
+        return self.causal
+
+    def check(self, dim: int) -> None:
+        """Every head is equally wide."""
+        if dim % self.heads:
+            raise ValueError(f"dim {dim} does not divide among {self.heads} heads")
+
+
+class Bert4RecOptions(TransformerOptions):
+    """BERT4Rec's."""
+
+    name: Literal["bert4rec"] = "bert4rec"
+    activation: Literal["gelu", "relu"] = "gelu"
+
+
+class RotaryOptions(TransformerOptions):
+    """The gate of the feed-forward layer takes a third of it, so that weights stay as many."""
+
+    name: Literal["rotary"] = "rotary"
+    base: Annotated[float, Field(gt=1)] = 1000.0  # slowest rotation: about so many events a turn

@@ -1,0 +1,169 @@
+"""Jobs: what the programs in `models/` are given, one JSON file each.
+
+A job says what is to be done (`recipe`, `evaluation`), where its files lie (`io`) and on what it
+runs (`runtime`). Only the first decides what comes out, together with the content of the files
+that `io` names: no path, no machine and no number of threads is part of an identity.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationError
+
+from contracts.base.errors import FootpathError
+from contracts.base.schema import Count, Strict, Weight, faults
+from contracts.recipes.recipe import Recipe
+
+JobT = TypeVar("JobT", bound=Strict)
+
+# Evaluation modes: linear probe, fine-tuned, the same encoder from scratch, and a ranking by the
+# score that pre-training itself trains.
+Protocol = Literal["frozen", "finetuned", "scratch", "native"]
+LabelShare = Annotated[float, Field(gt=0, le=1)]
+
+
+class Runtime(Strict):
+    """On what a program runs; nothing that it computes follows from it."""
+
+    device: str = "auto"
+    threads: NonNegativeInt = 0  # 0: as many as torch takes by itself
+    prefetch: NonNegativeInt = 2  # samples made ahead in a thread
+    checkpoint_seconds: NonNegativeFloat = 20.0  # between two states to resume from
+
+
+class TaskSpec(Strict):
+    """One thing to predict, as the data set's YAML names it."""
+
+    name: str
+    kind: Literal["classification", "regression", "ranking"] = "classification"
+    metric: str = "auc"
+    exclude_history: bool = False  # ranking: items of the history do not compete
+    candidates: bool = False  # ranking: of the rows of lists that were shown, not of all items
+    numbers: tuple[str, ...] = ()  # what is known of a candidate
+
+
+class TrainIO(Strict):
+    """Files of a pre-training."""
+
+    sequences: Path  # the pointer sequences/<as_of>.json
+    out: Path  # the checkpoint folder
+    labels: Path | None = None  # of the task that stops training early
+
+
+class TrainJob(Strict):
+    """One pre-training."""
+
+    recipe: Recipe
+    seed: NonNegativeInt = 0
+    io: TrainIO
+    runtime: Runtime = Runtime()
+
+
+class Finetuning(Strict):
+    """How task models are trained."""
+
+    epochs: Count = 8
+    patience: Count = 2  # epochs without a better validation loss
+    batch_size: Count = 64
+    finetune_lr: Weight = 2e-3
+    scratch_lr: Weight = 2e-3
+    weight_decay: Weight = 0.01
+    # With head features: under which protocols heads see them beside the embedding as well.
+    feature_protocols: tuple[Literal["frozen", "finetuned", "scratch"], ...] = ("frozen",)
+
+
+class Measured(Strict):
+    """What every program that reads labels measures."""
+
+    tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
+    label_shares: Annotated[tuple[LabelShare, ...], Field(min_length=1)] = (1.0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+
+
+class LabeledIO(Strict):
+    """Files of every program that reads labels."""
+
+    sequences: Path
+    labels: Path
+    head_features: Path | None = None  # head_features/<as_of>.parquet
+    out: Path  # METRICS rows, as Parquet
+    predictions: Path | None = None  # of whom what was predicted
+
+
+class Evaluation(Measured):
+    """Measures a checkpoint on tasks."""
+
+    protocols: tuple[Protocol, ...] = ("frozen", "finetuned")
+    finetuning: Finetuning = Finetuning()
+
+
+class EvaluationIO(LabeledIO):
+    """Files of an evaluation."""
+
+    checkpoint: Path
+    models: Path | None = None  # task models go here, a folder each
+    vectors: Path | None = None  # vectors and labels of test users go here, a file a task
+
+
+class EvaluationJob(Strict):
+    """One checkpoint against tasks."""
+
+    evaluation: Evaluation
+    io: EvaluationIO
+    runtime: Runtime = Runtime()
+
+
+class Baselines(Measured):
+    """What a practitioner would try first."""
+
+    lsa_dim: Annotated[int, Field(ge=2)] = 64
+
+
+class BaselinesJob(Strict):
+    """Baselines against tasks."""
+
+    evaluation: Baselines
+    io: LabeledIO
+    runtime: Runtime = Runtime()
+
+
+class EmbedIO(Strict):
+    """Files of an embedding."""
+
+    sequences: Path
+    checkpoint: Path
+    out: Path  # the Parquet object of the day
+
+
+class EmbedJob(Strict):
+    """One vector a user, as of the instant at which the sequences end."""
+
+    model_version: str
+    event_timestamp: str  # as-of of the input, ISO 8601 in UTC
+    created: str  # when it would have been known
+    io: EmbedIO
+    runtime: Runtime = Runtime()
+
+
+def load_job(kind: type[JobT], path: Path) -> JobT:
+    """Reads a job from a JSON file.
+
+    Raises:
+      FootpathError: the file cannot be read, or a field is unknown, missing or wrong.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FootpathError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise FootpathError(f"{path} is not valid JSON: {error}") from None
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise FootpathError(
+            "\n".join(
+                f"{path}: {'.'.join(map(str, place)) or 'the file'}: {text}"
+                for place, text in faults(error)
+            )
+        ) from None

@@ -1,0 +1,164 @@
+"""A recipe: all that a pre-trained encoder follows from, besides the data and the seed.
+
+In YAML and JSON, `method` and `encoder` are a name, or a mapping of a name and options:
+
+    {method: {name: ptum, negatives: 8}, encoder: gru4rec, epochs: 10}
+"""
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
+
+from contracts.base.schema import Count, Name, Positive, Share, Strict, Weight, relocated
+from contracts.recipes.encoders import ENCODERS
+from contracts.recipes.methods import METHODS
+from contracts.recipes.text import TextOptions
+
+EventField = Literal["item", "action", "category", "gap", "position", "age", "value", "text"]
+FIELDS: tuple[EventField, ...] = ("item", "action", "category", "gap", "position")
+
+# Settings that the shape of a model follows from, and so its weights before training.
+SHAPE = ("encoder", "dim", "max_length", "fields", "text")
+
+
+def _named(what: str, known: dict[str, Any]) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        given = {"name": value} if isinstance(value, str) else value
+        if isinstance(given, dict) and given.get("name") not in known:
+            name = given.get("name")
+            found = f"there is no {what} '{name}'" if name else f"the {what} has no name"
+            raise ValueError(f"{found}: the known ones are {', '.join(known)}")
+        return given
+
+    return BeforeValidator(check)
+
+
+# Unions of all options by name; the tables are their one list.
+Method = Annotated[
+    reduce(or_, METHODS.values()), Field(discriminator="name"), _named("method", METHODS)
+]
+Encoder = Annotated[
+    reduce(or_, ENCODERS.values()), Field(discriminator="name"), _named("encoder", ENCODERS)
+]
+
+
+class EarlyStopping(Strict):
+    """Validation probe for early stopping: a task whose validation users judge the weights."""
+
+    task: Name
+    kind: Literal["classification", "regression"] = "classification"
+    every_epochs: Count = 1
+    patience: Count = 5  # judgments without a better one
+
+
+class Recipe(Strict):
+    """One way to pre-train an encoder."""
+
+    method: Method
+    encoder: Encoder
+    dim: Annotated[int, Field(ge=2)] = 64
+    max_length: Annotated[int, Field(ge=2)] = 100  # events of a user that the encoder sees at once
+    fields: Annotated[tuple[EventField, ...], Field(min_length=1)] = FIELDS  # summed to a vector
+    text: TextOptions | None = None  # with the field `text`
+    epochs: Count = 20
+    batch_size: Count = 64  # users
+    lr: Positive = 1e-3
+    item_lr_factor: Weight = 3.0  # the item table learns from few events a row
+    bag_epochs: NonNegativeInt = 0  # warm-start epochs, with mean pooling in the encoder's place
+    bag_lr: Weight = 3e-3  # in those
+    lr_users: NonNegativeInt = 0  # batch size that lr is for, going with its root; 0: with none
+    weight_decay: Weight = 0.01
+    warmup: Share = 0.05  # share of the steps
+    clip: Weight = 1.0
+    ema: Annotated[float, Field(ge=0, le=0.999999)] = 0.0  # decay of the averaged weights; 0: none
+    validation: EarlyStopping | None = None  # stops early, and keeps the best weights
+    collapse: Literal["warn", "stop", "off"] = "warn"  # where vectors are below the next two
+    min_spread: Weight = 1e-3
+    min_effective_rank: Annotated[float, Field(ge=1)] = 2.0
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the encoder's matrix products
+    compile: bool = False  # torch.compile of blocks and projectors: needs a C++ compiler on CPU
+    max_seconds: Positive | None = None  # the schedule then follows the clock as well
+
+    @classmethod
+    def named(cls, name: str, settings: dict[str, Any]) -> "Recipe":
+        """Validates settings; method and encoder follow from `<method>_<encoder>` where left out.
+
+        Raises:
+          ValidationError: a setting is unknown or out of bounds, or the pair cannot be.
+        """
+        method, _, encoder = name.partition("_")
+        given = dict(settings)
+        for field, default in (("method", method), ("encoder", encoder)):
+            value = given.get(field, {})
+            given[field] = {"name": default} | value if isinstance(value, dict) else value
+        return cls.model_validate(given)
+
+    @property
+    def name(self) -> str:
+        """`<method>_<encoder>`."""
+        return f"{self.method.name}_{self.encoder.name}"
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What the shape of the model follows from, as JSON."""
+        return self.model_dump(mode="json", include=set(SHAPE))
+
+    def identity(self) -> dict[str, Any]:
+        """All that the weights follow from besides data and seed, defaults included, as JSON.
+
+        Without training they follow from the shape alone: random weights of one shape are one
+        recipe, whatever else its settings are.
+        """
+        if self.method.trains:
+            return self.model_dump(mode="json")
+        return self.shape | {"method": self.method.name}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _plain_places(cls, data: Any, handler: ModelWrapValidatorHandler["Recipe"]) -> "Recipe":
+        """Tells places of errors as the YAML has them: without the names of union members."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise relocated(error, drop=(METHODS.keys() | ENCODERS.keys())) from None
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> "Recipe":
+        if not {"item", "text"} & set(self.fields):
+            raise ValueError("fields: expected 'item', 'text' or both among them")
+        if self.text and "text" not in self.fields:
+            raise ValueError("there are options of text, and fields leave 'text' out: add it there")
+        if "text" in self.fields and self.text is None:
+            object.__setattr__(self, "text", TextOptions())  # resolved: nothing is left open
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Recipe":
+        self.encoder.check(self.dim)
+        self.method.check(self.encoder, self.fields)
+        if self.text:
+            self.text.check(self.dim)
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_epochs(self) -> "Recipe":
+        if self.bag_epochs and self.max_seconds is not None:
+            raise ValueError(
+                "bag_epochs counts epochs, and max_seconds ends training by the clock, perhaps "
+                "before the encoder has begun: give one of them"
+            )
+        if self.bag_epochs >= self.epochs:
+            raise ValueError(
+                f"bag_epochs ({self.bag_epochs}) are among the epochs ({self.epochs}): "
+                f"leave some to the encoder"
+            )
+        return self

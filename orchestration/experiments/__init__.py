@@ -1,0 +1,1 @@
+"""Running experiments: inputs built, jobs of a plan run side by side through Dagster Pipes."""

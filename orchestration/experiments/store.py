@@ -1,0 +1,86 @@
+"""Where comparisons lie, and what the data set's YAML has measured.
+
+<lake>/comparisons/<name>/plan.json                 what is compared, resolved
+<name>.md, .html, ...     what came out
+"""
+
+import datetime as dt
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from contracts.base.errors import FootpathError
+from contracts.config.comparison import Comparison, yaml_comparison
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_text
+from contracts.lake.reading import read_texts
+from contracts.lake.versions import ModelVersion
+from contracts.recipes.checkpoint import CheckpointFacts, load_facts
+from contracts.recipes.recipe import Recipe
+from models.experiments.planning import Planner
+from orchestration.experiments.inputs import day_source
+
+
+def comparison_folder(lake: Lake, name: str) -> Path:
+    """The folder of a comparison."""
+    return lake.root / "comparisons" / name
+
+
+def write_comparison(lake: Lake, name: str, comparison: Comparison) -> None:
+    """Keeps what is to be compared, for who runs it."""
+    text = comparison.model_dump_json(indent=2)
+    publish_text(lake, text, comparison_folder(lake, name) / "plan.json")
+
+
+def read_comparison(lake: Lake, name: str) -> Comparison:
+    """Reads what is to be compared.
+
+    Raises:
+      FootpathError: nobody has planned it, or the plan is of another format.
+    """
+    path = comparison_folder(lake, name) / "plan.json"
+    if not path.exists():
+        raise FootpathError(f"{path} is not there: plan it by `footpath compare --name {name}`")
+    try:
+        return Comparison.model_validate_json(read_texts([path])[0] or "")
+    except ValidationError:
+        raise FootpathError(
+            f"{path} is not of this Footpath: plan it again by `footpath compare --name {name}`"
+        ) from None
+
+
+def planner_of(
+    dataset: Dataset, lake: Lake, recipes: dict[str, Recipe], as_of: str, seed: int = 0
+) -> Planner:
+    """What plans trials and cells of recipes, as the data set's YAML has them measured.
+
+    Args:
+      dataset: whose tasks, label shares and seeds.
+      lake: of the data set.
+      recipes: by name; none for the baselines alone.
+      as_of: the day with which inputs end.
+      seed: the first of the seeds.
+
+    Raises:
+      FootpathError: the inputs are not built.
+    """
+    day = dt.date.fromisoformat(as_of)
+    labels = lake.day("labels", day)
+    judged = any(recipe.validation for recipe in recipes.values())
+    if (dataset.daily_tasks or judged) and not labels.exists():
+        raise FootpathError(f"{labels} is not there: materialize labels of {as_of} first")
+    source = day_source(dataset, lake, day, with_features=bool(dataset.daily_tasks))
+    comparison = yaml_comparison(dataset, recipes, seed)
+    return Planner(comparison, dataset, lake, {"day": source}, keep_models=True)
+
+
+def planner_of_version(dataset: Dataset, lake: Lake, version: ModelVersion) -> Planner:
+    """The same of the recipe that a finished version was trained by."""
+    facts = facts_of(lake, version)
+    return planner_of(dataset, lake, {version.recipe: facts.recipe}, version.as_of, facts.seed)
+
+
+def facts_of(lake: Lake, version: ModelVersion) -> CheckpointFacts:
+    """What is known of a version without its weights."""
+    return load_facts(version.folder(lake))
