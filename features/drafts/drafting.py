@@ -14,8 +14,7 @@ import yaml
 
 from contracts.base.errors import FootpathError
 from contracts.lake.engine import connect
-from features.drafts.column_guess import Guess, sql_name
-from features.drafts.guessing import Guesses, guess
+from features.drafts.guess import Guess, Guesses, guess, sql_name
 from features.drafts.sampling import Sample, find_file, take_sample
 from features.ingestion.listing import find_files
 from features.ingestion.streams import SourceFile

@@ -1,4 +1,4 @@
-"""A file that nobody has described -> a sample of its rows as text, with what it looks like.
+"""A sample of a file that nobody has described: its rows as text, and what format it is in.
 
 In:  one file of a source: delimited text, JSON lines or Parquet, plain, gzipped, zstd, or in a tar
      archive. Out: its format, and the table `sample`: every column as text, as it lies there.
@@ -7,12 +7,11 @@ The reader of landing files must be told delimiter, header and types, and refuse
 Here they are found out, from the beginning of the file.
 """
 
-import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +20,9 @@ import duckdb
 from contracts.base.errors import FootpathError
 from contracts.base.sql import name
 from contracts.config.source import Csv
+from features.ingestion.formats import NESTED, split_delimited
 from features.ingestion.listing import find_files
-from features.ingestion.streams import TAR, SourceFile, read_blocks
+from features.ingestion.streams import TAR, SourceFile, path_on_disk, read_blocks
 from features.ingestion.tar import members
 
 # Decompressed bytes that are looked at, and rows of Parquet.
@@ -55,7 +55,7 @@ def find_file(address: str) -> SourceFile:
       FootpathError: there is no such file, or an archive has no file.
     """
     absolute = address if "://" in address else str(Path(address).absolute())
-    found = find_files("", _literal(absolute))
+    found = find_files("", escape(absolute))
     if not found:
         raise FootpathError(f"{address} is not there: init takes one file of your events")
     file = found[0]
@@ -63,7 +63,7 @@ def find_file(address: str) -> SourceFile:
         inside = members(file.path, file.url, file.stamp)
         if not inside:
             raise FootpathError(f"{address} is an archive without a file in it")
-        file = find_files("", f"{_literal(absolute)}/{_literal(inside[0].name)}")[0]
+        file = find_files("", f"{escape(absolute)}/{escape(inside[0].name)}")[0]
     return file
 
 
@@ -110,12 +110,7 @@ def _beginning(file: SourceFile) -> tuple[bytes, bool]:
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder: Path) -> Sample:
-    path = file.url
-    if "://" in path or file.archive:
-        path = str(folder / "sample.parquet")
-        with open(path, "wb") as copy:
-            copy.writelines(read_blocks(file))
-    relation = connection.read_parquet(path)
+    relation = connection.read_parquet(path_on_disk(file, folder))
     kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
     as_text = ", ".join(f"{name(column)}::VARCHAR AS {name(column)}" for column in kinds)
     connection.register("parquet_rows", relation)
@@ -124,7 +119,7 @@ def _parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder: Pa
         f"LIMIT {SAMPLE_ROWS}"
     )
     rows = _count(connection)
-    nested = {c: kind for c, kind in kinds.items() if re.search(r"\]$|^(STRUCT|MAP|UNION)", kind)}
+    nested = {c: kind for c, kind in kinds.items() if NESTED.search(kind)}
     is_whole = rows < SAMPLE_ROWS
     return Sample(file, "parquet", list(kinds), rows, is_whole, nested=nested)
 
@@ -165,7 +160,7 @@ def _delimited(
         lines = [line.rstrip("\r\n") for line in itertools.islice(handle, LOOKED_AT)]
     lines = [line for line in lines if line]
     delimiter, quote, width = _shape(lines)
-    first = next(_split(lines[:1], delimiter, quote))
+    first = next(split_delimited(lines[:1], delimiter, quote))
     header = _is_header(first)
     columns = [cell.strip() for cell in first] if header else [f"c{n}" for n in range(1, width + 1)]
     connection.execute(
@@ -186,20 +181,12 @@ def _shape(lines: list[str]) -> tuple[str, str, int]:
     for quote, delimiter in itertools.product(('"', ""), DELIMITERS):
         if delimiter == " " and best[2] > 1:
             continue
-        widths = Counter(map(len, _split(lines, delimiter, quote)))
+        widths = Counter(map(len, split_delimited(lines, delimiter, quote)))
         width, agreeing = widths.most_common(1)[0]
         # A quote may run over lines; without quotes in the text both ways are the same.
         if agreeing >= 0.95 * sum(widths.values()) and width > best[2]:
             best = (delimiter, quote, width)
     return best
-
-
-def _split(lines: list[str], delimiter: str, quote: str) -> Iterator[list[str]]:
-    unit = "\x1f"
-    rows = (line.replace(delimiter, unit) for line in lines)
-    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-    for row in csv.reader(rows, delimiter=unit, quotechar=quote or None, quoting=quoting):
-        yield [cell.replace(unit, delimiter) for cell in row]
 
 
 def _is_header(cells: list[str]) -> bool:
@@ -208,11 +195,6 @@ def _is_header(cells: list[str]) -> bool:
     named = all(re.match(r"^[^\W\d][\w .:/()#-]*$", word) for word in words)
     values = any(re.search(r"\d{4}-\d\d-\d\d|::", word) for word in words)
     return named and not values and len(set(words)) == len(words) and (len(words) > 1)
-
-
-def _literal(path: str) -> str:
-    """Returns a glob that only this path matches."""
-    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def _count(connection: duckdb.DuckDBPyConnection) -> int:
