@@ -61,7 +61,7 @@ class Reconciliation:
         return self.rows + self.added - known
 
     def figures(self) -> dict[str, int]:
-        """Returns the sums by name."""
+        """The sums by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.type is int}
 
 

@@ -65,7 +65,7 @@ class StaleDays:
         return sorted({day for of_table in self.reasons.values() for day in of_table})
 
     def span(self, max_days: int) -> tuple[dt.date, dt.date]:
-        """Returns the first range to rebuild, of at most so many days; the rest comes after it.
+        """The first range to rebuild, of at most so many days; the rest comes after it.
 
         It ends before a day without events, which a run over it would try to build.
         """

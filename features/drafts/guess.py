@@ -145,7 +145,7 @@ def _profile(connection: duckdb.DuckDBPyConnection, sample: Sample, column: str)
 
 
 def sql_name(column: str) -> str:
-    """Returns a column as SQL, quoted only where it must be."""
+    """A column as SQL, quoted only where it must be."""
     plain = re.fullmatch(r"[A-Za-z_]\w*", column) and column.lower() not in _keywords()
     return column if plain else name(column)
 
@@ -248,7 +248,7 @@ def _by_name(free: list[Column], words: tuple[str, ...]) -> Guess | None:
 
 
 def _over_text(fields: dict[str, Guess], columns: list[Column]) -> str:
-    """Returns the SQL of the time as it runs over the sample, whose columns are all text."""
+    """The SQL of the time as it runs over the sample, whose columns are all text."""
     found = fields["timestamp"]
     column = next((c for c in columns if c.name == found.column), None)
     if column is None or column.kind == "VARCHAR":
@@ -258,7 +258,7 @@ def _over_text(fields: dict[str, Guess], columns: list[Column]) -> str:
 
 
 def _time(connection: duckdb.DuckDBPyConnection, free: list[Column], rows: int) -> Guess:
-    """Returns the best guess; without any, one moment for all events."""
+    """The best guess; without any, one moment for all events."""
     found = [(g, c) for c in free if (g := _as_time(connection, c)) and c.filled >= rows * 0.9]
     if not found:
         return Guess(

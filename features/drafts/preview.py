@@ -142,7 +142,7 @@ def _broken(connection: duckdb.DuckDBPyConnection, gate: Gate) -> dict:
 
 
 def findings(dataset: Dataset, sample: Preview) -> list[str]:
-    """Returns a sentence for each thing that a person should look at."""
+    """A sentence for each thing that a person should look at."""
     return [
         *_refused(dataset, sample),
         *_actions(dataset, sample),

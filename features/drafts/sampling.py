@@ -97,7 +97,7 @@ def take_sample(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder:
 
 
 def _beginning(file: SourceFile) -> tuple[bytes, bool]:
-    """Returns the first whole lines of a file, and whether they are all of it."""
+    """The first whole lines of a file, and whether they are all of it."""
     parts: list[bytes] = []
     size = 0
     for block in read_blocks(file):
@@ -173,7 +173,7 @@ def _delimited(
 
 
 def _shape(lines: list[str]) -> tuple[str, str, int]:
-    """Returns the delimiter and quote with which the lines have the most, and equally many, fields.
+    """The delimiter and quote with which the lines have the most, and equally many, fields.
 
     Text that nothing parts is one column: the delimiter is then a tab, which it does not hold.
     """
@@ -190,7 +190,7 @@ def _shape(lines: list[str]) -> tuple[str, str, int]:
 
 
 def _is_header(cells: list[str]) -> bool:
-    """Tells whether a first line names columns: words, all different, none a number or date."""
+    """Whether a first line names columns: words, all different, none a number or date."""
     words = [cell.strip() for cell in cells]
     named = all(re.match(r"^[^\W\d][\w .:/()#-]*$", word) for word in words)
     values = any(re.search(r"\d{4}-\d\d-\d\d|::", word) for word in words)

@@ -133,7 +133,7 @@ def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment], copi
 
 
 def _distinct_events(dataset: Dataset) -> str:
-    """Returns the SELECT of events without duplicates, in the order in which they are written."""
+    """The SELECT of events without duplicates, in the order in which they are written."""
     if dataset.events.event_id:
         source = "delivered"
     else:

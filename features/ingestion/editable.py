@@ -49,7 +49,7 @@ def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:
 
 
 def _as_object(dataset: Dataset, row: dict[str, Any], headers: dict[str, list[str]]) -> Any:
-    """Returns a refused row as an object, or as text where it cannot be split into columns."""
+    """A refused row as an object, or as text where it cannot be split into columns."""
     try:
         found = json.loads(row["raw"])
         if isinstance(found, dict):
@@ -69,7 +69,7 @@ def _as_object(dataset: Dataset, row: dict[str, Any], headers: dict[str, list[st
 
 
 def _header(dataset: Dataset, path: str) -> list[str]:
-    """Returns a file's columns in order: those of the YAML if it is gone, or has no header."""
+    """A file's columns in order: those of the YAML if it is gone, or has no header."""
     format = format_of(dataset.landing)
     if format.has_header:
         for arrival in find_arrivals(dataset, None):

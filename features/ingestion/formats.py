@@ -59,7 +59,7 @@ class Layout:
     """Where the declared columns stand in the records of a text file."""
 
     def select(self, source: str, types: Mapping[str, str]) -> str:
-        """Returns the SELECT over a table of records (`__file`, `__line`, `__bytes`, `__text`)."""
+        """The SELECT over a table of records (`__file`, `__line`, `__bytes`, `__text`)."""
         raise NotImplementedError
 
 
@@ -122,7 +122,7 @@ class Format:
         types: Mapping[str, str],
         is_sample: bool,
     ) -> str:
-        """Returns the SELECT over a file that lies on this machine, if the format is no text.
+        """The SELECT over a file that lies on this machine, if the format is no text.
 
         Args:
           connection: DuckDB.
@@ -163,7 +163,7 @@ class JsonLayout(Layout):
     """Keys of JSON objects are columns."""
 
     def select(self, source: str, types: Mapping[str, str]) -> str:
-        """Returns the SELECT over a table of records."""
+        """The SELECT over a table of records."""
         wanted = {c: "JSON" if NESTED.search(kind) else "VARCHAR" for c, kind in types.items()}
         fields = (
             "CASE WHEN CASE WHEN starts_with(__text, '{') THEN true "
@@ -298,7 +298,7 @@ class DelimitedLayout(Layout):
     width: int
 
     def select(self, source: str, types: Mapping[str, str]) -> str:
-        """Returns the SELECT over a table of records."""
+        """The SELECT over a table of records."""
         shape = (
             "CASE WHEN __text IS NULL THEN 'not UTF-8' "
             "WHEN __fields IS NULL THEN 'a quote is not closed, or text follows its end' "
@@ -310,7 +310,7 @@ class DelimitedLayout(Layout):
         return _typed(_decoded(source, self._fields()), shape, width, values, types)
 
     def _fields(self) -> str:
-        """Returns the SQL that splits `__text` into a list; null where quotes are wrong."""
+        """The SQL that splits `__text` into a list; null where quotes are wrong."""
         line, separator = "__text", self.delimiter
         if len(separator) > 1:
             line, separator = f"replace(__text, {literal(separator)}, {literal(UNIT)})", UNIT
@@ -347,7 +347,7 @@ class Parquet(Format):
         types: Mapping[str, str],
         is_sample: bool,
     ) -> str:
-        """Returns the SELECT over a file. `__raw` is null where the row could be read."""
+        """The SELECT over a file. `__raw` is null where the row could be read."""
         try:
             found = connection.read_parquet(on_disk).columns
         except duckdb.Error as error:
@@ -375,7 +375,7 @@ class Parquet(Format):
         return _typed(f"(SELECT *, {raw} FROM {rows})", "NULL", "NULL::BIGINT", columns, types)
 
 
-FORMATS: dict[str, type[Format]] = {"csv": Delimited, "jsonl": JsonLines, "parquet": Parquet}
+FORMATS: dict[str, type[Format]] = {"jsonl": JsonLines, "csv": Delimited, "parquet": Parquet}
 
 
 def format_of(table: FileTable) -> Format:
@@ -384,7 +384,7 @@ def format_of(table: FileTable) -> Format:
 
 
 def _decoded(source: str, fields: str) -> str:
-    """Returns the sub-select that decodes records, drops blank lines and splits the others.
+    """The sub-select that decodes records, drops blank lines and splits the others.
 
     DuckDB's trim functions walk through a whole text, so they see only the texts that need it.
     """
@@ -407,7 +407,7 @@ def _decoded(source: str, fields: str) -> str:
 def _typed(
     source: str, shape: str, width: str, values: Sequence[str], types: Mapping[str, str]
 ) -> str:
-    """Returns the SELECT that casts the values of a row, and names those that do not fit."""
+    """The SELECT that casts the values of a row, and names those that do not fit."""
     aliases = [f"__v{number}" for number in range(len(types))]
     inner = ", ".join(f"{value} AS {alias}" for value, alias in zip(values, aliases, strict=True))
     casts = ", ".join(
@@ -423,7 +423,7 @@ def _typed(
 
 
 def _misfits(values: Sequence[str], types: Mapping[str, str]) -> str:
-    """Returns the SQL of a sentence naming the values that do not fit their types, or null."""
+    """The SQL of a sentence naming the values that do not fit their types, or null."""
     tests = []
     for value, (column, kind) in zip(values, types.items(), strict=True):
         if kind == "VARCHAR":

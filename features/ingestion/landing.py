@@ -144,7 +144,7 @@ def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[
 
 
 def _is_new(arrival: Arrival, known: dict[str, Manifest | None], mapping: str) -> bool:
-    """Tells whether a file was not read as it lies there, or by another mapping."""
+    """Whether a file was not read as it lies there, or by another mapping."""
     manifest = known.get(file_id(arrival.file.path))
     now = (arrival.file.size, arrival.file.stamp, mapping)
     return manifest is None or (manifest.size, manifest.stamp, manifest.mapping) != now

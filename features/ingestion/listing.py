@@ -43,7 +43,7 @@ class Arrival:
 
 
 def arrival_days(dataset: Dataset) -> list[dt.date]:
-    """Returns the days on which files have arrived, in order; none for an undated source."""
+    """The days on which files have arrived, in order; none for an undated source."""
     if not dataset.landing.is_dated:
         return []
     return sorted({arrival.day for arrival in find_arrivals(dataset, None) if arrival.day})
@@ -97,12 +97,12 @@ def root_of(dataset: Dataset, url: str) -> str:
 
 
 def is_absolute(pattern: str) -> bool:
-    """Tells whether a pattern has its own root."""
+    """Whether a pattern has its own root."""
     return "://" in pattern or Path(pattern).is_absolute()
 
 
 def _dates(dataset: Dataset, days: list[dt.date]) -> list[dict[str, str]]:
-    """Returns the dates that may stand in the names of files that arrive on local days."""
+    """The dates that may stand in the names of files that arrive on local days."""
     dates = set(days)
     if "{hour}" in dataset.landing.url:
         zone = ZoneInfo(dataset.landing.arrival_timezone)
@@ -116,7 +116,7 @@ def _dates(dataset: Dataset, days: list[dt.date]) -> list[dict[str, str]]:
 
 
 def _glob(url: str, values: Mapping[str, str]) -> str:
-    """Returns the URL with some date fields filled in and the others open."""
+    """The URL with some date fields filled in and the others open."""
     for field, digits in FIELDS.items():
         open_field = "[0-9]*" if field == "hours" else "[0-9]" * digits
         url = url.replace(f"{{{field}}}", values.get(field, open_field))

@@ -127,7 +127,7 @@ def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Targ
 
 
 def _select(target: _Target) -> str:
-    """Returns the SELECT over `rows_read`; a row that cannot be read has no key."""
+    """The SELECT over `rows_read`; a row that cannot be read has no key."""
     columns = ", ".join(
         f"CASE WHEN __problem IS NULL THEN TRY(({sql})::VARCHAR) END AS {name(column)}"
         if sql

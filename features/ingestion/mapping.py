@@ -47,7 +47,7 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
 
 
 def events_select(dataset: Dataset) -> str:
-    """Returns the SELECT that turns `rows_read` into events and refused rows.
+    """The SELECT that turns `rows_read` into events and refused rows.
 
     `__place` is the element's place in the list that `explode` gave, `__length` the length of that
     list on its first element; both are null otherwise.
@@ -95,7 +95,7 @@ def exploded_columns(
     columns: Mapping[str, str],
     explode: str | None,
 ) -> dict[str, str]:
-    """Returns the declared columns and their types, and `each` and `place` where rows explode.
+    """The declared columns and their types, and `each` and `place` where rows explode.
 
     Args:
       connection: DuckDB.
@@ -125,7 +125,7 @@ def exploded_columns(
 
 
 def exploded(rows: str, section: str, explode: str | None) -> str:
-    """Returns the SQL of the rows, each as often as its list has elements but at least once.
+    """The SQL of the rows, each as often as its list has elements but at least once.
 
     `__place` is the element's place in the list, `__length` the length of that list on its first
     element; both are null otherwise.

@@ -160,7 +160,7 @@ class Partitioner:
 
 
 def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
-    """Returns the last event day that a file may have (see the top)."""
+    """The last event day that a file may have (see the top)."""
     if arrival.day is None and dataset.partitions.end:
         return dataset.partitions.end
     if arrival.day is None:
@@ -169,7 +169,7 @@ def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
 
 
 def _opens(dataset: Dataset, arrival: Arrival) -> dt.datetime | None:
-    """Returns the instant before which rows of a file are too late; None if none is."""
+    """The instant before which rows of a file are too late; None if none is."""
     allowed = dataset.lateness.allowed_days
     if allowed is None or arrival.day is None:
         return None
@@ -191,7 +191,7 @@ def _day_starts(dataset: Dataset, last: dt.date) -> pa.Table:
 
 
 def _landed_select(dataset: Dataset) -> str:
-    """Returns the SELECT that dates the rows of a chunk, and refuses those without a day."""
+    """The SELECT that dates the rows of a chunk, and refuses those without a day."""
     first, last = dataset.partitions.start, dataset.partitions.end
     days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
     fields = names(FIELDS)

@@ -357,7 +357,7 @@ def _find(
 
 
 def content_of(dataset: Dataset, raw: str) -> str:
-    """Returns the SQL of a hash of an event's content, given the SQL of the event as JSON.
+    """The SQL of a hash of an event's content, given the SQL of the event as JSON.
 
     Where ids are made of the content, they are not part of it.
     """
@@ -367,7 +367,7 @@ def content_of(dataset: Dataset, raw: str) -> str:
 
 
 def _of_events(dataset: Dataset) -> Dataset:
-    """Returns the data set as if its landing rows were events."""
+    """The data set as if its landing rows were events."""
     columns = {"timestamp": "TIMESTAMPTZ", "value": "DOUBLE"}
     columns = {c: columns.get(c, "VARCHAR") for c in EVENTS.names if c != "properties"}
     columns["properties"] = "MAP(VARCHAR, VARCHAR)"

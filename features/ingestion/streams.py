@@ -214,7 +214,7 @@ class Prefetch:
         self._fetched: dict[str, bytes | Exception] = {}
 
     def take(self, file: SourceFile) -> bytes | None:
-        """Returns the bytes of a file as they lie there, once; None for one that is to be streamed.
+        """The bytes of a file as they lie there, once; None for one that is to be streamed.
 
         Raises:
           Exception: what the store's client raised for this file.
@@ -291,7 +291,7 @@ class Archives:
                 raise FootpathError(f"{path} has changed while it was read: run it again")
 
     def _at(self, path: str, url: str, offset: int) -> "ForwardStream":
-        """Returns the archive's stream, wound on to a place."""
+        """The archive's stream, wound on to a place."""
         if self._stream is None or self._url != url or self._stream.tell() > offset:
             self.close()
             handle = self._open.enter_context(open_url(url))
@@ -318,7 +318,7 @@ class ForwardStream:
         return self._place
 
     def read(self, size: int) -> bytes:
-        """Returns the next bytes; fewer only at the end."""
+        """The next bytes; fewer only at the end."""
         parts = []
         while size and (part := self._some(size)):
             parts.append(part)

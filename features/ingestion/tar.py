@@ -37,13 +37,13 @@ class Member:
 
 
 def split_pattern(pattern: str) -> tuple[str, str | None]:
-    """Returns the pattern of the archives and that of their members; None without an archive."""
+    """The pattern of the archives and that of their members; None without an archive."""
     match = _ARCHIVE.fullmatch(pattern)
     return (match[1], match[2]) if match else (pattern, None)
 
 
 def members(path: str, url: str, stamp: str) -> list[Member]:
-    """Returns the files in an archive, in the order in which they lie.
+    """The files in an archive, in the order in which they lie.
 
     Args:
       path: names the archive in sentences.

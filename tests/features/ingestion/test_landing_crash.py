@@ -12,7 +12,7 @@ from features.ingestion.landing import land
 from features.ingestion.manifest import committed_fragments
 from features.ingestion.replay import repair
 from tests.features import crash
-from tests.features.ingestion.test_repairs import mended
+from tests.features.ingestion.test_replay import mended
 from tests.features.shop_source import Source, landed, refused, row, shop_like
 
 SHOP = shop_like()

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.source import FileTable
 from contracts.lake.engine import connect
 from features.ingestion import reader as reader_module
+from features.ingestion.formats import FORMATS
 from features.ingestion.listing import find_files
 from features.ingestion.reader import RowReader
 
@@ -270,3 +271,7 @@ def test_a_row_without_end_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(reader_module, "LONGEST_ROW", 100_000)
     found = read(tmp_path, b"x" * 2_000_000, kind="jsonl")
     assert "MB without a line end: is it jsonl?" in found.faults[0]
+
+
+def test_every_format_that_the_yaml_may_name_is_read():
+    assert get_args(FileTable.model_fields["format"].annotation) == tuple(FORMATS)
