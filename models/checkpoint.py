@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_file, hash_files
 from contracts.base.locks import locked
 from contracts.lake.publishing import publish_file
-from contracts.lake.reading import read_json
+from contracts.lake.versions import CONFIG, WEIGHTS
+from contracts.recipes.checkpoint import CheckpointFacts, load_facts
+from contracts.recipes.recipe import Recipe
 from models.nn.user_model import ModelConfig, UserModel, build_model
-from models.runtime.config import parse
 
-CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "state.safetensors"
-_MODEL_FIELDS = ("encoder", "dim", "max_length", "fields", "encoder_options", "sizes", "text")
+STATE, VOCABULARY = "state.safetensors", "vocabulary.json"
+BODY = "user_model."  # names of the user model's weights in a task model begin so
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,18 @@ class Checkpoint:
 
     folder: Path
     model: UserModel
-    config: dict[str, Any]
+    facts: CheckpointFacts
+    head: dict[str, Tensor] = field(default_factory=dict)  # further weights of a task model
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it was pre-trained."""
+        return self.facts.recipe
+
+    @property
+    def version(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
 
 
 @contextlib.contextmanager
@@ -68,27 +80,35 @@ def is_finished(folder: Path) -> bool:
 def save_checkpoint(
     folder: Path,
     model: nn.Module,
-    config: dict[str, Any],
+    facts: dict[str, Any],
     metrics: dict[str, Any],
-    vocabulary: str | None = None,
+    vocabulary: str,
     curves: pa.Table | None = None,
 ) -> None:
-    """Writes a finished checkpoint; it becomes visible with its last file."""
+    """Writes a finished checkpoint; it becomes visible with its last file.
+
+    Args:
+      folder: is made.
+      model: whose weights.
+      facts: fields of CheckpointFacts, but those that are known here alone.
+      metrics: figures of the training.
+      vocabulary: JSON text.
+      curves: losses and health of each step.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, model.state_dict())
-    stamp = {
-        "format": 1,
-        "code_version": code_version(),
-        "created": dt.datetime.now(dt.UTC).isoformat(),
-        "weights_hash": hash_file(folder / WEIGHTS),
-    }
-    if vocabulary is not None:
-        _write_text(folder / "vocabulary.json", vocabulary)
+    described = CheckpointFacts(
+        **facts,
+        code_version=code_version(),
+        created=dt.datetime.now(dt.UTC).isoformat(),
+        weights_sha256=hash_file(folder / WEIGHTS),
+    )
+    _write_text(folder / VOCABULARY, vocabulary)
     if curves is not None:
         with _staged(folder / "curves.parquet") as path:
             pq.write_table(curves, path, compression="zstd")
     _write_text(folder / "metrics.json", _json(metrics))
-    _write_text(folder / CONFIG, _json(config | stamp))
+    _write_text(folder / CONFIG, _json(described.model_dump(mode="json")))
     (folder / STATE).unlink(missing_ok=True)
 
 
@@ -98,46 +118,30 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
       FootpathError: the folder holds no whole checkpoint, or one that is damaged.
     """
-    config = load_config_of(folder)
-    shape = {name: config[name] for name in _MODEL_FIELDS if name in config}
-    model = build_model(parse(ModelConfig, shape, str(folder / CONFIG)))
-    load_weights(folder, config, model)
-    return Checkpoint(folder, model, config)
-
-
-def load_config_of(folder: Path) -> dict[str, Any]:
-    """Reads what a checkpoint says of itself.
-
-    Raises:
-      FootpathError: there is no config.json, or it is damaged.
-    """
-    if not is_finished(folder):
-        raise FootpathError(f"{folder} holds no finished checkpoint: train the model first")
-    config = read_json(folder / CONFIG)
-    if not isinstance(config, dict) or config.get("format") != 1:
-        raise FootpathError(f"{folder / CONFIG} is not a checkpoint's config of format 1")
-    return config
-
-
-def load_weights(folder: Path, config: dict[str, Any], model: nn.Module) -> None:
-    """Fills a model with a checkpoint's weights.
-
-    Raises:
-      FootpathError: the file is damaged or belongs to another model.
-    """
-    path = folder / WEIGHTS
+    facts = load_facts(folder)
+    path = folder / VOCABULARY
+    if not path.exists() or vocabulary_hash(path) != facts.vocabulary_hash:
+        raise FootpathError(
+            f"{path} is missing or damaged (its hash is not the one in {CONFIG}): "
+            f"train the model again"
+        )
+    model, path = build_model(ModelConfig.of(facts.recipe, facts.sizes)), folder / WEIGHTS
     if not path.exists():
         raise FootpathError(f"{path} is missing: train the model again")
-    if hash_file(path) != config.get("weights_hash"):
+    if hash_file(path) != facts.weights_sha256:
         raise FootpathError(
             f"{path} is damaged (its hash is not the one in {CONFIG}): train the model again"
         )
-    tensors, _ = read_tensors(path)
+    weights, head = read_tensors(path)[0], {}
+    if facts.task:
+        head = {name: x for name, x in weights.items() if not name.startswith(BODY)}
+        weights = {name.removeprefix(BODY): x for name, x in weights.items() if name not in head}
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         fault = str(error).splitlines()[-1].strip()
         raise FootpathError(f"{path} does not fit its {CONFIG}: {fault}") from None
+    return Checkpoint(folder, model, facts, head)
 
 
 def write_tensors(
@@ -203,3 +207,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def vocabulary_hash(path: Path) -> str:
+    """Hash of a vocabulary.json, as the pointer of its sequences has it."""
+    return hash_files(path.parent, [path])

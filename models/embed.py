@@ -1,13 +1,13 @@
 """Writes one vector a user, as of the instant at which the sequences end.
 
-    python -m models.embed CONFIG.json
+    python -m models.embed JOB.json
 
-CONFIG.json holds the fields of models.runtime.config.EmbedConfig, for example
-    {"sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
-     "checkpoint": ".footpath/lake/shop/models/ptum_bert4rec_v1",
-     "out": ".footpath/lake/shop/user_embeddings/ptum_bert4rec_v1/2026-02-22.parquet",
+JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
+    {"model_version": "ptum_bert4rec_v1",
      "event_timestamp": "2026-02-22T23:00:00+00:00", "created": "2026-02-23T00:00:00+00:00",
-     "model_version": "ptum_bert4rec_v1"}
+     "io": {"sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
+            "checkpoint": ".footpath/lake/shop/models/ptum_bert4rec_v1",
+            "out": ".footpath/lake/shop/user_embeddings/ptum_bert4rec_v1/2026-02-22.parquet"}}
 
 Comes in: a checkpoint, and sequences that were encoded with its vocabulary. Goes out: a Parquet
 object of schema `embeddings_schema`, sorted by user, visible only when it is whole.
@@ -27,42 +27,42 @@ from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.schemas import embeddings_schema
+from contracts.recipes.jobs import EmbedJob
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.data.sequences import Sequences, open_sequences, same_vocabulary
 from models.nn.behavior import attach_text
 from models.nn.vectors import vector_blocks
-from models.runtime.config import EmbedConfig
 from models.runtime.device import prepare
 from models.runtime.report import Reporter, run_program
 
 
-def embed(config: EmbedConfig, reporter: Reporter) -> dict[str, Any]:
+def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
     """Embeds every user who has an event, and returns how many."""
-    device = prepare(config.device, config.threads)
-    clocks = _clocks(config)
-    sequences = open_sequences(config.sequences)
-    checkpoint = load_checkpoint(config.checkpoint)
-    _check(config, sequences, checkpoint, clocks["event_timestamp"])
+    device = prepare(job.runtime.device, job.runtime.threads)
+    clocks = _clocks(job)
+    sequences = open_sequences(job.io.sequences)
+    checkpoint = load_checkpoint(job.io.checkpoint)
+    _check(job, sequences, checkpoint, clocks["event_timestamp"])
     sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
     attach_text(checkpoint.model, sequences)
     checkpoint.model.to(device)
     users = np.flatnonzero(sequences.lengths)
     ids = pa.array(sequences.user_ids(), pa.string()).take(pa.array(users))
     schema, begun, done = embeddings_schema(checkpoint.model.config.dim), time.monotonic(), 0
-    with Lake(config.out.parent).staging() as folder:
-        staged = folder / config.out.name
+    with Lake(job.io.out.parent).staging() as folder:
+        staged = folder / job.io.out.name
         with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
             now_U = np.full(len(users), int(clocks["event_timestamp"].timestamp()))
             found = vector_blocks(checkpoint.model, sequences, users, now_U=now_U)
             for block, vectors in found:
                 part = ids.slice(block.start, block.stop - block.start)
-                writer.write_table(_rows(part, vectors, clocks, config.model_version, schema))
+                writer.write_table(_rows(part, vectors, clocks, job.model_version, schema))
                 done = block.stop
                 reporter.progress(done, len(users))
-        publish_file(staged, config.out)
+        publish_file(staged, job.io.out)
     seconds = time.monotonic() - begun
     return {
-        "embeddings": str(config.out),
+        "embeddings": str(job.io.out),
         "rows": done,
         "events": len(sequences.item),
         "seconds": round(seconds, 3),
@@ -86,14 +86,14 @@ def _rows(
     return pa.table(columns, schema=schema)
 
 
-def _clocks(config: EmbedConfig) -> dict[str, dt.datetime]:
+def _clocks(job: EmbedJob) -> dict[str, dt.datetime]:
     clocks = {
-        "event_timestamp": _instant("event_timestamp", config.event_timestamp),
-        "created": _instant("created", config.created),
+        "event_timestamp": _instant("event_timestamp", job.event_timestamp),
+        "created": _instant("created", job.created),
     }
     if clocks["created"] < clocks["event_timestamp"]:
         raise FootpathError(
-            f"created ({config.created}) is before event_timestamp ({config.event_timestamp}): "
+            f"created ({job.created}) is before event_timestamp ({job.event_timestamp}): "
             f"a vector cannot be known before its input ends"
         )
     return clocks | {"written_at": now()}
@@ -109,17 +109,15 @@ def _instant(name: str, text: str) -> dt.datetime:
     return instant
 
 
-def _check(
-    config: EmbedConfig, sequences: Sequences, checkpoint: Checkpoint, as_of: dt.datetime
-) -> None:
-    same_vocabulary(sequences, checkpoint.config["vocabulary_hash"], config.checkpoint)
+def _check(job: EmbedJob, sequences: Sequences, checkpoint: Checkpoint, as_of: dt.datetime) -> None:
+    same_vocabulary(sequences, checkpoint.facts.vocabulary_hash, job.io.checkpoint)
     newest = dt.datetime.fromtimestamp(int(sequences.time.max()), dt.UTC)
     if newest >= as_of:
         raise FootpathError(
-            f"{config.sequences} holds an event of {newest.isoformat()}, which is not before "
-            f"event_timestamp {config.event_timestamp}: build the sequences as of that day"
+            f"{job.io.sequences} holds an event of {newest.isoformat()}, which is not before "
+            f"event_timestamp {job.event_timestamp}: build the sequences as of that day"
         )
 
 
 if __name__ == "__main__":
-    run_program(EmbedConfig, embed)
+    run_program(EmbedJob, embed)

@@ -75,9 +75,9 @@ def run_chain(
 
 def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     """Yields the stages; the later ones look at what the earlier ones have made."""
+    from contracts.lake.versions import latest_finished
     from features.ingestion.listing import arrival_days
     from features.learning.labels import default_as_of
-    from orchestration.versions import latest_finished
 
     lake = Lake.of(dataset.name)
     first, last = _days(dataset, config, arrival_days(dataset))

@@ -35,6 +35,7 @@ def stage_jobs(dataset: Dataset, assets: list[dg.AssetsDefinition]) -> list:
         "inputs": INPUTS,
         "pretraining": ["pretrained_encoder", *task_models],
         "evaluation": ["task_baselines", "leaderboard"],
+        "comparison": ["comparison"],
         "embedding": ["user_embeddings"],
         "serving": SERVING,
     }

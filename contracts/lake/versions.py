@@ -1,4 +1,4 @@
-"""Model versions of a data set: names for trained models, which lie under the hash of what they are.
+"""Model versions of a data set: names for trained models, which lie under a hash of what they are.
 
     <lake>/trials/<key>/       a checkpoint; the key is a hash of all that its weights follow from
     <lake>/versions.json       names: `<recipe>_v<N>` of a pre-trained encoder, and

@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.base.schema import Count, Strict, Weight, faults
 from contracts.recipes.recipe import Recipe
 
@@ -59,6 +60,34 @@ class TrainJob(Strict):
     io: TrainIO
     runtime: Runtime = Runtime()
 
+    @model_validator(mode="after")
+    def _labels_stop_early(self) -> "TrainJob":
+        if self.recipe.validation and self.io.labels is None:
+            raise ValueError("recipe.validation stops early by labels: give io.labels")
+        return self
+
+
+def training_identity(
+    recipe: Recipe, seed: int, data_fingerprint: str, labels_fingerprint: str = ""
+) -> str:
+    """Key of a trained model: hash of all that its weights follow from.
+
+    Args:
+      recipe: resolved, so that a changed default is another model.
+      seed: of the weights before training, of batches and of dropout.
+      data_fingerprint: of the sequences.
+      labels_fingerprint: of the labels of `recipe.validation`; without it, or where nothing is
+        trained, labels are no part of the key.
+    """
+    stops_early = recipe.validation is not None and recipe.method.trains
+    parts = {
+        "recipe": recipe.identity(),
+        "seed": seed,
+        "data_fingerprint": data_fingerprint,
+        "labels_fingerprint": labels_fingerprint if stops_early else "",
+    }
+    return hash_json(parts)
+
 
 class Finetuning(Strict):
     """How task models are trained."""
@@ -79,6 +108,16 @@ class Measured(Strict):
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     label_shares: Annotated[tuple[LabelShare, ...], Field(min_length=1)] = (1.0,)
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+
+    @property
+    def runs(self) -> list[tuple[float, int]]:
+        """Label share and seed of each run of a task."""
+        return [(share, seed) for share in sorted(self.label_shares) for seed in self.seeds]
+
+    @property
+    def first_run(self) -> tuple[float, int]:
+        """Label share and seed of the run whose models are kept: most labels, first seed."""
+        return max(self.label_shares), self.seeds[0]
 
 
 class LabeledIO(Strict):

@@ -5,6 +5,13 @@ from typing import Literal
 from pydantic import NonNegativeInt
 
 from contracts.base.schema import BelowOne, Count, Strict
+from contracts.recipes.encoders import (
+    Bert4RecOptions,
+    EncoderOptions,
+    HanOptions,
+    HsaOptions,
+    HuraOptions,
+)
 
 
 class TextOptions(Strict):
@@ -24,12 +31,28 @@ class TextOptions(Strict):
     action: bool = False  # the action stands in front of the words
     markers: tuple[str, ...] = ()  # fields that are read, such as [TITLE]; all where it is empty
 
+    @property
+    def words(self) -> EncoderOptions | None:
+        """The user encoder that reads the words of a document; none: they are averaged."""
+        common = {"dropout": self.dropout, "attention": self.hidden}
+        if self.encoder == "cnn":
+            return HuraOptions(**common, window=self.window)
+        if self.encoder == "attention":
+            return HsaOptions(**common)
+        if self.encoder == "gru":
+            return HanOptions(**common)
+        if self.encoder == "transformer":
+            return Bert4RecOptions(**common, layers=self.layers, heads=self.heads, feedforward=4)
+        return None
+
     def check(self, dim: int) -> None:
-        """Every head is equally wide.
+        """Refuses widths that the encoder cannot have.
 
         Raises:
           ValueError: the width does not fit, in a sentence.
         """
-        width = self.width or dim
-        if self.encoder == "transformer" and width % self.heads:
-            raise ValueError(f"text: width {width} does not divide among {self.heads} heads")
+        if self.words is not None:
+            try:
+                self.words.check(self.width or dim)
+            except ValueError as error:
+                raise ValueError(f"text encoder {self.encoder}: {error}") from None

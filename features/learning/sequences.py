@@ -33,6 +33,7 @@ from contracts.lake.reading import read_json
 from features.learning.holdout import is_held_out
 from features.learning.tokens import fit_tokens, load_documents, write_documents
 
+FORMAT = 1  # of the pointer and the arrays that it names
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 FIELDS = ["item", "action", "category"]
 WORDS = "token"  # the field of the vocabulary that documents are written in
@@ -108,7 +109,7 @@ def build_sequences(
         "events": events,
     }
     how = {"holdout": holdout, "is_frozen": vocabulary is not None}
-    publish_json(lake, {"folder": folder.name, **said, **how}, pointer)
+    publish_json(lake, {"format": FORMAT, "folder": folder.name, **said, **how}, pointer)
     return SequencesReport(pointer=pointer, folder=folder, **said)
 
 

@@ -17,6 +17,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json, read_schema
+from contracts.lake.versions import CONFIG, all_versions, version_named
 from features.behavior.build import feature_fields
 
 BEHAVIOR = "user_behavior_features"
@@ -69,9 +70,10 @@ def opened_repository(lake: Lake) -> Path:
 def model_versions(lake: Lake) -> list[str]:
     """Returns the model versions that have a checkpoint and published embeddings, in order."""
     return sorted(
-        config.parent.name
-        for config in (lake.root / "models").glob("*/config.json")
-        if any(lake.table(f"{EMBEDDINGS}/{config.parent.name}").glob("*.parquet"))
+        version.version
+        for version in all_versions(lake)
+        if version.is_finished(lake)
+        and any(lake.table(f"{EMBEDDINGS}/{version.version}").glob("*.parquet"))
     )
 
 
@@ -112,7 +114,7 @@ def embedding_view(lake: Lake, version: str) -> View:
             f"model version '{version}' cannot name a feature: "
             "use lower-case letters, digits and underscores"
         )
-    config = read_json(lake.root / "models" / version / "config.json")
+    config = read_json(version_named(lake, version).folder(lake) / CONFIG)
     objects = sorted(lake.table(f"{EMBEDDINGS}/{version}").glob("*.parquet"))
     if not objects:
         raise FootpathError(

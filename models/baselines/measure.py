@@ -1,9 +1,9 @@
 """What to beat: the majority class, and linear models on the bag of a user's items.
 
-    python -m models.baselines.measure CONFIG.json
+    python -m models.baselines.measure JOB.json
 
-CONFIG.json holds the fields of models.runtime.config.BaselinesConfig: sequences, labels, out,
-tasks, label_shares, seeds; with head_features, also a linear model on the behavior features.
+JOB.json holds a contracts.recipes.jobs.BaselinesJob; with io.head_features, a linear model on the
+behavior features is measured too.
 
 TF-IDF with logistic regression is what a practitioner would try first, and is hard to beat; its
 64 main components (LSA) are the fair rival of a dense user vector. What needs no labels (the item
@@ -12,7 +12,7 @@ weights, the components) is fitted on all users, as pre-training is.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sklearn.metrics import log_loss, mean_absolute_error
 
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
+from contracts.recipes.jobs import BaselinesJob
 from models.baselines.bags import Matrix, bags
 from models.baselines.rankings import ListBaselines, NextItemBaselines
 from models.data.labels import SPLITS, Task, load_tasks
@@ -33,7 +34,6 @@ from models.metrics.rows import headline, measure, metric_rows, metrics_table
 from models.probing.heads import FeatureScaler, HeadFeatures, load_head_features
 from models.probing.probe import Scale, fit_head
 from models.ranking.lists import first_places, measure_lists
-from models.runtime.config import BaselinesConfig
 from models.runtime.report import Reporter, run_program
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
@@ -51,27 +51,28 @@ class Found:
 Predict = Callable[[np.ndarray], Found]  # of the training examples that are given
 
 
-def baselines(config: BaselinesConfig, reporter: Reporter) -> dict[str, Any]:
+def baselines(job: BaselinesJob, reporter: Reporter) -> dict[str, Any]:
     """Measures every baseline on every task, share and seed."""
-    sequences = open_sequences(config.sequences)
-    tasks = load_tasks(config.labels, sequences, config.tasks)
-    rows, recorder, done = [], Recorder(config.predictions), 0
-    for task, asked in zip(tasks, config.tasks, strict=True):
-        methods = _methods(config, sequences, task, asked.numbers)
-        for share, seed in _runs(config):
+    io, evaluation = job.io, job.evaluation
+    sequences = open_sequences(io.sequences)
+    tasks = load_tasks(io.labels, sequences, evaluation.tasks)
+    rows, recorder, done = [], Recorder(io.predictions), 0
+    for task, asked in zip(tasks, evaluation.tasks, strict=True):
+        methods = _methods(job, sequences, task, asked.numbers)
+        for share, seed in evaluation.runs:
             kept = task.share_index(share, seed)
             for method, predict in methods.items():
                 rows += _measure(method, predict, task, kept, share, seed, recorder)
             done += 1
-            planned = len(tasks) * len(config.label_shares) * config.seeds
+            planned = len(tasks) * len(evaluation.runs)
             reporter.progress(done, planned, task=task.name, label_share=share)
     recorder.publish()
-    publish_table(Lake(config.out.parent), metrics_table(rows), config.out)
-    return {"metrics": str(config.out), "rows": len(rows), **headline(rows, tasks)}
+    publish_table(Lake(io.out.parent), metrics_table(rows), io.out)
+    return {"metrics": str(io.out), "rows": len(rows), **headline(rows, tasks)}
 
 
 def _methods(
-    config: BaselinesConfig, sequences: Sequences, task: Task, numbers: tuple[str, ...]
+    job: BaselinesJob, sequences: Sequences, task: Task, numbers: tuple[str, ...]
 ) -> dict[str, Predict]:
     """Returns what goes with a task."""
     if task.lists:
@@ -81,19 +82,13 @@ def _methods(
         ranking = NextItemBaselines(sequences, task)
         return {name: _by_items(task, ranking, name) for name in ranking.methods}
     found = {
-        f"{name}_lr": _linear(task, x) for name, x in bags(sequences, task, config.lsa_dim).items()
+        f"{name}_lr": _linear(task, x)
+        for name, x in bags(sequences, task, job.evaluation.lsa_dim).items()
     }
-    if config.head_features:
-        found["features_lr"] = _on_features(
-            task, load_head_features(config.head_features, sequences)
-        )
+    if job.io.head_features:
+        known = load_head_features(job.io.head_features, sequences)
+        found["features_lr"] = _on_features(task, known)
     return {"majority": _majority(task), **found}
-
-
-def _runs(config: BaselinesConfig) -> Iterator[tuple[float, int]]:
-    for share in sorted(config.label_shares):
-        for seed in config.seed_range:
-            yield share, seed
 
 
 def _measure(
@@ -230,4 +225,4 @@ def _loss(task: Task, y: np.ndarray, predicted: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    run_program(BaselinesConfig, baselines)
+    run_program(BaselinesJob, baselines)

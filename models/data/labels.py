@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import HOLDOUT, LABELS
+from contracts.recipes.jobs import TaskSpec
 from models.data.examples import Labeled, Lists, calendar_instants, events_before
 from models.data.packed import UNK
 from models.data.rng import Draw
 from models.data.sequences import Sequences
-from models.runtime.config import TaskConfig
 
 SPLITS = ("train", "valid", "test")
 
@@ -73,7 +73,7 @@ class Model:
 def load_tasks(
     path: Path,
     sequences: Sequences,
-    tasks: tuple[TaskConfig, ...],
+    tasks: tuple[TaskSpec, ...],
     model: Model | None = None,
 ) -> list[Task]:
     """Reads the labels of some tasks.
@@ -149,7 +149,7 @@ def _check_cutoff(path: Path, table: pa.Table, cutoff: str, what: str) -> None:
 
 
 def _task(
-    where: str, table: pa.Table, sequences: Sequences, known: pa.Array, task: TaskConfig
+    where: str, table: pa.Table, sequences: Sequences, known: pa.Array, task: TaskSpec
 ) -> Task:
     table = table.filter(pc.field("task") == task.name)
     if table.num_rows == 0:
@@ -210,7 +210,7 @@ def _item_ids(names: pa.ChunkedArray, sequences: Sequences) -> np.ndarray:
 
 
 def _lists(
-    where: str, table: pa.Table, lengths: np.ndarray, sequences: Sequences, task: TaskConfig
+    where: str, table: pa.Table, lengths: np.ndarray, sequences: Sequences, task: TaskSpec
 ) -> Lists:
     """Returns the candidates of each example; the table's rows are in that order."""
     known, numbers = len(task.numbers), table["numbers"]
@@ -229,7 +229,7 @@ def _lists(
 
 def _split(
     where: str,
-    task: TaskConfig,
+    task: TaskSpec,
     split: pa.ChunkedArray,
     examples: Labeled,
     classes: list[str],

@@ -10,7 +10,6 @@ import numpy as np
 
 from contracts.base.errors import FootpathError
 from contracts.lake.reading import read_json
-from models.data.packed import MASK
 
 if TYPE_CHECKING:
     from models.data.sequences import Sequences
@@ -23,7 +22,12 @@ _ARRAYS = {
     "value": np.float32,
     "time": np.int64,
 }
-_TEXT = {"document_offsets": np.int64, "document_tokens": np.int32, "item_document": np.int32}
+_TEXT = {
+    "document": np.int32,
+    "document_offsets": np.int64,
+    "document_tokens": np.int32,
+    "item_document": np.int32,
+}
 _BLOCK = 1 << 22  # events that are checked at a time
 
 
@@ -37,7 +41,7 @@ def map_arrays(folder: Path) -> dict[str, np.ndarray]:
         "offsets": _map(folder / "offsets.npy", np.int64),
         **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()},
         "item_category": _map(folder / "item_category.npy", np.int32),
-        **_text(folder),
+        **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _TEXT.items()},
     }
 
 
@@ -143,18 +147,3 @@ def _map(path: Path, dtype: type) -> np.ndarray:
             f"found {mapped.dtype} of shape {mapped.shape}"
         )
     return mapped.view(np.ndarray)  # still a map of the file, without np.memmap's slow indexing
-
-
-def _text(folder: Path) -> dict[str, np.ndarray]:
-    """Maps the arrays of texts; sequences from before there was text have none."""
-    if (folder / "document.npy").exists():
-        names = {"document": np.int32} | _TEXT
-        return {name: _map(folder / f"{name}.npy", dtype) for name, dtype in names.items()}
-    items = len(_map(folder / "item_category.npy", np.int32))
-    events = len(_map(folder / "item.npy", np.int32))
-    return {
-        "document": np.broadcast_to(np.int32(0), (events,)),  # one number, however many events
-        "item_document": np.zeros(items, np.int32),
-        "document_offsets": np.array([0, 0, 1], np.int64),
-        "document_tokens": np.array([MASK], np.int32),
-    }

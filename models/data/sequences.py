@@ -25,6 +25,8 @@ from models.data.packed import Events, ragged_arange
 from models.data.rng import Draw
 from models.data.sequence_files import check_arrays, map_arrays, read_vocabulary
 
+FORMAT = 1  # of the pointer and the arrays that it names
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -193,6 +195,11 @@ def open_sequences(path: Path) -> Sequences:
         finite, a user's events are out of order, or there are no users.
     """
     pointer = read_json(path)
+    if (told := pointer.get("format")) != FORMAT:
+        raise FootpathError(
+            f"{path} is of format {told}, and format {FORMAT} is read here: "
+            f"rebuild training_sequences"
+        )
     for key in ("folder", "fingerprint", "vocabulary_hash", "train_cutoff"):
         if key not in pointer:
             raise FootpathError(f"{path}: field '{key}' is missing: rebuild training_sequences")

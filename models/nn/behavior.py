@@ -11,47 +11,40 @@ Shapes: V items, C of them that are scored, T events, N targets or texts, D widt
 """
 
 import functools
-from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
+from contracts.recipes.text import TextOptions
 from models.data.age import AGE_BUCKETS
 from models.data.documents import Documents
 from models.data.packed import GAP_BUCKETS, VALUE_BUCKETS, Packed, value_buckets
 from models.data.sequences import Sequences
 from models.nn.catalog import Catalog, sampled_items
-from models.nn.text import Options as TextOptions
 from models.nn.text_reader import TextReader
-
-
-@dataclass(frozen=True)
-class BehaviorShape:
-    """What the tables of a behavior encoder are as large as."""
-
-    dim: int
-    max_length: int
-    fields: tuple[str, ...]
-    sizes: dict[str, int]  # vocabulary lengths
-    text: TextOptions = field(default_factory=TextOptions)
 
 
 class BehaviorEncoder(nn.Module):
     """Sum of the embeddings of the chosen fields."""
 
-    def __init__(self, shape: BehaviorShape) -> None:
+    def __init__(
+        self,
+        dim: int,
+        max_length: int,
+        fields: tuple[str, ...],
+        sizes: dict[str, int],
+        text: TextOptions | None,
+    ) -> None:
         super().__init__()
-        rows = shape.sizes | {"gap": GAP_BUCKETS, "age": AGE_BUCKETS}
-        rows |= {"value": VALUE_BUCKETS, "position": shape.max_length}
-        tables = [f for f in shape.fields if f != "text"]
+        rows = sizes | {"gap": GAP_BUCKETS, "age": AGE_BUCKETS}
+        rows |= {"value": VALUE_BUCKETS, "position": max_length}
+        tables = [f for f in fields if f != "text"]
         self.tables = nn.ParameterDict(
-            {f: nn.Parameter(0.02 * torch.randn(rows[f], shape.dim)) for f in tables}
+            {f: nn.Parameter(0.02 * torch.randn(rows[f], dim)) for f in tables}
         )
-        self.text = None
-        if "text" in shape.fields:
-            self.text = TextReader(shape.dim, shape.sizes, shape.text)
+        self.text = TextReader(dim, sizes, text) if text else None
 
     def content(
         self, item: Tensor, action: Tensor, category: Tensor, document: Tensor | None = None

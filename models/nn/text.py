@@ -16,55 +16,24 @@ the zero vector: there is nothing to say of it.
 Shapes: M documents, K tokens of all of them, E width of a word, D width of an event.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.recipes.text import TextOptions
 from models.data.documents import Documents
 from models.data.packed import Packed
-from models.nn.encoders import bert4rec as transformer
-from models.nn.encoders import han, hsa, hura
-from models.nn.encoders.base import UserEncoder
+from models.nn.encoders import ENCODERS
 from models.nn.encoders.pooling import MeanPooling
 from models.nn.layers import Dropout
 
 PLACED = ("attention", "transformer")  # what does not see the order of words without a place
 
 
-@dataclass(frozen=True)
-class Options:
-    """Which encoder, its sizes, and what it reads."""
-
-    encoder: Literal["mean", "cnn", "attention", "gru", "transformer"] = "mean"
-    width: int = 0  # of a word vector; 0: as wide as an event's
-    dropout: float = 0.1
-    layers: int = 2  # of the transformer
-    heads: int = 2  # of the transformer; attention has heads of width 16
-    window: int = 3  # words that the cnn sees at a time
-    hidden: int = 200  # width of additive attention
-    places: int = 64  # word positions told apart; later ones count as the last
-    # With more texts of items than so many, a softmax over all items reads in a step of training
-    # those that are right and so many others; 0 reads all.
-    sampled: int = 512
-    action: bool = False  # the action stands in front of the words
-    markers: tuple[str, ...] = ()  # fields that are read, such as [TITLE]; all where it is empty
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout {self.dropout} is not a share in [0, 1)")
-        if min(self.layers, self.heads, self.window, self.hidden, self.places) < 1:
-            raise ValueError("layers, heads, window, hidden and places must be 1 or more")
-        if min(self.width, self.sampled) < 0:
-            raise ValueError("width and sampled must not be negative")
-
-
 class TextEncoder(nn.Module):
     """A word table under an encoder of word sequences."""
 
-    def __init__(self, dim: int, tokens: int, actions: int, options: Options) -> None:
+    def __init__(self, dim: int, tokens: int, actions: int, options: TextOptions) -> None:
         super().__init__()
         self.options, self.dim = options, dim
         width = options.width or dim
@@ -129,24 +98,11 @@ class _FirstState(nn.Module):
         return states_KE[first[torch.argsort(packed.sequence_T[first])]]
 
 
-def _encoder(width: int, options: Options) -> nn.Module:
-    """Builds the encoder over word vectors.
-
-    Raises:
-      ValueError: the width does not divide among heads or directions.
-    """
-    common = {"dropout": options.dropout, "attention": options.hidden}
-    if options.encoder == "mean":
+def _encoder(width: int, options: TextOptions) -> nn.Module:
+    words = options.words
+    if words is None:
         return _Mean()
-    if options.encoder == "cnn":
-        return hura.Hura(width, hura.Options(**common, window=options.window))
-    if options.encoder == "attention":
-        return hsa.Hsa(width, hsa.Options(**common))
-    if options.encoder == "gru":
-        return han.Han(width, han.Options(**common))
-    sizes = transformer.Options(
-        dropout=options.dropout, layers=options.layers, heads=options.heads, feedforward=4
-    )
-    encoder: UserEncoder = transformer.Bert4Rec(width, sizes)
-    encoder.pool = _FirstState()  # type: ignore[assignment]
+    encoder = ENCODERS[words.name](width, words)
+    if options.encoder == "transformer":
+        encoder.pool = _FirstState()  # type: ignore[assignment]
     return encoder

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contracts.base.errors import FootpathError
+from contracts.recipes.text import TextOptions
 from models.data.documents import Documents
 from models.data.text_fields import kinds_of, only_fields
-from models.nn.text import Options, TextEncoder
+from models.nn.text import TextEncoder
 
 
 class TextReader(TextEncoder):
@@ -26,7 +27,7 @@ class TextReader(TextEncoder):
     item_document_V: Tensor
     kind_W: Tensor
 
-    def __init__(self, dim: int, sizes: dict[str, int], options: Options) -> None:
+    def __init__(self, dim: int, sizes: dict[str, int], options: TextOptions) -> None:
         super().__init__(dim, sizes["token"], sizes["action"], options)
         self.sizes = sizes
         self.item_texts = 0  # how many texts belong to items

@@ -17,11 +17,10 @@ learning rate has to go down with the batch too (`lr_users`).
 Shapes: B users, V = 2B views, D width, P projected.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from contracts.recipes.methods import BarlowOptions
 from models.data.packed import Events, Packed, join, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
@@ -32,36 +31,14 @@ from models.runtime.distributed import gather
 TINY = 1e-4  # a dimension that does not vary is divided by this, not by zero
 
 
-@dataclass(frozen=True)
-class Options:
-    """Augmentations, projector and the weight of redundancy."""
-
-    redundancy: float = 0.1  # lambda; 0.02 measured worse
-    projector: int = 256  # width of its three layers
-    hide_share: float = 0.1
-    reorder_share: float = 0.2
-    shortest: int = 5  # events of a view
-    span: int = 4  # views lie within so many times max_length events
-    memory_users: int = 128  # that correlations are averaged over; 0: those of the batch alone
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.hide_share < 1 and 0 <= self.reorder_share <= 1):
-            raise ValueError("hide_share and reorder_share must be shares")
-        if min(self.projector, self.shortest, self.span) < 1 or self.redundancy <= 0:
-            raise ValueError("projector, shortest, span and redundancy must be above 0")
-        if self.memory_users < 0:
-            raise ValueError("memory_users must not be negative")
-
-
 class BarlowTwins(Objective):
     """Two views of a user agree in each dimension, and no dimension repeats another."""
 
-    options_class = Options
     memory_PP: Tensor
     weight: Tensor
     largest: Tensor
 
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: BarlowOptions) -> None:
         super().__init__(model, options)
         self.min_events = 2
         self.min_users = 2

@@ -5,21 +5,14 @@ windows of a batch, and needs no model. `forward` runs on the device: it encodes
 returns a loss. Neither knows of files, devices or of who started the run.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from contracts.base.errors import FootpathError
 from models.data.packed import Events
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of an objective that has none."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +41,10 @@ class ItemScore:
     is_cosine: bool = False
 
 
-def refuse_ages(model: ModelConfig, method: str) -> None:
-    """Refuses the field 'age' where every event predicts the one after it.
-
-    Ages count to one instant after all events of a window. A state in its middle would be told how
-    much is still to come, and when the vectors are used nothing is.
-
-    Raises:
-      FootpathError: the field is asked for.
-    """
-    if "age" in model.fields:
-        raise FootpathError(
-            f"method {method} predicts after every event, and the field 'age' counts to an instant "
-            f"after them all: leave 'age' out of fields"
-        )
-
-
 class Objective(nn.Module):
     """Base of all objectives. Its own weights, such as a projector, are trained with the model's.
 
     Attributes:
-      trains: false for the comparison without pre-training.
       needs_encoder: works on more of the model than its user and event vectors, so that a bag
         cannot stand in for the encoder at first.
       min_events: users with fewer events are left out.
@@ -78,8 +54,6 @@ class Objective(nn.Module):
       cuts_by_time: `sample` is given windows that tell until when they are all there was.
     """
 
-    options_class: ClassVar[type[Any]] = Options
-    trains: ClassVar[bool] = True
     needs_encoder: ClassVar[bool] = False
 
     def __init__(self, model: ModelConfig, options: Any) -> None:
@@ -92,7 +66,7 @@ class Objective(nn.Module):
         self.cuts_by_time = False
 
     @classmethod
-    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """Returns how items are scored without a head; None where training teaches no such score.
 
         Args:

@@ -25,13 +25,13 @@ P projected.
 import copy
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.recipes.methods import BybOptions
 from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel, build_model
@@ -43,34 +43,6 @@ from models.runtime.distributed import gather
 
 SECONDS_A_DAY = 86_400
 TEACHER_TEMPERATURE, STUDENT_TEMPERATURE, CENTRE_MOMENTUM = 0.05, 0.1, 0.9  # DINO's
-
-
-@dataclass(frozen=True)
-class Options:
-    """Windows, guards against collapse, and the two losses."""
-
-    events: tuple[int, ...] = (10, 30, 50)  # windows by count; one is drawn for each user and step
-    days: tuple[float, ...] = ()  # windows by time, drawn alike
-    cut: Literal["event", "time"] = "event"  # between two events, or at an instant of a user's time
-    empty_share: float = 0.5  # cut in time: of the first loss, at most, is the silent's; 0: none
-    loss: Literal["byol", "dino"] = "byol"
-    projector: int = 256
-    momentum: float = 0.99  # of the teacher at first; it rises to 1 as a cosine
-    hide_share: float = 0.5  # of the student's events
-    hidden_weight: float = 1.0  # of the helper loss; 0.3 measured worse
-    span: int = 2  # histories are cut within so many times max_length events
-
-    def __post_init__(self) -> None:
-        if not self.events and not self.days:
-            raise ValueError("events and days are both empty: give a window")
-        if min((*self.events, *self.days)) <= 0:
-            raise ValueError("windows must be above 0")
-        if not 0 <= self.hide_share < 1 or not 0 <= self.momentum <= 1:
-            raise ValueError("hide_share and momentum must be shares")
-        if not 0 <= self.empty_share < 1:
-            raise ValueError("empty_share must be a share below 1")
-        if min(self.projector, self.span) < 1 or self.hidden_weight < 0:
-            raise ValueError("projector and span must be 1 or more, hidden_weight not negative")
 
 
 @dataclass(frozen=True)
@@ -88,13 +60,12 @@ class Sample:
 class Byb(Objective):
     """The student meets the future through the teacher's eyes."""
 
-    options_class = Options
     needs_encoder = True
     has_begun: Tensor
     center_P: Tensor
     nothing_D: Tensor  # the teacher's vector of an empty window: any that is as long as others
 
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: BybOptions) -> None:
         super().__init__(model, options)
         self.min_users = 2
         self.cuts_by_time = options.cut == "time"

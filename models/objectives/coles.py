@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.methods import ColesOptions
 from models.data.packed import Events, Packed, join, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
@@ -20,27 +21,6 @@ from models.objectives.base import Objective, Outcome
 from models.objectives.hidden_events import HiddenEvents, hidden_events, hidden_loss
 from models.objectives.views import hidden, slices
 from models.runtime.distributed import gather
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the slices are drawn, and how sharply they are told apart."""
-
-    temperature: float = 0.1
-    shortest: int = 5  # events of a slice
-    hide_share: float = 0.0
-    hidden_weight: float = 0.0  # of the helper loss: hidden events told by their slice's vector
-    span: int = 4  # slices lie within so many times max_length events
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError("temperature must be above 0")
-        if self.shortest < 1 or self.span < 1:
-            raise ValueError("shortest and span must be 1 or more")
-        if not 0 <= self.hide_share < 1:
-            raise ValueError(f"hide_share {self.hide_share} is not a share in [0, 1)")
-        if self.hidden_weight < 0 or (self.hidden_weight and not self.hide_share):
-            raise ValueError("hidden_weight must not be negative, and needs a hide_share above 0")
 
 
 @dataclass(frozen=True)
@@ -54,9 +34,7 @@ class Sample:
 class Coles(Objective):
     """Two slices of a user against those of all other users of the batch."""
 
-    options_class = Options
-
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: ColesOptions) -> None:
         super().__init__(model, options)
         self.min_events = 2
         self.span = options.span

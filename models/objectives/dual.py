@@ -7,7 +7,6 @@ items are drawn as negatives more often, so the log of their share is taken off 
 Shapes: B users, D width.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.methods import DualOptions
 from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.views import cut_in_two
 from models.runtime.distributed import gather
-
-
-@dataclass(frozen=True)
-class Options:
-    """How sharply items are told apart."""
-
-    temperature: float = 0.1
-    span: int = 2  # histories are cut within so many times max_length events
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.span < 1:
-            raise ValueError("temperature must be above 0, and span be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -49,9 +37,7 @@ class Sample:
 class Dual(Objective):
     """Context against label, in the batch."""
 
-    options_class = Options
-
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: DualOptions) -> None:
         super().__init__(model, options)
         self.min_events = self.min_users = 2
         self.span = options.span
@@ -60,7 +46,7 @@ class Dual(Objective):
     seen_V: Tensor  # how often each item was a label so far
 
     @classmethod
-    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """By the cosine of user and item."""
         return ItemScore("user", of_content=True, is_cosine=True)
 

@@ -6,7 +6,6 @@ Shapes: T events, N hidden ones, H users who have some, D width, V items, P othe
 candidates.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.methods import MaskedOptions
 from models.data.packed import MASK, Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
@@ -21,21 +21,6 @@ from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.next_item import item_loss
 from models.objectives.views import hidden
 from models.runtime.distributed import share
-
-
-@dataclass(frozen=True)
-class Options:
-    """How much is hidden."""
-
-    hide_share: float = 0.2
-    chunk: int = 2048  # targets whose V logits are held at once
-    negatives: int = 0  # others' events that a user's hidden ones are told from; 0: all items
-
-    def __post_init__(self) -> None:
-        if not 0 < self.hide_share < 1 or self.chunk < 1 or self.negatives < 0:
-            raise ValueError(
-                "hide_share must lie in (0, 1), chunk be 1 or more, and negatives not be negative"
-            )
 
 
 @dataclass(frozen=True)
@@ -53,16 +38,15 @@ class Sample:
 class MaskedItem(Objective):
     """Predicts each hidden event from the events around it."""
 
-    options_class = Options
     needs_encoder = True
 
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: MaskedOptions) -> None:
         super().__init__(model, options)
         self.min_events = 2
         self.others = options.negatives
 
     @classmethod
-    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """By the state of a hidden event."""
         return ItemScore("hidden")
 

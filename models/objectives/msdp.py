@@ -13,29 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.recipes.methods import MsdpOptions
 from models.data.packed import Events, Packed, join, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
 from models.objectives.views import cut_in_two, hidden
 from models.runtime.distributed import share
-
-
-@dataclass(frozen=True)
-class Options:
-    """The vocabulary, the windows and the weight of the second term."""
-
-    vocabulary: int = 0  # K, of the item vocabulary's most frequent; 0 takes all
-    events: tuple[int, ...] = (10, 30, 50)  # windows, each of which is predicted
-    agreement: float = 0.1
-    hide_share: float = 0.3
-    span: int = 2  # histories are cut within so many times max_length events
-
-    def __post_init__(self) -> None:
-        if not self.events or min(self.events) < 1:
-            raise ValueError("events must name windows of 1 event or more")
-        if min(self.vocabulary, self.agreement) < 0 or not 0 <= self.hide_share < 1:
-            raise ValueError("vocabulary and agreement must not be negative, hide_share a share")
 
 
 @dataclass(frozen=True)
@@ -49,9 +33,7 @@ class Sample:
 class Msdp(Objective):
     """A soft target over K items for each window."""
 
-    options_class = Options
-
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: MsdpOptions) -> None:
         super().__init__(model, options)
         self.min_events = 2
         self.span = options.span

@@ -6,47 +6,30 @@ all items in the place of sampled negatives. To compare with, and to rank items 
 Shapes: T events, N targets, C items that are scored, D width.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from contracts.base.errors import FootpathError
+from contracts.recipes.methods import NextOptions
 from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.catalog import Catalog
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import ItemScore, Objective, Outcome, refuse_ages
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.runtime.distributed import share
-
-
-@dataclass(frozen=True)
-class Options:
-    """How many events are predicted at a time."""
-
-    chunk: int = 2048  # targets whose V logits are held at once
-
-    def __post_init__(self) -> None:
-        if self.chunk < 1:
-            raise ValueError("chunk must be 1 or more")
 
 
 class NextItem(Objective):
     """Needs an encoder in which no event sees a later one."""
 
-    options_class = Options
     needs_encoder = True
 
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: NextOptions) -> None:
         super().__init__(model, options)
-        refuse_ages(model, "next")
         self.min_events = 2
 
     @classmethod
-    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: NextOptions, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """By the state after each event, which only an encoder that reads forwards has."""
         return ItemScore("state") if is_causal else None
 
@@ -56,12 +39,8 @@ class NextItem(Objective):
 
     def forward(self, model: UserModel, sample: Packed) -> Outcome:
         """Predicts each event but the first of each sequence."""
-        if not model.encoder.is_causal:
-            raise FootpathError(
-                f"method next needs an encoder that reads forwards, and {model.config.encoder} "
-                "sees the next item itself: take gru4rec, or bert4rec or rotary with "
-                "encoder_options.causal"
-            )
+        assert model.config.encoder.is_causal, "the encoder sees the next item itself"
+        assert "age" not in model.config.fields, "ages tell how much is still to come"
         states_TD = model.encoder.states(model.behavior(sample), sample)
         # Events of a sequence lie side by side, so the next one is one row on.
         has_next_T = sample.position_T + 1 < sample.lengths_B[sample.sequence_T]

@@ -1,9 +1,7 @@
-"""No pre-training: the encoder keeps the weights it was born with. What all others must beat."""
+"""Random initialization: the baseline without pre-training, which all others must beat."""
 
 from models.objectives.base import Objective
 
 
 class NoPretraining(Objective):
-    """The comparison: there is nothing to train."""
-
-    trains = False
+    """There is nothing to train."""

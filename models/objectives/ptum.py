@@ -18,7 +18,6 @@ over users, whose short histories then weigh as much as long ones, measured wors
 Shapes: B users, T events, N targets, C = P + 1 candidates (the first is the right one), D width.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.methods import PtumOptions
 from models.data.packed import Events, Packed, join, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
@@ -34,34 +34,6 @@ from models.objectives.base import ItemScore, Objective, Outcome
 from models.runtime.distributed import share
 
 SPARE = 2  # others drawn in excess, to replace those equal to the target
-
-
-@dataclass(frozen=True)
-class Options:
-    """Defaults of the paper."""
-
-    next_events: int = 2  # K; 0 leaves the task out
-    next_weight: float = 1.0  # lambda
-    negatives: int = 4  # P; 0 takes the softmax over the whole item vocabulary
-    masked_weight: float = 1.0  # 0 leaves the task out
-    hide_share: float = 0.0  # of all events, hidden and predicted alike; 0 hides one of each user
-
-    def __post_init__(self) -> None:
-        if min(self.next_events, self.negatives, self.next_weight, self.masked_weight) < 0:
-            raise ValueError("numbers and weights must not be negative")
-        if not 0 <= self.hide_share < 1:
-            raise ValueError(f"hide_share {self.hide_share} is not a share in [0, 1)")
-        if self.masked_weight == 0 and (self.next_weight == 0 or self.next_events == 0):
-            raise ValueError("both tasks are left out")
-
-
-@dataclass(frozen=True)
-class ManyMaskOptions(Options):
-    """Defaults of the variant."""
-
-    next_weight: float = 0.0
-    negatives: int = 0
-    hide_share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,9 +54,7 @@ class Sample:
 class Ptum(Objective):
     """Masked behavior and next K behaviors."""
 
-    options_class = Options
-
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: PtumOptions) -> None:
         super().__init__(model, options)
         self.next_events = options.next_events if options.next_weight > 0 else 0
         self.min_events = max(2, self.next_events + 1)
@@ -92,9 +62,9 @@ class Ptum(Objective):
         self.others = (1 + self.next_events) * per_target
 
     @classmethod
-    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """By the user vector; without negatives it is compared with the items alone."""
-        return ItemScore("user", of_content=options["negatives"] > 0)
+        return ItemScore("user", of_content=options.negatives > 0)
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:
         """Hides, cuts and draws."""
@@ -163,8 +133,6 @@ class Ptum(Objective):
 class ManyMask(Ptum):
     """PTUM's masked behaviors alone, half of all events at once, each told from all items."""
 
-    options_class = ManyMaskOptions
-
 
 def _choose_hidden(windows: Events, draw: Draw, share: float) -> Tensor:
     """Returns true for one random event of each user or, with a share, for each with that chance.
@@ -196,7 +164,7 @@ def _masked_targets(windows: Events, hidden_T: Tensor, weight: float) -> _Target
     return index_N, view_N, zeros, weight_N
 
 
-def _next_targets(windows: Events, k: int, offset: int, options: Options) -> _Targets:
+def _next_targets(windows: Events, k: int, offset: int, options: PtumOptions) -> _Targets:
     users = len(windows.lengths_B)
     ends_B = windows.starts_B + windows.lengths_B
     index_N = (ends_B[:, None] - k + torch.arange(k)).reshape(-1)

@@ -5,38 +5,40 @@ validation users judges the weights. Test users are never looked at.
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_rows
+from contracts.recipes.jobs import TaskSpec
+from contracts.recipes.recipe import EarlyStopping
 from models.data.examples import Labeled
 from models.data.labels import load_tasks
 from models.data.sequences import Sequences
 from models.nn.user_model import UserModel
 from models.nn.vectors import user_vectors
 from models.probing.probe import Scale, Standardizer, fit_head, task_loss
-from models.runtime.config import TaskConfig, ValidationConfig
 
 
 class ValidationProbe:
     """Validation loss of a frozen probe: the `Judge` that a trainer is given."""
 
-    def __init__(self, config: ValidationConfig, sequences: Sequences) -> None:
+    def __init__(self, stopping: EarlyStopping, labels: Path, sequences: Sequences) -> None:
         """Reads the labels.
 
         Raises:
           FootpathError: they cannot be read, or do not go with the sequences.
         """
-        self.config, self.sequences = config, sequences
-        asked = TaskConfig(name=config.task, kind=config.kind)
-        self.task = load_tasks(config.labels, sequences, (asked,))[0]
-        self.fingerprint = hash_rows(config.labels, config.task)
+        self.stopping, self.sequences = stopping, sequences
+        asked = TaskSpec(name=stopping.task, kind=stopping.kind)
+        self.task = load_tasks(labels, sequences, (asked,))[0]
+        self.fingerprint = hash_rows(labels, stopping.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
         """Tells whether to judge after so many epochs; always after the last."""
-        return epochs % self.config.every_epochs == 0 or epochs == planned
+        return epochs % self.stopping.every_epochs == 0 or epochs == planned
 
     def loss(self, model: UserModel) -> float:
         """Returns the probe's validation loss; the model is left in evaluation mode."""
@@ -55,7 +57,7 @@ class ValidationProbe:
     def is_over(self, losses_E: Tensor) -> bool:
         """Tells whether the last `patience` judgments brought nothing better."""
         losses = losses_E[~losses_E.isnan()]
-        return len(losses) > 0 and len(losses) - 1 - int(losses.argmin()) >= self.config.patience
+        return len(losses) > 0 and len(losses) - 1 - int(losses.argmin()) >= self.stopping.patience
 
     def _vectors(self, model: UserModel, part: Labeled) -> Tensor:
         with torch.no_grad():

@@ -6,13 +6,16 @@ Comes in: a task, what its heads see (`Inputs`), a label share and a seed. Goes 
 import copy
 import time
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 
+from contracts.recipes.checkpoint import TaskFacts, Validated
+from contracts.recipes.jobs import EvaluationJob, Finetuning
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.data.examples import Labeled
 from models.data.labels import SPLITS, Task
-from models.data.sequences import Sequences
+from models.data.sequences import Sequences, vocabulary_text
 from models.metrics.predictions import Predicted, Recorder
 from models.metrics.rows import measure, metric_rows
 from models.nn.user_model import UserModel
@@ -20,7 +23,6 @@ from models.probing.head_inputs import Inputs
 from models.probing.heads import FeatureScaler, fit_joint
 from models.probing.probe import Linear, Scale, Standardizer, fit_head, task_loss
 from models.probing.task_model import TaskModel, finetune_task, scores_of
-from models.runtime.config import FinetuneConfig, plain
 from models.training.fit import TuneSettings
 
 
@@ -28,7 +30,7 @@ from models.training.fit import TuneSettings
 class Setting:
     """What every protocol of a program runs with."""
 
-    config: FinetuneConfig
+    job: EvaluationJob
     checkpoint: Checkpoint
     sequences: Sequences
     recorder: Recorder
@@ -68,10 +70,10 @@ def run_heads(setting: Setting, task: Task, inputs: Inputs, share: float, seed: 
     if inputs.even is not None:
         # What is trained starts from whichever pooling validates better.
         start = min(run, _prepare(task, inputs.even, share, seed), key=Run.valid_loss)
-    for protocol in setting.config.protocols:
+    for protocol in setting.job.evaluation.protocols:
         sees_features = inputs.features is not None
         if protocol == "native" or (
-            sees_features and protocol not in setting.config.feature_protocols
+            sees_features and protocol not in setting.job.evaluation.finetuning.feature_protocols
         ):
             continue
         rows += _measure(run if protocol == "frozen" else start, protocol, setting)
@@ -83,14 +85,14 @@ def common_columns(
 ) -> dict:
     """Returns what the METRICS rows of one measurement have in common, but for users and time."""
     return {
-        "method": setting.checkpoint.config["method"],
-        "encoder": setting.checkpoint.config["encoder"],
+        "method": setting.checkpoint.recipe.method.name,
+        "encoder": setting.checkpoint.recipe.encoder.name,
         "protocol": protocol,
         "inputs": inputs,
         "task": task.name,
         "label_share": share,
         "seed": seed,
-        "model_version": setting.checkpoint.config["version"],
+        "model_version": setting.checkpoint.version,
     }
 
 
@@ -127,9 +129,9 @@ def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
         "seconds": time.monotonic() - begun,
     }
     setting.recorder.add(common, found)
-    is_kept = run.seed == 0 and run.share == max(setting.config.label_shares)
-    if model and is_kept and run.features is None and setting.config.model_out:
-        _save(run, model, protocol, setting, figures)
+    is_kept = (run.share, run.seed) == setting.job.evaluation.first_run
+    if model and is_kept and run.features is None and setting.job.io.models:
+        _save(run, model, protocol, setting, figures, found["valid"])
     return metric_rows(common, figures)
 
 
@@ -148,12 +150,12 @@ def _train(run: Run, protocol: str, setting: Setting) -> TaskModel:
     model = TaskModel(copy.deepcopy(run.encoder), run.standardizer, run.head)
     targets = {split: run.scale.targets(part.y_n) for split, part in run.splits.items()}
     model.to(next(run.encoder.parameters()).device)
-    settings = tune_settings(setting.config, protocol, run.seed)
+    settings = tune_settings(setting.job.evaluation.finetuning, protocol, run.seed)
     finetune_task(model, setting.sequences, run.splits, targets, settings, run.features)
     return model
 
 
-def tune_settings(config: FinetuneConfig, protocol: str, seed: int) -> TuneSettings:
+def tune_settings(config: Finetuning, protocol: str, seed: int) -> TuneSettings:
     """Returns how an encoder is trained under a protocol."""
     return TuneSettings(
         lr=config.scratch_lr if protocol == "scratch" else config.finetune_lr,
@@ -166,16 +168,31 @@ def tune_settings(config: FinetuneConfig, protocol: str, seed: int) -> TuneSetti
 
 
 def _save(
-    run: Run, model: TaskModel, protocol: str, setting: Setting, figures: dict[str, float]
+    run: Run,
+    model: TaskModel,
+    protocol: str,
+    setting: Setting,
+    figures: dict[str, float],
+    valid: Predicted,
 ) -> None:
-    described = setting.checkpoint.config | {
-        "task": run.task.name,
-        "task_metric": run.task.metric,
-        "classes": run.task.classes,
-        "target_center": run.scale.centre,
-        "target_spread": run.scale.spread,
-        "protocol": protocol,
-        "finetuning": plain(setting.config),
-    }
-    assert setting.config.model_out is not None
-    save_checkpoint(setting.config.model_out / run.task.name, model, described, figures)
+    """Writes a task model as a checkpoint of its own, beside the one that it came from."""
+    folder, facts, evaluation = (
+        setting.job.io.models,
+        setting.checkpoint.facts,
+        setting.job.evaluation,
+    )
+    assert folder is not None
+    value = measure(run.task, valid.y_n, valid.scores_nC)[run.task.metric]
+    task = TaskFacts(
+        spec=next(spec for spec in evaluation.tasks if spec.name == run.task.name),
+        classes=tuple(run.task.classes),
+        target_center=run.scale.center,
+        target_spread=run.scale.spread,
+        protocol=protocol,  # type: ignore[arg-type]
+        finetuning=evaluation.finetuning,
+        validation=Validated(metric=run.task.metric, value=value if isfinite(value) else None),
+    )
+    vocabulary = vocabulary_text(setting.sequences)
+    save_checkpoint(
+        folder / run.task.name, model, facts.pretraining | {"task": task}, figures, vocabulary
+    )

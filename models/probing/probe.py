@@ -61,7 +61,7 @@ class Linear:
 class Scale:
     """Puts numbers to predict on a common scale; class indices stay as they are."""
 
-    centre: float
+    center: float
     spread: float
 
     @classmethod
@@ -73,13 +73,13 @@ class Scale:
 
     def targets(self, y_n: np.ndarray) -> Tensor:
         """Returns class indices (int64 [n]) or standardized numbers (float64 [n])."""
-        return torch.from_numpy(y_n if y_n.dtype == np.int64 else (y_n - self.centre) / self.spread)
+        return torch.from_numpy(y_n if y_n.dtype == np.int64 else (y_n - self.center) / self.spread)
 
     def predictions(self, task: Task, scores_nC: Tensor) -> np.ndarray:
         """Returns class probabilities [n, C], or numbers [n, 1] in their own unit."""
         if task.is_classification:
             return scores_nC.double().softmax(dim=1).numpy()
-        return scores_nC.double().numpy() * self.spread + self.centre
+        return scores_nC.double().numpy() * self.spread + self.center
 
 
 def fit_head(train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], classes: int) -> Linear:

@@ -97,7 +97,7 @@ def run_lists(setting: Setting, task: Task, inputs: Inputs, share: float, seed: 
     examples = task.splits | {"train": task.splits["train"].pick(kept)}
     lists = task.lists | {"train": task.lists["train"].pick(kept)}
     x = inputs.x | {"train": inputs.x["train"][torch.from_numpy(kept)]}
-    for protocol in setting.config.protocols:
+    for protocol in setting.job.evaluation.protocols:
         if protocol == "native":  # no pre-training scores the rows of a list
             continue
         begun = time.monotonic()
@@ -105,7 +105,9 @@ def run_lists(setting: Setting, task: Task, inputs: Inputs, share: float, seed: 
         if protocol == "frozen":
             scores = fitting.frozen(x, seed)
         else:
-            scores = fitting.trained(tune_settings(setting.config, protocol, seed))
+            scores = fitting.trained(
+                tune_settings(setting.job.evaluation.finetuning, protocol, seed)
+            )
         common = common_columns(setting, task, protocol, "embedding", share, seed) | {
             "train_users": len(kept),
             "test_users": len(examples["test"].users_n),

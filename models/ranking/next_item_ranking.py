@@ -63,12 +63,12 @@ def run_ranking(
     setting: Setting, task: Task, inputs: Inputs, share: float, seed: int
 ) -> list[dict]:
     """Measures every protocol of the setting that goes with a ranking of all items."""
-    config, rows = setting.config, []
+    evaluation, rows = setting.job.evaluation, []
     kept = task.share_index(share, seed)
     splits = task.splits | {"train": task.splits["train"].pick(kept)}
-    for protocol in config.protocols:
+    for protocol in evaluation.protocols:
         begun = time.monotonic()
-        is_first = seed == config.seed_range[0] and share == max(config.label_shares)
+        is_first = (share, seed) == evaluation.first_run
         if protocol == "native":  # needs no label: once is enough
             score = _native(setting) if is_first else None
         elif protocol == "frozen":
@@ -114,7 +114,7 @@ def times_met(sequences: Sequences, examples: Labeled) -> np.ndarray:
 
 def _native(setting: Setting) -> dict[str, Score] | None:
     checkpoint, sequences = setting.checkpoint, setting.sequences
-    scorer = native(checkpoint.config, checkpoint.model, sequences)
+    scorer = native(checkpoint.recipe.method, checkpoint.model, sequences)
     if scorer is None:
         return None
 
@@ -214,6 +214,6 @@ def _trained(
             total += float(item_nll(scores_nV, y["valid"][index].cpu())) * len(index)
         return total / max(count, 1)
 
-    settings = tune_settings(setting.config, protocol, seed)
+    settings = tune_settings(setting.job.evaluation.finetuning, protocol, seed)
     tune(model, len(parts["train"].users_n), loss_of, valid_loss, settings)
     return dict.fromkeys(SPLITS[1:], scorer())

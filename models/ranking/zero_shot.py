@@ -5,13 +5,13 @@ events of each example.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.methods import MethodOptions
 from models.data.packed import Events, pack, ragged_arange, to_device
 from models.data.sequences import Sequences
 from models.nn.encoders.pooling import LastPooling
@@ -51,16 +51,15 @@ class Native:
 
 
 @torch.no_grad()
-def native(described: dict[str, Any], model: UserModel, sequences: Sequences) -> Native | None:
+def native(method: MethodOptions, model: UserModel, sequences: Sequences) -> Native | None:
     """Returns what scores items without a head, or nothing where pre-training trains no such score.
 
     Args:
-      described: the checkpoint's config.
+      method: of the pre-training.
       model: the pre-trained model.
       sequences: give the items' categories.
     """
-    objective = OBJECTIVES[described["method"]]
-    score = objective.item_score(described["objective"], model.encoder.is_causal)
+    score = OBJECTIVES[method.name].item_score(method, model.encoder.is_causal)
     if score is None:
         return None
     items_VD = _content(model, sequences) if score.of_content else model.eval().behavior.items()

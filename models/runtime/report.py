@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from contracts.base.errors import FootpathError
-from models.runtime.config import load_config
+from contracts.base.schema import Strict
+from contracts.recipes.jobs import load_job
 from models.runtime.distributed import RankLostError, joined
 
-Config = TypeVar("Config")
+JobT = TypeVar("JobT", bound=Strict)
 
 BY_PIPES = "DAGSTER_PIPES_CONTEXT"
 WITH_PARENT = "FOOTPATH_DIE_WITH_PARENT"
@@ -103,17 +104,17 @@ class Reporter:
 
 
 def run_program(
-    config_class: type[Config], work: Callable[[Config, Reporter], dict], ranks: bool = False
+    job_class: type[JobT], work: Callable[[JobT, Reporter], dict], ranks: bool = False
 ) -> None:
     """Runs a program whose one argument is a JSON file; exits with 1 and a sentence on a fault.
 
     Args:
-      config_class: what the file holds.
+      job_class: what the file holds.
       work: the program.
       ranks: whether several processes of it may work together, started by `torchrun`.
     """
     if len(sys.argv) != 2:
-        sys.stderr.write("expected one argument: the path of a JSON file with the configuration\n")
+        sys.stderr.write("expected one argument: the path of a JSON file with the job\n")
         sys.exit(2)
     die_with_parent()
     if not ranks and int(os.environ.get(RANKS, "1")) > 1:
@@ -122,17 +123,15 @@ def run_program(
     with _reporter() as reporter:
         try:
             with joined():
-                _run(config_class, work, reporter)
+                _run(job_class, work, reporter)
         except RankLostError as error:  # the rank that was lost has said why
             sys.stderr.write(f"{error}\n")
             sys.exit(1)
 
 
-def _run(
-    config_class: type[Config], work: Callable[[Config, Reporter], dict], reporter: Reporter
-) -> None:
+def _run(job_class: type[JobT], work: Callable[[JobT, Reporter], dict], reporter: Reporter) -> None:
     try:
-        result = work(load_config(config_class, Path(sys.argv[1])), reporter)
+        result = work(load_job(job_class, Path(sys.argv[1])), reporter)
     except FootpathError as error:
         reporter.fault(str(error))  # before the other ranks see that this one leaves
         sys.exit(1)

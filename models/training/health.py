@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.runtime.config import TrainConfig
+from contracts.recipes.recipe import Recipe
 
 
 def spread(users_BD: Tensor) -> float:
@@ -22,10 +22,10 @@ def effective_rank(users_BD: Tensor) -> float:
     return float(torch.exp(torch.special.entr(shares).sum()))
 
 
-def fault_of(figures: dict[str, float], config: TrainConfig) -> str:
+def fault_of(figures: dict[str, float], recipe: Recipe) -> str:
     """Returns the sentence for vectors that have collapsed; empty where they have not."""
-    limits = {"spread": config.min_spread, "effective_rank": config.min_effective_rank}
-    if config.collapse == "off":
+    limits = {"spread": recipe.min_spread, "effective_rank": recipe.min_effective_rank}
+    if recipe.collapse == "off":
         return ""
     below = [
         f"{name.replace('_', ' ')} {figures[name]:.3g} is below min_{name} {limit:g}"

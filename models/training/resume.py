@@ -12,25 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import hash_json
 from models.checkpoint import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
-from models.runtime.config import TrainConfig, plain
 from models.training.history import CURVES, History
-
-# What may differ between a run and the one that resumes it.
-NOT_IDENTITY = {"sequences", "out", "checkpoint_seconds", "device", "threads", "prefetch"}
-
-
-def identity(config: TrainConfig, fingerprint: str, per_epoch: int, labels: str = "") -> str:
-    """Returns a hash of all that the losses of a run follow from.
-
-    `fingerprint` is of the sequences, `labels` of the rows that stop training early, if any do.
-    """
-    settings = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY}
-    if config.validation:
-        settings["validation"]["labels"] = labels  # what they say: the folder may have moved
-    settings |= {"data": fingerprint, "per_epoch": per_epoch}
-    return hash_json(settings)
 
 
 def save_state(

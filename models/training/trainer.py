@@ -16,15 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
+from contracts.recipes.encoders import BagOptions
+from contracts.recipes.jobs import TrainJob, training_identity
 from models.checkpoint import STATE
 from models.data.packed import pinned, to_device
 from models.data.prefetch import prefetched
 from models.data.rng import Draw, key_of
 from models.data.sequences import Sequences, epoch_batches
-from models.nn.encoders.bag import Bag, Options
+from models.nn.encoders.bag import Bag
 from models.nn.user_model import UserModel
 from models.objectives.base import Objective, Outcome
-from models.runtime.config import TrainConfig
 from models.runtime.distributed import gather, part, rank, size, total
 from models.runtime.report import Reporter
 from models.training.ema import Ema
@@ -32,7 +33,7 @@ from models.training.health import effective_rank, fault_of, spread
 from models.training.history import History
 from models.training.optim import guarded_step, make_optimizer, schedule, set_lr
 from models.training.precision import compile_fault, compiled, in_bf16
-from models.training.resume import identity, restore_state, save_state
+from models.training.resume import restore_state, save_state
 
 
 class Judge(Protocol):
@@ -58,56 +59,61 @@ class Trainer:
 
     def __init__(
         self,
-        config: TrainConfig,
+        job: TrainJob,
         sequences: Sequences,
         model: UserModel,
         objective: Objective,
         judge: Judge | None = None,
     ) -> None:
-        is_timed = "age" in config.fields or objective.cuts_by_time
+        recipe = job.recipe
+        is_timed = "age" in recipe.fields or objective.cuts_by_time
         sequences = sequences.with_clock(is_timed)
-        self.config, self.sequences = config, sequences
+        self.job, self.recipe, self.sequences = job, recipe, sequences
         self.users = eligible_users(sequences, objective)
-        if min(len(self.users), config.batch_size) < size():
+        if min(len(self.users), recipe.batch_size) < size():
             raise FootpathError(
-                f"a batch of {min(len(self.users), config.batch_size)} users cannot be parted "
+                f"a batch of {min(len(self.users), recipe.batch_size)} users cannot be parted "
                 f"among {size()} ranks: raise batch_size, or start fewer"
             )
-        whole, rest = divmod(len(self.users), config.batch_size)
+        whole, rest = divmod(len(self.users), recipe.batch_size)
         self.per_epoch = whole + (rest >= max(objective.min_users, size()) or not whole)
-        self.steps = config.epochs * self.per_epoch
+        self.steps = recipe.epochs * self.per_epoch
         self.model, self.objective = model, objective
         parts = {"model": model, "objective": objective}
         self.bag = None
-        if config.bag_epochs:
+        if recipe.bag_epochs:
             self.bag = _bag_for(model, objective)
             parts["bag"] = self.bag.encoder
         self.trained = nn.ModuleDict(parts)
         self.optimizer = make_optimizer(
-            self.trained, config.lr, config.weight_decay, config.item_lr_factor
+            self.trained, recipe.lr, recipe.weight_decay, recipe.item_lr_factor
         )
         self.device = next(model.parameters()).device
-        self.history = History.empty(self.steps, config.epochs)
-        self.ema = Ema(model, config.ema) if config.ema else None
+        self.history = History.empty(self.steps, recipe.epochs)
+        self.ema = Ema(model, recipe.ema) if recipe.ema else None
         self.judge = judge
+        labels = judge.fingerprint if judge else ""
+        key = training_identity(recipe, job.seed, sequences.pointer["fingerprint"], labels)
+        # Losses follow from how batches are parted among ranks as well.
+        self.identity = f"{key}-{self.per_epoch}-{size()}"
         self.best: dict[str, Tensor] = {}
         self._batches: tuple[int, list[np.ndarray]] = (-1, [])
         self._since = 0.0
-        if config.precision == "bf16":
+        if recipe.precision == "bf16":
             in_bf16(self.trained)
-        if config.compile:
+        if recipe.compile:
             compiled(self.trained)
 
     def fit(self, reporter: Reporter) -> History:
         """Trains to the end of the schedule, of max_seconds or of patience, and keeps the best."""
-        history, config = self.history, self.config
+        history, runtime = self.history, self.job.runtime
         if self._restore():
             history = self.history
             reporter.say(f"resumed at step {history.step} of {self.steps}")
         self.trained.train()
         saved = begun = self._since = time.monotonic()
         events_before = history.events
-        with prefetched(self._sample, history.step, self.steps, config.prefetch) as samples:
+        with prefetched(self._sample, history.step, self.steps, runtime.prefetch) as samples:
             while not self._is_over():
                 loss = self._learn(next(samples))
                 now = time.monotonic()
@@ -120,7 +126,7 @@ class Trainer:
                 )
                 if history.step % self.per_epoch == 0:
                     self._end_epoch(history.step // self.per_epoch - 1, reporter)
-                if rank() == 0 and now - saved >= config.checkpoint_seconds:
+                if rank() == 0 and now - saved >= runtime.checkpoint_seconds:
                     self._save()
                     saved = now
         if kept := self.best or (self.ema.weights if self.ema else None):
@@ -134,17 +140,17 @@ class Trainer:
     def _sample(self, step: int) -> object:
         """Makes this rank's part of a batch, on the host; may run in a thread of its own."""
         epoch, nth = divmod(step, self.per_epoch)
-        draw = Draw(self.config.seed, epoch, part(self._users_of(epoch)[nth]))
-        windows = self.sequences.random_windows(draw, self.config.max_length * self.objective.span)
+        draw = Draw(self.job.seed, epoch, part(self._users_of(epoch)[nth]))
+        windows = self.sequences.random_windows(draw, self.recipe.max_length * self.objective.span)
         others = self.sequences.others(draw, self.objective.others)
         sample = self.objective.sample(windows, others, draw)
         return pinned(sample) if self.device.type == "cuda" else sample
 
     def _learn(self, sample: object) -> float:
-        history, config = self.history, self.config
+        history = self.history
         epoch, nth = divmod(history.step, self.per_epoch)
         on_device = to_device(sample, self.device)
-        torch.manual_seed(key_of(config.seed, history.step, *([rank()] if rank() else [])) >> 1)
+        torch.manual_seed(key_of(self.job.seed, history.step, *([rank()] if rank() else [])) >> 1)
         set_lr(self.optimizer, self._lr())
         outcome, norm = self._stepped(on_device)
         loss, events, seconds = total(
@@ -169,43 +175,43 @@ class Trainer:
 
     def _stepped(self, sample: object) -> tuple[Outcome, float]:
         """Makes a step, and returns what the objective gave and the norm of the gradient."""
-        weights, clip = self.trained.parameters(), self.config.clip
+        weights, clip = self.trained.parameters(), self.recipe.clip
         try:
             outcome = self.objective(self._taught(), sample)
             return outcome, guarded_step(self.optimizer, weights, outcome.loss, clip)
         except Exception as error:
-            if self.config.compile and (fault := compile_fault(error)):
+            if self.recipe.compile and (fault := compile_fault(error)):
                 raise fault from error
             raise
 
     def _taught(self) -> UserModel:
         """Returns the model, or the bag over its event vectors that is trained before it."""
-        if self.bag and self.history.step < self.config.bag_epochs * self.per_epoch:
+        if self.bag and self.history.step < self.recipe.bag_epochs * self.per_epoch:
             return self.bag
         return self.model
 
     def _lr(self) -> float:
         """Returns the learning rate of the step: bag and encoder have a schedule each."""
-        config, progress = self.config, self._progress()
-        first = config.bag_epochs / config.epochs
-        factor = (config.batch_size / config.lr_users) ** 0.5 if config.lr_users else 1.0
+        recipe, progress = self.recipe, self._progress()
+        first = recipe.bag_epochs / recipe.epochs
+        factor = (recipe.batch_size / recipe.lr_users) ** 0.5 if recipe.lr_users else 1.0
         if self._taught() is self.bag:
-            return factor * config.bag_lr * schedule(min(1.0, progress / first), config.warmup)
+            return factor * recipe.bag_lr * schedule(min(1.0, progress / first), recipe.warmup)
         shared = max(0.0, progress - first) / (1 - first)
-        return factor * config.lr * schedule(shared, config.warmup)
+        return factor * recipe.lr * schedule(shared, recipe.warmup)
 
     def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
-        history, config = self.history, self.config
-        is_bag = epoch < config.bag_epochs
-        if self.judge and not is_bag and self.judge.is_due(epoch + 1, config.epochs):
+        history, recipe = self.history, self.recipe
+        is_bag = epoch < recipe.bag_epochs
+        if self.judge and not is_bag and self.judge.is_due(epoch + 1, recipe.epochs):
             history.validation_E[epoch] = self._validation_loss(self.judge)
             if history.best_epoch() == epoch:
                 weights = self.ema.weights if self.ema else self.model.state_dict()
                 self.best = {name: value.clone() for name, value in weights.items()}
         found = history.epoch(epoch, self.per_epoch)
-        reporter.epoch(epoch + 1, config.epochs, **found)
-        if len(self.users) >= 8 <= config.batch_size and (fault := fault_of(found, config)):
-            if config.collapse == "stop":
+        reporter.epoch(epoch + 1, recipe.epochs, **found)
+        if len(self.users) >= 8 <= recipe.batch_size and (fault := fault_of(found, recipe)):
+            if recipe.collapse == "stop":
                 raise FootpathError(f"epoch {epoch + 1}: {fault}")
             reporter.warn(f"epoch {epoch + 1}: {fault}")
 
@@ -222,8 +228,7 @@ class Trainer:
 
     def _users_of(self, epoch: int) -> list[np.ndarray]:
         if self._batches[0] != epoch:
-            config = self.config
-            batches = epoch_batches(self.users, config.batch_size, config.seed, epoch)
+            batches = epoch_batches(self.users, self.recipe.batch_size, self.job.seed, epoch)
             self._batches = (epoch, batches[: self.per_epoch])
         return self._batches[1]
 
@@ -241,29 +246,25 @@ class Trainer:
     def _progress(self) -> float:
         """The share of training that is done, by steps or, under max_seconds, by the clock."""
         by_steps = self.history.step / self.steps
-        limit = self.config.max_seconds
+        limit = self.recipe.max_seconds
         return max(by_steps, self.history.seconds / limit) if limit else by_steps
 
     def _seconds_left(self) -> float:
         progress = self._progress()
         return self.history.seconds * (1 - progress) / progress
 
-    def _identity(self) -> str:
-        labels = self.judge.fingerprint if self.judge else ""
-        return identity(self.config, self.sequences.pointer["fingerprint"], self.per_epoch, labels)
-
     def _save(self) -> None:
         kept = {"best": self.best} if self.best else {}
         if self.ema:
             kept["ema"] = self.ema.weights
-        path = self.config.out / STATE
-        save_state(path, self._identity(), self.history, self.trained, self.optimizer, kept)
+        path = self.job.io.out / STATE
+        save_state(path, self.identity, self.history, self.trained, self.optimizer, kept)
 
     def _restore(self) -> bool:
-        path = self.config.out / STATE
+        path = self.job.io.out / STATE
         if not path.exists():
             return False
-        self.history, kept = restore_state(path, self._identity(), self.trained, self.optimizer)
+        self.history, kept = restore_state(path, self.identity, self.trained, self.optimizer)
         self.best = kept.get("best", {})
         if self.ema:
             self.ema.load(kept["ema"])
@@ -281,7 +282,7 @@ def _bag_for(model: UserModel, objective: Objective) -> UserModel:
             "bag_epochs: this method works inside the encoder, so a bag cannot stand in its place: "
             "leave bag_epochs at 0"
         )
-    encoder = Bag(model.config.dim, Options())
+    encoder = Bag(model.config.dim, BagOptions())
     return UserModel(model.config, model.behavior, encoder.to(next(model.parameters()).device))
 
 

@@ -13,7 +13,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.reading import read_table
 from contracts.lake.versions import ModelVersion, latest_finished
 from models.experiments.cells import keep_measured, read_measured
-from models.experiments.planning import Plan, Planner
+from models.experiments.planning import Plan
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
@@ -23,10 +23,10 @@ from orchestration.assets.learning_inputs import (
     plottable,
     shown_picture,
 )
-from orchestration.experiments.inputs import prepare
 from orchestration.experiments.runner import KEEP_BYTES, Runner
 from orchestration.experiments.store import (
     comparison_folder,
+    planned,
     planner_of,
     planner_of_version,
     read_comparison,
@@ -221,17 +221,9 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
 
         `footpath compare` writes the plan; what is measured already is not measured again.
         """
-        from features.learning.labels import default_as_of
-
-        lake = Lake.of(dataset.name)
+        lake, say = Lake.of(dataset.name), partial(progress.say, context)
         asked = read_comparison(lake, context.partition_key)
-        as_of = default_as_of(dataset, lake)
-        say = partial(progress.say, context)
-        sources = prepare(asked, dataset, lake, as_of, say)
-        planner = Planner(asked, dataset, lake, sources, same_code=config.same_code)
-        plan = planner.plan()
-        done = sum(cell.is_done() for cell in plan.cells)
-        say(f"{len(plan.cells)} cells, {done} of them measured; {len(plan.jobs)} processes")
+        plan = planned(dataset, lake, asked, say, config.same_code)
         runner = Runner(context, pipes, lake, config.workers, config.keep_gb * 1e9, say)
         outcome = runner.run(plan.jobs)
         say("tables and pictures")

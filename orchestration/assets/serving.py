@@ -7,10 +7,15 @@ import dagster as dg
 from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
+from contracts.lake.copies import local_copy, send_copy
 from contracts.lake.layout import Lake
+from contracts.lake.reading import read_json
 from contracts.lake.schemas import embeddings_schema
+from contracts.lake.versions import version_named
+from contracts.recipes.jobs import EmbedIO, EmbedJob
+from models.experiments.cells import local_model
+from orchestration.experiments.programs import run_program
 from orchestration.partitions import days_by_version
-from orchestration.programs import run_program
 from orchestration.progress import Progress
 from orchestration.promotion import leader, leading_version
 from orchestration.write_audit_publish import column_schema
@@ -35,7 +40,11 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
             dg.AssetDep(
                 dg.AssetKey([dataset.slug, name]), partition_mapping=dg.AllPartitionMapping()
             )
-            for name in ("pretrained_encoder", "events")
+            for name in (
+                "pretrained_encoder",
+                *(f"finetuned_{task.name}" for task in dataset.daily_tasks),
+                "events",
+            )
         ],
         partitions_def=days_by_version(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -45,7 +54,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
     def user_embeddings(
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
-        """One vector per active user as of the end of the day, by one model version."""
+        """A vector per active user as of the end of the day, by a pre-trained or fine-tuned version."""
         from features.learning.sequences import build_sequences
 
         lake = Lake.of(dataset.name)
@@ -53,28 +62,27 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         for key in context.partition_keys:
             parts = key.keys_by_dimension
             day, version = dt.date.fromisoformat(parts["day"]), parts["model_version"]
-            checkpoint = lake.root / "models" / version
-            if not (checkpoint / "config.json").exists():
-                raise FootpathError(
-                    f"model version {version} of data set '{dataset.name}' is not finished: "
-                    f"{checkpoint} has no config.json"
-                )
+            model = version_named(lake, version)
+            checkpoint = local_model(lake, model.trial)
             sequences = build_sequences(dataset, lake, day, checkpoint / "vocabulary.json")
             instant = as_of_instant(day, dataset.timezone)
-            result = run_program(
-                context,
-                pipes,
-                lake,
-                "models.embed",
-                {
-                    "sequences": str(sequences.pointer),
-                    "checkpoint": str(checkpoint),
-                    "out": str(lake.day(f"user_embeddings/{version}", day)),
-                    "event_timestamp": instant.isoformat(),
-                    "created": (instant + delay).isoformat(),
-                    "model_version": version,
-                },
+            out = lake.day(f"user_embeddings/{version}", day)
+            pointer = local_copy(lake, sequences.pointer)
+            local_copy(lake, sequences.pointer.parent / read_json(sequences.pointer)["folder"])
+            job = EmbedJob(
+                model_version=version,
+                event_timestamp=instant.isoformat(),
+                created=(instant + delay).isoformat(),
+                io=EmbedIO(
+                    sequences=pointer,
+                    checkpoint=checkpoint,
+                    out=lake.work / out.relative_to(lake.root).as_posix(),
+                ),
             )
+            result = run_program(
+                context, pipes, lake, f"embed-{version}-{day}", "models.embed", job
+            )
+            send_copy(lake, out)
             context.add_asset_metadata({"dagster/row_count": result["rows"]}, partition_key=key)
         return dg.MaterializeResult()
 

@@ -1,18 +1,17 @@
 """`footpath compare`: measure methods, encoders and tasks against each other, resumably."""
 
+import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from contracts.base.errors import FootpathError
-from contracts.config.dataset import load_dataset
+from contracts.config.comparison import Asked, Comparison, comparison_of
+from contracts.config.dataset import Dataset, load_dataset
+from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
-
-if TYPE_CHECKING:
-    from orchestration.compare.settings import Asked, Comparison
 
 
 def compare(
@@ -27,11 +26,11 @@ def compare(
     batch_sizes: Annotated[str, typer.Option(help="of pre-training, such as 16,64,256")] = "",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value: epochs=20, objective.x=1, finetune.epochs=3"),
+        typer.Option("--set", help="key=value: epochs=20, method.x=1, finetuning.epochs=3"),
     ] = None,
     features: Annotated[bool, typer.Option(help="heads see behavior features as well")] = True,
     data: Annotated[str, typer.Option(help="folder or URL of the source files")] = "",
-    workers: Annotated[int, typer.Option(min=1, help="processes at a time, a core each")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="processes at a time; 0: as fits")] = 1,
     keep_gb: Annotated[float, typer.Option(min=0, help="of checkpoints to keep")] = 2.0,
     same_code: Annotated[
         bool, typer.Option("--same-code", help="measure again what other code has measured")
@@ -43,7 +42,7 @@ def compare(
         Path | None, typer.Option(help="a Markdown file to put the tables into")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="only say what would run; builds the data")
+        bool, typer.Option("--dry-run", help="only list what would run; builds the data")
     ] = False,
 ) -> None:
     """Compare pre-training methods, encoders and baselines on a data set's tasks.
@@ -51,8 +50,6 @@ def compare(
     What is measured once is not measured again: stop it, run it again, add a method or a label
     share, and only what is new is run.
     """
-    from orchestration.compare.settings import Asked, comparison_of
-
     if into and (into.is_dir() or not into.parent.is_dir()):
         raise FootpathError(f"--into {into}: give a Markdown file in a folder that is there")
     config = load_dataset(dataset)
@@ -69,60 +66,49 @@ def compare(
         features=features,
     )
     comparison = comparison_of(config, asked)
-    run = Run(workers, keep_gb * 1e9, same_code, dry_run, name or _name(asked, dataset), into)
     if data:
         from contracts.config.sources import link_source
 
         link_source(dataset, data)
-    if failed := _compare(comparison, run):
-        raise FootpathError(f"{failed} jobs failed, each with the sentence above; the others count")
+    name = name or _name(asked, dataset)
+    if not re.fullmatch(r"[\w-]+", name):
+        raise FootpathError(f"--name {name}: give letters, digits, dashes and underscores")
+    settings_of_run = {"workers": workers, "keep_gb": keep_gb, "same_code": same_code}
+    page = run_comparison(config, name, comparison, settings_of_run, dry_run)
+    if page and into:
+        from models.experiments.results import put_into
+
+        put_into(into, name, page.with_suffix(".md").read_text())
 
 
-@dataclass(frozen=True)
-class Run:
-    """How a comparison is run, and where it goes."""
+def run_comparison(
+    dataset: Dataset, name: str, comparison: Comparison, settings: dict, dry_run: bool
+) -> Path | None:
+    """Plans a comparison, and runs it as a partition of the asset `comparison`."""
+    from orchestration.chain import Stage, run_stage
+    from orchestration.experiments.inputs import build_events
+    from orchestration.experiments.store import comparison_folder, planned, write_comparison
+    from orchestration.instance import open_instance
+    from orchestration.partitions import comparisons
+    from orchestration.progress import TerminalProgress
 
-    workers: int
-    keep_bytes: float
-    same_code: bool
-    dry_run: bool
-    name: str
-    into: Path | None
-
-
-def _compare(comparison: "Comparison", run: Run) -> int:
-    """Runs what is missing and shows what there is; returns how many jobs failed."""
-    from features.learning.labels import default_as_of
-    from orchestration.compare.inputs import build_events, check_labeled, prepare
-    from orchestration.compare.jobs import plan
-    from orchestration.compare.results import collect, put_into, summary, write
-    from orchestration.compare.run import run_jobs
-
-    dataset, began = comparison.dataset, time.monotonic()
+    began, lake = time.monotonic(), Lake.of(dataset.name)
     build_events(dataset, typer.echo)
-    lake = Lake.of(dataset.name)
-    sources = prepare(comparison, lake, default_as_of(dataset, lake), typer.echo)
-    check_labeled(comparison.tasks, sources)
-    work = plan(comparison, lake, sources, run.same_code)
-    cells = [cell for measured in work.measured for cell in measured.cells]
-    done = sum(cell.is_done() for cell in cells)
-    typer.echo(f"{len(cells)} cells, {done} of them measured; {len(work.jobs)} processes to run")
-    if run.dry_run:
-        for job in work.jobs:
+    if dry_run:
+        for job in planned(dataset, lake, comparison, typer.echo).jobs:
             typer.echo(f"  {job.title}")
-        return 0
-    outcome = run_jobs(lake, work.jobs, run.workers, typer.echo, run.keep_bytes)
-    for title, sentence in outcome.failed.items():
-        typer.secho(f"failed: {title}: {sentence}", err=True, fg=typer.colors.RED)
-    typer.echo("tables and pictures")
-    results = collect(work, comparison)
-    paths = write(results, work, comparison, lake, run.name)
-    for line in summary(results):
-        typer.echo(line)
-    typer.echo(f"{paths['html']} ({time.monotonic() - began:.0f} s)")
-    if run.into:
-        put_into(run.into, run.name, paths["md"].read_text())
-    return len(outcome.failed)
+        return None
+    write_comparison(lake, name, comparison)
+    with open_instance() as instance:
+        instance.add_dynamic_partitions(str(comparisons(dataset).name), [name])
+        stage = Stage(
+            "comparison", f"Comparison {name}", name, name,
+            {"ops": {f"{dataset.slug}__comparison": {"config": settings}}},
+        )  # fmt: skip
+        run_stage(dataset, instance, stage, {"progress": TerminalProgress()})
+    page = local_copy(lake, comparison_folder(lake, name) / f"{name}.html")
+    typer.echo(f"{page} ({time.monotonic() - began:.0f} s)")
+    return page
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -136,5 +122,5 @@ def _numbers(option: str, text: str, kind: type) -> tuple:
         raise FootpathError(f"{option} {text}: give numbers, separated by commas") from None
 
 
-def _name(asked: "Asked", dataset: str) -> str:
+def _name(asked: Asked, dataset: str) -> str:
     return asked.recipes.stem if asked.recipes else dataset

@@ -89,7 +89,7 @@ class Terminal:
             ("tables, one object a day", "{events,sessions,user_behavior_features}"),
             ("rows that were refused, with reasons", "quarantine"),
             ("what was expected of the data", "data_docs/index.html"),
-            ("checkpoints", "models"),
+            ("checkpoints", "trials"),
             ("leaderboard", "leaderboard/leaderboard.html"),
             ("feature store", "feature_store"),
         ):

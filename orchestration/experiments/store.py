@@ -18,8 +18,8 @@ from contracts.lake.reading import read_texts
 from contracts.lake.versions import ModelVersion
 from contracts.recipes.checkpoint import CheckpointFacts, load_facts
 from contracts.recipes.recipe import Recipe
-from models.experiments.planning import Planner
-from orchestration.experiments.inputs import day_source
+from models.experiments.planning import Plan, Planner
+from orchestration.experiments.inputs import Say, day_source, prepare
 
 
 def comparison_folder(lake: Lake, name: str) -> Path:
@@ -48,6 +48,19 @@ def read_comparison(lake: Lake, name: str) -> Comparison:
         raise FootpathError(
             f"{path} is not of this Footpath: plan it again by `footpath compare --name {name}`"
         ) from None
+
+
+def planned(
+    dataset: Dataset, lake: Lake, comparison: Comparison, say: Say, same_code: bool = False
+) -> Plan:
+    """The trials and cells of a comparison, with its inputs built."""
+    from features.learning.labels import default_as_of
+
+    sources = prepare(comparison, dataset, lake, default_as_of(dataset, lake), say)
+    plan = Planner(comparison, dataset, lake, sources, same_code=same_code).plan()
+    done = sum(cell.is_done() for cell in plan.cells)
+    say(f"{len(plan.cells)} cells, {done} of them measured; {len(plan.jobs)} processes to run")
+    return plan
 
 
 def planner_of(

@@ -26,3 +26,13 @@ class EncoderOptions(Strict):
         Raises:
           ValueError: the width does not fit, in a sentence.
         """
+
+
+def check_heads(dim: int, heads: int) -> None:
+    """Refuses a width that heads of attention cannot share.
+
+    Raises:
+      ValueError: it does not divide.
+    """
+    if dim % heads:
+        raise ValueError(f"dim {dim} does not divide among {heads} heads")

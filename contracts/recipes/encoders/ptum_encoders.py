@@ -5,7 +5,9 @@ from typing import Literal
 from pydantic import NonNegativeInt
 
 from contracts.base.schema import BelowOne, Count
-from contracts.recipes.encoders.base import EncoderOptions, Pooling
+from contracts.recipes.encoders.base import EncoderOptions, Pooling, check_heads
+
+HEAD_WIDTH = 16  # of HSA's, where their number is left open
 
 
 class _PtumEncoder(EncoderOptions):
@@ -19,12 +21,25 @@ class HanOptions(_PtumEncoder):
     name: Literal["han"] = "han"
     cell: Literal["gru", "lstm"] = "gru"
 
+    def check(self, dim: int) -> None:
+        """Both directions are equally wide."""
+        if dim % 2:
+            raise ValueError(f"dim {dim} does not divide among two directions")
+
 
 class HsaOptions(_PtumEncoder):
     """How many heads."""
 
     name: Literal["hsa"] = "hsa"
     heads: NonNegativeInt = 0  # 0: as many of width 16 as dim has room for
+
+    def heads_of(self, dim: int) -> int:
+        """Number of heads at a width."""
+        return self.heads or max(1, dim // HEAD_WIDTH)
+
+    def check(self, dim: int) -> None:
+        """Every head is equally wide."""
+        check_heads(dim, self.heads_of(dim))
 
 
 class HuraOptions(_PtumEncoder):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contracts.base.schema import Count
-from contracts.recipes.encoders.base import EncoderOptions
+from contracts.recipes.encoders.base import EncoderOptions, check_heads
 
 
 class TransformerOptions(EncoderOptions):
@@ -23,8 +23,7 @@ class TransformerOptions(EncoderOptions):
 
     def check(self, dim: int) -> None:
         """Every head is equally wide."""
-        if dim % self.heads:
-            raise ValueError(f"dim {dim} does not divide among {self.heads} heads")
+        check_heads(dim, self.heads)
 
 
 class Bert4RecOptions(TransformerOptions):
@@ -39,3 +38,8 @@ class RotaryOptions(TransformerOptions):
 
     name: Literal["rotary"] = "rotary"
     base: Annotated[float, Field(gt=1)] = 1000.0  # slowest rotation: about so many events a turn
+
+    def check(self, dim: int) -> None:
+        """Positions turn pairs of dimensions."""
+        if dim % (2 * self.heads):
+            raise ValueError(f"dim {dim} does not divide among {self.heads} heads of even width")

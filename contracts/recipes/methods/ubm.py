@@ -40,10 +40,13 @@ class UbmOptions(MethodOptions):
     read_hide: Share = 0.1  # of items with text, read by their text alone, as a new item is
 
     def check(self, encoder: EncoderOptions, fields: tuple[str, ...]) -> None:
-        """Needs texts; an encoder that reads forwards cannot see ages."""
-        if "text" not in fields:
-            raise ValueError("method ubm reads texts: add 'text' to fields")
-        if encoder.is_causal:
+        """Needs texts in stage 1; an encoder that reads forwards cannot see ages in stage 2."""
+        if self.first_share and "text" not in fields:
+            raise ValueError(
+                "method ubm reads text in its first stage, and fields leave 'text' out: add it, "
+                "or set method.first_share to 0"
+            )
+        if encoder.is_causal and self.follow_weight:
             refuse_ages(fields, "ubm with an encoder that reads forwards")
 
     @model_validator(mode="after")

@@ -4,35 +4,19 @@ No event sees another one, so it is 10 to 25 times faster than a Transformer, an
 from which items a user likes, rather than from their order, hard to beat.
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.recipes.encoders import BagOptions
 from models.data.packed import Packed
 from models.nn.encoders import base
 from models.nn.layers import Dropout
 
 
-@dataclass(frozen=True)
-class Options(base.Options):
-    """Sizes of the residual layer."""
-
-    feedforward: int = 2  # times the width
-    count: bool = False  # tells how many events there are, which a mean does not
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.feedforward < 1:
-            raise ValueError("feedforward must be 1 or more")
-
-
 class Bag(base.UserEncoder):
     """Pools first; what comes after costs a user, not an event."""
 
-    options_class = Options
-
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: BagOptions) -> None:
         super().__init__(dim, options)
         self.widen = nn.Linear(dim, dim * options.feedforward)
         self.narrow = nn.Linear(dim * options.feedforward, dim)

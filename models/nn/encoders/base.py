@@ -1,30 +1,13 @@
 """What every user encoder is: packed event vectors in, one vector a user out."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
 from models.data.packed import Packed
 from models.nn.encoders.pooling import POOLINGS, AttentionPooling
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options that every encoder has; an encoder's own `Options` extend them."""
-
-    dropout: float = 0.1
-    pooling: str = "mean"  # of the states of a user: mean, last or attention
-    attention: int = 200  # width of the hidden layer of attention pooling
-
-    def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling '{self.pooling}' is none of {', '.join(POOLINGS)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout {self.dropout} is not a share in [0, 1)")
-        if self.attention < 1:
-            raise ValueError("attention must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -40,19 +23,12 @@ class Attended:
 
 
 class UserEncoder(nn.Module):
-    """Base of all encoders. A subclass says `options_class`, `__init__` and `states`."""
-
-    options_class: ClassVar[type[Any]] = Options
+    """Base of all encoders. A subclass has `__init__` and `states`."""
 
     def __init__(self, dim: int, options: Any) -> None:
         super().__init__()
         self.dim, self.options = dim, options
         self.pool = POOLINGS[options.pooling](dim, options.attention)
-
-    @property
-    def is_causal(self) -> bool:
-        """Tells whether no event sees a later one, as predicting the next one needs."""
-        return False
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Puts each event in the context of its sequence: [T, D] -> [T, D]."""

@@ -6,12 +6,10 @@ warm-up, and in pooling all states into one user vector.
 Shapes: T events, b sequences of up to l events in a bucket, D width, H heads.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.recipes.encoders import Bert4RecOptions
 from models.data.buckets import Bucket
 from models.data.packed import Packed
 from models.nn.encoders import base
@@ -19,42 +17,15 @@ from models.nn.encoders.attention import MAX_PADDING, attend, attend_at, attende
 from models.nn.layers import Dropout
 
 
-@dataclass(frozen=True)
-class Options(base.Options):
-    """Sizes of the Transformer."""
-
-    layers: int = 2
-    heads: int = 2
-    feedforward: int = 2  # times the width
-    activation: Literal["gelu", "relu"] = "gelu"
-    causal: bool = False  # no event sees a later one (SASRec): for predicting the next
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.layers, self.heads, self.feedforward) < 1:
-            raise ValueError("layers, heads and feedforward must be 1 or more")
-        if self.activation not in ("gelu", "relu"):
-            raise ValueError(f"activation '{self.activation}' is neither gelu nor relu")
-
-
 class Bert4Rec(base.UserEncoder):
     """Blocks of attention and feed-forward, then a norm."""
 
-    options_class = Options
-
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: Bert4RecOptions) -> None:
         super().__init__(dim, options)
-        if dim % options.heads:
-            raise ValueError(f"dim {dim} does not divide among {options.heads} heads")
         self.dropout = Dropout(options.dropout)
         self.blocks = nn.ModuleList([_Block(dim, options) for _ in range(options.layers)])
         self.norm = nn.LayerNorm(dim)
         self.blocks.apply(_init)
-
-    @property
-    def is_causal(self) -> bool:
-        """As the option says."""
-        return self.options.causal
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see all others of its sequence."""
@@ -91,7 +62,7 @@ def _init(module: nn.Module) -> None:
 class _Block(nn.Module):
     """Attention and feed-forward, each behind a norm and added to what came in."""
 
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: Bert4RecOptions) -> None:
         super().__init__()
         self.heads, self.causal, self.activation = options.heads, options.causal, options.activation
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)

@@ -3,11 +3,10 @@
 Runs on a few rectangles of similar length: torch's packed sequences are five times slower on CPU.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from contracts.recipes.encoders import Gru4RecOptions
 from models.data.packed import Packed
 from models.nn.encoders import base
 from models.nn.layers import Dropout
@@ -15,32 +14,13 @@ from models.nn.layers import Dropout
 MAX_PADDING = 0.2  # a rectangle costs as many steps as it is long, so a few wide ones are better
 
 
-@dataclass(frozen=True)
-class Options(base.Options):
-    """Sizes of the recurrent network."""
-
-    layers: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layers < 1:
-            raise ValueError("layers must be 1 or more")
-
-
 class Gru4Rec(base.UserEncoder):
     """One GRU, as wide as the event vectors."""
 
-    options_class = Options
-
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: Gru4RecOptions) -> None:
         super().__init__(dim, options)
         self.dropout = Dropout(options.dropout)
         self.gru = nn.GRU(dim, dim, options.layers, batch_first=True)
-
-    @property
-    def is_causal(self) -> bool:
-        """A recurrent network reads forwards."""
-        return True
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see those before it."""

@@ -11,12 +11,10 @@ neither begins in padding.
 Shapes: T events, D width.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from contracts.recipes.encoders import HanOptions
 from models.data.buckets import Bucket
 from models.data.packed import Packed
 from models.nn.encoders import base
@@ -24,24 +22,11 @@ from models.nn.encoders.gru4rec import MAX_PADDING
 from models.nn.layers import Dropout
 
 
-@dataclass(frozen=True)
-class Options(base.Options):
-    """The cells."""
-
-    dropout: float = 0.2
-    pooling: str = "attention"
-    cell: Literal["gru", "lstm"] = "gru"
-
-
 class Han(base.UserEncoder):
     """Two recurrent networks, each half as wide as the event vectors."""
 
-    options_class = Options
-
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: HanOptions) -> None:
         super().__init__(dim, options)
-        if dim % 2:
-            raise ValueError(f"dim {dim} does not divide among two directions")
         kind = nn.GRU if options.cell == "gru" else nn.LSTM
         self.ahead = kind(dim, dim // 2, batch_first=True)
         self.back = kind(dim, dim // 2, batch_first=True)

@@ -8,42 +8,21 @@ titles, the published model is this over the text encoder `attention` (field `te
 Shapes: T events, D width.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
+from contracts.recipes.encoders import HsaOptions
 from models.data.packed import Packed
 from models.nn.encoders import base
 from models.nn.encoders.attention import MAX_PADDING, attend, attended
 from models.nn.layers import Dropout
 
-HEAD = 16  # width
-
-
-@dataclass(frozen=True)
-class Options(base.Options):
-    """How many heads."""
-
-    dropout: float = 0.2
-    pooling: str = "attention"
-    heads: int = 0  # 0: as many of width 16 as dim has room for
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.heads < 0:
-            raise ValueError("heads must not be negative")
-
 
 class Hsa(base.UserEncoder):
     """One layer of attention: what an event was itself is in its state only as it attends to it."""
 
-    options_class = Options
-
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: HsaOptions) -> None:
         super().__init__(dim, options)
-        self.heads = options.heads or max(1, dim // HEAD)
-        if dim % self.heads:
-            raise ValueError(f"dim {dim} does not divide among {self.heads} heads")
+        self.heads = options.heads_of(dim)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.dropout = Dropout(options.dropout)
         for part in self.qkv.weight.chunk(3):

@@ -7,37 +7,20 @@ encoder `cnn` with attention over words (field `text`).
 Shapes: T events, D width.
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.encoders import HuraOptions
 from models.data.packed import Packed
 from models.nn.encoders import base
 from models.nn.encoders.convolution import Convolution
 from models.nn.layers import Dropout
 
 
-@dataclass(frozen=True)
-class Options(base.Options):
-    """The window of the CNN."""
-
-    dropout: float = 0.2
-    pooling: str = "attention"
-    window: int = 3  # events that the CNN sees at a time
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.window < 1:
-            raise ValueError("window must be 1 or more")
-
-
 class Hura(base.UserEncoder):
     """One convolution, as wide as the event vectors."""
 
-    options_class = Options
-
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: HuraOptions) -> None:
         super().__init__(dim, options)
         self.convolution = Convolution(dim, options.window)
         self.dropout = Dropout(options.dropout)

@@ -10,19 +10,8 @@ kinds of behavior (queries, pages), is not here: PTUM has one kind.
 Shapes: T events, D width.
 """
 
-from dataclasses import dataclass
-
 from models.nn.encoders import hura
-
-
-@dataclass(frozen=True)
-class Options(hura.Options):
-    """As HURA's, and each behavior by itself."""
-
-    window: int = 1
 
 
 class NativeCtr(hura.Hura):
     """CNN and behavior attention; no order of events but what their vectors tell."""
-
-    options_class = Options

@@ -11,12 +11,11 @@ torch fuses on a GPU but not on a CPU, where it is slower.
 Shapes: T events, D width, H heads of width E, F = E/2 frequencies.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.recipes.encoders import RotaryOptions
 from models.data.buckets import Bucket
 from models.data.packed import Packed
 from models.nn.encoders import base
@@ -24,41 +23,14 @@ from models.nn.encoders.attention import MAX_PADDING, attend, attend_at, attende
 from models.nn.layers import Dropout
 
 
-@dataclass(frozen=True)
-class Options(base.Options):
-    """Sizes of the Transformer."""
-
-    layers: int = 2
-    heads: int = 2
-    feedforward: int = 2  # times the width; the gate takes a third of it, so weights stay as many
-    base: float = 1000.0  # slowest rotation: about so many events a turn
-    causal: bool = False  # no event sees a later one
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if min(self.layers, self.heads, self.feedforward) < 1:
-            raise ValueError("layers, heads and feedforward must be 1 or more")
-        if self.base <= 1:
-            raise ValueError("base must be above 1")
-
-
 class Rotary(base.UserEncoder):
     """Linear layers and rotations run on the packed events; attention alone runs on buckets."""
 
-    options_class = Options
-
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: RotaryOptions) -> None:
         super().__init__(dim, options)
-        if dim % (2 * options.heads):
-            raise ValueError(f"dim {dim} does not divide among {options.heads} heads of even width")
         self.dropout = Dropout(options.dropout)
         self.blocks = nn.ModuleList([_Block(dim, options) for _ in range(options.layers)])
         self.norm = nn.LayerNorm(dim, bias=False)
-
-    @property
-    def is_causal(self) -> bool:
-        """As the option says."""
-        return self.options.causal
 
     def states(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Lets every event see all others of its sequence, or all before it."""
@@ -94,7 +66,7 @@ class Rotary(base.UserEncoder):
 
 
 class _Block(nn.Module):
-    def __init__(self, dim: int, options: Options) -> None:
+    def __init__(self, dim: int, options: RotaryOptions) -> None:
         super().__init__()
         self.heads, self.causal = options.heads, options.causal
         inner = max(8, round(2 * options.feedforward * dim / 3 / 8) * 8)

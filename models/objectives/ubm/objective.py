@@ -27,30 +27,27 @@ follows.
 The stage follows the share of training that is done, which is kept with the weights: a run that
 resumes is in the stage that it was in.
 
-The options, and what is drawn of a batch, are in models.objectives.ubm.sample.
+What is drawn of a batch is in models.objectives.ubm.sample.
 
 Shapes: T events, V views and beginnings of sessions, N interactions or sessions, P pairs, L chances
 a text, M what follows, H buckets, D width.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contracts.base.errors import FootpathError
+from contracts.recipes.methods import UbmOptions
 from models.data.packed import MASK, UNK, Events
 from models.data.rng import Draw
-from models.nn.encoders import ENCODERS
 from models.nn.user_model import ModelConfig, UserModel
-from models.objectives.base import ItemScore, Objective, Outcome, refuse_ages
+from models.objectives.base import ItemScore, Objective, Outcome
 from models.objectives.ubm.contrasts import contrast, follow_loss, same
 from models.objectives.ubm.interactions import Happenings
-from models.objectives.ubm.sample import Options, Sample, drawn
+from models.objectives.ubm.sample import Sample, drawn
 from models.objectives.ubm.text_views import text_view
-from models.runtime.config import parse
 from models.runtime.distributed import gather
 
 BUCKETS = 65521  # in which frequencies are counted; a prime
@@ -59,31 +56,25 @@ BUCKETS = 65521  # in which frequencies are counted; a prime
 class Ubm(Objective):
     """Two stages of telling things apart."""
 
-    options_class = Options
     needs_encoder = True
     progress: Tensor
     seen_H: Tensor  # how often interactions followed so far, by a hash of them
 
-    def __init__(self, model: ModelConfig, options: Options) -> None:
+    def __init__(self, model: ModelConfig, options: UbmOptions) -> None:
         super().__init__(model, options)
-        if options.first_share and "text" not in model.fields:
-            raise FootpathError(
-                "method ubm reads text in its first stage, and fields leave 'text' out: add it, "
-                "or set objective.first_share to 0"
-            )
         self.min_events = self.min_users = 2
         self.span = options.span
         self.project = nn.ModuleDict({n: _projection(model.dim) for n in ("first", "second")})
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("seen_H", torch.zeros(BUCKETS, dtype=torch.float64))
-        self.reads_forwards = reads_forwards(model)
-        if self.reads_forwards and options.follow_weight:
-            refuse_ages(model, "ubm with an encoder that reads forwards")
+        self.reads_forwards = model.encoder.is_causal
+        predicts_after_each = self.reads_forwards and options.follow_weight > 0
+        assert not (predicts_after_each and "age" in model.fields), "ages tell what is to come"
 
     @classmethod
-    def item_score(cls, options: Mapping[str, Any], is_causal: bool) -> ItemScore | None:
+    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:
         """By what interactions that follow each other are told by, where training comes to that."""
-        if options["follow_weight"] == 0 or options["first_share"] >= 1:
+        if options.follow_weight == 0 or options.first_share >= 1:
             return None
         return ItemScore("state" if is_causal else "user", of_content=True)
 
@@ -204,14 +195,6 @@ class Ubm(Objective):
     def after_step(self, model: UserModel, progress: float) -> None:  # noqa: ARG002
         """Notes how far training is."""
         self.progress.fill_(progress)
-
-
-def reads_forwards(model: ModelConfig) -> bool:
-    """Tells whether no event sees a later one in a model of this configuration."""
-    kind = ENCODERS[model.encoder]
-    options = parse(kind.options_class, model.encoder_options, f"encoder {model.encoder}")
-    with torch.device("meta"):  # neither memory nor random numbers
-        return kind(model.dim, options).is_causal
 
 
 def _projection(dim: int) -> nn.Sequential:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.recipes.methods import UbmOptions
 from models.data.packed import MASK, UNK, Events, Packed, join, pack
 from models.data.rng import Draw
 from models.objectives.ubm.interactions import (
@@ -22,54 +23,9 @@ from models.objectives.ubm.interactions import (
     taking_turns,
 )
 from models.objectives.ubm.sessions import chosen_events, chosen_sessions, cropped
-from models.objectives.ubm.text_views import Rates
 from models.objectives.views import hidden, reordered
 
 _Followed = tuple[Packed, np.ndarray, Tensor]  # Sample's sessions, what follows, before_M
-
-
-@dataclass(frozen=True)
-class Options(Rates):
-    """The two stages, and the views of each."""
-
-    temperature: float = 0.07
-    first_share: float = 0.4  # of training that goes to stage 1; 0 leaves it out, 1 stage 2
-    span: int = 2  # windows are so many times max_length events long
-    interactions: int = 8  # of a window, in a step of stage 1
-    id_hide: float = 0.5  # how likely a view does without the item's id
-    query_weight: float = 0.5  # of queries against items; 0 leaves them out
-    pair_weight: float = 0.5  # of items against the items after them; 0 leaves them out
-    gap: float = 1800.0  # seconds without an event that end a session
-    sessions: int = 4  # of a window, in a step of stage 2
-    shortest: int = 2  # events of a session
-    follows: int = 16  # interactions of a session that are told from others; actions take turns
-    crop: float = 0.6  # of a session that a view keeps at least
-    reorder_share: float = 0.3
-    hide_share: float = 0.3
-    own_negatives: bool = False  # are other sessions of a user told apart from one another?
-    session_weight: float = 0.1  # of sessions' views against each other; 0 leaves them out
-    follow_weight: float = 1.0  # of sessions against what follows; 0 leaves it out
-    read_hide: float = 0.1  # of items with text, read by their text alone, as a new item is
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.temperature <= 0 or self.gap <= 0:
-            raise ValueError("temperature and gap must be above 0")
-        shares = (self.first_share, self.id_hide, self.crop, self.reorder_share, self.hide_share)
-        shares = (*shares, self.read_hide)
-        if not all(0 <= share <= 1 for share in shares) or self.hide_share == 1 or not self.crop:
-            raise ValueError(
-                "first_share, id_hide, crop, reorder_share, hide_share and read_hide must be "
-                "shares, crop not 0 and hide_share not 1"
-            )
-        counts = (self.span, self.interactions, self.sessions, self.shortest, self.follows)
-        if min(counts) < 1:
-            raise ValueError("span, interactions, sessions, shortest and follows must be 1 or more")
-        weights = (self.query_weight, self.pair_weight, self.session_weight, self.follow_weight)
-        if min(weights) < 0:
-            raise ValueError("weights must not be negative")
-        if self.first_share < 1 and not self.session_weight and not self.follow_weight:
-            raise ValueError("session_weight and follow_weight leave nothing of the second stage")
 
 
 @dataclass(frozen=True)
@@ -88,7 +44,7 @@ class Sample:
 
 
 def drawn(
-    windows: Events, draw: Draw, options: Options, max_length: int, reads_forwards: bool
+    windows: Events, draw: Draw, options: UbmOptions, max_length: int, reads_forwards: bool
 ) -> Sample:
     """Draws interactions, queries and their answers, items and the next, and sessions.
 
@@ -135,7 +91,7 @@ def drawn(
     )
 
 
-def _views(sessions: Events, own: Draw, options: Options) -> list[Events]:
+def _views(sessions: Events, own: Draw, options: UbmOptions) -> list[Events]:
     views = []
     for name in "ab":
         view = cropped(sessions, own, name, options.crop)
@@ -144,7 +100,7 @@ def _views(sessions: Events, own: Draw, options: Options) -> list[Events]:
     return views
 
 
-def _after_each(views: list[Events], sessions: Events, own: Draw, options: Options) -> _Followed:
+def _after_each(views: list[Events], sessions: Events, own: Draw, options: UbmOptions) -> _Followed:
     """Adds whole sessions to the views; what follows is told from the event before it."""
     packed = pack(join([*views, _read(sessions, own, options)]))
     index_M = taking_turns(sessions, own, options.follows)
@@ -158,7 +114,7 @@ def _after_each(views: list[Events], sessions: Events, own: Draw, options: Optio
 
 
 def _after_a_beginning(
-    views: list[Events], sessions: Events, own: Draw, options: Options
+    views: list[Events], sessions: Events, own: Draw, options: UbmOptions
 ) -> _Followed:
     """Adds a random beginning of each session to the views; what follows is told from it all."""
     lengths = sessions.lengths_B.numpy()
@@ -175,7 +131,7 @@ def _count(views: list[Events]) -> int:
     return sum(len(view.lengths_B) for view in views)
 
 
-def _read(sessions: Events, own: Draw, options: Options) -> Events:
+def _read(sessions: Events, own: Draw, options: UbmOptions) -> Events:
     """Returns sessions in which some items are known by their text alone."""
     chance_NL = own.uniform("read", int(sessions.lengths_B.max()))
     chance_T = chance_NL[sessions.sequence_T.numpy(), sessions.position_T.numpy()]

@@ -6,35 +6,18 @@ highest chance stay.
 Shapes: M documents, K tokens, W words of the vocabulary, L chances a document.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from contracts.recipes.methods import UbmOptions
 from models.data.documents import Documents
 from models.data.packed import MASK
 from models.data.text_fields import ATTRIBUTE, CATEGORY, fields_of
 
 
-@dataclass(frozen=True)
-class Rates:
-    """How likely each change is."""
-
-    attribute_drop: float = 0.3  # of a whole attribute
-    category_drop: float = 0.3
-    word_drop: float = 0.1
-    word_mask: float = 0.1
-    word_swap: float = 0.1  # with the word after it
-
-    def __post_init__(self) -> None:
-        rates = (self.attribute_drop, self.category_drop, self.word_drop, self.word_mask)
-        if not all(0 <= rate < 1 for rate in (*rates, self.word_swap)):
-            raise ValueError("rates of dropping, masking and swapping must be shares in [0, 1)")
-        if self.word_drop + self.word_mask >= 1:
-            raise ValueError("word_drop and word_mask leave no word")
-
-
-def text_view(documents: Documents, kind_W: Tensor, chance_ML2: Tensor, rates: Rates) -> Documents:
+def text_view(
+    documents: Documents, kind_W: Tensor, chance_ML2: Tensor, rates: UbmOptions
+) -> Documents:
     """Returns a view of each document.
 
     Args:
@@ -58,7 +41,7 @@ def text_view(documents: Documents, kind_W: Tensor, chance_ML2: Tensor, rates: R
 
 
 def _kept_fields(
-    documents: Documents, kind_W: Tensor, head_K: Tensor, stay_K: Tensor, rates: Rates
+    documents: Documents, kind_W: Tensor, head_K: Tensor, stay_K: Tensor, rates: UbmOptions
 ) -> Tensor:
     """Returns true for the tokens of the fields that stay; titles and queries always do."""
     if not head_K.any():

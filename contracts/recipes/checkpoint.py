@@ -1,0 +1,84 @@
+"""config.json of a checkpoint: the model, what it was trained on, and hashes of its files.
+
+It names no path and no version: a folder may be moved, and its name is the version.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from contracts.base.errors import FootpathError
+from contracts.base.schema import Strict, faults
+from contracts.lake.reading import read_json
+from contracts.lake.versions import CONFIG
+from contracts.recipes.jobs import Finetuning, TaskSpec
+from contracts.recipes.recipe import Recipe
+
+FORMAT = 2
+
+
+class Validated(Strict):
+    """What validation users say of a task model."""
+
+    metric: str
+    value: float | None  # none where the metric has no value, as of one class alone
+
+
+class TaskFacts(Strict):
+    """What a fine-tuned model predicts, and how it came about."""
+
+    spec: TaskSpec
+    classes: tuple[str, ...]  # names by class index; empty for a number
+    target_center: float  # of a number: what its standardized scores are scaled back by
+    target_spread: float
+    protocol: Literal["finetuned", "scratch"]
+    finetuning: Finetuning
+    validation: Validated
+
+
+class CheckpointFacts(Strict):
+    """What is known of a checkpoint without its weights."""
+
+    format: Literal[2] = FORMAT
+    recipe: Recipe  # resolved
+    seed: int
+    sizes: dict[str, int]  # vocabulary lengths
+    train_cutoff: str  # ISO 8601, UTC: where its events ended
+    vocabulary_hash: str
+    data_fingerprint: str  # of the sequences
+    labels_fingerprint: str  # of the labels that stopped training early, or empty
+    identity: str  # contracts.recipes.jobs.training_identity
+    code_version: str
+    created: str
+    weights_sha256: str
+    task: TaskFacts | None = None  # of a fine-tuned model
+
+    @property
+    def pretraining(self) -> dict[str, Any]:
+        """The fields that a model which is fine-tuned from this one has as well."""
+        own = {"format", "task", "code_version", "created", "weights_sha256"}
+        return {name: value for name, value in self if name not in own}
+
+
+def load_facts(folder: Path) -> CheckpointFacts:
+    """Reads config.json of a checkpoint.
+
+    Raises:
+      FootpathError: there is none, or it is of another format, or damaged.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise FootpathError(f"{folder} holds no finished checkpoint: train the model first")
+    found = read_json(path)
+    told = found.get("format") if isinstance(found, dict) else None
+    if told != FORMAT:
+        raise FootpathError(
+            f"{path} is of format {told}, and format {FORMAT} is read here: train the model again"
+        )
+    try:
+        return CheckpointFacts.model_validate(found)
+    except ValidationError as error:
+        place, text = faults(error)[0]
+        where = ".".join(map(str, place))
+        raise FootpathError(f"{path}: {where}: {text}: train the model again") from None
