@@ -1,7 +1,6 @@
 """Files are found and read whole, whatever their compression and wherever they lie."""
 
 import gzip
-import hashlib
 import os
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import Hasher, hash_bytes
 from features.ingestion.listing import find_files
 from features.ingestion.streams import Prefetch, SourceFile, read_blocks
 
@@ -30,9 +30,9 @@ def test_streams_one_after_the_other_are_read_as_one(tmp_path_factory, suffix, p
     folder = tmp_path_factory.mktemp("source")
     packed = b"".join(map(PACK[suffix], parts))
     (folder / f"a{suffix}").write_bytes(packed)
-    digest = hashlib.sha256()
+    digest = Hasher()
     assert b"".join(read_blocks(only(folder), digest)) == b"".join(parts)
-    assert digest.hexdigest() == hashlib.sha256(packed).hexdigest()
+    assert digest.hexdigest() == hash_bytes(packed)
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".gz", "gzip"), (".zst", "zstd")])
