@@ -157,18 +157,16 @@ def _land_pass(run: _Run, batch: list[Arrival]) -> None:
     partitioner = Partitioner(run.connection, run.dataset, batch)
     for _ in reader.chunks():
         partitioner.add_rows()
-    manifests = _manifests(run, batch, reader, partitioner)
+    counts = partitioner.counts()
+    usable = _usable(run.dataset, batch, reader, partitioner, counts)
     with run.lake.staging() as folder, ThreadPoolExecutor(PUBLISHERS) as pool:
-        staged = partitioner.write(sorted(manifests), folder)
-        for number, parts in staged.items():
-            manifest = manifests[number].model_copy(update={"digests": parts.digests})
-            assert manifest.rows + manifest.added == parts.rows, (
-                f"{manifest.path}: {manifest.rows} rows were read and {manifest.added} added, "
-                f"{parts.rows} are in fragments and quarantine"
-            )
-            manifests[number] = manifest
+        staged = partitioner.write(usable, folder)
+        manifests = {
+            number: _manifest(run, batch[number], reader, number, counts, staged[number])
+            for number in usable
+        }
         # The disk's answer to each fsync is waited for side by side.
-        list(pool.map(lambda n: _publish(run, manifests[n], staged[n], folder), staged))
+        list(pool.map(lambda n: _publish(run, manifests[n], staged[n], folder), usable))
     for manifest in manifests.values():
         old, run.known[manifest.identity] = run.known[manifest.identity], manifest
         if old is None or old.version != manifest.version:  # else its content was known
@@ -177,36 +175,55 @@ def _land_pass(run: _Run, batch: list[Arrival]) -> None:
     run.faults += [fault for _, fault in sorted(reader.faults.items())]
 
 
-def _manifests(
-    run: _Run, batch: list[Arrival], reader: RowReader, partitioner: Partitioner
-) -> dict[int, Manifest]:
-    """Describes the files that can be used; adds the others to the reader's faults."""
-    counts, manifests = partitioner.counts(), {}
+def _usable(
+    dataset: Dataset,
+    batch: list[Arrival],
+    reader: RowReader,
+    partitioner: Partitioner,
+    counts: dict[int, FileCounts],
+) -> list[int]:
+    """Numbers of the files that can be used; the others are among the reader's faults."""
     for number, arrival in enumerate(batch):
         if number in reader.faults:
             continue
-        rows, of_file = reader.facts[number].rows, counts.get(number, FileCounts())
-        if too_few := _too_few_usable(run.dataset, rows, of_file):
+        if fault := _too_few_usable(dataset, reader.facts[number].rows, counts[number]):
             reader.faults[number] = (
-                f"{arrival.file.path}: {too_few} ({partitioner.example(number)}): fix "
+                f"{arrival.file.path}: {fault} ({partitioner.example(number)}): fix "
                 f"events.timestamp in the YAML, or ask for the file again"
             )
-            continue
-        manifests[number] = Manifest(
-            path=arrival.file.path,
-            size=arrival.file.size,
-            stamp=arrival.file.stamp,
-            content_hash=reader.digests[number],
-            mapping=run.mapping,
-            arrival=arrival.instant,
-            arrival_day=arrival.day,
-            rows=rows,
-            days=of_file.days,
-            added=of_file.added,
-            timezone=run.dataset.timezone,
-            **of_file.refused,
-        )
-    return manifests
+    return [number for number in range(len(batch)) if number not in reader.faults]
+
+
+def _manifest(
+    run: _Run,
+    arrival: Arrival,
+    reader: RowReader,
+    number: int,
+    counts: dict[int, FileCounts],
+    staged: StagedFile,
+) -> Manifest:
+    """Describes a file as it was read, and where its rows went: none was lost or made."""
+    of_file, file = counts[number], arrival.file
+    rows = reader.facts[number].rows
+    assert rows + of_file.added == staged.rows, (
+        f"{file.path}: {rows} rows were read and {of_file.added} added, "
+        f"{staged.rows} are in fragments and quarantine"
+    )
+    return Manifest(
+        path=file.path,
+        size=file.size,
+        stamp=file.stamp,
+        content_hash=reader.digests[number],
+        mapping=run.mapping,
+        arrival=arrival.instant,
+        arrival_day=arrival.day,
+        rows=rows,
+        days=of_file.days,
+        added=of_file.added,
+        digests=staged.digests,
+        timezone=run.dataset.timezone,
+        **of_file.refused,
+    )
 
 
 def _too_few_usable(dataset: Dataset, rows: int, counts: FileCounts) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
@@ -44,12 +44,12 @@ class Manifest(Strict):
     undated: int
     out_of_range: int
     days: dict[dt.date, int]  # event day -> rows in its fragment
-    too_late: int = 0
-    added: int = 0  # rows that `events.explode` made beyond those of the file
+    too_late: int
+    added: int  # rows that `events.explode` made beyond those of the file
+    digests: dict[dt.date, Digest]  # of the rows of each event day
+    timezone: str  # in which its days are cut
     repairs: str = ""  # hash of the repaired rows among them (replay.py)
     repaired: int = 0  # refused rows that a repaired one has replaced
-    digests: dict[dt.date, Digest] = Field({})  # of the rows of each event day
-    timezone: str = ""  # in which its days are cut
 
     @property
     def identity(self) -> str:
@@ -73,10 +73,9 @@ class Manifest(Strict):
 
     def digest(self, day: dt.date) -> Digest:
         """Digest of an event day's fragment, and of when the day is."""
-        # Without digests every day changes with the file.
-        content, lines = self.digests.get(day, (self.version, self.version))
+        content, lines = self.digests[day]
         # The same rows in another zone are other features: their windows end at another midnight.
-        return Digest(f"{content} {self.timezone}".rstrip(), lines)
+        return Digest(f"{content} {self.timezone}", lines)
 
     def changed_days(self, old: "Manifest | None") -> set[dt.date]:
         """Event days whose rows are not those of an older manifest."""

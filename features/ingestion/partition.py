@@ -73,6 +73,7 @@ class Partitioner:
         self, connection: duckdb.DuckDBPyConnection, dataset: Dataset, arrivals: list[Arrival]
     ) -> None:
         self.connection = connection
+        self._files = len(arrivals)
         last_days = [_last_day(dataset, arrival) for arrival in arrivals]
         ends = [day_window(day, dataset.timezone)[1] for day in last_days]
         files = {
@@ -99,13 +100,13 @@ class Partitioner:
         self.connection.execute(self._insert)
 
     def counts(self) -> dict[int, FileCounts]:
-        """Counts the rows of each file that has any, by event day and by reason of refusal."""
-        counts: dict[int, FileCounts] = {}
+        """Counts the rows of each file, by event day and by reason of refusal."""
+        counts = {file: FileCounts() for file in range(self._files)}
         for file, day, broken, rows, added in self.connection.execute(
             "SELECT file, CASE WHEN broken IS NULL THEN day END AS day, broken, count(*), "
             "coalesce(sum(elements), 0) - count(elements) FROM landed GROUP BY ALL ORDER BY ALL"
         ).fetchall():
-            of_file = counts.setdefault(file, FileCounts())
+            of_file = counts[file]
             of_file.added += int(added)
             if broken:
                 of_file.refused[broken] = rows

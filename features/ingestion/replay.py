@@ -284,7 +284,7 @@ class _Mapper:
             pq.read_table(staged.quarantine) if staged.quarantine else QUARANTINE.empty_table()
         )
         fragments = {day: pq.read_table(path) for day, path in staged.fragments.items()}
-        return FileContents(fragments, refused, counts[0].added if counts else 0)
+        return FileContents(fragments, refused, counts[0].added)
 
 
 def _replace_lines(mapper: _Mapper, contents: FileContents, repairs: pa.Table) -> tuple[int, int]:
