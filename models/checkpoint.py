@@ -22,13 +22,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import hash_file, hash_files
+from contracts.base.hashing import hash_file
 from contracts.base.locks import locked
 from contracts.lake.publishing import publish_file
 from contracts.lake.versions import CONFIG, WEIGHTS
 from contracts.recipes.checkpoint import CheckpointFacts, load_facts
 from contracts.recipes.recipe import Recipe
 from models.nn.user_model import ModelConfig, UserModel, build_model
+from models.runtime.code import code_version
 
 STATE, VOCABULARY = "state.safetensors", "vocabulary.json"
 BODY = "user_model."  # names of the user model's weights in a task model begin so
@@ -96,12 +97,13 @@ def save_checkpoint(
       curves: losses and health of each step.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, model.state_dict())
     described = CheckpointFacts(
         **facts,
         code_version=code_version(),
         created=dt.datetime.now(dt.UTC).isoformat(),
-        weights_sha256=hash_file(folder / WEIGHTS),
+        weights_hash=hash_file(folder / WEIGHTS),
     )
     _write_text(folder / VOCABULARY, vocabulary)
     if curves is not None:
@@ -120,7 +122,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     facts = load_facts(folder)
     path = folder / VOCABULARY
-    if not path.exists() or vocabulary_hash(path) != facts.vocabulary_hash:
+    if not path.exists() or hash_file(path) != facts.vocabulary_hash:
         raise FootpathError(
             f"{path} is missing or damaged (its hash is not the one in {CONFIG}): "
             f"train the model again"
@@ -128,7 +130,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     model, path = build_model(ModelConfig.of(facts.recipe, facts.sizes)), folder / WEIGHTS
     if not path.exists():
         raise FootpathError(f"{path} is missing: train the model again")
-    if hash_file(path) != facts.weights_sha256:
+    if hash_file(path) != facts.weights_hash:
         raise FootpathError(
             f"{path} is damaged (its hash is not the one in {CONFIG}): train the model again"
         )
@@ -187,12 +189,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def code_version() -> str:
-    """Returns a hash of this room's source: what a checkpoint was made by."""
-    root = Path(__file__).parent
-    return hash_files(root, root.rglob("*.py"))
-
-
 @contextlib.contextmanager
 def _staged(path: Path) -> Iterator[Path]:
     staged = path.with_name(f"_staging-{path.name}")
@@ -207,8 +203,3 @@ def _write_text(path: Path, text: str) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
-
-
-def vocabulary_hash(path: Path) -> str:
-    """Hash of a vocabulary.json, as the pointer of its sequences has it."""
-    return hash_files(path.parent, [path])

@@ -36,6 +36,11 @@ class TaskFacts(Strict):
     finetuning: Finetuning
     validation: Validated
 
+    @property
+    def scores(self) -> int:
+        """Values that it predicts of a user: of two classes one, of the second."""
+        return 1 if len(self.classes) in (0, 2) else len(self.classes)
+
 
 class CheckpointFacts(Strict):
     """What is known of a checkpoint without its weights."""
@@ -44,20 +49,20 @@ class CheckpointFacts(Strict):
     recipe: Recipe  # resolved
     seed: int
     sizes: dict[str, int]  # vocabulary lengths
-    train_cutoff: str  # ISO 8601, UTC: where its events ended
+    train_cutoff: str  # ISO 8601, UTC: where its events, and labels of a task, ended
     vocabulary_hash: str
     data_fingerprint: str  # of the sequences
     labels_fingerprint: str  # of the labels that stopped training early, or empty
     identity: str  # contracts.recipes.jobs.training_identity
     code_version: str
     created: str
-    weights_sha256: str
+    weights_hash: str
     task: TaskFacts | None = None  # of a fine-tuned model
 
     @property
     def pretraining(self) -> dict[str, Any]:
         """The fields that a model which is fine-tuned from this one has as well."""
-        own = {"format", "task", "code_version", "created", "weights_sha256"}
+        own = {"format", "task", "code_version", "created", "weights_hash"}
         return {name: value for name, value in self if name not in own}
 
 

@@ -54,7 +54,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
     def user_embeddings(
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
-        """A vector per active user as of the end of the day, by a pre-trained or fine-tuned version."""
+        """A vector per active user as of the end of the day, by one model version."""
         from features.learning.sequences import build_sequences
 
         lake = Lake.of(dataset.name)

@@ -51,19 +51,6 @@ def prepare(
     return sources
 
 
-def build_events(dataset: Dataset, say: Say) -> None:
-    """Runs the chain up to the daily tables where no event is published yet."""
-    lake = Lake.of(dataset.name)
-    if lake.days("events"):
-        return
-    from orchestration.chain import WholeChain, run_chain
-    from orchestration.instance import open_instance
-
-    say(f"data set '{dataset.name}' has no events yet: building them")
-    with open_instance() as instance:
-        run_chain(dataset, instance, WholeChain(until="daily"), say)
-
-
 def labels_of_seed(
     lake: Lake, labels: Path, build: Callable[[int, Path], object] | None, seed: int
 ) -> Path:
