@@ -63,7 +63,7 @@ def show(
         Lake.of(dataset), day=wanted, limit=limit, rule=rule or None, file=file or None
     )
     if out:
-        from features.ingestion.repair_files import write_editable
+        from features.ingestion.editable import write_editable
 
         written = write_editable(config, rows, out)
         typer.echo(
@@ -103,8 +103,8 @@ def replay(
 
 def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
     """Lands mended rows; returns the stopped days that they touch."""
-    from features.ingestion.repair_files import read_editable
-    from features.ingestion.repairs import repair
+    from features.ingestion.editable import read_editable
+    from features.ingestion.replay import repair
     from validation.row_quarantine import quarantine_day
 
     repairs = read_editable(file)

@@ -289,7 +289,7 @@ sys.addaudithook(lambda name, args: name.startswith("socket.") and calls.append(
 import datetime as dt
 from pathlib import Path
 from contracts.lake.layout import Lake
-from features.ingestion.events import StagedEvents
+from features.ingestion.dedup import StagedEvents
 from tests.features import crash
 from tests.features.event_log import dataset_like
 from validation.gate import audit_events
@@ -324,7 +324,7 @@ def test_audits_of_one_process_share_one_context_and_each_judges_its_own_rows(la
 
 
 @pytest.mark.parametrize(
-    "module", ["validation.gate", "features.ingestion.landing", "features.ingestion.events"]
+    "module", ["validation.gate", "features.ingestion.landing", "features.ingestion.dedup"]
 )
 def test_importing_the_room_loads_nothing_heavy(module):
     heavy = ["torch", "feast", "great_expectations", "pandas", "ibis", "sklearn", "fsspec"]

@@ -11,9 +11,9 @@ from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
-from features.ingestion.catalog import build_items
-from features.ingestion.events import stage_events as stage_landed
+from features.ingestion.dedup import stage_events as stage_landed
 from features.ingestion.landing import land
+from features.ingestion.lookup_tables import build_items
 from features.shop import generate_shop
 from tests.features.event_log import dataset_like
 from tests.validation.staged import DAY, START, event, stage_events

@@ -9,7 +9,7 @@ import pytest
 from contracts.base.errors import FootpathError
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
-from features.ingestion.catalog import build_items, build_users
+from features.ingestion.lookup_tables import build_items, build_users
 from tests.features.event_log import dataset_like
 
 SHOP = dataset_like("shop")

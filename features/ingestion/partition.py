@@ -1,11 +1,14 @@
-"""Rows of landing files -> a staged Parquet file for each file and event day, and one of refusals.
+"""Rows of landing files -> staged Parquet files: one for each file and event day, one of refusals.
 
-In:  `rows_read` chunk by chunk (rows.py) and the YAML's expressions (mapping.py).
+In:  `rows_read` chunk by chunk (reader.py) and the YAML's expressions (mapping.py).
 Out: staged fragments and quarantine of each file, in a folder that no reader looks into.
 
 Days are found by an as-of join with their UTC starts (contracts/base/clock.py), so that a day has
 23 or 25 hours where the clocks change. The rows of a pass lie in a DuckDB table, which spills to
 disk, and leave it in order, one file being written at a time: memory does not grow with the pass.
+
+A dated source's file holds no event later than the day after its arrival; an undated one without a
+last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
 """
 
 import datetime as dt
@@ -15,39 +18,54 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.base.batches import runs
 from contracts.base.clock import day_window, days_between, now
 from contracts.base.sql import names
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import FRAGMENT, QUARANTINE, TIMESTAMP
-from features.ingestion.arrivals import Arrival
-from features.ingestion.digests import Digest, Digester
-from features.ingestion.mapping import FIELDS, OUT_OF_RANGE, TOO_LATE, UNDATED, events_select
+from features.ingestion.listing import Arrival
+from features.ingestion.mapping import (
+    FIELDS,
+    OUT_OF_RANGE,
+    REFUSALS,
+    TOO_LATE,
+    UNDATED,
+    events_select,
+)
+from features.provenance import Digest, Digester
 
 # Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
 BATCH_ROWS = 200_000
 
 
 @dataclass
-class CutFile:
-    """The staged parts of one landing file."""
+class FileCounts:
+    """Where the rows of one landing file go."""
+
+    days: dict[dt.date, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REFUSALS, 0))
+    added: int = 0  # rows that `explode` should have made beyond those of the file
+
+
+@dataclass
+class StagedFile:
+    """The staged fragments and refused rows of one landing file."""
 
     fragments: dict[dt.date, Path] = field(default_factory=dict)
     digests: dict[dt.date, Digest] = field(default_factory=dict)
     quarantine: Path | None = None
-    fragment_rows: int = 0
-    quarantine_rows: int = 0
+    rows: int = 0  # in all of them
 
 
-class Cutter:
-    """Takes the rows of one pass over landing files, and writes them cut by file and event day.
+class Partitioner:
+    """Takes the rows of one pass over landing files, and writes them by file and event day.
 
     Args:
       connection: DuckDB; gets the tables `landed`, `pass_files` and `day_starts`.
-      dataset: says what an event is, and which days there are.
+      dataset: defines what an event is, and which days there are.
       arrivals: the files of the pass; a file's number is its place here.
     """
 
@@ -55,6 +73,7 @@ class Cutter:
         self, connection: duckdb.DuckDBPyConnection, dataset: Dataset, arrivals: list[Arrival]
     ) -> None:
         self.connection = connection
+        self._files = len(arrivals)
         last_days = [_last_day(dataset, arrival) for arrival in arrivals]
         ends = [day_window(day, dataset.timezone)[1] for day in last_days]
         files = {
@@ -68,7 +87,7 @@ class Cutter:
         connection.register("day_starts", _day_starts(dataset, max(last_days)))
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE landed (file INTEGER, source_file VARCHAR, "
-            "source_line BIGINT, place BIGINT, pieces BIGINT, day DATE, broken VARCHAR, "
+            "source_line BIGINT, place BIGINT, elements BIGINT, day DATE, broken VARCHAR, "
             "detail VARCHAR, raw VARCHAR, event_id VARCHAR, user_id VARCHAR, "
             "timestamp TIMESTAMPTZ, action VARCHAR, item_id VARCHAR, value DOUBLE, "
             "session_id VARCHAR, properties MAP(VARCHAR, VARCHAR))"
@@ -80,20 +99,20 @@ class Cutter:
         """Takes the rows that are in `rows_read` now."""
         self.connection.execute(self._insert)
 
-    def counts(self) -> dict[int, dict[str, int]]:
-        """Returns for each file how many rows each event day has, and each reason for refusal."""
-        counts: dict[int, dict[str, int]] = {}
-        for file, key, rows in self.connection.execute(
-            "SELECT file, coalesce(broken, day::VARCHAR) AS key, count(*) FROM landed "
-            "GROUP BY ALL ORDER BY ALL"
+    def counts(self) -> dict[int, FileCounts]:
+        """Counts the rows of each file, by event day and by reason of refusal."""
+        counts = {file: FileCounts() for file in range(self._files)}
+        for file, day, broken, rows, added in self.connection.execute(
+            "SELECT file, CASE WHEN broken IS NULL THEN day END AS day, broken, count(*), "
+            "coalesce(sum(elements), 0) - count(elements) FROM landed GROUP BY ALL ORDER BY ALL"
         ).fetchall():
-            counts.setdefault(file, {})[key] = rows
+            of_file = counts[file]
+            of_file.added += int(added)
+            if broken:
+                of_file.refused[broken] = rows
+            else:
+                of_file.days[day] = rows
         return counts
-
-    def added(self) -> dict[int, int]:
-        """Returns for each file how many rows more than it has `explode` should have made."""
-        counts = "SELECT file, coalesce(sum(pieces), 0) - count(pieces) FROM landed GROUP BY file"
-        return dict(self.connection.execute(counts).fetchall())
 
     def example(self, file: int) -> str:
         """Describes a refused row of a file, one that could be read if there is any."""
@@ -104,23 +123,21 @@ class Cutter:
         ).fetchall()[0]
         return f"line {line}: {detail}: {raw}"
 
-    def write(self, files: list[int], folder: Path) -> dict[int, CutFile]:
+    def write(self, files: list[int], folder: Path) -> dict[int, StagedFile]:
         """Writes what became of some files to a staging folder."""
-        cut = {file: CutFile() for file in files}
+        staged = {file: StagedFile() for file in files}
         good = "* FROM landed WHERE broken IS NULL"
-        for (file, day), path, rows, digest in self._write_runs(
-            good, files, ["file", "day"], folder
-        ):
-            cut[file].fragments[day] = path
-            cut[file].digests[day] = digest
-            cut[file].fragment_rows += rows
+        for (file, day), path, rows, digest in self._write(good, files, ["file", "day"], folder):
+            staged[file].fragments[day] = path
+            staged[file].digests[day] = digest
+            staged[file].rows += rows
         bad = "* REPLACE ([broken] AS broken), 'landing' AS stage FROM landed WHERE broken NOT NULL"
-        for (file,), path, rows, _ in self._write_runs(bad, files, ["file"], folder):
-            cut[file].quarantine = path
-            cut[file].quarantine_rows = rows
-        return cut
+        for (file,), path, rows, _ in self._write(bad, files, ["file"], folder):
+            staged[file].quarantine = path
+            staged[file].rows += rows
+        return staged
 
-    def _write_runs(
+    def _write(
         self, select: str, files: list[int], keys: list[str], folder: Path
     ) -> Iterator[tuple[tuple, Path, int, Digest]]:
         """Writes rows, ordered by keys, to one Parquet file a run of equal keys; digests them."""
@@ -130,7 +147,7 @@ class Cutter:
             f"SELECT {select} AND list_contains(?, file) ORDER BY {order}",
             params=[files],
         ).to_arrow_reader(BATCH_ROWS)
-        for key, parts in itertools.groupby(_runs(batches, keys), key=lambda part: part[0]):
+        for key, parts in itertools.groupby(runs(batches, keys), key=lambda part: part[0]):
             path = folder / f"{'-'.join(map(str, key))}.parquet"
             rows, digester = 0, Digester()
             with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -144,7 +161,7 @@ class Cutter:
 
 
 def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
-    """Returns the last event day that a file may have (landing.py says why)."""
+    """The last event day that a file may have (see the top)."""
     if arrival.day is None and dataset.partitions.end:
         return dataset.partitions.end
     if arrival.day is None:
@@ -153,7 +170,7 @@ def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
 
 
 def _opens(dataset: Dataset, arrival: Arrival) -> dt.datetime | None:
-    """Returns the instant before which rows of a file are too late; None if none is."""
+    """The instant before which rows of a file are too late; None if none is."""
     allowed = dataset.lateness.allowed_days
     if allowed is None or arrival.day is None:
         return None
@@ -175,7 +192,7 @@ def _day_starts(dataset: Dataset, last: dt.date) -> pa.Table:
 
 
 def _landed_select(dataset: Dataset) -> str:
-    """Returns the SELECT that dates the rows of a chunk, and refuses those without a day."""
+    """The SELECT that dates the rows of a chunk, and refuses those without a day."""
     first, last = dataset.partitions.start, dataset.partitions.end
     days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
     fields = names(FIELDS)
@@ -184,7 +201,7 @@ def _landed_select(dataset: Dataset) -> str:
         "on ' || arrived"
     )
     return (
-        "SELECT file, source_file, __line, __place, __pieces, day, broken, "
+        "SELECT file, source_file, __line, __place, __length, day, broken, "
         "CASE WHEN broken IS NOT NULL THEN "
         f"coalesce(__detail, CASE WHEN broken = '{TOO_LATE}' THEN {late} "
         f"ELSE timestamp || ' is not in the data set''s days, {days}' END) END, "
@@ -194,14 +211,3 @@ def _landed_select(dataset: Dataset) -> str:
         f"FROM ({events_select(dataset)}) "
         "JOIN pass_files ON file = __file ASOF LEFT JOIN day_starts ON timestamp >= starts)"
     )
-
-
-def _runs(batches: pa.RecordBatchReader, keys: list[str]) -> Iterator[tuple[tuple, pa.Table]]:
-    """Cuts each batch where a key changes."""
-    for batch in batches:
-        columns = [batch.column(key) for key in keys]
-        codes = [column.cast(pa.int32()).to_numpy(zero_copy_only=False) for column in columns]
-        changes = np.flatnonzero(np.any([np.diff(code) != 0 for code in codes], axis=0)) + 1
-        for start, end in itertools.pairwise([0, *changes.tolist(), len(batch)]):
-            key = tuple(column[start].as_py() for column in columns)
-            yield key, pa.Table.from_batches([batch.slice(start, end - start)])

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import FRAGMENT
-from features.ingestion import events as events_module
-from features.ingestion.events import StagedEvents, stage_events
+from features.ingestion import dedup as dedup_module
+from features.ingestion.dedup import StagedEvents, stage_events
 from features.ingestion.landing import land
 from tests.features.shop_source import Source, row, shop_like
 
@@ -156,7 +156,7 @@ def test_a_range_is_the_same_as_its_days_one_by_one(source, monkeypatch):
     assert [part.fragment_rows for part in whole.values()] == [21, 21, 18, 0]
     for day in days:
         assert staged(WITH_IDS, [day])[1][day] == rows[day]
-    monkeypatch.setattr(events_module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(dedup_module, "CHUNK_BYTES", 1)
     assert staged(WITH_IDS, days)[1] == rows
 
 

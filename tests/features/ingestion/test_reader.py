@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from contracts.base.errors import FootpathError
 from contracts.config.source import FileTable
 from contracts.lake.engine import connect
-from features.ingestion import rows as rows_module
-from features.ingestion.files import find_files
-from features.ingestion.rows import RowReader
+from features.ingestion import reader as reader_module
+from features.ingestion.formats import FORMATS
+from features.ingestion.listing import find_files
+from features.ingestion.reader import RowReader
 
 VARCHARS = {"a": "VARCHAR", "b": "VARCHAR", "c": "VARCHAR"}
 CONNECTION = connect()
@@ -82,7 +83,7 @@ def test_csv_is_read_as_the_csv_module_wrote_it_however_it_is_cut(
         rows = [tuple(field.replace("\r", "") for field in row) for row in rows]
     text, lines = as_csv(rows, line_end=line_end)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "CHUNK", chunk)
+        patch.setattr(reader_module, "CHUNK", chunk)
         patch.setattr("features.ingestion.streams.BLOCK", 7)
         found = read(tmp_path_factory.mktemp("x"), text, header=False)
     assert found.problems == [None] * len(rows)
@@ -266,7 +267,11 @@ def test_a_type_that_duckdb_does_not_have_is_told(tmp_path):
 
 
 def test_a_row_without_end_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_module, "CHUNK", 1000)
-    monkeypatch.setattr(rows_module, "LONGEST_ROW", 100_000)
+    monkeypatch.setattr(reader_module, "CHUNK", 1000)
+    monkeypatch.setattr(reader_module, "LONGEST_ROW", 100_000)
     found = read(tmp_path, b"x" * 2_000_000, kind="jsonl")
     assert "MB without a line end: is it jsonl?" in found.faults[0]
+
+
+def test_every_format_that_the_yaml_may_name_is_read():
+    assert get_args(FileTable.model_fields["format"].annotation) == tuple(FORMATS)

@@ -1,7 +1,7 @@
-"""Catalog and user files -> `items` and `users`: one row a key, attributes as text.
+"""Lookup tables: catalog and user files -> `items` and `users`, one row a key, attributes as text.
 
 In: the files that the YAML names, whole, each time. Out: `items.parquet`, `users.parquet`. These
-tables have no days: what the source says now replaces what it said before. Of two rows with one
+tables have no days: what the source holds now replaces what it held before. Of two rows with one
 key the later one counts, in order of path and line. `explode` makes several rows of one, and rows
 for which `where` is not true do not count.
 """
@@ -15,14 +15,13 @@ from contracts.base.errors import FootpathError
 from contracts.base.sql import literals, name
 from contracts.config.dataset import Dataset
 from contracts.config.source import Lookup
-from contracts.config.sources import source_folder
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import ITEMS, USERS
-from features.ingestion.files import find_files, is_absolute
-from features.ingestion.pieces import exploded, with_pieces
-from features.ingestion.rows import ROWS, RowReader
+from features.ingestion.listing import find_files, root_of
+from features.ingestion.mapping import exploded, exploded_columns
+from features.ingestion.reader import ROWS, RowReader
 from features.sql import check_expressions
 
 # More rows than this that cannot be read, or have no key, are a broken file and not bad luck.
@@ -87,14 +86,14 @@ def _check(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Tar
     expressions |= {f"attributes.{key}": sql for key, sql in target.attributes.items()}
     if target.files.where:
         expressions["where"] = target.files.where
-    columns = with_pieces(connection, where, target.files.columns, target.files.explode)
+    columns = exploded_columns(connection, where, target.files.columns, target.files.explode)
     check_expressions(connection, where, columns, expressions)
 
 
 def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Target) -> None:
     """Makes the table `read` of all rows of all files, mapped."""
     url = target.files.url
-    folder = "" if is_absolute(url) else source_folder(dataset.name)
+    folder = root_of(dataset, url)
     files = find_files(folder, url)
     if not files:
         raise FootpathError(
@@ -128,7 +127,7 @@ def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Targ
 
 
 def _select(target: _Target) -> str:
-    """Returns the SELECT over `rows_read`; a row that cannot be read has no key."""
+    """The SELECT over `rows_read`; a row that cannot be read has no key."""
     columns = ", ".join(
         f"CASE WHEN __problem IS NULL THEN TRY(({sql})::VARCHAR) END AS {name(column)}"
         if sql

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher, hash_bytes
-from features.ingestion.ahead import SmallFiles
-from features.ingestion.files import SourceFile, find_files, read_blocks
+from features.ingestion.listing import find_files
+from features.ingestion.streams import Prefetch, SourceFile, read_blocks
 
 PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
 
@@ -122,5 +122,5 @@ def test_a_url_is_read_like_a_folder():
 def test_a_remote_file_whose_size_nobody_tells_is_streamed():
     fsspec.filesystem("memory").pipe("/told/a", b"rows")
     told, untold = (SourceFile("a", "memory://told/a", size, "") for size in (4, 0))
-    assert SmallFiles([told]).take(told) == b"rows"
-    assert SmallFiles([untold]).take(untold) is None
+    assert Prefetch([told]).take(told) == b"rows"
+    assert Prefetch([untold]).take(untold) is None

@@ -1,20 +1,20 @@
-"""Fragments -> the staged events of a day, each event once.
+"""Deduplication: fragments -> the staged events of a day, each event once.
 
 In:  the committed fragments of some days. Out: one staged Parquet file a day (schema FRAGMENT, with
-`event_id` filled), sorted by user, time and id, and how many rows were repeats. The gate judges
+`event_id` filled), sorted by user, time and id, and how many rows were duplicates. The gate judges
 what is staged (validation/gate.py); a day without a fragment has no rows, and the gate decides.
 
-What is a repeat. Where the source has event ids, an id is one event of its day: of several
+What is a duplicate. Where the source has event ids, an id is one event of its day: of several
 contents that claim it, the one that was delivered first counts, that is, the earliest arrival, then
-the first file by name, then the first line. A row whose id is missing repeats nothing: it goes on
-to the gate. Where the source has no ids, identical rows of one file are different events, and rows
-of several files are deliveries of the same ones: each content counts as often as in the file that
-has it most often. Its id is then a hash of the content and its number among the identical rows of
-its file, and does not depend on the file.
+the first file by name, then the first line. A row whose id is missing duplicates nothing: it goes
+on to the gate. Where the source has no ids, identical rows of one file are different events, and
+rows of several files are deliveries of the same ones: each content counts as often as in the file
+that has it most often. Its id is then a hash of the content and its number among the identical
+rows of its file, and does not depend on the file.
 
 An id is looked for within its day. One that is delivered again with a timestamp of another day is
 an event of either: to tell, each day would have to be built from the ids of all the others, and a
-corrected timestamp would make days due that lost no row. A source that corrects timestamps gives
+corrected timestamp would make days stale that lost no row. A source that corrects timestamps gives
 the corrected file in place of the old one, which replaces all that came of it.
 """
 
@@ -37,7 +37,7 @@ from contracts.lake.schemas import FRAGMENT
 from features.daily import BATCH_ROWS, write_days
 from features.ingestion.manifest import Fragment, committed_fragments
 from features.ingestion.mapping import FIELDS
-from features.provenance import Inputs, fragment_inputs
+from features.provenance import Inputs, digest_inputs
 
 # Fragment bytes, compressed, that one query sees: days beyond it are a query of their own.
 CHUNK_BYTES = 16 << 20
@@ -49,7 +49,7 @@ class StagedEvents:
 
     path: Path
     fragment_rows: int
-    repeats: int
+    repeats: int  # duplicates that were left out
 
 
 def stage_events(
@@ -58,7 +58,7 @@ def stage_events(
     """Builds the events of each day from all its fragments, whenever they arrived.
 
     Args:
-      dataset: says whether events have ids.
+      dataset: tells whether events have ids.
       lake: holds the landed fragments.
       days: event days, in any order.
       folder: gets one Parquet file a day.
@@ -75,9 +75,18 @@ def stage_events(
     with connect() as connection:
         for chunk in chunks(sizes, CHUNK_BYTES):
             parts = [fragment for day in chunk for fragment in fragments[day]]
-            inputs = {day: fragment_inputs(fragments[day]) for day in chunk}
+            inputs = {
+                day: digest_inputs(
+                    {f.manifest.identity: f.manifest.digest(day) for f in fragments[day]}
+                )
+                for day in chunk
+            }
             staged |= _stage_chunk(connection, dataset, inputs, parts, folder)
     return staged
+
+
+def _inputs(fragments: list[Fragment]) -> Inputs:
+    return digest_inputs({f.manifest.identity: f.manifest.digest(f.day) for f in fragments})
 
 
 def _stage_chunk(
@@ -107,7 +116,7 @@ def _stage_chunk(
 
 def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment], copies: Path) -> None:
     """Makes the table `delivered`: the rows of fragments with their day and order of delivery."""
-    ranked = sorted(fragments, key=lambda fragment: (fragment.arrival, fragment.source_file))
+    ranked = sorted(fragments, key=lambda fragment: fragment.delivery)
     paths = fetched([fragment.path for fragment in ranked], copies)
     deliveries = {
         "filename": [str(path) for path in paths],
@@ -124,7 +133,7 @@ def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment], copi
 
 
 def _distinct_events(dataset: Dataset) -> str:
-    """Returns the SELECT of events without repeats, in the order in which they are written."""
+    """The SELECT of events without duplicates, in the order in which they are written."""
     if dataset.events.event_id:
         source = "delivered"
     else:

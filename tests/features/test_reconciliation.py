@@ -10,7 +10,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.schemas import BUILT_FROM, ROWS_STAGED
 from features import reconciliation as accounts_module
 from features.ingestion.landing import land
-from features.reconciliation import take_stock
+from features.reconciliation import reconcile
 from tests.features.ingest import build
 from tests.features.shop_source import Source, row, shop_like
 
@@ -51,7 +51,7 @@ def rewrite(path: Path, drop: int) -> None:
 @pytest.mark.parametrize("dataset", [WITH_IDS, WITHOUT_IDS], ids=["ids", "content"])
 def test_every_row_is_accounted_for(lake, dataset):
     build(dataset, DAYS[:2], ("events",))
-    found = take_stock(dataset, lake, recount=True)
+    found = reconcile(dataset, lake, recount=True)
     assert found.faults == []
     assert found.balance == 0
     refused = 4 if dataset is WITH_IDS else 3  # without lateness, the first of January is a day
@@ -60,7 +60,7 @@ def test_every_row_is_accounted_for(lake, dataset):
     waiting = 1 if dataset is WITH_IDS else 2
     assert found.figures() == {
         "files": 2, "rows": 19, "added": 0, "refused": refused, "waiting": waiting,
-        "repeats": repeats, "quarantined": 1, "published": 19 - 1 - refused - waiting - repeats,
+        "duplicates": repeats, "quarantined": 1, "published": 19 - 1 - refused - waiting - repeats,
     }  # fmt: skip
     assert DAYS[2] in found.waiting_days
 
@@ -78,7 +78,7 @@ def test_a_lost_row_is_told_with_its_place_and_what_to_do(lake, place, sentence)
     build(WITH_IDS, DAYS[:2], ("events",))
     path = max(lake.root.glob(place))
     rewrite(path, drop=1)
-    found = take_stock(WITH_IDS, lake)
+    found = reconcile(WITH_IDS, lake)
     assert len(found.faults) == 1
     with pytest.raises(AssertionError, match=sentence):
         raise AssertionError(found.faults[0])
@@ -88,7 +88,7 @@ def test_a_lost_row_is_told_with_its_place_and_what_to_do(lake, place, sentence)
 def test_an_object_that_is_gone_is_told(lake):
     build(WITH_IDS, DAYS[:2], ("events",))
     min(lake.root.glob("landing/fragments/2026-01-05/*.parquet")).unlink()
-    assert "is gone" in take_stock(WITH_IDS, lake).faults[0]
+    assert "is gone" in reconcile(WITH_IDS, lake).faults[0]
 
 
 @pytest.mark.parametrize("dataset", [WITH_IDS, WITHOUT_IDS], ids=["ids", "content"])
@@ -103,8 +103,8 @@ def test_a_recount_finds_an_event_that_was_taken_for_a_repeat(lake, dataset, mon
         writer.write_table(rows.slice(1).replace_schema_metadata(None))
         staged = str(int(told[ROWS_STAGED]) - 1).encode()
         writer.add_key_value_metadata({ROWS_STAGED: staged, BUILT_FROM: told[BUILT_FROM]})
-    assert take_stock(dataset, lake).faults == []
-    (fault,) = take_stock(dataset, lake, recount=True).faults
+    assert reconcile(dataset, lake).faults == []
+    (fault,) = reconcile(dataset, lake, recount=True).faults
     # The first file has one content twice: without ids these are two events.
     events = 4 if dataset is WITH_IDS else 5
     told = f"its fragments hold {events} different events, and {events - 1} were kept"
@@ -113,8 +113,8 @@ def test_a_recount_finds_an_event_that_was_taken_for_a_repeat(lake, dataset, mon
 
 def test_a_day_that_is_due_waits(lake, tmp_path):
     build(WITH_IDS, DAYS, ("events",))
-    assert take_stock(WITH_IDS, lake).waiting_days == []
+    assert reconcile(WITH_IDS, lake).waiting_days == []
     Source(tmp_path / "source").write("2026-01-06/09", row("z", "2026-01-05T08:00:00Z"))
     land(WITH_IDS, lake, None)
-    found = take_stock(WITH_IDS, lake, recount=True)
+    found = reconcile(WITH_IDS, lake, recount=True)
     assert (found.waiting_days, found.faults, found.balance) == ([DAYS[1]], [], 0)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import FRAGMENT, QUARANTINE
-from features.ingestion.digests import Digester, digest_of
 from features.ingestion.landing import LandingReport, land
-from features.reconciliation import take_stock
-from features.staleness import find_closure
+from features.provenance import Digester, digest_of
+from features.reconciliation import reconcile
+from features.staleness import find_stale
 from tests.features.ingest import build_unaudited
 from tests.features.shop_source import Source, row, shop_like
 
@@ -62,7 +62,7 @@ class OneFile:
 
     @property
     def due(self) -> list[int]:
-        return [day.day for day in find_closure(SHOP, self.lake).reasons["events"]]
+        return [day.day for day in find_stale(SHOP, self.lake).reasons["events"]]
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ def one_file(tmp_path: Path, lake_home: Path) -> OneFile:
 def test_of_a_file_that_changes_only_the_days_with_other_rows_are_due(one_file, lines, due):
     report = one_file.land(*lines)
     assert [day.day for day in report.days] == one_file.due == due
-    stock = take_stock(SHOP, one_file.lake)
+    stock = reconcile(SHOP, one_file.lake)
     assert [day.day for day in stock.waiting_days] == due
     one_file.build()
     assert one_file.due == []
-    assert take_stock(SHOP, one_file.lake, recount=True).faults == []
+    assert reconcile(SHOP, one_file.lake, recount=True).faults == []
 
 
 def test_where_rows_are_in_quarantine_their_lines_count_too(one_file):
@@ -104,7 +104,7 @@ def test_where_rows_are_in_quarantine_their_lines_count_too(one_file):
 def test_the_same_rows_are_due_in_another_time_zone(one_file):
     moved = SHOP.model_copy(update={"timezone": "Asia/Tokyo"})
     assert [day.day for day in land(moved, one_file.lake, None).days] == [3, 4, 5]
-    assert list(find_closure(moved, one_file.lake).reasons["events"]) == DAYS
+    assert list(find_stale(moved, one_file.lake).reasons["events"]) == DAYS
 
 
 @settings(max_examples=40, deadline=None)

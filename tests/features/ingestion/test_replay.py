@@ -13,13 +13,12 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
-from features.ingestion import parts as parts_module
-from features.ingestion import repairs as repairs_module
+from features.ingestion import replay as replay_module
+from features.ingestion.editable import read_editable, write_editable
 from features.ingestion.landing import land
-from features.ingestion.manifest import file_id, read_manifest
-from features.ingestion.repair_files import read_editable, write_editable
-from features.ingestion.repairs import RepairReport, repair
-from features.reconciliation import take_stock
+from features.ingestion.manifest import file_id, read_manifests
+from features.ingestion.replay import RepairReport, repair
+from features.reconciliation import reconcile
 from tests.features.shop_source import Source, row, shop_like
 from tests.validation.ingest import ingest
 from validation.row_quarantine import count_refused, read_quarantine
@@ -101,10 +100,10 @@ def test_mended_rows_of_both_stages_are_published_and_accounted_for(source, tmp_
     assert (found["b"]["item_id"], found["c"]["value"]) == ("x1", 3.0)
     assert found["n"]["timestamp"].date() == dt.date(2026, 1, 4)
     assert [rule for _, _, rule, _, _ in count_refused(lake)] == ["action_known"]
-    manifest = read_manifest(lake, file_id(path))
+    (manifest,) = read_manifests(lake, [file_id(path)]).values()
     assert manifest
     assert (manifest.rows, manifest.quarantined, manifest.repaired) == (5, 0, 3)
-    assert take_stock(SHOP, lake, False, None).faults == []
+    assert reconcile(SHOP, lake, False, None).faults == []
 
 
 def test_replaying_twice_is_harmless_and_says_so(source, tmp_path):
@@ -132,7 +131,7 @@ def test_a_mended_row_that_equals_another_is_an_event_of_its_own_without_ids(sou
     source.write("2026-01-05/14", row(None, NOON), row(None, NOON))
     ingest(NO_IDS)
     assert len(events(lake)) == 3
-    assert take_stock(NO_IDS, lake, False, None).faults == []
+    assert reconcile(NO_IDS, lake, False, None).faults == []
 
 
 def test_a_row_that_is_still_wrong_is_refused_again_and_can_be_mended_again(source, tmp_path):
@@ -174,7 +173,7 @@ def test_repairs_outlive_a_new_mapping_and_end_with_new_content(source, tmp_path
 
 @pytest.mark.parametrize(
     ("step", "after"),
-    [("publish_file", 0), ("publish_file", 2), ("publish_table", 0), ("show_refused", 0)],
+    [*[("publish_table", n) for n in range(4)], ("publish_manifest", 0), ("show_refused", 0)],
 )
 def test_a_replay_that_was_killed_is_done_by_the_next(source, tmp_path, monkeypatch, step, after):
     lake = Lake.of("shop")
@@ -189,7 +188,7 @@ def test_a_replay_that_was_killed_is_done_by_the_next(source, tmp_path, monkeypa
     path = mended(lake, SHOP, tmp_path, undated={"ts": NOON})
     kept = path.read_text().splitlines()[0]
     path.write_text(kept + "\n")
-    real, calls = getattr(parts_module, step), Counter()
+    real, calls = getattr(replay_module, step), Counter()
 
     def killed(*arguments):
         calls[step] += 1
@@ -198,14 +197,13 @@ def test_a_replay_that_was_killed_is_done_by_the_next(source, tmp_path, monkeypa
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        for module in (parts_module, repairs_module):
-            patch.setattr(module, step, killed, raising=False)
+        patch.setattr(replay_module, step, killed)
         with contextlib.suppress(KeyboardInterrupt):
             repair(SHOP, lake, read_editable(path))
     replay(lake, SHOP, path)
     assert sorted(event["event_id"] for event in events(lake)) == ["a", "b", "d"]
     assert [refused["source_line"] for refused in read_quarantine(lake).to_pylist()] == [3]
-    assert take_stock(SHOP, lake, False, None).faults == []
+    assert reconcile(SHOP, lake, False, None).faults == []
 
 
 def test_an_exploded_line_is_replaced_as_a_whole(source, tmp_path):
@@ -223,7 +221,7 @@ def test_an_exploded_line_is_replaced_as_a_whole(source, tmp_path):
     report = replay(lake, dataset, mended(lake, dataset, tmp_path, undated={"item": "i1 i2"}))
     assert report.replaced == 1
     assert sorted(e["item_id"] for e in events(lake)) == ["i1", "i2", "i4"]
-    assert take_stock(dataset, lake, False, None).faults == []
+    assert reconcile(dataset, lake, False, None).faults == []
 
 
 def test_rows_of_a_csv_are_written_as_objects_by_its_header(tmp_path, lake_home):
@@ -248,9 +246,9 @@ def test_rows_of_a_csv_are_written_as_objects_by_its_header(tmp_path, lake_home)
     assert second["row"] == "3"
     path.write_text(json.dumps(first | {"row": first["row"] | {"ts": NOON}}))
     assert repair(dataset, lake, read_editable(path)).replaced == 1
-    manifest = read_manifest(lake, file_id("a.csv"))
+    (manifest,) = read_manifests(lake, [file_id("a.csv")]).values()
     assert manifest
-    assert manifest.days == {"2026-01-05": 2}
+    assert manifest.days == {dt.date(2026, 1, 5): 2}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.config.source import FileTable, Landing
 from contracts.lake.layout import Lake
-from features.ingestion.arrivals import arrival_days, find_arrivals
 from features.ingestion.landing import land
+from features.ingestion.listing import arrival_days, find_arrivals
 from features.ingestion.manifest import mapping_hash
 from tests.features.shop_source import Source, landed, row, shop_like
 

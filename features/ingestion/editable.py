@@ -1,16 +1,14 @@
-"""Refused rows as a file that a person can mend, and back.
+"""Refused rows as a file that a person can edit, and back.
 
 In:  rows of quarantine. Out: JSON lines, one a row: where it is from (`source_file`, `source_line`,
 `stage`, `day`, `was`: leave these as they are), why it was refused (`broken`, `detail`), and `row`:
-an object of the landing's columns, or for the stage `events` of an event's. Mend `row` and replay.
-A line that is removed stays refused. A row that could not be taken apart stands as text, and is to
-be written as an object.
+an object of the landing's columns, or for the stage `events` of an event's. Repair `row` and
+replay. A line that is removed stays refused. A row that could not be split into columns stands as
+text, and is to be written as an object.
 """
 
-import csv
 import datetime as dt
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,18 @@ import pyarrow as pa
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
-from contracts.config.source import FileTable
 from contracts.lake.engine import connect
-from features.ingestion.arrivals import find_arrivals
-from features.ingestion.files import read_blocks
-from features.ingestion.repairs import LANDING, REPAIRS
-from features.ingestion.replacing import content_of
+from features.ingestion.formats import format_of
+from features.ingestion.listing import find_arrivals
+from features.ingestion.replay import LANDING, REPAIRS, content_of
+from features.ingestion.streams import read_blocks
 
 
 def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:
-    """Writes refused rows to a file that can be mended; returns how many.
+    """Writes refused rows to a file that can be edited; returns how many.
 
     Args:
-      dataset: says how landing rows are laid out.
+      dataset: gives the layout of landing rows.
       refused: schema QUARANTINE; rows of stopped days count as `events`.
       path: gets JSON lines.
     """
@@ -46,65 +43,54 @@ def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:
                 line = {key: row[key] for key in ("source_file", "source_line", "stage")}
                 line |= {"day": row["day"] and str(row["day"]), "was": row["was"]}
                 line |= {"broken": row["broken"], "detail": row["detail"]}
-                line["row"] = _taken_apart(dataset, row, headers)
+                line["row"] = _as_object(dataset, row, headers)
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return len(refused)
 
 
-def _taken_apart(dataset: Dataset, row: dict[str, Any], headers: dict[str, list[str]]) -> Any:
-    """Returns a refused row as an object, or as text where it cannot be taken apart."""
+def _as_object(dataset: Dataset, row: dict[str, Any], headers: dict[str, list[str]]) -> Any:
+    """A refused row as an object, or as text where it cannot be split into columns."""
     try:
         found = json.loads(row["raw"])
         if isinstance(found, dict):
             return found
     except ValueError:
         pass
-    landing = dataset.landing
-    if row["stage"] != LANDING or landing.format != "csv":
+    if row["stage"] != LANDING:
         return row["raw"]
     path = row["source_file"]
-    if path not in headers:
+    cells = format_of(dataset.landing).cells(row["raw"])
+    if cells and path not in headers:
         headers[path] = _header(dataset, path)
-    cells = next(_cells(landing, row["raw"]), [])
-    if len(cells) != len(headers[path]):
+    if not cells or len(cells) != len(headers[path]):
         return row["raw"]
     named = zip(headers[path], cells, strict=True)
-    return {column: cell or None for column, cell in named if column in landing.columns}
+    return {column: cell or None for column, cell in named if column in dataset.landing.columns}
 
 
 def _header(dataset: Dataset, path: str) -> list[str]:
-    """Returns a CSV file's columns, in their order; those of the YAML if it is gone."""
-    landing = dataset.landing
-    if landing.csv.header:
+    """A file's columns in order: those of the YAML if it is gone, or has no header."""
+    format = format_of(dataset.landing)
+    if format.has_header:
         for arrival in find_arrivals(dataset, None):
             if arrival.file.path == path:
-                block = next(read_blocks(arrival.file), b"")
-                line = block.partition(b"\n")[0].decode(landing.csv.encoding, "replace")
-                return [cell.strip() for cell in next(_cells(landing, line.lstrip("\ufeff")), [])]
-    return list(landing.columns)
-
-
-def _cells(table: FileTable, line: str) -> Iterator[list[str]]:
-    delimiter, quote = table.csv.delimiter, table.csv.quote
-    if len(delimiter) > 1:
-        return iter([line.rstrip("\r\n").split(delimiter)])
-    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-    return csv.reader(
-        [line.rstrip("\r\n")], delimiter=delimiter, quotechar=quote or None, quoting=quoting
-    )
+                line = next(read_blocks(arrival.file), b"").partition(b"\n")[0]
+                cells = format.cells(format.to_utf8(line).decode("utf-8-sig", "replace"))
+                return [cell.strip() for cell in cells or ()]
+    return list(dataset.landing.columns)
 
 
 def read_editable(path: Path) -> pa.Table:
-    """Reads mended rows.
+    """Reads repaired rows.
 
     Args:
-      path: as `write_editable` wrote it, with `row` mended.
+      path: as `write_editable` wrote it, with `row` repaired.
 
     Returns:
       Schema REPAIRS.
 
     Raises:
-      FootpathError: a line is not what it should be; says which and what to do.
+      FootpathError: a line is not what it should be; which one, and what to do.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
