@@ -41,6 +41,9 @@ def compare(
     into: Annotated[
         Path | None, typer.Option(help="a Markdown file to put the tables into")
     ] = None,
+    parts: Annotated[
+        int, typer.Option(min=1, help="plan so many partitions, to launch on several machines")
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only list what would run; builds the data")
     ] = False,
@@ -74,11 +77,30 @@ def compare(
     if not re.fullmatch(r"[\w-]+", name):
         raise FootpathError(f"--name {name}: give letters, digits, dashes and underscores")
     settings_of_run = {"workers": workers, "keep_gb": keep_gb, "same_code": same_code}
+    if parts > 1:
+        plan_parts(config, name, comparison, parts)
+        return
     page = run_comparison(config, name, comparison, settings_of_run, dry_run)
     if page and into:
         from models.experiments.results import put_into
 
         put_into(into, name, page.with_suffix(".md").read_text())
+
+
+def plan_parts(dataset: Dataset, name: str, comparison: Comparison, parts: int) -> None:
+    """Plans a comparison as partitions of the asset `comparison`, for who launches them."""
+    from orchestration.experiments.store import part_keys, write_comparison
+    from orchestration.instance import open_instance
+    from orchestration.partitions import comparisons
+
+    write_comparison(Lake.of(dataset.name), name, comparison)
+    keys = part_keys(name, parts)
+    with open_instance() as instance:
+        instance.add_dynamic_partitions(str(comparisons(dataset).name), [*keys, name])
+    typer.echo(
+        f"launch a backfill of {dataset.slug}/comparison over {keys[0]} to {keys[-1]}, a run each; "
+        f"then {name}, which shows what they have measured"
+    )
 
 
 def run_comparison(

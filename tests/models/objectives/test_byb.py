@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.age import age_buckets
-from models.data.packed import MASK
+from models.data.packed import MASK, age_buckets
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.nn.user_model import build_model

@@ -21,8 +21,8 @@ from models.runtime.report import Reporter
 from models.train import train
 from tests.models.builders import train_job, write_job
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(__file__).parent / "ranks_program.py"
+ROOT = Path(__file__).parents[3]
+PROGRAM = Path(__file__).parents[1] / "ranks_program.py"
 METHODS = [name for name, kind in METHODS.items() if kind.trains]
 ENCODER_OF = {"next": "gru4rec", "barlow": "bag"}
 OPTIONS = {"byb": {"events": [3, 5]}, "msdp": {"events": [3, 5]}}

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
 from contracts.recipes.jobs import TaskSpec
-from models.data.age import AGE_BUCKETS, Clock, age_buckets
 from models.data.examples import Labeled, last_windows, random_windows
 from models.data.labels import load_tasks
-from models.data.packed import MASK, Events, join, pack
+from models.data.packed import AGE_BUCKETS, MASK, Clock, Events, age_buckets, join, pack
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.embed import embed

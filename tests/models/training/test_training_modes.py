@@ -14,7 +14,7 @@ from torch import nn
 from contracts.base.errors import FootpathError
 from contracts.recipes.recipe import EarlyStopping
 from models.checkpoint import STATE, load_checkpoint, read_tensors
-from models.data.prefetch import prefetched
+from models.data.batching import prefetched
 from models.data.sequences import open_sequences
 from models.nn.encoders import ENCODERS
 from models.probing.early_stopping import ValidationProbe

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
+from models.data.batching import blocks, chunks, epoch_batches
+from models.data.packed import gap_buckets
 from models.data.rng import Draw, key_of
-from models.data.sequences import blocks, chunks, epoch_batches, gap_buckets, open_sequences
+from models.data.sequences import open_sequences
 
 
 @given(
