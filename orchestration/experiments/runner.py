@@ -5,6 +5,7 @@ process is at work on is waited for, and found done. Processes end with their pa
 half-done counts.
 """
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+import psutil
 
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
@@ -75,6 +77,7 @@ class Runner:
                 while waiting or running:
                     while len(running) < workers and (job := _next(waiting, outcome)):
                         running[pool.submit(self._run_one, job, threads)] = job
+                    assert running or not waiting, f"nothing makes what {waiting[0].title} needs"
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         job = running.pop(future)
                         error = future.exception()
@@ -88,8 +91,11 @@ class Runner:
                         self._tell(job, outcome, total, time.monotonic() - began)
                         still = set(trials_of([*waiting, *running.values()]))
                         evict(self.lake, still, self.keep_bytes)
-            except BaseException:
+            except BaseException:  # the run is stopped: so are its processes, which resume
                 pool.shutdown(wait=False, cancel_futures=True)
+                for process in psutil.Process().children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.terminate()
                 raise
         return outcome
 
