@@ -27,7 +27,6 @@ class UbmOptions(MethodOptions):
     id_hide: Share = 0.5  # how likely a view does without the item's id
     query_weight: Weight = 0.5  # of queries against items; 0 leaves them out
     pair_weight: Weight = 0.5  # of items against the items after them; 0 leaves them out
-    gap: Positive = 1800.0  # seconds without an event that end a session
     sessions: Count = 4  # of a window, in a step of stage 2
     shortest: Count = 2  # events of a session
     follows: Count = 16  # interactions of a session told from others; actions take turns

@@ -21,7 +21,7 @@ from features.ingestion.replay import RepairReport, repair
 from features.reconciliation import reconcile
 from tests.features.shop_source import Source, row, shop_like
 from tests.validation.ingest import ingest
-from validation.quarantine import count_refused, read_quarantine
+from validation.row_quarantine import count_refused, read_quarantine
 
 LAX = {"max_broken_share": 1.0, "allow_empty_days": True, "min_value": 0.0}
 SHOP = shop_like(partitions={"start": dt.date(2026, 1, 4), "end": dt.date(2026, 1, 7)}, quality=LAX)

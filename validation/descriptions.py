@@ -1,20 +1,84 @@
-"""Histograms that fit any number, are small, and can be added up: what profiles and drift keep.
+"""What is kept of a day of a table: counts and histograms, a few kilobytes, that can be compared.
 
-A bin is an eighth of an octave, about 9 % wide, on either side of zero, and zero is a bin of its
-own: bins depend on no data, so that those of different days can be compared and joined. Quantiles
-and distances are computed from bins alone.
+In:  DuckDB's aggregates over a day's clean rows. Out: a JSON object beside each published day, and
+the distances between days computed from such objects alone: no row is read again.
+
+A histogram's bin is an eighth of an octave, about 9 % wide, on either side of zero, and zero is a
+bin of its own: bins depend on no data, so that those of different days can be compared and joined.
 """
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json
 
 PER_OCTAVE = 8
 # Above any |floor(log2(v) * PER_OCTAVE)|, so that the sign of a bin is the sign of its numbers.
 MIDDLE = 10_000
+# More kinds than this are put together as one: a mix is to stay small.
+KINDS = 64
+OTHERS = "(others)"
 
 Bins = Mapping[int, int]  # bin -> rows
+
+# A day as it is described: rows, users, `present.*` (rows), `mix.*` and `bins.*` (key -> rows).
+Described = Mapping[str, Any]
+
+
+def profile_path(lake: Lake, table: str, day: dt.date) -> Path:
+    """Returns where the description of a published day lies."""
+    return lake.table("profiles") / table / f"{day.isoformat()}.json"
+
+
+def described(rows: int, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a day's description from DuckDB's aggregates, small enough to keep."""
+    day: dict[str, Any] = {"rows": rows}
+    for name, value in found.items():
+        if name.startswith("mix."):
+            day[name] = _largest(value or {})
+        elif name.startswith("bins."):
+            day[name] = dict(sorted((value or {}).items()))
+        else:
+            day[name] = value or 0
+    return day
+
+
+def write_description(lake: Lake, table: str, day: dt.date, found: Described) -> None:
+    """Keeps the description of a day beside the published one."""
+    publish_json(lake, found, profile_path(lake, table, day))
+
+
+def read_descriptions(
+    lake: Lake, table: str, first: dt.date, last: dt.date
+) -> dict[dt.date, Described]:
+    """Reads the descriptions of the days from first to last that have one."""
+    folder = lake.table("profiles") / table
+    days = sorted(dt.date.fromisoformat(path.stem) for path in folder.glob("*.json"))
+    return {
+        day: {
+            name: {int(key): rows for key, rows in value.items()}
+            if name.startswith("bins.")
+            else value
+            for name, value in read_json(profile_path(lake, table, day)).items()
+        }
+        for day in days
+        if first <= day <= last
+    }
+
+
+def _largest(mix: Mapping[str | None, int]) -> dict[str, int]:
+    """Returns the most frequent kinds, and the rest as one."""
+    ordered = sorted(((n, str(kind)) for kind, n in mix.items()), reverse=True)
+    kept = {kind: n for n, kind in ordered[:KINDS]}
+    rest = sum(n for n, _ in ordered[KINDS:])
+    return kept | ({OTHERS: rest} if rest else {})
 
 
 def bin_of(number: str) -> str:
@@ -66,11 +130,12 @@ def distances(day: Mapping, before: Sequence[Mapping]) -> tuple[float, np.ndarra
 
 def _distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Returns the Jensen-Shannon distance of counts, along the last axis."""
+    # scipy's own `jensenshannon` is NaN where a side has no rows.
+    from scipy.special import rel_entr
+
     p, q = (x / np.maximum(x.sum(axis=-1, keepdims=True), 1) for x in (p, q))
-    middle = np.maximum((p + q) / 2, 1e-300)
-    divergence = sum(
-        (x * np.log2(np.where(x > 0, x / middle, 1.0))).sum(axis=-1) / 2 for x in (p, q)
-    )
+    middle = (p + q) / 2
+    divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / np.log(4)
     return np.sqrt(np.clip(divergence, 0, 1))
 
 
