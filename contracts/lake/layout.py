@@ -90,8 +90,8 @@ class Lake:
             found = json.loads(stamp.read_text()).get("format")
             if found != FORMAT:
                 raise FootpathError(
-                    f"{root} is a lake of format {found}, and format {FORMAT} is read here: build it "
-                    f"again in another place (FOOTPATH_LAKE), or remove it"
+                    f"{root} is a lake of format {found}, and format {FORMAT} is read here: "
+                    f"build it again in another place (FOOTPATH_LAKE), or remove it"
                 )
             _STAMPED.add(root)
         return cls(root)
