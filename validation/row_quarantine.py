@@ -155,7 +155,7 @@ def write_clean(staged: Path, broken: np.ndarray, target: Path) -> None:
                 batch = batch.filter(pa.array(is_clean))
             writer.write_table(pa.Table.from_batches([batch]).select(EVENTS.names).cast(EVENTS))
             start = end
-        # What the day was built from stays with it; the rows before the gate account for repeats.
+        # What the day was built from stays with it; the rows before the gate tell duplicates.
         told = file.metadata.metadata or {}
         writer.add_key_value_metadata(
             {key: told[key] for key in (BUILT_FROM,) if key in told}

@@ -24,7 +24,7 @@ import numpy as np
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 from contracts.config.source import FileTable
-from features.sql import struct_of
+from features.expressions import struct_of
 
 UTF8_MARK = b"\xef\xbb\xbf"
 

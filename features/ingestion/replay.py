@@ -37,6 +37,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table, remove_files
 from contracts.lake.reading import read_table
 from contracts.lake.schemas import EVENTS, FRAGMENT, QUARANTINE
+from features.expressions import struct_of
 from features.ingestion.listing import Arrival
 from features.ingestion.manifest import (
     Manifest,
@@ -52,7 +53,6 @@ from features.ingestion.partition import Partitioner
 from features.ingestion.reader import RowReader
 from features.ingestion.streams import SourceFile
 from features.provenance import digest_of
-from features.sql import struct_of
 
 LANDING = "landing"
 
