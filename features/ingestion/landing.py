@@ -139,7 +139,7 @@ def land(
 
 
 def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[Arrival]:
-    """Returns those of some landing files that were not read as they lie there."""
+    """Those of some landing files that were not read as they lie there."""
     mapping, known = mapping_hash(dataset), all_manifests(lake)
     return [arrival for arrival in arrivals if _is_new(arrival, known, mapping)]
 

@@ -257,7 +257,7 @@ class _Mapper:
     folder: Path
 
     def map(self, repairs: pa.Table, dataset: Dataset) -> FileContents:
-        """Returns what repairs become by the mapping of a data set: this one, or `_of_events`."""
+        """What repairs become by the mapping of a data set: this one, or `_of_events`."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         rows = folder / "rows.jsonl"
         rows.write_text("".join(f"{row}\n" for row in repairs["row"].to_pylist()), encoding="utf-8")
@@ -381,7 +381,7 @@ def _of_events(dataset: Dataset) -> Dataset:
 
 
 def _without(rows: pa.Table, lines: pa.ChunkedArray) -> pa.Table:
-    """Returns rows but for those of some lines."""
+    """Rows but for those of some lines."""
     return rows.filter(pc.invert(pc.is_in(rows["source_line"], pc.unique(lines))))
 
 
