@@ -188,9 +188,7 @@ def _resolved(dataset: Dataset, asked: Asked, file: ComparisonFile) -> Compariso
 def _finetuning(dataset: Dataset, file: ComparisonFile) -> Finetuning:
     """Settings of fine-tuning: the file's over the data set's."""
     try:
-        return Finetuning.model_validate(
-            dataset.learning.finetuning.model_dump() | file.finetuning
-        )
+        return Finetuning.model_validate(dataset.learning.finetuning.model_dump() | file.finetuning)
     except ValidationError as error:
         raise relocated(error, "finetuning") from None
 

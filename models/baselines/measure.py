@@ -1,6 +1,6 @@
 """What to beat: the majority class, and linear models on the bag of a user's items.
 
-    python -m models.baselines.measure JOB.json
+    python -m models.baselines JOB.json
 
 JOB.json holds a contracts.recipes.jobs.BaselinesJob; with io.head_features, a linear model on the
 behavior features is measured too.
@@ -34,7 +34,7 @@ from models.metrics.rows import headline, measure, metric_rows, metrics_table
 from models.probing.heads import FeatureScaler, HeadFeatures, load_head_features
 from models.probing.probe import Scale, fit_head
 from models.ranking.lists import first_places, measure_lists
-from models.runtime.report import Reporter, run_program
+from models.runtime.report import Reporter
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
 HELD_OUT = SPLITS[1:]
@@ -222,7 +222,3 @@ def _loss(task: Task, y: np.ndarray, predicted: np.ndarray) -> float:
     if not task.is_classification:
         return float(mean_absolute_error(y, predicted[:, 0]))
     return float(log_loss(y, predicted, labels=range(len(task.classes))))
-
-
-if __name__ == "__main__":
-    run_program(BaselinesJob, baselines)

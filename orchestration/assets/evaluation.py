@@ -226,11 +226,11 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
         plan = planned(dataset, lake, asked, say, config.same_code)
         runner = Runner(context, pipes, lake, config.workers, config.keep_gb * 1e9, say)
         outcome = runner.run(plan.jobs)
+        for title, sentence in outcome.failed.items():
+            context.log.error(f"{title}: {sentence}")
         say("tables and pictures")
         folder = comparison_folder(lake, context.partition_key)
         result = _shown(plan, asked, lake, folder, [])
-        for sentence in outcome.failed:
-            context.log.error(f"{sentence}: {outcome.failed[sentence]}")
         outcome.raise_failures()
         return result
 

@@ -19,7 +19,7 @@ from contracts.lake.layout import Lake
 from contracts.recipes.jobs import EvaluationJob
 from models.experiments.cells import evict, local_model
 from models.experiments.planning import Job, trials_of
-from orchestration.experiments.programs import run_program, workers_here
+from orchestration.experiments.programs import run_program, stop_programs, workers_here
 
 KEEP_BYTES = 2e9  # of checkpoints that have no name
 
@@ -88,8 +88,11 @@ class Runner:
                         self._tell(job, outcome, total, time.monotonic() - began)
                         still = set(trials_of([*waiting, *running.values()]))
                         evict(self.lake, still, self.keep_bytes)
-            except BaseException:
+            except BaseException:  # such as a run that is terminated: Pipes stops no other thread's
                 pool.shutdown(wait=False, cancel_futures=True)
+                while any(not future.done() for future in running):
+                    stop_programs()
+                    wait(running, timeout=1)
                 raise
         return outcome
 
