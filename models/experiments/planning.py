@@ -132,8 +132,8 @@ class Planner:
                     job = self._job(source, tasks, found, training, seed)
                     if job and job.needs and job.needs not in jobs:
                         jobs.append(job.needs)
-                    if job:
-                        jobs.append(job)
+                    if job and job.name not in {each.name for each in jobs}:
+                        jobs.append(job)  # two names of one recipe share a job as well
         return Plan(measured, jobs)
 
     def training(self, named: NamedRecipe, source: Source, seed: int) -> Job:

@@ -11,12 +11,12 @@ number. While it runs, each epoch's figures become an observation of the asset, 
 
 import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.errors import DagsterPipesExecutionError
 
 from contracts.base.errors import FootpathError
@@ -63,11 +63,10 @@ def command_of(module: str, path: Path) -> list[str]:
 
 def stop_programs() -> None:
     """Ends the programs that this process has started; training goes on later from where it was."""
-    for started in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread, or a program, that has just ended
-            for pid in map(int, started.read_text().split()):
-                if b"\0models." in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGTERM)
+    for started in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if any(part.startswith("models.") for part in started.cmdline()):
+                started.terminate()
 
 
 def run_program(
