@@ -27,6 +27,10 @@ def write_log(folder: Path, users: int, items: int = 5000) -> Path:
         "item_category": np.concatenate([[0] * 3, 3 + np.arange(items) % CATEGORIES]).astype(
             np.int32
         ),
+        "document": np.zeros(events, np.int32),  # nothing is said in words
+        "item_document": np.zeros(3 + items, np.int32),
+        "document_offsets": np.array([0, 0, 1], np.int64),
+        "document_tokens": np.array([1], np.int32),
     }
     data = folder / "log"
     data.mkdir()
@@ -36,6 +40,7 @@ def write_log(folder: Path, users: int, items: int = 5000) -> Path:
     vocabulary = {field: SPECIAL + [str(n) for n in range(size)] for field, size in sizes.items()}
     (data / "vocabulary.json").write_text(json.dumps(vocabulary))
     pq.write_table(pa.table({"user_id": [str(n) for n in range(users)]}), data / "users.parquet")
-    pointer = {"folder": data.name, "fingerprint": "random", "vocabulary_hash": "random"}
-    (folder / "log.json").write_text(json.dumps(pointer | {"train_cutoff": "2100-01-01T00:00:00Z"}))
+    pointer = {"format": 1, "folder": data.name, "train_cutoff": "2100-01-01T00:00:00Z"}
+    pointer |= {"fingerprint": "random", "vocabulary_hash": "random"}
+    (folder / "log.json").write_text(json.dumps(pointer))
     return folder / "log.json"

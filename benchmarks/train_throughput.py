@@ -40,8 +40,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.random_log import write_log
+from contracts.recipes.jobs import TrainJob
+from contracts.recipes.recipe import Recipe
 from models.data.sequences import Sequences, open_sequences
-from models.runtime.config import TrainConfig, parse
 from models.train import build
 from models.training.trainer import Trainer
 
@@ -49,7 +50,7 @@ HERE = Path(__file__).parent
 WARM_UP = 2  # steps that are not timed
 WORKS = ("barlow_bert4rec", "masked_bert4rec", "barlow_gru4rec")
 HIDE_SHARE, NEGATIVES = 0.15, 5
-OBJECTIVES = {
+OPTIONS = {
     "barlow": {"shortest": 15, "hide_share": 0.0, "reorder_share": 0.0},
     "masked": {"hide_share": HIDE_SHARE, "negatives": NEGATIVES},
 }
@@ -133,7 +134,7 @@ def compare(sequences: Sequences, each: list[dict], options: argparse.Namespace)
         for settings, runs in zip(each, found, strict=True):
             say(
                 recipe=settings["recipe"],
-                objective=settings.get("objective", {}),
+                method=settings.get("method", {}),
                 threads=threads,
                 **medians(runs),
                 users_against_last=ratio(runs, found[-1], "users_per_cpu_second"),
@@ -152,8 +153,8 @@ def same_work(work: str, dropout: float) -> dict[str, Any]:
         "recipe": work,
         "max_length": 200,
         "fields": fields,
-        "encoder_options": shape,
-        "objective": OBJECTIVES[method],
+        "encoder": shape,
+        "method": OPTIONS[method],
     }
 
 
@@ -163,8 +164,8 @@ def transformer_of(method: str, max_length: int) -> dict[str, Any]:
     return {
         "recipe": f"{method.removesuffix('-')}_bert4rec",
         "max_length": max_length,
-        "encoder_options": TRANSFORMER,
-        "objective": {"hidden_weight": 0.0} if bare else {},
+        "encoder": TRANSFORMER,
+        "method": {"hidden_weight": 0.0} if bare else {},
     }
 
 
@@ -173,10 +174,12 @@ def measure(
 ) -> dict[str, float]:
     """Times some steps of the real trainer, sampling and optimizer included."""
     torch.set_num_threads(threads)
-    whole = {"sequences": str(sequences.path), "out": "unused", "version": "v"}
-    config = parse(TrainConfig, whole | {"batch_size": options.batch_size} | settings, "benchmark")
-    model, objective = build(config, sequences)
-    trainer = Trainer(config, sequences, model.to(options.device), objective.to(options.device))
+    told = {"batch_size": options.batch_size} | settings
+    name, seed = told.pop("recipe"), told.pop("seed")
+    io = {"sequences": sequences.path, "out": "unused"}
+    job = TrainJob.model_validate({"recipe": Recipe.named(name, told), "seed": seed, "io": io})
+    model, objective = build(job, sequences)
+    trainer = Trainer(job, sequences, model.to(options.device), objective.to(options.device))
     trainer.trained.train()
     for _ in range(WARM_UP):
         trainer.step()

@@ -97,6 +97,7 @@ def save_checkpoint(
       curves: losses and health of each step.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, model.state_dict())
     described = CheckpointFacts(
         **facts,

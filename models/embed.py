@@ -1,4 +1,4 @@
-"""Writes one vector a user, as of the instant at which the sequences end.
+"""Writes one vector a user, as of the instant at which the sequences end, and what it predicts.
 
     python -m models.embed JOB.json
 
@@ -10,7 +10,8 @@ JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
             "out": ".footpath/lake/shop/user_embeddings/ptum_bert4rec_v1/2026-02-22.parquet"}}
 
 Comes in: a checkpoint, and sequences that were encoded with its vocabulary. Goes out: a Parquet
-object of schema `embeddings_schema`, sorted by user, visible only when it is whole.
+object of schema `embeddings_schema`, sorted by user, visible only when it is whole. A task model,
+as models.finetune saves it, is a checkpoint too: its vectors come with its scores.
 """
 
 import datetime as dt
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
 from contracts.base.clock import now
@@ -27,11 +29,14 @@ from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.schemas import embeddings_schema
+from contracts.recipes.checkpoint import TaskFacts
 from contracts.recipes.jobs import EmbedJob
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.data.sequences import Sequences, open_sequences, same_vocabulary
 from models.nn.behavior import attach_text
 from models.nn.vectors import vector_blocks
+from models.probing.probe import Scale
+from models.probing.task_model import TaskModel, task_model_of
 from models.runtime.device import prepare
 from models.runtime.report import Reporter, run_program
 
@@ -43,20 +48,28 @@ def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
     sequences = open_sequences(job.io.sequences)
     checkpoint = load_checkpoint(job.io.checkpoint)
     _check(job, sequences, checkpoint, clocks["event_timestamp"])
-    sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
-    attach_text(checkpoint.model, sequences)
-    checkpoint.model.to(device)
+    model, task = checkpoint.model, checkpoint.facts.task
+    sequences = sequences.with_clock("age" in model.config.fields)
+    attach_text(model, sequences)
+    scorer = task_model_of(checkpoint).to(device) if task else None
+    model.to(device)
     users = np.flatnonzero(sequences.lengths)
     ids = pa.array(sequences.user_ids(), pa.string()).take(pa.array(users))
-    schema, begun, done = embeddings_schema(checkpoint.model.config.dim), time.monotonic(), 0
+    schema = embeddings_schema(model.config.dim, task.scores if task else 0)
+    same = clocks | {"model_version": job.model_version}
+    begun, done = time.monotonic(), 0
     with Lake(job.io.out.parent).staging() as folder:
         staged = folder / job.io.out.name
         with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
             now_U = np.full(len(users), int(clocks["event_timestamp"].timestamp()))
-            found = vector_blocks(checkpoint.model, sequences, users, now_U=now_U)
-            for block, vectors in found:
-                part = ids.slice(block.start, block.stop - block.start)
-                writer.write_table(_rows(part, vectors, clocks, job.model_version, schema))
+            for block, vectors in vector_blocks(model, sequences, users, now_U=now_U):
+                columns = {
+                    "user_id": ids.slice(block.start, block.stop - block.start),
+                    "embedding": _vectors(vectors.numpy()),
+                }
+                if task and scorer:
+                    columns |= _scores(task, scorer, vectors)
+                writer.write_table(_rows(columns, same, schema))
                 done = block.stop
                 reporter.progress(done, len(users))
         publish_file(staged, job.io.out)
@@ -70,20 +83,31 @@ def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
     }
 
 
-def _rows(
-    ids: pa.Array, vectors: Tensor, clocks: dict[str, dt.datetime], version: str, schema: pa.Schema
-) -> pa.Table:
-    dim = vectors.shape[1]
-    columns = {
-        "user_id": ids,
-        **{
-            name: pa.repeat(pa.scalar(at, schema.field(name).type), len(ids))
-            for name, at in clocks.items()
-        },
-        "embedding": pa.FixedSizeListArray.from_arrays(vectors.numpy().reshape(-1), dim),
-        "model_version": pa.repeat(version, len(ids)),
+@torch.no_grad()
+def _scores(task: TaskFacts, model: TaskModel, vectors_nD: Tensor) -> dict[str, pa.Array]:
+    """Columns of what a fine-tuned model predicts; null where that is no number."""
+    scores_nC = model.score(vectors_nD.to(model.mean_D.device)).cpu()
+    scale = Scale(task.target_center, task.target_spread)
+    predicted_nC = scale.predictions(scores_nC, bool(task.classes)).astype(np.float32)
+    if task.scores > 1:
+        is_known_n = np.isfinite(predicted_nC).all(axis=1)
+        return {"scores": _vectors(predicted_nC, pa.array(~is_known_n))}
+    score_n = predicted_nC[:, -1]  # a number, or the probability of the second class
+    return {"score": pa.array(score_n, mask=~np.isfinite(score_n))}
+
+
+def _vectors(x_nD: np.ndarray, mask: pa.Array | None = None) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(x_nD.reshape(-1), x_nD.shape[1], mask=mask)
+
+
+def _rows(columns: dict[str, pa.Array], same: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """Table of columns, and of what all rows have in common."""
+    count = len(columns["user_id"])
+    common = {
+        name: pa.repeat(pa.scalar(value, schema.field(name).type), count)
+        for name, value in same.items()
     }
-    return pa.table(columns, schema=schema)
+    return pa.table(columns | common, schema=schema)
 
 
 def _clocks(job: EmbedJob) -> dict[str, dt.datetime]:

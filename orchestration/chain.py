@@ -10,17 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
 
 from contracts.base.clock import day_window, now
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
+from contracts.lake.versions import latest_finetuned, latest_finished
+from orchestration.tags import range_tags
 
 # In the order in which they run.
 STAGES = (
@@ -49,13 +46,20 @@ class Stage:
     tags: dict[str, str] | None = None
 
 
-def run_chain(
-    dataset: Dataset,
-    instance: dg.DagsterInstance,
-    config: WholeChain,
-    say: Callable[[str], None],
-    resources: dict | None = None,
-) -> None:
+@dataclass(frozen=True)
+class StageRunner:
+    """Where the stages of a data set run.
+
+    The jobs are handed in: the definitions that hold them import the chain.
+    """
+
+    dataset: Dataset
+    instance: dg.DagsterInstance
+    job_of: Callable[[str], dg.JobDefinition]  # by its name
+    resources: dict | None = None  # in the place of those that the job has
+
+
+def run_chain(runner: StageRunner, config: WholeChain, say: Callable[[str], None]) -> None:
     """Runs every stage of a data set.
 
     Raises:
@@ -63,10 +67,10 @@ def run_chain(
     """
     if config.until and config.until not in STAGES:
         raise FootpathError(f"there is no stage '{config.until}': they are {', '.join(STAGES)}")
-    for number, stage in enumerate(_stages(dataset, config), start=1):
+    for number, stage in enumerate(_stages(runner.dataset, config), start=1):
         started = time.monotonic()
         say(f"{number}. {stage.title}")
-        rows = run_stage(dataset, instance, stage, resources)
+        rows = run_stage(runner, stage)
         made = ", ".join(f"{name} {count:,}" for name, count in rows.items())
         say(f"   {time.monotonic() - started:.1f} s{f'; rows: {made}' if made else ''}")
         if stage.job == config.until:
@@ -75,7 +79,6 @@ def run_chain(
 
 def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     """Yields the stages; the later ones look at what the earlier ones have made."""
-    from contracts.lake.versions import latest_finished
     from features.ingestion.landing import arrival_days
     from features.learning.labels import default_as_of
 
@@ -103,16 +106,25 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     if dataset.daily_tasks:
         settings = _op_config(dataset, {"task_baselines": settings})
         yield Stage("evaluation", "Baselines and leaderboard", config=settings)
-    for recipe in learning.recipes:
-        version = latest_finished(lake, recipe)
-        if version and not recipe.startswith("none_"):
-            key = str(dg.MultiPartitionKey({"day": as_of, "model_version": version.version}))
-            yield Stage("embedding", f"User embeddings by {version.version}", key, key)
+    for version in versions_to_embed(dataset, lake):
+        key = str(dg.MultiPartitionKey({"day": as_of, "model_version": version}))
+        yield Stage("embedding", f"User embeddings by {version}", key, key)
     yield Stage("serving", "Feature store: registry, online rows, similar users")
 
 
+def versions_to_embed(dataset: Dataset, lake: Lake) -> list[str]:
+    """The newest version of every recipe that trains, and the best fine-tuned one of every task."""
+    found = [
+        latest_finished(lake, name)
+        for name, recipe in dataset.recipes.items()
+        if recipe.method.trains
+    ]
+    found += [latest_finetuned(lake, task.name) for task in dataset.daily_tasks]
+    return [version.version for version in found if version]
+
+
 def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tuple[dt.date, dt.date]:
-    """Returns the first and last day to build: as asked, or all that have ended."""
+    """First and last day to build: as asked, or all that have ended."""
     first = _day(config.first_day) or dataset.partitions.start
     last = _day(config.last_day) or _last_day(dataset, arrivals)
     while last and last >= first and day_window(last, dataset.timezone)[1] > now():
@@ -126,7 +138,7 @@ def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tupl
 
 
 def _last_day(dataset: Dataset, arrivals: list[dt.date]) -> dt.date | None:
-    """Returns the last day that can have events, the tail of a source whose files run ahead too."""
+    """Last day that can have events, the tail of a source whose files run ahead too."""
     end = dataset.partitions.end
     if not arrivals:
         return end
@@ -141,31 +153,25 @@ def _day(text: str) -> dt.date | None:
         raise FootpathError(f"'{text}' is not a day: write it as 2026-01-31") from None
 
 
-def run_stage(
-    dataset: Dataset, instance: dg.DagsterInstance, stage: Stage, resources: dict | None = None
-) -> dict[str, int]:
+def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
     """Runs one stage and returns the rows of every asset that it has made.
 
     Raises:
       FootpathError: it failed; what was published before stays.
     """
-    from orchestration.definitions import defs
-
-    job = defs.resolve_job_def(f"{dataset.slug}_{stage.job}")
     tags = dict(stage.tags or {})
-    if stage.first:
-        tags |= {ASSET_PARTITION_RANGE_START_TAG: stage.first}
-        tags |= {ASSET_PARTITION_RANGE_END_TAG: str(stage.last)}
+    if stage.first and stage.last:
+        tags |= range_tags(stage.first, stage.last)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     try:
-        result = job.execute_in_process(
-            instance=instance,
+        result = runner.job_of(f"{runner.dataset.slug}_{stage.job}").execute_in_process(
+            instance=runner.instance,
             run_config={**quiet, **(stage.config or {})},
             tags=tags,
             raise_on_error=False,
-            resources=resources,
+            resources=runner.resources,
         )
-    except DagsterExecutionInterruptedError:
+    except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
     if not result.success:
         raise FootpathError(_reason(result))
@@ -178,7 +184,7 @@ def run_stage(
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """Returns the sentence of the first step that failed."""
+    """Sentence of the first step that failed."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:
             error = event.step_failure_data.error

@@ -9,22 +9,25 @@ Each Dagster process imports this, so nothing here may load torch, feast or grea
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
 from contracts.base.errors import FootpathError
-from contracts.config.dataset import dataset_names, load_dataset
+from contracts.config.dataset import Dataset, dataset_names, load_dataset
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
+from orchestration.chain import StageRunner
+from orchestration.instance import open_instance
 from orchestration.jobs import chain_job, schedules, sensors, stage_jobs
 from orchestration.progress import Progress
 
 
 def dataset_definitions(name: str) -> dg.Definitions:
-    """Returns the assets, jobs, schedules and sensors of one data set."""
+    """Assets, jobs, schedules and sensors of one data set."""
     dataset = load_dataset(name)
     assets = [
         *ingestion_assets(dataset),
@@ -36,10 +39,22 @@ def dataset_definitions(name: str) -> dg.Definitions:
     jobs = stage_jobs(dataset, assets)
     return dg.Definitions(
         assets=assets,
-        jobs=[*jobs, chain_job(dataset)],
+        jobs=[*jobs, chain_job(dataset, job_of)],
         schedules=schedules(dataset, jobs),
         sensors=sensors(dataset, jobs),
     )
+
+
+def job_of(name: str) -> dg.JobDefinition:
+    """Job of the code location by its name."""
+    return defs.resolve_job_def(name)
+
+
+@contextmanager
+def open_runner(dataset: Dataset, resources: dict | None = None) -> Iterator[StageRunner]:
+    """Opens the instance of the home folder and runs stages on it, in this process."""
+    with open_instance() as instance:
+        yield StageRunner(dataset, instance, job_of, resources)
 
 
 def configured() -> Iterator[dg.Definitions]:

@@ -14,7 +14,8 @@ REPOSITORY = Path(__file__).parent.parent
 def prepare_instance() -> Path:
     """Makes DAGSTER_HOME ready, by default below the home folder, and returns it.
 
-    A `dagster.yaml` that lies there already is the user's own and stays as it is.
+    A `dagster.yaml` that lies there already is the user's own and stays as it is. A new one is for
+    PostgreSQL where DAGSTER_POSTGRES_URL is set, and otherwise for SQLite.
     """
     folder = Path(os.environ.setdefault("DAGSTER_HOME", str(home() / "dagster")))
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
@@ -22,7 +23,8 @@ def prepare_instance() -> Path:
     os.environ["FOOTPATH_HOME"] = str(home())
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").exists():
-        shutil.copy(REPOSITORY / "deploy" / "dagster.yaml", folder / "dagster.yaml")
+        name = "dagster.postgres.yaml" if os.environ.get("DAGSTER_POSTGRES_URL") else "dagster.yaml"
+        shutil.copy(REPOSITORY / "deploy" / name, folder / "dagster.yaml")
     return folder
 
 

@@ -1,16 +1,17 @@
 """What runs together: the jobs of a data set, its daily schedule, and what follows a day."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from orchestration.chain import WholeChain, run_chain
+from orchestration.chain import StageRunner, WholeChain, run_chain
 from orchestration.partitions import days
 from orchestration.promotion import leading_version
-from orchestration.rebuild import REQUEST_TAG, new_files_sensor, rebuild_sensor, stale_embeddings
+from orchestration.rebuild import new_files_sensor, rebuild_sensor, stale_embeddings
+from orchestration.tags import FIRST_PARTITION, LAST_PARTITION, PARTITION, REBUILD
 
 # The stages of the chain, in order. A job holds assets of one partitioning: Dagster's rule.
 LANDING = ["landing"]
@@ -21,7 +22,7 @@ SERVING = ["feature_registry", "online_features", "similar_users_index"]
 
 
 def job_name(dataset: Dataset, stage: str) -> str:
-    """Returns the name of a data set's job."""
+    """Name of a data set's job."""
     return f"{dataset.slug}_{stage}"
 
 
@@ -53,12 +54,12 @@ def stage_jobs(dataset: Dataset, assets: list[dg.AssetsDefinition]) -> list:
     ]
 
 
-def chain_job(dataset: Dataset) -> dg.JobDefinition:
-    """Returns the job that runs every stage of the data set, each as a run of its own."""
+def chain_job(dataset: Dataset, job_of: Callable[[str], dg.JobDefinition]) -> dg.JobDefinition:
+    """Job that runs every stage of the data set, each as a run of its own."""
 
     @dg.op(name=f"{dataset.slug}_whole_chain")
     def whole_chain(context: dg.OpExecutionContext, config: WholeChain) -> None:
-        run_chain(dataset, context.instance, config, context.log.info)
+        run_chain(StageRunner(dataset, context.instance, job_of), config, context.log.info)
 
     @dg.job(
         name=job_name(dataset, "chain"),
@@ -71,7 +72,7 @@ def chain_job(dataset: Dataset) -> dg.JobDefinition:
 
 
 def schedules(dataset: Dataset, jobs: list) -> list:
-    """Returns the daily schedule of a source that goes on: landing, then everything of the day."""
+    """Daily schedule of a source that goes on: landing, then everything of the day."""
     if dataset.partitions.end or not dataset.landing.is_dated:
         return []
     by_name = {job.name: job for job in jobs}
@@ -104,12 +105,12 @@ def sensors(dataset: Dataset, jobs: list) -> list[dg.SensorDefinition]:
         After a rebuild of late days, it embeds again every day from the first of them on.
         """
         lake, tags = Lake.of(dataset.name), context.dagster_run.tags
-        keys = []
-        if REQUEST_TAG in tags:
-            first = dt.date.fromisoformat(tags["dagster/asset_partition_range_start"])
-            keys = stale_embeddings(dataset, lake, first)
-        elif version := leading_version(dataset, lake):
-            day = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_end")
+        keys, version = [], leading_version(dataset, lake)
+        if REBUILD in tags:
+            first = dt.date.fromisoformat(tags[FIRST_PARTITION])
+            keys = stale_embeddings(lake, version, first)
+        elif version:
+            day = tags.get(PARTITION) or tags.get(LAST_PARTITION)
             if day and day in days(dataset).get_partition_keys():
                 keys = [str(dg.MultiPartitionKey({"day": day, "model_version": version}))]
         for key in keys:

@@ -11,7 +11,7 @@ from contracts.config.dataset import Dataset
 
 
 def days(dataset: Dataset) -> dg.DailyPartitionsDefinition:
-    """Returns the local days of a data set, up to its last day or to yesterday."""
+    """Local days of a data set, up to its last day or to yesterday."""
     end = dataset.partitions.end
     return dg.DailyPartitionsDefinition(
         start_date=dataset.partitions.start.isoformat(),
@@ -21,17 +21,17 @@ def days(dataset: Dataset) -> dg.DailyPartitionsDefinition:
 
 
 def recipes(dataset: Dataset) -> dg.StaticPartitionsDefinition:
-    """Returns the recipes (method x encoder) that the data set's YAML names."""
+    """Recipes (method x encoder) that the data set's YAML names."""
     return dg.StaticPartitionsDefinition(list(dataset.learning.recipes))
 
 
 def model_versions(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
-    """Returns the model versions: a key is added whenever a pre-training run makes one."""
+    """Model versions: a key is added whenever a pre-training run makes one."""
     return dg.DynamicPartitionsDefinition(name=f"{dataset.slug}_model_versions")
 
 
 def comparisons(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
-    """Returns the comparisons by name: a key is added whenever one is planned."""
+    """Comparisons by name: a key is added whenever one is planned."""
     return dg.DynamicPartitionsDefinition(name=f"{dataset.slug}_comparisons")
 
 
@@ -43,5 +43,5 @@ def days_by_version(dataset: Dataset) -> dg.MultiPartitionsDefinition:
 
 
 def days_of(context: dg.AssetExecutionContext) -> list[dt.date]:
-    """Returns the days that this run builds, in order."""
+    """Days that this run builds, in order."""
     return sorted(dt.date.fromisoformat(key) for key in context.partition_keys)

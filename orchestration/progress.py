@@ -1,10 +1,15 @@
-"""How long work tells how far it is: to the run's log in Dagster, to the terminal by hand."""
+"""Progress of long work and its time left: bars on a terminal, lines in a run's log."""
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
+import rich.progress as bars
+from pydantic import PrivateAttr
+from rich.console import Console
 
 Report = Callable[[int, int], None]
 SECONDS_BETWEEN_LOGS = 10.0
@@ -18,7 +23,7 @@ class Progress(dg.ConfigurableResource):
         context.log.info(line)
 
     def of(self, context: dg.AssetExecutionContext, what: str) -> Report:
-        """Returns the callback for `what`, such as "landing files"."""
+        """Callback for `what`, such as "landing files"."""
         last = time.monotonic()
 
         def report(done: int, total: int) -> None:
@@ -31,7 +36,9 @@ class Progress(dg.ConfigurableResource):
 
 
 class TerminalProgress(Progress):
-    """The same for `footpath run`: one line that counts on a terminal, none elsewhere."""
+    """The same for `footpath run`: a bar on a terminal, nothing elsewhere."""
+
+    _shown: bars.Progress = PrivateAttr(default_factory=lambda: _bars())
 
     def say(self, context: dg.AssetExecutionContext, line: str) -> None:  # noqa: ARG002
         """Prints a line."""
@@ -39,18 +46,52 @@ class TerminalProgress(Progress):
         sys.stdout.flush()
 
     def of(self, context: dg.AssetExecutionContext, what: str) -> Report:  # noqa: ARG002
-        """Returns the callback for `what`."""
-        started = last = time.monotonic()
+        """Callback for `what`."""
+        return _follow(self._shown, what)
 
-        def report(done: int, total: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if not sys.stderr.isatty() or (now - last < 0.2 and done < total):
-                return
-            last = now
-            left = (now - started) / max(done, 1) * (total - done)
-            end = "\033[K\r" if done < total else "\033[K\r\033[K"
-            sys.stderr.write(f"  {what}: {done:,} of {total:,}, {left:.0f} s left{end}")
-            sys.stderr.flush()
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Gives the terminal back, however the run has ended."""
+        self._shown.stop()
 
-        return report
+
+@contextmanager
+def counter(what: str) -> Iterator[Report]:
+    """Gives a callback (done, total) that draws a bar on a terminal and is silent elsewhere."""
+    shown = _bars()
+    try:
+        yield _follow(shown, what)
+    finally:
+        shown.stop()
+
+
+def _bars() -> bars.Progress:
+    """Bars on stderr that vanish when the work is done; what is piped has none."""
+    console = Console(stderr=True)
+    columns: list[Any] = [
+        bars.TextColumn("   {task.description}:", markup=False),
+        bars.BarColumn(),
+        bars.TextColumn("{task.completed:,} of {task.total:,}", markup=False),
+        bars.TimeRemainingColumn(compact=True),
+    ]
+    # What goes to stdout meanwhile may go to a file, so nothing is led past the bars.
+    return bars.Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        disable=not console.is_terminal,
+    )
+
+
+def _follow(shown: bars.Progress, what: str) -> Report:
+    """Adds a bar when the first figures come, and hides it once all is done."""
+    task: bars.TaskID | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal task
+        if task is None:
+            shown.start()
+            task = shown.add_task(what, total=total)
+        shown.update(task, completed=done, total=total, visible=done < total)
+
+    return report

@@ -11,24 +11,18 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from orchestration.chain import Stage, StageRunner, run_stage
 from orchestration.partitions import days
+from orchestration.tags import NEW_FILES, REBUILD, range_tags
 
 if TYPE_CHECKING:
     from features.ingestion.arrivals import Arrival
     from features.staleness import Closure
-
-# A run with this tag builds only what is due of its range; the value stands for the request.
-REQUEST_TAG = "footpath/rebuild"
-FILES_TAG = "footpath/new_files"
 
 # Days that one run rebuilds: the rest follows.
 MAX_DAYS = 60
@@ -45,7 +39,7 @@ UNFINISHED = [
 
 
 def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefinition:
-    """Returns the sensor that requests the rebuild of days that late data has made due.
+    """Sensor that requests the rebuild of days that late data has made due.
 
     Args:
       dataset: whose days.
@@ -74,20 +68,20 @@ def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefin
             return _skip(NOTHING_DUE, _cursor(state, NOTHING_DUE))
         first, last = closure.span(MAX_DAYS)
         key = closure.key(first, last)
-        if run := _earlier(context.instance, {REQUEST_TAG: key}):
+        if run := _earlier(context.instance, {REBUILD: key}):
             reason = (
                 f"{tell_due(closure)}, and run {run} did not rebuild {first} to {last}: mend what "
                 f"it complains of, then `footpath rebuild --dataset {dataset.name}`"
             )
             return _skip(reason, _cursor(state, reason))
-        tags = range_tags(first, last) | {REQUEST_TAG: key}
+        tags = range_tags(first, last) | {REBUILD: key}
         return dg.SensorResult([dg.RunRequest(run_key=key, tags=tags)])
 
     return rebuild_late_days
 
 
 def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
-    """Returns the sensor that requests the landing of files that no manifest knows."""
+    """Sensor that requests the landing of files that no manifest knows."""
 
     @dg.sensor(
         name=f"{dataset.slug}_new_files",
@@ -112,27 +106,19 @@ def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
             reason = "every landing file of a finished day has landed"
             return _skip(reason, _cursor(state, reason))
         key = _state_of(dataset, new)
-        if run := _earlier(context.instance, {FILES_TAG: key}):
+        if run := _earlier(context.instance, {NEW_FILES: key}):
             more = f" and {len(new) - 1:,} more files" if len(new) > 1 else ""
             reason = (
                 f"run {run} did not land {new[0].file.path}{more}: mend what it complains of, "
                 f"then materialize landing"
             )
             return _skip(reason, _cursor(state, reason))
-        tags = {FILES_TAG: key}
+        tags = {NEW_FILES: key}
         if span := _arrival_span(new):
             tags |= range_tags(*span)
         return dg.SensorResult([dg.RunRequest(run_key=key, tags=tags)])
 
     return new_files
-
-
-def range_tags(first: dt.date, last: dt.date) -> dict[str, str]:
-    """Returns the tags of a run over a range of days."""
-    return {
-        ASSET_PARTITION_RANGE_START_TAG: str(first),
-        ASSET_PARTITION_RANGE_END_TAG: str(last),
-    }
 
 
 def tell_due(closure: "Closure") -> str:
@@ -145,9 +131,7 @@ def tell_due(closure: "Closure") -> str:
     return f"{', '.join(counts)} are due ({closure.days[0]} to {closure.days[-1]})"
 
 
-def rebuild_all(
-    dataset: Dataset, instance: dg.DagsterInstance, max_days: int, say: Callable[[str], None]
-) -> None:
+def rebuild_all(runner: StageRunner, max_days: int, say: Callable[[str], None]) -> None:
     """Lands what is new, rebuilds all that is due, range by range, and then what is made from it.
 
     Raises:
@@ -155,14 +139,15 @@ def rebuild_all(
     """
     from features.ingestion.landing import new_arrivals
     from features.staleness import find_closure
-    from orchestration.chain import Stage, run_stage
+    from orchestration.promotion import leading_version
 
+    dataset = runner.dataset
     lake = Lake.of(dataset.name)
     if new := new_arrivals(dataset, lake, _finished_arrivals(dataset)):
         say(f"{len(new):,} landing files are new: landing them")
         span = _arrival_span(new)
         stage = Stage("landing", "", *map(str, span)) if span else Stage("landing", "")
-        run_stage(dataset, instance, stage)
+        run_stage(runner, stage)
     begun: dt.date | None = None
     done: set[str] = set()
     while (closure := find_closure(dataset, lake)).days:
@@ -172,33 +157,30 @@ def rebuild_all(
         done.add(key)
         begun = min(begun or first, first)
         say(f"{tell_due(closure)}: rebuilding {first} to {last}")
-        stage = Stage("daily", "", str(first), str(last), tags={REQUEST_TAG: key})
-        rows = run_stage(dataset, instance, stage)
+        stage = Stage("daily", "", str(first), str(last), tags={REBUILD: key})
+        rows = run_stage(runner, stage)
         say("   rows: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
     if begun is None:
         say(NOTHING_DUE)
         return
-    keys = list(stale_embeddings(dataset, lake, begun))
+    keys = list(stale_embeddings(lake, leading_version(dataset, lake), begun))
     for key in keys:
         say(f"embedding {key}")
-        run_stage(dataset, instance, Stage("embedding", "", key, key))
+        run_stage(runner, Stage("embedding", "", key, key))
     if keys:
         say("feature store: registry, online rows, similar users")
-        run_stage(dataset, instance, Stage("serving", ""))
+        run_stage(runner, Stage("serving", ""))
 
 
-def stale_embeddings(dataset: Dataset, lake: Lake, first: dt.date) -> Iterator[str]:
-    """Yields the partitions of published embeddings by the leading model from a day on."""
-    from orchestration.promotion import leading_version
-
-    if version := leading_version(dataset, lake):
-        for day in lake.days(f"user_embeddings/{version}"):
-            if day >= first:
-                yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+def stale_embeddings(lake: Lake, version: str | None, first: dt.date) -> Iterator[str]:
+    """Yields the partitions of published embeddings by a model version from a day on."""
+    for day in lake.days(f"user_embeddings/{version}") if version else ():
+        if day >= first:
+            yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
 
 
 def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
-    """Returns the landing files there are, but those of today: it has no partition before it ends.
+    """Landing files there are, but those of today: it has no partition before it ends.
 
     Raises:
       FootpathError: there is no file, or one has an impossible date in its name.
@@ -213,13 +195,13 @@ def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
 
 
 def _arrival_span(arrivals: "list[Arrival]") -> tuple[dt.date, dt.date] | None:
-    """Returns the first and last arrival day; None where the source is not dated."""
+    """First and last arrival day; None where the source is not dated."""
     arrived = [arrival.day for arrival in arrivals if arrival.day]
     return (min(arrived), max(arrived)) if arrived else None
 
 
 def _unfinished(instance: dg.DagsterInstance, jobs: list[str]) -> str | None:
-    """Returns the id of a run of these jobs that has not ended."""
+    """Id of a run of these jobs that has not ended."""
     for job in jobs:
         found = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=1)
         if found:
@@ -228,13 +210,13 @@ def _unfinished(instance: dg.DagsterInstance, jobs: list[str]) -> str | None:
 
 
 def _earlier(instance: dg.DagsterInstance, tags: dict[str, str]) -> str | None:
-    """Returns the id of the last run with these tags."""
+    """Id of the last run with these tags."""
     found = instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
     return found[0].run_id if found else None
 
 
 def _state_of(dataset: Dataset, arrivals: "list[Arrival]") -> str:
-    """Returns a hash of landing files as they lie there, and of how they are read."""
+    """Hash of landing files as they lie there, and of how they are read."""
     from features.ingestion.manifest import mapping_hash
 
     files = [[arrival.file.path, arrival.file.size, arrival.file.stamp] for arrival in arrivals]

@@ -18,7 +18,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
 from orchestration.partitions import days_of
-from orchestration.rebuild import REQUEST_TAG
+from orchestration.tags import REBUILD
 
 CHECK = "audit"
 PROFILE = "profile"
@@ -42,7 +42,7 @@ def build_days(
     from validation.gate import publish
 
     lake, days = Lake.of(dataset.name), days_of(context)
-    if REQUEST_TAG in context.run.tags:
+    if REBUILD in context.run.tags:
         # The range of a rebuild holds days that are as they should be.
         days = due_days(dataset, lake, table, days)
     with told(str(lake.root)), lake.staging() as folder:
@@ -79,7 +79,7 @@ def build_days(
 
 
 def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Returns the blocking check that goes with a gated table."""
+    """Blocking check that goes with a gated table."""
     return dg.AssetCheckSpec(
         CHECK,
         asset=dg.AssetKey(asset_key),
@@ -89,7 +89,7 @@ def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
 
 
 def profile_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Returns the check that warns of days unlike those before them."""
+    """Check that warns of days unlike those before them."""
     return dg.AssetCheckSpec(
         PROFILE,
         asset=dg.AssetKey(asset_key),
@@ -98,7 +98,7 @@ def profile_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
 
 
 def drift_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Returns the check that warns of features whose distribution has moved."""
+    """Check that warns of features whose distribution has moved."""
     return dg.AssetCheckSpec(
         DRIFT,
         asset=dg.AssetKey(asset_key),
@@ -107,7 +107,7 @@ def drift_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
 
 
 def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = None) -> dict:
-    """Returns the metadata that shows an Arrow schema in the UI."""
+    """Metadata that shows an Arrow schema in the UI."""
     columns = [
         dg.TableColumn(
             field.name,
@@ -138,7 +138,9 @@ def _profile_result(key: dg.AssetCheckKey, verdicts: list) -> dg.AssetCheckResul
     for verdict in judged:
         for name, value in verdict.figures.items():
             most[name] = max(value, most.get(name, 0.0))
-    figures = _table(("figure", "most"), {name: f"{value:.3g}" for name, value in most.items()})
+    figures = _table(
+        "figure", "most", {name: float(f"{value:.3g}") for name, value in most.items()}
+    )
     return _warned(key, verdicts, len(judged), {"figures": figures or TOO_FEW})
 
 
@@ -152,7 +154,7 @@ def _drift_result(
     judged = [verdict for verdict in verdicts if verdict.profile.get(PSI)]
     latest = judged[-1].profile[PSI] if judged else {}
     worst = sorted(latest.items(), key=lambda item: -item[1])[:10]
-    last = _table(("feature", "index"), {name: f"{value:.3f}" for name, value in worst})
+    last = _table("feature", "index", {name: round(float(value), 3) for name, value in worst})
     shown: dict[str, Any] = {"last day": last or TOO_FEW}
     if page:
         shown["drift by day"] = dg.MetadataValue.path(page)
@@ -162,7 +164,7 @@ def _drift_result(
 def _warned(
     key: dg.AssetCheckKey, verdicts: list, judged: int, shown: dict[str, Any]
 ) -> dg.AssetCheckResult:
-    """Returns the result of a check that warns of what is strange and blocks nothing."""
+    """Result of a check that warns of what is strange and blocks nothing."""
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
@@ -178,16 +180,14 @@ def _warned(
 
 
 def _told(sentences: Iterable[list[str]]) -> str | None:
-    """Returns the sentences of some days as a check shows them; None where there is none."""
+    """Sentences of some days as a check shows them; None where there is none."""
     return "; ".join(itertools.chain.from_iterable(sentences))[:2000] or None
 
 
-def _table(head: tuple[str, str], rows: Mapping[str, str]) -> dg.MarkdownMetadataValue | None:
-    """Returns a table of two columns as the UI shows it; None without a row."""
-    if not rows:
-        return None
-    lines = [head, ("---", "---"), *rows.items()]
-    return dg.MetadataValue.md("\n".join(f"| {left} | {right} |" for left, right in lines))
+def _table(key: str, value: str, rows: Mapping[str, int | float]) -> dg.TableMetadataValue | None:
+    """Table of two columns as the UI shows it; None without a row."""
+    records = [dg.TableRecord({key: name, value: number}) for name, number in rows.items()]
+    return dg.MetadataValue.table(records) if records else None
 
 
 def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResult:
@@ -196,7 +196,7 @@ def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResul
     for verdict in verdicts:
         for rule, count in verdict.broken.items():
             broken[rule] = broken.get(rule, 0) + count
-    by_rule = _table(("rule", "rows"), {rule: f"{n:,}" for rule, n in sorted(broken.items())})
+    by_rule = _table("rule", "rows", dict(sorted(broken.items())))
     docs = next((verdict.docs for verdict in verdicts if verdict.docs), None)
     return dg.AssetCheckResult(
         asset_key=key,

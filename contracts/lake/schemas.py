@@ -109,13 +109,25 @@ FEATURE_CLOCKS = [
 ]
 
 
-def embeddings_schema(dim: int) -> pa.Schema:
-    """Returns the schema of `user_embeddings`; `embedding` holds dim float32 values."""
+def embeddings_schema(dim: int, scores: int = 0) -> pa.Schema:
+    """Schema of `user_embeddings`.
+
+    Args:
+      dim: float32 values of a vector.
+      scores: values that a fine-tuned model predicts of a user. One is a number in the unit of the
+        label, or the probability of the second of two classes, in `score`; more are probabilities
+        of classes, in `scores`. A pre-trained model predicts none and has no such column.
+    """
+    predicted = []
+    if scores:
+        kind = pa.float32() if scores == 1 else pa.list_(pa.float32(), scores)
+        predicted = [pa.field("score" if scores == 1 else "scores", kind)]  # null: not known
     return pa.schema(
         [
             pa.field("user_id", pa.string(), nullable=False),
             *FEATURE_CLOCKS,
             pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
+            *predicted,
             pa.field("model_version", pa.string(), nullable=False),
         ]
     )

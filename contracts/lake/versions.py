@@ -119,6 +119,12 @@ def latest_finished(lake: Lake, recipe: str, task: str = "") -> ModelVersion | N
     return next((version for version in reversed(alike) if version.is_finished(lake)), None)
 
 
+def latest_finetuned(lake: Lake, task: str) -> ModelVersion | None:
+    """The newest finished version that was fine-tuned for a task, of whichever recipe."""
+    alike = [version for version in all_versions(lake) if version.task == task]
+    return next((version for version in reversed(alike) if version.is_finished(lake)), None)
+
+
 def _write(lake: Lake, versions: list[ModelVersion]) -> None:
     entries = [asdict(version) for version in versions]
     publish_json(lake, {"format": FORMAT, "versions": entries}, _path(lake))

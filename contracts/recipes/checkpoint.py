@@ -36,6 +36,11 @@ class TaskFacts(Strict):
     finetuning: Finetuning
     validation: Validated
 
+    @property
+    def scores(self) -> int:
+        """Values that it predicts of a user: of two classes one, of the second."""
+        return 1 if len(self.classes) in (0, 2) else len(self.classes)
+
 
 class CheckpointFacts(Strict):
     """What is known of a checkpoint without its weights."""
@@ -44,7 +49,7 @@ class CheckpointFacts(Strict):
     recipe: Recipe  # resolved
     seed: int
     sizes: dict[str, int]  # vocabulary lengths
-    train_cutoff: str  # ISO 8601, UTC: where its events ended
+    train_cutoff: str  # ISO 8601, UTC: where its events, and labels of a task, ended
     vocabulary_hash: str
     data_fingerprint: str  # of the sequences
     labels_fingerprint: str  # of the labels that stopped training early, or empty

@@ -121,6 +121,29 @@ class Measured(Strict):
         return max(self.label_shares), self.seeds[0]
 
 
+def finetuning_identity(
+    trained: str,
+    task: TaskSpec,
+    finetuning: Finetuning,
+    run: tuple[float, int],
+    data_fingerprint: str,
+    labels_fingerprint: str,
+) -> str:
+    """Key of a fine-tuned model: hash of all that its weights follow from.
+
+    Args:
+      trained: identity of the checkpoint that it starts from.
+      task: what it predicts.
+      finetuning: how it is trained.
+      run: label share and seed.
+      data_fingerprint: of the sequences.
+      labels_fingerprint: of the task's labels.
+    """
+    parts = {"trained": trained, "task": task.model_dump(), "run": run}
+    parts |= {"finetuning": finetuning.model_dump()}
+    return hash_json(parts | {"data": data_fingerprint, "labels": labels_fingerprint})
+
+
 class LabeledIO(Strict):
     """Files of every program that reads labels."""
 

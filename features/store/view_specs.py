@@ -24,7 +24,7 @@ BEHAVIOR = "user_behavior_features"
 EMBEDDINGS = "user_embeddings"
 
 # What of a checkpoint's config makes two models of one name different models.
-IDENTITY = ("recipe", "train_cutoff", "data_fingerprint", "vocabulary_hash")
+IDENTITY = ("identity", "train_cutoff", "data_fingerprint", "vocabulary_hash")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Measures the baselines: `python -m models.baselines CONFIG.json`."""
+"""Measures the baselines: `python -m models.baselines JOB.json`."""
 
+from contracts.recipes.jobs import BaselinesJob
 from models.baselines.measure import baselines
-from models.runtime.config import BaselinesConfig
 from models.runtime.report import run_program
 
-run_program(BaselinesConfig, baselines)
+run_program(BaselinesJob, baselines)

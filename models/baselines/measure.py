@@ -196,7 +196,9 @@ def _on_features(task: Task, known: HeadFeatures) -> Predict:
         ]
         head = fit_head(blocks[0], blocks[1], len(task.classes))
         x = {split: scaler(known.x_UF[task.splits[split].users_n]) for split in HELD_OUT}
-        return _scored(task, {s: scale.predictions(task, head(x[s])) for s in HELD_OUT})
+        return _scored(
+            task, {s: scale.predictions(head(x[s]), task.is_classification) for s in HELD_OUT}
+        )
 
     return predict
 

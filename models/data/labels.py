@@ -4,6 +4,7 @@ The split is by user and made where the labels are made. Nothing a model may see
 as-of: each example is cut there, and neither the vocabulary nor the checkpoint saw anything later.
 """
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ class Task:
     exclude_history: bool = False
     lists: dict[str, Lists] = field(default_factory=dict)  # candidates, by split
     left_out: int = 0  # examples without an event before their as-of
+    label_end: str = ""  # ISO 8601, UTC: the latest instant that a label looks at
 
     @property
     def is_classification(self) -> bool:
@@ -189,7 +191,8 @@ def _task(
         starts_n=events_before(sequences, users[first], _begin(table["since"])[first]),
         now_n=calendar_instants(as_of[first]),
     )
-    return _split(where, task, table["split"].take(pa.array(first)), examples, classes, lists)
+    found = _split(where, task, table["split"].take(pa.array(first)), examples, classes, lists)
+    return dataclasses.replace(found, label_end=pc.max(table["label_end"]).as_py().isoformat())
 
 
 def _begin(since: pa.ChunkedArray) -> np.ndarray:

@@ -3,6 +3,11 @@
 Linear layers, norms and losses run on the flat events; only what needs a rectangle (attention,
 recurrence) is padded (models.data.buckets).
 
+A gap tells an event from the one before it; an age tells it from "now", the instant at which its
+sequence is looked at, and so tells who has fallen silent. In a task, now is the example's instant;
+in an embedding, its own; in pre-training, an instant at which exactly the events of a sequence were
+the past: after its last event and before what the user did next.
+
 Shapes: T events of a batch, B sequences, N chosen windows.
 """
 
@@ -12,16 +17,40 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.data.age import HIDDEN, Clock, age_buckets, join_clocks
 from models.data.buckets import Bucket, buckets_of
 
 PAD, MASK, UNK = 0, 1, 2
+SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]  # their names
 VALUE_STEPS = 32  # buckets of values above 0, and as many below
 VALUE_BUCKETS = 2 * VALUE_STEPS + 1
 GAP_BUCKETS = 34  # none, hidden, then floor(log2(seconds + 1)) of up to 2^31 seconds
+AGE_STEPS = 4  # buckets an octave
+AGE_BUCKETS = 2 + 31 * AGE_STEPS  # none, hidden, then log2(seconds + 1) of up to 2^31 seconds
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When each of B sequences is looked at. Instants are int64 unix seconds."""
+
+    now_B: Tensor
+    horizon_B: Tensor  # until then the user did nothing else, as far as is known
+    chance_B: Tensor  # float64 in [0, 1]: how far now lies from the last event to the horizon
+
+    @classmethod
+    def between(cls, last_B: Tensor, horizon_B: Tensor, chance_B: Tensor) -> "Clock":
+        """Sets now between the last event and the horizon, which is not before it."""
+        horizon_B = torch.maximum(horizon_B, last_B)
+        span_B = (horizon_B - last_B).double()
+        return cls(last_B + (chance_B * span_B).long(), horizon_B, chance_B)
+
+    @classmethod
+    def at(cls, now_B: Tensor) -> "Clock":
+        """Sets now to given instants, up to which all is known."""
+        return cls(now_B, now_B, torch.ones(len(now_B), dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -87,7 +116,7 @@ class Events:
         if self.clock is None:
             return None
         ages_T = age_buckets(self.clock.now_B[self.sequence_T] - self.time_T)
-        return ages_T.masked_fill(self.gap_T == MASK, HIDDEN)
+        return ages_T.masked_fill(self.gap_T == MASK, MASK)
 
     def hide(self, where_T: Tensor) -> "Events":
         """Returns the same events with everything but the position hidden where asked."""
@@ -111,6 +140,17 @@ _EVENT_FIELDS = (
     "value_T",
     "time_T",
 )
+
+
+def join_clocks(clocks: list[Clock | None]) -> Clock | None:
+    """Returns the clocks of all sequences, in order; none where nobody asked for them."""
+    known = [clock for clock in clocks if clock is not None]
+    if not known:
+        return None
+    if len(known) < len(clocks):
+        raise ValueError("sequences with and without a clock cannot be joined")
+    parts = zip(*((c.now_B, c.horizon_B, c.chance_B) for c in known), strict=True)
+    return Clock(*(torch.cat(part) for part in parts))
 
 
 def join(parts: list[Events]) -> Events:
@@ -161,6 +201,22 @@ def pack(events: Events) -> Packed:
         sorted_lengths=tuple(lengths.tolist()),
         age_T=None if age_T is None else age_T[index_T],
     )
+
+
+def gap_buckets(seconds: np.ndarray, is_first: np.ndarray) -> np.ndarray:
+    """Returns 0 for a user's first event, else 2 + floor(log2(seconds + 1)); 1 means hidden.
+
+    Buckets as in the PTUM authors' script, but to the event before: the next would tell the future.
+    """
+    whole = np.clip(seconds, 0, 2**31 - 2) + 1
+    bucket = 2 + np.frexp(whole.astype(np.float64))[1].astype(np.int64) - 1
+    return np.where(is_first, 0, bucket)
+
+
+def age_buckets(seconds_T: Tensor) -> Tensor:
+    """Returns 2 + floor(4 log2(seconds + 1)), four buckets an octave; 1 means hidden."""
+    whole_T = seconds_T.clamp(0, 2**31 - 2).double() + 1
+    return 2 + (AGE_STEPS * whole_T.log2() + 1e-9).long()
 
 
 def value_buckets(value_T: Tensor) -> Tensor:

@@ -1,14 +1,13 @@
 """Training sequences, memory-mapped: reading a batch copies that batch and nothing else.
 
 Comes in: the pointer that `features/` publishes and the folder of flat arrays that it names.
-Goes out: `Events`, the windows of chosen users, and events of other users to tell them from.
+Goes out: `Events`, the windows of chosen users, and events of other users to tell them from. Every
+value is checked once, when the files are opened.
 """
 
 import dataclasses
 import datetime as dt
-import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +18,24 @@ import torch
 
 from contracts.base.errors import FootpathError
 from contracts.lake.reading import read_json
-from models.data.age import Clock
 from models.data.documents import Documents
-from models.data.packed import Events, ragged_arange
+from models.data.packed import SPECIAL, Clock, Events, gap_buckets, ragged_arange
 from models.data.rng import Draw
-from models.data.sequence_files import check_arrays, map_arrays, read_vocabulary
+
+_ARRAYS = {
+    "item": np.int32,
+    "action": np.int32,
+    "category": np.int32,
+    "value": np.float32,
+    "time": np.int64,
+}
+_TEXT = {
+    "document": np.int32,
+    "document_offsets": np.int64,
+    "document_tokens": np.int32,
+    "item_document": np.int32,
+}
+_BLOCK = 1 << 22  # events that are checked at a time
 
 FORMAT = 1  # of the pointer and the arrays that it names
 
@@ -177,16 +189,6 @@ class Sequences:
         )
 
 
-def gap_buckets(seconds: np.ndarray, is_first: np.ndarray) -> np.ndarray:
-    """Returns 0 for a user's first event, else 2 + floor(log2(seconds + 1)); 1 means hidden.
-
-    Buckets as in the PTUM authors' script, but to the event before: the next would tell the future.
-    """
-    whole = np.clip(seconds, 0, 2**31 - 2) + 1
-    bucket = 2 + np.frexp(whole.astype(np.float64))[1].astype(np.int64) - 1
-    return np.where(is_first, 0, bucket)
-
-
 def open_sequences(path: Path) -> Sequences:
     """Maps the arrays that a pointer names, and checks every value once.
 
@@ -206,44 +208,130 @@ def open_sequences(path: Path) -> Sequences:
     folder = path.parent / pointer["folder"]
     sequences = Sequences(
         path=path,
-        **map_arrays(folder),
-        vocabulary=read_vocabulary(folder / "vocabulary.json"),
+        **_map_arrays(folder),
+        vocabulary=_read_vocabulary(folder / "vocabulary.json"),
         pointer=pointer,
     )
-    check_arrays(sequences, folder)
+    _check_arrays(sequences, folder)
     return sequences
 
 
-def epoch_batches(users: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Returns the users of an epoch in random order, cut into batches; every user is in one."""
-    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(users)
-    return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
+def _map_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Maps all arrays of a folder, by their names.
 
-
-def chunks(
-    lengths: np.ndarray, users: np.ndarray, max_length: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cuts whole histories into chunks of nearly equal length, none above max_length.
-
-    Returns:
-      For each chunk: position of its user in `users`, start in the user's history, length. Together
-      the chunks hold every event once.
+    Raises:
+      FootpathError: one is missing, cannot be read or is of another type.
     """
-    events = lengths[users]
-    count = -(-events // max_length)
-    owner = np.repeat(np.arange(len(users)), count)
-    nth = ragged_arange(torch.from_numpy(count.astype(np.int64))).numpy()
-    base, longer = events[owner] // count[owner], events[owner] % count[owner]
-    return owner, nth * base + np.minimum(nth, longer), base + (nth < longer)
+    return {
+        "offsets": _map(folder / "offsets.npy", np.int64),
+        **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()},
+        "item_category": _map(folder / "item_category.npy", np.int32),
+        **{name: _map(folder / f"{name}.npy", dtype) for name, dtype in _TEXT.items()},
+    }
 
 
-def blocks(sizes: np.ndarray, budget: int) -> Iterator[slice]:
-    """Cuts a run of sizes into slices whose sum is about `budget`; each holds one at least."""
-    if len(sizes):
-        block = (np.cumsum(sizes) - sizes) // budget
-        edges = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(sizes)]
-        for start, stop in itertools.pairwise(edges):
-            yield slice(start, stop)
+def _read_vocabulary(path: Path) -> dict[str, list[str]]:
+    """Reads the names of all ids.
+
+    Raises:
+      FootpathError: a field is missing, or does not begin with the special names.
+    """
+    vocabulary = read_json(path)
+    for field in ("item", "action", "category", *(["token"] if "token" in vocabulary else [])):
+        names = vocabulary.get(field)
+        if not isinstance(names, list) or names[:3] != SPECIAL:
+            raise FootpathError(
+                f"{path}: field '{field}' must be a list that begins with [PAD], [MASK], [UNK]: "
+                f"rebuild training_sequences"
+            )
+    return vocabulary
+
+
+def _check_arrays(sequences: Sequences, folder: Path) -> None:
+    """Checks every value once.
+
+    Raises:
+      FootpathError: an id is outside its vocabulary, a value is not finite, a user's events are out
+        of order, or there are no users.
+    """
+    _check_text(sequences, folder)
+    offsets, events = sequences.offsets, len(sequences.item)
+    if sequences.users < 1 or events == 0:
+        raise FootpathError(
+            f"{folder} has no users with events: is there any event before "
+            f"{sequences.pointer['train_cutoff']}?"
+        )
+    if offsets[0] != 0 or offsets[-1] != events or (np.diff(offsets) < 0).any():
+        raise FootpathError(f"{folder}/offsets.npy does not divide the {events} events of item.npy")
+    for name in (*_ARRAYS, "document"):
+        if len(getattr(sequences, name)) != events:
+            raise FootpathError(f"{folder}/{name}.npy and item.npy differ in length")
+    for start in range(0, events, _BLOCK):
+        _check_block(sequences, folder, start, min(start + _BLOCK, events))
+
+
+def _check_block(sequences: Sequences, folder: Path, start: int, stop: int) -> None:
+    sizes = {name: sequences.sizes[name] for name in ("item", "action", "category")}
+    sizes["document"] = len(sequences.document_offsets) - 1
+    for name, size in sizes.items():
+        ids = getattr(sequences, name)[start:stop]
+        _refuse(
+            (ids < 0) | (ids >= size), sequences, start,
+            f"{folder}/{name}.npy: an id is outside the {size} that there are",
+        )  # fmt: skip
+    values = sequences.value[start:stop]
+    _refuse(~np.isfinite(values), sequences, start, f"{folder}/value.npy: a value is not a number")
+    backwards = np.zeros(stop - start, dtype=bool)
+    backwards[1:] = np.diff(sequences.time[start:stop]) < 0
+    firsts = sequences.offsets[:-1]
+    backwards[firsts[(firsts >= start) & (firsts < stop)] - start] = False
+    _refuse(
+        backwards, sequences, start, f"{folder}/time.npy: an event is earlier than the one before"
+    )
+
+
+def _check_text(sequences: Sequences, folder: Path) -> None:
+    offsets, tokens = sequences.document_offsets, sequences.document_tokens
+    known = len(sequences.vocabulary.get("token", SPECIAL))
+    if len(offsets) < 3 or offsets[0] != 0 or offsets[-1] != len(tokens):
+        fault = f"document_offsets.npy does not divide the {len(tokens)} tokens"
+    elif (np.diff(offsets) < 0).any() or offsets[1] != 0:
+        fault = "document_offsets.npy runs backwards, or document 0 is not empty"
+    elif ((tokens < 0) | (tokens >= known)).any():
+        fault = f"document_tokens.npy: an id is outside the vocabulary of {known} tokens"
+    elif len(sequences.item_document) != sequences.sizes["item"]:
+        fault = "item_document.npy and the item vocabulary differ in length"
+    elif ((sequences.item_document < 0) | (sequences.item_document >= len(offsets) - 1)).any():
+        fault = "item_document.npy names a document that is not there"
+    else:
+        return
+    raise FootpathError(f"{folder}/{fault}: rebuild training_sequences")
+
+
+def _refuse(broken: np.ndarray, sequences: Sequences, start: int, what: str) -> None:
+    if broken.any():
+        event = start + int(np.argmax(broken))
+        row = int(np.searchsorted(sequences.offsets, event, side="right")) - 1
+        user = sequences.user_ids()[row]
+        raise FootpathError(
+            f"{what} (event {event - sequences.offsets[row]} of user '{user}', "
+            f"counted from 0): rebuild training_sequences"
+        )
+
+
+def _map(path: Path, dtype: type) -> np.ndarray:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise FootpathError(f"{path} is not there: rebuild training_sequences") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise FootpathError(f"{path} is not a NumPy array that can be read ({error})") from None
+    if mapped.dtype != dtype or mapped.ndim != 1:
+        raise FootpathError(
+            f"{path}: expected a flat array of {np.dtype(dtype)}, "
+            f"found {mapped.dtype} of shape {mapped.shape}"
+        )
+    return mapped.view(np.ndarray)  # still a map of the file, without np.memmap's slow indexing
 
 
 def same_vocabulary(sequences: Sequences, vocabulary_hash: str, checkpoint: Path) -> None:

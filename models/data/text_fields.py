@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contracts.base.errors import FootpathError
 from models.data.documents import Documents
-from models.data.sequence_files import SPECIAL
+from models.data.packed import SPECIAL
 
 ATTRIBUTE, TITLE, CATEGORY, QUERY = 1, 2, 3, 4  # markers, by what they mark
 _KINDS = {"[TITLE]": TITLE, "[CATEGORY]": CATEGORY, "[QUERY]": QUERY}

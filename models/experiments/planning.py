@@ -64,6 +64,10 @@ class Job:
     needs: "Job | None" = None  # runs after it
     parts: "list[Job]" = field(default_factory=list)  # a job a task, to run where this one fails
 
+    def part_of(self, parts: int) -> int:
+        """The part of a plan that it is in: what reads a checkpoint goes with what makes it."""
+        return int(hash_json(self.trial or self.name), 16) % parts
+
     def is_done(self, lake: Lake) -> bool:
         """Whether nothing is left to do, perhaps because another process did it."""
         if isinstance(self.work, TrainJob):

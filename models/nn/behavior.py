@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
 from contracts.recipes.text import TextOptions
-from models.data.age import AGE_BUCKETS
 from models.data.documents import Documents
-from models.data.packed import GAP_BUCKETS, VALUE_BUCKETS, Packed, value_buckets
+from models.data.packed import AGE_BUCKETS, GAP_BUCKETS, VALUE_BUCKETS, Packed, value_buckets
 from models.data.sequences import Sequences
 from models.nn.catalog import Catalog, sampled_items
 from models.nn.text_reader import TextReader

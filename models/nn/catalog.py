@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.data.sequence_files import SPECIAL
+from models.data.packed import SPECIAL
 
 
 @dataclass(frozen=True)

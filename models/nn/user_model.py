@@ -8,8 +8,7 @@ from contracts.base.errors import FootpathError
 from contracts.recipes.encoders import EncoderOptions
 from contracts.recipes.recipe import Recipe
 from contracts.recipes.text import TextOptions
-from models.data.packed import Packed
-from models.data.sequence_files import SPECIAL
+from models.data.packed import SPECIAL, Packed
 from models.nn.behavior import BehaviorEncoder
 from models.nn.encoders import ENCODERS
 

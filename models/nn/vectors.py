@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.data.batching import blocks, chunks
 from models.data.examples import Labeled, last_windows
 from models.data.packed import pack, to_device
-from models.data.sequences import Sequences, blocks, chunks
+from models.data.sequences import Sequences
 from models.nn.user_model import UserModel
 
 BLOCK_EVENTS = 1 << 20  # of users that are finished together

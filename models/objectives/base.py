@@ -70,7 +70,7 @@ class Objective(nn.Module):
         """Returns how items are scored without a head; None where training teaches no such score.
 
         Args:
-          options: of the objective, as a checkpoint keeps them.
+          options: of the objective.
           is_causal: whether the encoder reads forwards.
         """
         return None

@@ -8,7 +8,6 @@ Shapes: B users, D width.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +45,7 @@ class Dual(Objective):
     seen_V: Tensor  # how often each item was a label so far
 
     @classmethod
-    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: DualOptions, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """By the cosine of user and item."""
         return ItemScore("user", of_content=True, is_cosine=True)
 

@@ -7,7 +7,6 @@ candidates.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +45,7 @@ class MaskedItem(Objective):
         self.others = options.negatives
 
     @classmethod
-    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: MaskedOptions, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """By the state of a hidden event."""
         return ItemScore("hidden")
 

@@ -19,7 +19,6 @@ Shapes: B users, T events, N targets, C = P + 1 candidates (the first is the rig
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ class Ptum(Objective):
         self.others = (1 + self.next_events) * per_target
 
     @classmethod
-    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: PtumOptions, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
         """By the user vector; without negatives it is compared with the items alone."""
         return ItemScore("user", of_content=options.negatives > 0)
 

@@ -4,14 +4,16 @@ Comes in: a task, what its heads see (`Inputs`), a label share and a seed. Goes 
 """
 
 import copy
+import datetime as dt
 import time
 from dataclasses import dataclass
 from math import isfinite
 
 import torch
 
+from contracts.base.hashing import hash_rows
 from contracts.recipes.checkpoint import TaskFacts, Validated
-from contracts.recipes.jobs import EvaluationJob, Finetuning
+from contracts.recipes.jobs import EvaluationJob, Finetuning, finetuning_identity
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.data.examples import Labeled
 from models.data.labels import SPLITS, Task
@@ -143,7 +145,8 @@ def _predict(run: Run, model: TaskModel | None, setting: Setting, split: str) ->
     else:
         scores = scores_of(model, setting.sequences, part, features)
     kind = "classification" if run.task.is_classification else "regression"
-    return Predicted(kind, part.users_n, part.y_n, run.scale.predictions(run.task, scores))
+    predicted = run.scale.predictions(scores, run.task.is_classification)
+    return Predicted(kind, part.users_n, part.y_n, predicted)
 
 
 def _train(run: Run, protocol: str, setting: Setting) -> TaskModel:
@@ -175,13 +178,9 @@ def _save(
     figures: dict[str, float],
     valid: Predicted,
 ) -> None:
-    """Writes a task model as a checkpoint of its own, beside the one that it came from."""
-    folder, facts, evaluation = (
-        setting.job.io.models,
-        setting.checkpoint.facts,
-        setting.job.evaluation,
-    )
-    assert folder is not None
+    """Writes a task model as a checkpoint of its own, which embeds and scores users."""
+    io, evaluation, facts = setting.job.io, setting.job.evaluation, setting.checkpoint.facts
+    assert io.models is not None
     value = measure(run.task, valid)[run.task.metric]
     task = TaskFacts(
         spec=next(spec for spec in evaluation.tasks if spec.name == run.task.name),
@@ -192,7 +191,14 @@ def _save(
         finetuning=evaluation.finetuning,
         validation=Validated(metric=run.task.metric, value=value if isfinite(value) else None),
     )
+    data, labels = setting.sequences.pointer["fingerprint"], hash_rows(io.labels, run.task.name)
+    key = (facts.identity, task.spec, task.finetuning, (run.share, run.seed), data, labels)
+    own = {
+        "task": task,
+        "identity": finetuning_identity(*key),
+        "train_cutoff": max(facts.train_cutoff, run.task.label_end, key=dt.datetime.fromisoformat),
+        "data_fingerprint": data,
+        "labels_fingerprint": labels,
+    }
     vocabulary = vocabulary_text(setting.sequences)
-    save_checkpoint(
-        folder / run.task.name, model, facts.pretraining | {"task": task}, figures, vocabulary
-    )
+    save_checkpoint(io.models / run.task.name, model, facts.pretraining | own, figures, vocabulary)

@@ -75,9 +75,9 @@ class Scale:
         """Returns class indices (int64 [n]) or standardized numbers (float64 [n])."""
         return torch.from_numpy(y_n if y_n.dtype == np.int64 else (y_n - self.center) / self.spread)
 
-    def predictions(self, task: Task, scores_nC: Tensor) -> np.ndarray:
+    def predictions(self, scores_nC: Tensor, is_classification: bool) -> np.ndarray:
         """Returns class probabilities [n, C], or numbers [n, 1] in their own unit."""
-        if task.is_classification:
+        if is_classification:
             return scores_nC.double().softmax(dim=1).numpy()
         return scores_nC.double().numpy() * self.spread + self.center
 

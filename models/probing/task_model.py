@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from contracts.base.errors import FootpathError
+from models.checkpoint import Checkpoint
 from models.data.examples import Labeled, random_windows
 from models.data.packed import Packed, pack, to_device
 from models.data.rng import Draw
@@ -45,6 +47,23 @@ class TaskModel(nn.Module):
         if features_BF is not None:
             x_BD = torch.cat([x_BD, features_BF.to(x_BD.device)], dim=1)
         return self.head(x_BD)
+
+
+def task_model_of(checkpoint: Checkpoint) -> TaskModel:
+    """Task model of a fine-tuned checkpoint, around the checkpoint's user model.
+
+    Raises:
+      FootpathError: its head is not whole.
+    """
+    weights = checkpoint.head
+    try:
+        standardizer = Standardizer(weights["mean_D"], weights["scale_D"])
+        head = Linear(weights["head.weight"], weights["head.bias"])
+    except KeyError as error:
+        raise FootpathError(
+            f"{checkpoint.folder} has no {error} of its task: fine-tune the model again"
+        ) from None
+    return TaskModel(checkpoint.model, standardizer, head)
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ def native(method: MethodOptions, model: UserModel, sequences: Sequences) -> Nat
       model: the pre-trained model.
       sequences: give the items' categories.
     """
-    score = OBJECTIVES[method.name].item_score(method, model.encoder.is_causal)
+    score = OBJECTIVES[method.name].item_score(method, model.config.encoder.is_causal)
     if score is None:
         return None
     items_VD = _content(model, sequences) if score.of_content else model.eval().behavior.items()

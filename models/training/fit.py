@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.data.batching import epoch_batches
 from models.data.rng import key_of
-from models.data.sequences import epoch_batches
 from models.training.optim import guarded_step, make_optimizer, schedule, set_lr
 
 WARMUP = 0.1

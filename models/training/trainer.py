@@ -19,10 +19,10 @@ from contracts.base.errors import FootpathError
 from contracts.recipes.encoders import BagOptions
 from contracts.recipes.jobs import TrainJob, training_identity
 from models.checkpoint import STATE
+from models.data.batching import epoch_batches, prefetched
 from models.data.packed import pinned, to_device
-from models.data.prefetch import prefetched
 from models.data.rng import Draw, key_of
-from models.data.sequences import Sequences, epoch_batches
+from models.data.sequences import Sequences
 from models.nn.encoders.bag import Bag
 from models.nn.user_model import UserModel
 from models.objectives.base import Objective, Outcome

@@ -26,6 +26,7 @@ from orchestration.assets.learning_inputs import (
 from orchestration.experiments.runner import KEEP_BYTES, Runner
 from orchestration.experiments.store import (
     comparison_folder,
+    parse_part,
     planned,
     planner_of,
     planner_of_version,
@@ -219,17 +220,23 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Pre-training methods, encoders and baselines against each other, by one partition's plan.
 
-        `footpath compare` writes the plan; what is measured already is not measured again.
+        `footpath compare` writes the plan; what is measured already is not measured again. The
+        partitions of its parts, run on several machines, measure what the whole then shows.
         """
         lake, say = Lake.of(dataset.name), partial(progress.say, context)
-        asked = read_comparison(lake, context.partition_key)
+        name, part, parts = parse_part(context.partition_key)
+        asked = read_comparison(lake, name)
         plan = planned(dataset, lake, asked, say, config.same_code)
+        jobs = [job for job in plan.jobs if job.part_of(parts) == part]
         runner = Runner(context, pipes, lake, config.workers, config.keep_gb * 1e9, say)
-        outcome = runner.run(plan.jobs)
+        outcome = runner.run(jobs)
+        if parts > 1:  # the partition of the whole shows what all parts have measured
+            outcome.raise_failures()
+            return dg.MaterializeResult(metadata={"jobs": len(jobs)})
         for title, sentence in outcome.failed.items():
             context.log.error(f"{title}: {sentence}")
         say("tables and pictures")
-        folder = comparison_folder(lake, context.partition_key)
+        folder = comparison_folder(lake, name)
         result = _shown(plan, asked, lake, folder, [])
         outcome.raise_failures()
         return result

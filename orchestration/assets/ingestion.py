@@ -63,7 +63,7 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
 
 
 def _counts(files: "list[LandedFile]") -> dict[str, int]:
-    """Returns the figures of the files that this run has read; those it knew count nothing."""
+    """Figures of the files that this run has read; those it knew count nothing."""
     rows = sum(file.rows for file in files)
     return {
         "dagster/row_count": rows,

@@ -39,7 +39,8 @@ def _labels(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"duckdb", "parquet"},
-        deps=[all_days(dataset, "events")]
+        # Of the same day, though all before it are read too: else a backfill builds every day.
+        deps=[dg.AssetKey([dataset.slug, "events"])]
         + ([dg.AssetKey([dataset.slug, "users"])] if dataset.users else []),
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -69,7 +70,7 @@ def _training_sequences(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"duckdb", "numpy"},
-        deps=[all_days(dataset, "events")]
+        deps=[dg.AssetKey([dataset.slug, "events"])]
         + ([dg.AssetKey([dataset.slug, "items"])] if dataset.items else []),
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),

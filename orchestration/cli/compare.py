@@ -41,6 +41,9 @@ def compare(
     into: Annotated[
         Path | None, typer.Option(help="a Markdown file to put the tables into")
     ] = None,
+    parts: Annotated[
+        int, typer.Option(min=1, help="plan so many partitions, to launch on several machines")
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only list what would run; builds the data")
     ] = False,
@@ -74,6 +77,9 @@ def compare(
     if not re.fullmatch(r"[\w-]+", name):
         raise FootpathError(f"--name {name}: give letters, digits, dashes and underscores")
     settings_of_run = {"workers": workers, "keep_gb": keep_gb, "same_code": same_code}
+    if parts > 1:
+        plan_parts(config, name, comparison, parts)
+        return
     page = run_comparison(config, name, comparison, settings_of_run, dry_run)
     if page and into:
         from models.experiments.results import put_into
@@ -81,13 +87,29 @@ def compare(
         put_into(into, name, page.with_suffix(".md").read_text())
 
 
+def plan_parts(dataset: Dataset, name: str, comparison: Comparison, parts: int) -> None:
+    """Plans a comparison as partitions of the asset `comparison`, for who launches them."""
+    from orchestration.experiments.store import part_keys, write_comparison
+    from orchestration.instance import open_instance
+    from orchestration.partitions import comparisons
+
+    write_comparison(Lake.of(dataset.name), name, comparison)
+    keys = part_keys(name, parts)
+    with open_instance() as instance:
+        instance.add_dynamic_partitions(str(comparisons(dataset).name), [*keys, name])
+    typer.echo(
+        f"launch a backfill of {dataset.slug}/comparison over {keys[0]} to {keys[-1]}, a run each; "
+        f"then {name}, which shows what they have measured"
+    )
+
+
 def run_comparison(
     dataset: Dataset, name: str, comparison: Comparison, settings: dict, dry_run: bool
 ) -> Path | None:
     """Plans a comparison, and runs it as a partition of the asset `comparison`."""
     from orchestration.chain import Stage, run_stage
+    from orchestration.definitions import open_runner
     from orchestration.experiments.store import comparison_folder, planned, write_comparison
-    from orchestration.instance import open_instance
     from orchestration.partitions import comparisons
     from orchestration.progress import TerminalProgress
 
@@ -98,13 +120,13 @@ def run_comparison(
             typer.echo(f"  {job.title}")
         return None
     write_comparison(lake, name, comparison)
-    with open_instance() as instance:
-        instance.add_dynamic_partitions(str(comparisons(dataset).name), [name])
+    with open_runner(dataset, {"progress": TerminalProgress()}) as runner:
+        runner.instance.add_dynamic_partitions(str(comparisons(dataset).name), [name])
         stage = Stage(
             "comparison", f"Comparison {name}", name, name,
             {"ops": {f"{dataset.slug}__comparison": {"config": settings}}},
         )  # fmt: skip
-        run_stage(dataset, instance, stage, {"progress": TerminalProgress()})
+        run_stage(runner, stage)
     page = local_copy(lake, comparison_folder(lake, name) / f"{name}.html")
     typer.echo(f"{page} ({time.monotonic() - began:.0f} s)")
     return page
@@ -113,13 +135,13 @@ def run_comparison(
 def _build_events(dataset: Dataset) -> None:
     """Runs the chain up to the daily tables where no event is published yet."""
     from orchestration.chain import WholeChain, run_chain
-    from orchestration.instance import open_instance
+    from orchestration.definitions import open_runner
 
     if Lake.of(dataset.name).days("events"):
         return
     typer.echo(f"data set '{dataset.name}' has no events yet: building them")
-    with open_instance() as instance:
-        run_chain(dataset, instance, WholeChain(until="daily"), typer.echo)
+    with open_runner(dataset) as runner:
+        run_chain(runner, WholeChain(until="daily"), typer.echo)
 
 
 def _words(text: str) -> tuple[str, ...]:

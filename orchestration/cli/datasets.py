@@ -84,7 +84,7 @@ def check(
 
 
 def _gate(dataset: Dataset) -> "Gate":
-    """Returns the rules that the gate will hold an event to, as far as a sample can tell."""
+    """Rules that the gate will hold an event to, as far as a sample can tell."""
     from features.drafts.preview import Gate
     from validation.table_rules import events_audit
 

@@ -19,16 +19,15 @@ def rebuild(
     max_days: Annotated[int, typer.Option(min=1, help="days that one run builds")] = 60,
 ) -> None:
     """Land what is new; build again the published days that this changes, and what follows them."""
-    from orchestration.rebuild import rebuild_all
-
     config = load_dataset(dataset)
     if dry_run:
         _tell(Lake.of(dataset), dataset)
         return
-    from orchestration.instance import open_instance
+    from orchestration.definitions import open_runner
+    from orchestration.rebuild import rebuild_all
 
-    with open_instance() as instance:
-        rebuild_all(config, instance, max_days, typer.echo)
+    with open_runner(config) as runner:
+        rebuild_all(runner, max_days, typer.echo)
 
 
 def _tell(lake: Lake, dataset: str) -> None:
@@ -50,11 +49,10 @@ def audit(
 ) -> None:
     """Account for every row of every landing file: published, in quarantine, or a repeat."""
     from features.reconciliation import take_stock
-    from orchestration.cli.terminal import counter
+    from orchestration.progress import counter
 
-    accounts = take_stock(
-        load_dataset(dataset), Lake.of(dataset), recount, counter("days recounted")
-    )
+    with counter("days recounted") as progress:
+        accounts = take_stock(load_dataset(dataset), Lake.of(dataset), recount, progress)
     for name, count in accounts.figures().items():
         typer.echo(f"{name:>12}  {count:,}")
     if days := accounts.waiting_days:

@@ -93,9 +93,10 @@ def shop_generate(
 ) -> None:
     """Write the landing files of a synthetic shop of any size."""
     from features.shop import generate_shop
-    from orchestration.cli.terminal import counter
+    from orchestration.progress import counter
 
-    truth = generate_shop(folder, users, days, seed, progress=counter("days of the shop"))
+    with counter("days of the shop") as report:
+        truth = generate_shop(folder, users, days, seed, progress=report)
     typer.echo(f"{truth.lines:,} rows in {folder}; what is in them: {folder / 'truth.json'}")
 
 

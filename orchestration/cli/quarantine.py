@@ -120,10 +120,11 @@ def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
 def _judge_again(config: Dataset, lake: Lake) -> set[dt.date]:
     """Lands files whose mapping has changed; returns the days that may come out otherwise."""
     from features.ingestion.landing import land
-    from orchestration.cli.terminal import counter
+    from orchestration.progress import counter
     from validation.quarantine import count_refused
 
-    report = land(config, lake, None, counter("landing files"))
+    with counter("landing files") as progress:
+        report = land(config, lake, None, progress)
     typer.echo(f"{report.files_read:,} landing files were read anew, or for the first time")
     refused = {day for day, stage, *_ in count_refused(lake) if day and stage != "landing"}
     return refused | set(report.days)
@@ -136,20 +137,20 @@ def _build(config: Dataset, days: set[dt.date]) -> None:
       FootpathError: a day was stopped; the others are built all the same.
     """
     from orchestration.chain import Stage, run_stage
-    from orchestration.instance import open_instance
+    from orchestration.definitions import open_runner
     from orchestration.partitions import days as partitions
     from orchestration.rebuild import rebuild_all
 
     there = set(partitions(config).get_partition_keys())
     stopped: list[str] = []
-    with open_instance() as instance:
+    with open_runner(config) as runner:
         for first, last in _ranges(sorted(day for day in days if str(day) in there)):
             typer.echo(f"building {first} to {last}")
             try:
-                run_stage(config, instance, Stage("daily", "", str(first), str(last)))
+                run_stage(runner, Stage("daily", "", str(first), str(last)))
             except FootpathError as error:
                 stopped.append(str(error))
-        rebuild_all(config, instance, 60, typer.echo)
+        rebuild_all(runner, 60, typer.echo)
     if stopped:
         raise FootpathError("; ".join(stopped))
 

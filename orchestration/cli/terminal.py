@@ -3,42 +3,25 @@
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake, home
 from contracts.lake.reading import read_table
+from orchestration.progress import TerminalProgress, counter
 
 if TYPE_CHECKING:
     from features.drafts.preview import Preview
 
-console = Console(highlight=False)
-
-
-def counter(what: str) -> Callable[[int, int], None]:
-    """Returns a callback (done, total) that counts on a terminal and is silent elsewhere."""
-    started = shown = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal shown
-        moment = time.monotonic()
-        if not sys.stderr.isatty() or (moment - shown < 0.2 and done < total):
-            return
-        shown = moment
-        left = (moment - started) / max(done, 1) * (total - done)
-        text = f"   {what}: {done:,} of {total:,}, {left:.0f} s left" if done < total else ""
-        sys.stderr.write(f"\r\033[K{text}")
-        sys.stderr.flush()
-
-    return report
+# What is printed has values of the data in it: nothing of it is markup.
+console = Console(highlight=False, markup=False, emoji=False)
 
 
 class Terminal:
@@ -54,26 +37,24 @@ class Terminal:
         from features.shop import generate_shop
 
         folder = home() / "source" / "shop"
-        console.print(f"[bold]0. A synthetic shop: {users:,} users, {days} days, seed {seed}")
-        start = self.dataset.partitions.start
-        truth = generate_shop(folder, users, days, seed, start, counter("days of the shop"))
+        _say(f"0. A synthetic shop: {users:,} users, {days} days, seed {seed}")
+        with counter("days of the shop") as report:
+            start = self.dataset.partitions.start
+            truth = generate_shop(folder, users, days, seed, start, report)
         console.print(f"   {truth.lines:,} rows, among them broken, late and repeated ones")
         return folder
 
     def run_chain(self, seed: int, first_day: str, last_day: str, until: str = "") -> None:
         """Runs the whole chain on the instance that the UI shows."""
         from orchestration.chain import WholeChain, run_chain
-        from orchestration.instance import open_instance
-        from orchestration.progress import TerminalProgress
+        from orchestration.definitions import open_runner
 
         os.environ["FOOTPATH_TERMINAL"] = "1"  # the programs that train tell loss and time left
-        with open_instance() as instance:
+        with open_runner(self.dataset, {"progress": TerminalProgress()}) as runner:
             run_chain(
-                self.dataset,
-                instance,
+                runner,
                 WholeChain(seed=seed, first_day=first_day, last_day=last_day, until=until),
-                lambda line: console.print(line if line.startswith(" ") else f"[bold]{line}"),
-                {"progress": TerminalProgress()},
+                _say,
             )
 
     def show_results(self) -> None:
@@ -134,9 +115,14 @@ def show_preview(dataset: Dataset, sample: "Preview", findings: list[str]) -> No
     if sample.refused_rows:
         _print_table("Refused rows", sample.refused)
     for finding in findings:
-        console.print(f"[yellow]- [/]{escape(finding)}", soft_wrap=True)
+        console.print(Text.assemble(("- ", "yellow"), finding), soft_wrap=True)
     if not findings:
         console.print("Nothing looks wrong.")
+
+
+def _say(line: str) -> None:
+    """Prints a line of the chain; one that opens a stage is bold."""
+    console.print(line, style="" if line.startswith(" ") else "bold")
 
 
 def _print_table(title: str, rows: pa.Table) -> None:
@@ -160,7 +146,7 @@ def _bin(name: str) -> str:
 
 
 def _short(path: Path) -> str:
-    """Returns the path as seen from here, where that is shorter."""
+    """Path as seen from here, where that is shorter."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (ValueError, TypeError):  # elsewhere, or on S3

@@ -16,8 +16,7 @@ from threading import Event
 from typing import Any
 
 import dagster as dg
-from dagster import PipesFileMessageReader, PipesTempFileMessageReader
-from dagster._core.pipes.context import PipesMessageHandler
+from dagster import PipesFileMessageReader, PipesMessageHandler, PipesTempFileMessageReader
 
 EVERY = 5.0  # seconds between observations, at least: epochs may be shorter
 NAP = 0.02  # seconds until a file is looked at again

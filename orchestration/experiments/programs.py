@@ -17,12 +17,12 @@ from typing import Any
 
 import dagster as dg
 import psutil
-from dagster._core.errors import DagsterPipesExecutionError
 
 from contracts.base.errors import FootpathError
 from contracts.base.schema import Strict
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_text
+from orchestration.dagster_private import DagsterPipesExecutionError
 from orchestration.experiments.live import LiveMessages
 from orchestration.instance import REPOSITORY
 

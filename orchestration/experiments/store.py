@@ -5,6 +5,7 @@
 """
 
 import datetime as dt
+import re
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,6 +26,17 @@ from orchestration.experiments.inputs import Say, day_source, prepare
 def comparison_folder(lake: Lake, name: str) -> Path:
     """The folder of a comparison."""
     return lake.root / "comparisons" / name
+
+
+def part_keys(name: str, parts: int) -> list[str]:
+    """Partitions that each measure a part of a comparison: `<name>.<i>of<n>`, on any machine."""
+    return [f"{name}.{part}of{parts}" for part in range(1, parts + 1)] if parts > 1 else []
+
+
+def parse_part(key: str) -> tuple[str, int, int]:
+    """Name, part and number of parts that a partition stands for; the whole is part 0 of 1."""
+    found = re.fullmatch(r"(.+)\.(\d+)of(\d+)", key)
+    return (found[1], int(found[2]) - 1, int(found[3])) if found else (key, 0, 1)
 
 
 def write_comparison(lake: Lake, name: str, comparison: Comparison) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from contracts.base.hashing import hash_file
 from contracts.lake.schemas import LABELS
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
@@ -48,9 +49,8 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
         ),
     }
     arrays |= {k: v for k, v in changes.items() if k in arrays}
-    if changes.get("text"):
-        arrays |= documents_of(arrays["item"])
-        arrays |= {k: v for k, v in changes.items() if k in arrays}
+    arrays |= documents_of(arrays["item"]) if changes.get("text") else no_documents(events)
+    arrays |= {k: v for k, v in changes.items() if k in arrays}
     data = folder / "sequences" / "2026-01-31-0123abcd"
     data.mkdir(parents=True)
     for name, array in arrays.items():
@@ -65,9 +65,10 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
     (data / "vocabulary.json").write_text(json.dumps(vocabulary))
     pq.write_table(pa.table({"user_id": user_names(len(lengths))}), data / "users.parquet")
     pointer = {
+        "format": 1,
         "folder": data.name,
         "fingerprint": f"data-{seed}-{events}",
-        "vocabulary_hash": "vocabulary-0",
+        "vocabulary_hash": hash_file(data / "vocabulary.json"),
         "train_cutoff": CUTOFF.isoformat(),
         "users": len(lengths),
         "events": events,
@@ -76,6 +77,16 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
     path = folder / "sequences" / "2026-01-31.json"
     path.write_text(json.dumps(pointer))
     return path
+
+
+def no_documents(events: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of texts where nothing is said in words."""
+    return {
+        "document": np.zeros(events, np.int32),
+        "document_offsets": np.array([0, 0, 1], np.int64),
+        "document_tokens": np.array([1], np.int32),
+        "item_document": np.zeros(ITEMS + len(SPECIAL), np.int32),
+    }
 
 
 def documents_of(item: np.ndarray) -> dict[str, np.ndarray]:

@@ -22,16 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.recipes.jobs import TrainJob
 from models.data.packed import pack, pinned, to_device
 from models.data.sequences import open_sequences
 from models.embed import embed
 from models.finetune import finetune
 from models.nn import kernels
 from models.nn.attention_map import attention_by_distance
-from models.runtime.config import EmbedConfig, FinetuneConfig, TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.trainer import Trainer
+from tests.models.builders import embed_job, evaluation_job, train_job
 from tests.models.conftest import CUTOFF, ITEMS, planted_labels, write_labels, write_sequences
 from tests.models.pretend_gpu import There, WrongDeviceError, pretend_gpu
 
@@ -48,42 +49,41 @@ LEARNT = [
     ("manymask", "hsa", {"fields": TIMED}),
     ("manymask", "rotary", {"fields": TEXT, "text": {"sampled": 8}}),
     ("masked", "bert4rec", {}),
-    ("masked", "rotary", {"objective": {"negatives": 3}}),
+    ("masked", "rotary", {"method": {"negatives": 3}}),
     ("masked", "han", {"fields": TEXT, "text": {"encoder": "gru", "action": True}}),
     ("next", "gru4rec", {"fields": TEXT, "text": {"sampled": 8}}),
-    ("next", "rotary", {"encoder_options": CAUSAL}),
-    ("byb", "hura", {"objective": {"events": [3, 5], "days": [0.1]}}),
-    ("byb", "bag", {"objective": {"loss": "dino"}, "encoder_options": {"count": True}}),
-    ("byb", "han", {"fields": TIMED, "objective": {"cut": "time", "events": [], "days": [0.1]}}),
+    ("next", "rotary", {"encoder": CAUSAL}),
+    ("byb", "hura", {"method": {"events": [3, 5], "days": [0.1]}}),
+    ("byb", "bag", {"method": {"loss": "dino"}, "encoder": {"count": True}}),
+    ("byb", "han", {"fields": TIMED, "method": {"cut": "time", "events": [], "days": [0.1]}}),
     ("barlow", "gru4rec", {}),
-    ("barlow", "bert4rec", {"fields": TIMED, "objective": {"memory_users": 0}}),
+    ("barlow", "bert4rec", {"fields": TIMED, "method": {"memory_users": 0}}),
     ("dual", "bag", {}),
     ("dual", "hsa", {"fields": TEXT, "text": {"encoder": "attention"}}),
-    ("msdp", "nativectr", {"objective": {"events": [2, 4]}}),
+    ("msdp", "nativectr", {"method": {"events": [2, 4]}}),
     ("msdp", "rotary", {"fields": TIMED}),
-    ("coles", "hura", {"objective": {"hide_share": 0.3, "hidden_weight": 1.0}}),
-    ("coles", "gru4rec", {"encoder_options": {"pooling": "last"}}),
+    ("coles", "hura", {"method": {"hide_share": 0.3, "hidden_weight": 1.0}}),
+    ("coles", "gru4rec", {"encoder": {"pooling": "last"}}),
     ("ubm", "bert4rec", {"fields": TEXT, "text": {"encoder": "transformer", "action": True}}),
-    ("ubm", "bag", {"objective": {"first_share": 0}}),
-    ("ubm", "gru4rec", {"fields": TEXT, "objective": {"first_share": 0}}),
-    ("ubm", "hsa", {"fields": TIMED, "objective": {"first_share": 0}}),
+    ("ubm", "bag", {"method": {"first_share": 0}}),
+    ("ubm", "gru4rec", {"fields": TEXT, "method": {"first_share": 0}}),
+    ("ubm", "hsa", {"fields": TIMED, "method": {"first_share": 0}}),
 ]
 HALF = [
     ("masked", "bert4rec", {}),
-    ("next", "rotary", {"encoder_options": CAUSAL}),
+    ("next", "rotary", {"encoder": CAUSAL}),
     ("ptum", "hsa", {}),
     ("dual", "han", {"fields": TEXT, "text": {"encoder": "transformer"}}),
 ]
 
 
-def config(folder: Path, method: str, encoder: str, **changes) -> TrainConfig:
-    still = {"encoder_options": {"dropout": 0.0}, "text": {}}
+def config(folder: Path, method: str, encoder: str, /, **changes) -> TrainJob:
+    still = {"encoder": {"dropout": 0.0}}
     if "text" in changes.get("fields", []):
         still["text"] = {"dropout": 0.0}
     settings = {
         "sequences": str(folder / "sequences" / "2026-01-31.json"),
         "out": str(folder / "models" / "m"),
-        "version": "m",
         "recipe": f"{method}_{encoder}",
         "fields": FIELDS,
         "dim": 16,
@@ -93,12 +93,12 @@ def config(folder: Path, method: str, encoder: str, **changes) -> TrainConfig:
         "threads": 1,
     }
     merged = {name: kept | changes.pop(name, {}) for name, kept in still.items()}
-    return parse(TrainConfig, settings | changes | merged, "test")
+    return train_job(settings | changes | merged)
 
 
-def learn(folder: Path, device: torch.device, settings: TrainConfig) -> list[float]:
+def learn(folder: Path, device: torch.device, settings: TrainJob) -> list[float]:
     """Two steps of the trainer -> their losses."""
-    sequences = open_sequences(settings.sequences)
+    sequences = open_sequences(settings.io.sequences)
     model, objective = build(settings, sequences)
     trainer = Trainer(settings, sequences, model.to(device), objective.to(device))
     trainer.trained.train()
@@ -120,7 +120,7 @@ def run_and_resume(folder: Path, device: torch.device) -> list[float]:
         train(settings, Interrupting())
     except KeyboardInterrupt:
         train(settings, Reporter())
-    return pq.read_table(settings.out / "curves.parquet")["loss"].to_pylist()
+    return pq.read_table(settings.io.out / "curves.parquet")["loss"].to_pylist()
 
 
 def use(folder: Path, device: torch.device, encoder: str, **changes) -> list[float]:
@@ -128,15 +128,15 @@ def use(folder: Path, device: torch.device, encoder: str, **changes) -> list[flo
     told = {"device": str(device), "epochs": 1}
     settings = config(folder, "manymask", encoder, **told, **changes)
     train(settings, Reporter())
-    reads = {"sequences": str(settings.sequences), "checkpoint": str(settings.out)}
+    reads = {"sequences": str(settings.io.sequences), "checkpoint": str(settings.io.out)}
     out = folder / "embeddings" / "e.parquet"
     instants = {"event_timestamp": CUTOFF.isoformat(), "created": CUTOFF.isoformat()}
     written = reads | instants | {"out": str(out), "model_version": "m", "device": str(device)}
-    embed(parse(EmbedConfig, written, "test"), Reporter())
+    embed(embed_job(written), Reporter())
     measured = reads | told | {
         "labels": str(folder / "labels.parquet"),
         "out": str(folder / "metrics" / "m.parquet"),
-        "model_out": str(folder / "task_models"),
+        "models": str(folder / "task_models"),
         "tasks": [
             {"name": "half"},
             {"name": "number", "kind": "regression", "metric": "mae"},
@@ -145,14 +145,14 @@ def use(folder: Path, device: torch.device, encoder: str, **changes) -> list[flo
         ],
         "protocols": ["frozen", "finetuned", "native"],
     }  # fmt: skip
-    finetune(parse(FinetuneConfig, measured, "test"), Reporter())
+    finetune(evaluation_job(measured), Reporter())
     return np.concatenate(pq.read_table(out)["embedding"][:5].to_pylist()).tolist()
 
 
 def look(folder: Path, device: torch.device, encoder: str) -> list[float]:
     """Weights by distance."""
     settings = config(folder, "manymask", encoder)
-    sequences = open_sequences(settings.sequences)
+    sequences = open_sequences(settings.io.sequences)
     model = build(settings, sequences)[0].to(device)
     everyone = np.arange(USERS)
     events = pack(sequences.windows(everyone, np.zeros(USERS, np.int64), np.full(USERS, 5)))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from models.runtime.config import TrainConfig, parse
 from models.runtime.distributed import joined, rank
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import train_job
 
 if __name__ == "__main__":
     torch.set_default_dtype(getattr(torch, sys.argv[2]))
     with joined():
         for settings in json.loads(Path(sys.argv[1]).read_text()):
-            train(parse(TrainConfig, settings, "test"), Reporter(rank=rank()))
+            train(train_job(settings), Reporter(rank=rank()))

@@ -1,4 +1,6 @@
 import datetime as dt
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +10,23 @@ import torch
 
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import embeddings_schema
-from models.checkpoint import load_checkpoint
+from contracts.recipes.checkpoint import load_facts
+from contracts.recipes.jobs import EmbedJob
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.data.examples import whole_histories
 from models.data.packed import pack
 from models.data.sequences import open_sequences
 from models.embed import embed
+from models.finetune import finetune
 from models.nn.vectors import user_vectors
-from models.runtime.config import EmbedConfig, TrainConfig, parse
+from models.probing.task_model import scores_of, task_model_of
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import embed_job, evaluation_job, train_job, write_job
+from tests.models.conftest import CUTOFF, planted_labels, write_labels, write_sequences
 
+ROOT = Path(__file__).parents[2]
+USERS = np.arange(40)
 AS_OF, CREATED = "2026-02-01T00:00:00+00:00", "2026-02-01T01:00:00+00:00"
 
 
@@ -25,13 +35,13 @@ def trained(make_sequences, tmp_path):
     """Sequences, one user without events among them, and a checkpoint of them."""
     pointer = make_sequences([3, 0, 45, 7])
     out = tmp_path / "models" / "none_bert4rec_v1"
-    settings = {"sequences": str(pointer), "out": str(out), "version": out.name}
+    settings = {"sequences": str(pointer), "out": str(out)}
     settings |= {"recipe": "none_bert4rec", "dim": 16, "max_length": 20}
-    train(parse(TrainConfig, settings, "test"), Reporter())
+    train(train_job(settings), Reporter())
     return pointer, out
 
 
-def settings_of(trained: tuple[Path, Path], **changes) -> EmbedConfig:
+def settings_of(trained: tuple[Path, Path], **changes) -> EmbedJob:
     pointer, checkpoint = trained
     out = checkpoint.parent.parent / "user_embeddings" / checkpoint.name / "2026-01-31.parquet"
     settings = {
@@ -42,13 +52,13 @@ def settings_of(trained: tuple[Path, Path], **changes) -> EmbedConfig:
         "created": CREATED,
         "model_version": checkpoint.name,
     }
-    return parse(EmbedConfig, settings | changes, "test")
+    return embed_job(settings | changes)
 
 
 def test_every_user_with_an_event_gets_one_row_of_the_contract(trained):
-    config = settings_of(trained)
-    assert embed(config, Reporter())["rows"] == 3
-    table = pq.read_table(config.out)
+    job = settings_of(trained)
+    assert embed(job, Reporter())["rows"] == 3
+    table = pq.read_table(job.io.out)
     assert table.schema.equals(embeddings_schema(16))
     assert table["user_id"].to_pylist() == ["user-0000", "user-0002", "user-0003"]
     assert set(table["event_timestamp"].to_pylist()) == {dt.datetime.fromisoformat(AS_OF)}
@@ -56,8 +66,8 @@ def test_every_user_with_an_event_gets_one_row_of_the_contract(trained):
     vectors = np.array(table["embedding"].to_pylist())
     assert np.isfinite(vectors).all()
     assert len(np.unique(vectors, axis=0)) == 3
-    visible = [path for path in config.out.parent.rglob("*") if path.is_file()]
-    assert visible == [config.out]
+    visible = [path for path in job.io.out.parent.rglob("*") if path.is_file()]
+    assert visible == [job.io.out]
 
 
 def test_a_user_vector_is_the_average_of_chunks_weighted_by_length(trained):
@@ -82,7 +92,97 @@ def test_a_user_vector_is_the_average_of_chunks_weighted_by_length(trained):
     ],
 )
 def test_wrong_clocks_and_devices_are_sentences(trained, change, sentence):
-    config = settings_of(trained, **change)
+    job = settings_of(trained, **change)
     with pytest.raises(FootpathError, match=sentence):
-        embed(config, Reporter())
-    assert not config.out.exists()
+        embed(job, Reporter())
+    assert not job.io.out.exists()
+
+
+TASKS = {
+    "half": {"name": "half", "metric": "auc"},
+    "number": {"name": "number", "kind": "regression", "metric": "mae"},
+    "third": {"name": "third", "metric": "accuracy"},
+}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """Sequences, and a folder of task models that were fine-tuned on them."""
+    folder = tmp_path_factory.mktemp("tuned")
+    pointer = write_sequences(folder, [12] * 40)
+    rows = planted_labels(40)
+    late = {"label_end": CUTOFF + dt.timedelta(days=30)}
+    for n, row in enumerate(rows[:40]):
+        rows.append(row | late | {"task": "third", "value": float(n % 3), "label": "abc"[n % 3]})
+    labels = write_labels(folder / "labels.parquet", rows)
+    settings = {"sequences": pointer, "out": folder / "ptum_bag_v1", "recipe": "ptum_bag"}
+    train(train_job(settings | {"dim": 16, "max_length": 8, "epochs": 2}), Reporter())
+    measured = {"sequences": pointer, "labels": labels, "checkpoint": folder / "ptum_bag_v1"}
+    measured |= {"out": folder / "m.parquet", "models": folder / "tasks", "epochs": 6}
+    measured |= {"batch_size": 8, "finetune_lr": 0.01}
+    measured |= {"tasks": list(TASKS.values()), "protocols": ["frozen", "finetuned"]}
+    finetune(evaluation_job(measured), Reporter())
+    return pointer, folder
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, tmp_path, task):
+    pointer, folder = tuned
+    job = settings_of((pointer, folder / "tasks" / task), out=tmp_path / "e.parquet")
+    command = [sys.executable, "-m", "models.embed", str(write_job(job, tmp_path / "job.json"))]
+    subprocess.run(command, cwd=ROOT, check=True)  # in a process that never saw it trained
+    table = pq.read_table(job.io.out)
+    checkpoint, sequences = load_checkpoint(folder / "tasks" / task), open_sequences(pointer)
+    facts = checkpoint.facts.task
+    assert facts
+    assert table.schema.equals(embeddings_schema(16, 3 if task == "third" else 1))
+    scores = scores_of(task_model_of(checkpoint), sequences, whole_histories(sequences, USERS))
+    if task == "number":
+        expected = scores[:, 0] * facts.target_spread + facts.target_center
+        assert 0 < float(expected.mean()) < 200  # in the unit of the label
+    else:
+        expected = scores.softmax(1) if task == "third" else scores.softmax(1)[:, 1]
+    name = "scores" if task == "third" else "score"
+    found = torch.tensor(table[name].to_pylist())
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
+    own = np.stack(table["embedding"].to_numpy())
+    vectors = user_vectors(checkpoint.model, sequences, USERS)
+    np.testing.assert_allclose(own, vectors.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_vectors_of_a_fine_tuned_model_are_its_own(tuned, tmp_path):
+    pointer, folder = tuned
+    tables = []
+    for checkpoint in (folder / "ptum_bag_v1", *(folder / "tasks" / task for task in TASKS)):
+        job = settings_of((pointer, checkpoint), out=tmp_path / f"{checkpoint.name}.parquet")
+        embed(job, Reporter())
+        tables.append(pq.read_table(job.io.out))
+    assert tables[0].schema.equals(embeddings_schema(16))
+    assert "score" not in tables[0].column_names
+    given, *own = (np.stack(table["embedding"].to_numpy()) for table in tables)
+    # A task that no training helps keeps the encoder, and its fitted head.
+    assert any(not np.allclose(given, vectors) for vectors in own)
+
+
+def test_a_fine_tuned_model_knows_what_its_labels_know(tuned):
+    pointer, folder = tuned
+    facts = {task: load_facts(folder / "tasks" / task) for task in TASKS}
+    assert facts["half"].train_cutoff == load_facts(folder / "ptum_bag_v1").train_cutoff
+    assert facts["third"].train_cutoff == (CUTOFF + dt.timedelta(days=30)).isoformat()
+    assert len({told.identity for told in facts.values()}) == 3
+    assert str(pointer.parent) not in (folder / "tasks" / "half" / "config.json").read_text()
+
+
+def test_a_score_that_is_no_number_is_null(tuned, tmp_path):
+    pointer, folder = tuned
+    for task, name in (("number", "score"), ("third", "scores")):
+        checkpoint = load_checkpoint(folder / "tasks" / task)
+        model = task_model_of(checkpoint)
+        with torch.no_grad():
+            model.head.bias.fill_(torch.nan)
+        broken, vocabulary = tmp_path / task, checkpoint.folder / "vocabulary.json"
+        facts = checkpoint.facts.pretraining | {"task": checkpoint.facts.task}
+        save_checkpoint(broken, model, facts, {}, vocabulary.read_text())
+        job = settings_of((pointer, broken), out=tmp_path / f"{task}.parquet")
+        embed(job, Reporter())
+        assert pq.read_table(job.io.out)[name].null_count == 40

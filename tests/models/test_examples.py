@@ -11,6 +11,8 @@ import torch
 
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import HOLDOUT
+from contracts.recipes.jobs import TaskSpec
+from contracts.recipes.methods import METHODS
 from models.baselines.measure import baselines
 from models.checkpoint import load_checkpoint
 from models.data.examples import Labeled, events_before, last_windows, random_windows
@@ -20,10 +22,10 @@ from models.data.sequences import open_sequences
 from models.finetune import finetune
 from models.nn.vectors import user_vectors, window_vectors
 from models.ranking.zero_shot import native
-from models.runtime.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import train
 from models.training.fit import tune
+from tests.models.builders import baselines_job, evaluation_job, train_job
 from tests.models.conftest import ITEMS, START, user_names, write_labels, write_sequences
 
 USERS, LENGTH = 60, 12
@@ -84,9 +86,9 @@ def logs(tmp_path_factory) -> dict[bool, Path]:
 @pytest.fixture(scope="module")
 def checkpoint(logs, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("model") / "none_gru4rec_v1"
-    settings = {"sequences": str(logs[False]), "out": str(out), "version": "v1"}
+    settings = {"sequences": str(logs[False]), "out": str(out)}
     settings |= {"recipe": "none_gru4rec", "dim": 8, "max_length": 6}
-    train(parse(TrainConfig, settings, "test"), Reporter())
+    train(train_job(settings), Reporter())
     return out
 
 
@@ -97,10 +99,10 @@ def test_events_after_the_end_change_no_figure(logs, checkpoint, tmp_path, sourc
         out = tmp_path / str(leaks)
         settings = {"sequences": str(pointer), "labels": str(labels(tmp_path)), "threads": 1}
         settings |= {"tasks": [SOURCES[source]], "out": str(out / "baselines.parquet")}
-        baselines(parse(BaselinesConfig, settings | {"lsa_dim": 4}, "test"), Reporter())
+        baselines(baselines_job(settings | {"lsa_dim": 4}), Reporter())
         settings |= {"checkpoint": str(checkpoint), "out": str(out / "model.parquet"), "epochs": 1}
         protocols = ["frozen", "scratch", "native"]
-        finetune(parse(FinetuneConfig, settings | {"protocols": protocols}, "test"), Reporter())
+        finetune(evaluation_job(settings | {"protocols": protocols}), Reporter())
         tables = [pq.read_table(out / f"{name}.parquet") for name in ("baselines", "model")]
         said.append(pa.concat_tables(tables).drop_columns("seconds"))
     assert said[0].num_rows > 4
@@ -113,7 +115,7 @@ def test_a_method_that_scores_no_items_by_itself_has_no_row_and_no_fault(
     settings = {"sequences": str(logs[False]), "labels": str(labels(tmp_path)), "threads": 1}
     settings |= {"checkpoint": str(checkpoint), "out": str(tmp_path / "model.parquet")}
     settings |= {"tasks": [SOURCES["next item"]], "protocols": ["native"]}
-    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    finetune(evaluation_job(settings), Reporter())
     assert pq.read_table(tmp_path / "model.parquet").num_rows == 0
 
 
@@ -130,16 +132,15 @@ def test_every_seed_fits_its_own_head(logs, checkpoint, tmp_path, monkeypatch, s
     monkeypatch.setattr(f"models.ranking.{fitted_in}.tune", watched)
     settings = {"sequences": str(logs[False]), "labels": str(labels(tmp_path)), "threads": 1}
     settings |= {"checkpoint": str(checkpoint), "out": str(tmp_path / "model.parquet")}
-    settings |= {"tasks": [SOURCES[source]], "seeds": 2, "protocols": ["frozen"]}
-    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    settings |= {"tasks": [SOURCES[source]], "seeds": [0, 1], "protocols": ["frozen"]}
+    finetune(evaluation_job(settings), Reporter())
     assert sorted(set(seeds)) == [0, 1]
 
 
 @pytest.mark.parametrize("method", ["ptum", "manymask"])
 def test_without_negatives_a_user_vector_is_compared_with_the_items_alone(logs, checkpoint, method):
     model, sequences = load_checkpoint(checkpoint).model, open_sequences(logs[False])
-    described = {"method": method, "objective": {"negatives": 0}}
-    scorer = native(described, model, sequences)
+    scorer = native(METHODS[method].model_validate({"negatives": 0}), model, sequences)
     examples = Labeled(np.arange(5), np.full(5, CUT), np.zeros(5))
     assert scorer is not None
     scores_nV = scorer(last_windows(sequences, examples, 6))
@@ -159,7 +160,7 @@ def test_the_planted_leak_would_be_seen(logs, checkpoint, tmp_path):
         pq.write_table(table.set_column(at, table.schema.field("as_of"), later), path)
         settings = {"sequences": str(pointer), "labels": str(path), "tasks": [SOURCES["classes"]]}
         settings |= {"out": str(tmp_path / f"{leaks}.parquet"), "lsa_dim": 4, "threads": 1}
-        baselines(parse(BaselinesConfig, settings, "test"), Reporter())
+        baselines(baselines_job(settings), Reporter())
         said.append(pq.read_table(tmp_path / f"{leaks}.parquet").drop_columns("seconds"))
     assert not said[0].equals(said[1])
 
@@ -207,7 +208,7 @@ def test_examples_without_a_past_are_left_out_and_counted(make_sequences, make_l
     sequences = open_sequences(make_sequences([5] * 40, train_cutoff="2026-01-01T00:00:00+00:00"))
     early = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     rows = [row | ({"as_of": early} if n < 3 else {}) for n, row in enumerate(plant(40))]
-    task = load_tasks(make_labels(rows), sequences, (TaskConfig(name="half"),))[0]
+    task = load_tasks(make_labels(rows), sequences, (TaskSpec(name="half"),))[0]
     assert task.left_out == 3
     assert sum(len(part.y_n) for part in task.splits.values()) == 37
 
@@ -216,7 +217,7 @@ def test_several_examples_of_a_user_are_kept_apart(make_sequences, make_labels, 
     sequences = open_sequences(make_sequences([30] * 40, train_cutoff="2026-01-01T00:00:00+00:00"))
     rows = plant(40)
     again = [row | {"as_of": dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)} for row in rows]
-    task = load_tasks(make_labels(rows + again), sequences, (TaskConfig(name="half"),))[0]
+    task = load_tasks(make_labels(rows + again), sequences, (TaskSpec(name="half"),))[0]
     part = task.splits["train"]
     both = part.users_n[:-1] == part.users_n[1:]
     assert both.any()
@@ -234,7 +235,7 @@ def test_what_is_known_of_candidates_is_read_row_by_row(make_sequences, make_lab
         for user, numbers in known.items()
         for n in range(2)
     ]
-    config = TaskConfig(name="click", kind="ranking", candidates=True, numbers=("a", "b"))
+    config = TaskSpec(name="click", kind="ranking", candidates=True, numbers=("a", "b"))
     (task,) = load_tasks(make_labels(rows), sequences, (config,))
     for user, numbers in known.items():
         split = splits[user]
@@ -250,7 +251,7 @@ def test_held_out_labels_want_inputs_without_them(make_sequences, make_labels, p
     path = make_labels(plant(20))
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({HOLDOUT: b"2"}), path)
-    chosen = (TaskConfig(name="half"),)
+    chosen = (TaskSpec(name="half"),)
     whole = open_sequences(make_sequences([5] * 20))
     with pytest.raises(FootpathError, match="build the sequences with holdout=2"):
         load_tasks(path, whole, chosen)

@@ -11,26 +11,28 @@ import torch
 
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import METRICS
+from contracts.recipes.checkpoint import load_facts
+from contracts.recipes.jobs import TaskSpec
 from models.baselines.measure import baselines
-from models.checkpoint import load_checkpoint, load_config_of, read_tensors, save_checkpoint
+from models.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from models.data.labels import Model, load_tasks
 from models.data.sequences import open_sequences
 from models.finetune import finetune
-from models.runtime.config import BaselinesConfig, FinetuneConfig, TaskConfig, TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import baselines_job, evaluation_job, train_job
 
 TASKS = [
     {"name": "half", "kind": "classification", "metric": "auc"},
     {"name": "number", "kind": "regression", "metric": "mae"},
 ]
-CHOSEN = tuple(TaskConfig(**task) for task in TASKS)
+CHOSEN = tuple(TaskSpec(**task) for task in TASKS)
 
 
 def pretrain(pointer: Path, out: Path, recipe: str, **changes) -> Path:
-    settings = {"sequences": str(pointer), "out": str(out), "version": out.name, "recipe": recipe}
+    settings = {"sequences": str(pointer), "out": str(out), "recipe": recipe}
     settings |= {"dim": 16, "max_length": 20, "epochs": 15, "batch_size": 16, "lr": 0.01}
-    train(parse(TrainConfig, settings | changes, "test"), Reporter())
+    train(train_job(settings | changes), Reporter())
     return out
 
 
@@ -47,7 +49,7 @@ def checkpoint(pointer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_of(pointer: Path, out: Path, **changes) -> dict:
     labels = pointer.parent.parent / "labels.parquet"
     common = {"sequences": str(pointer), "labels": str(labels), "out": str(out), "tasks": TASKS}
-    return common | {"label_shares": [0.2, 1.0], "seeds": 2} | changes
+    return common | {"label_shares": [0.2, 1.0], "seeds": [0, 1]} | changes
 
 
 def values(path: Path, **wanted) -> list[float]:
@@ -58,9 +60,7 @@ def values(path: Path, **wanted) -> list[float]:
 def test_probe_and_finetuning_find_planted_labels(pointer, checkpoint, tmp_path):
     out = tmp_path / "metrics" / "m.parquet"
     settings = settings_of(pointer, out, checkpoint=str(checkpoint), epochs=2)
-    result = finetune(
-        parse(FinetuneConfig, settings | {"model_out": str(tmp_path / "tasks")}, "test"), Reporter()
-    )
+    result = finetune(evaluation_job(settings | {"models": str(tmp_path / "tasks")}), Reporter())
     assert pq.read_schema(out).equals(METRICS)
     for protocol in ("frozen", "finetuned"):
         auc = {"task": "half", "metric": "auc", "protocol": protocol}
@@ -72,18 +72,25 @@ def test_probe_and_finetuning_find_planted_labels(pointer, checkpoint, tmp_path)
     assert values(out, task="half", metric="auc", seed=0, label_share=1.0, encoder="gru4rec")
     assert result["rows"] == pq.read_table(out).num_rows
 
-    described = load_config_of(tmp_path / "tasks" / "half")
-    assert described["classes"] == ["left", "right"]
+    facts, given = load_facts(tmp_path / "tasks" / "half"), load_facts(checkpoint)
+    assert facts.task
+    assert facts.task.classes == ("left", "right")
+    assert (facts.task.protocol, facts.task.finetuning.epochs) == ("finetuned", 2)
+    assert facts.task.validation.metric == "auc"
+    assert facts.task.validation.value == pytest.approx(1.0, abs=0.15)
+    assert facts.recipe == given.recipe
+    number = load_facts(tmp_path / "tasks" / "number")
+    assert len({facts.identity, given.identity, number.identity}) == 3
     weights, _ = read_tensors(tmp_path / "tasks" / "half" / "model.safetensors")
     assert weights["head.weight"].shape == (2, 16)
 
 
 def test_the_frozen_probe_does_not_change_the_encoder(pointer, checkpoint, tmp_path):
     before = (checkpoint / "model.safetensors").read_bytes()
-    settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(checkpoint), seeds=1)
-    finetune(parse(FinetuneConfig, settings | {"epochs": 1}, "test"), Reporter())
+    settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(checkpoint), seeds=[0])
+    finetune(evaluation_job(settings | {"epochs": 1}), Reporter())
     first = pq.read_table(tmp_path / "m.parquet").drop_columns("seconds")
-    finetune(parse(FinetuneConfig, settings | {"epochs": 1}, "test"), Reporter())
+    finetune(evaluation_job(settings | {"epochs": 1}), Reporter())
     assert pq.read_table(tmp_path / "m.parquet").drop_columns("seconds").equals(first)
     assert (checkpoint / "model.safetensors").read_bytes() == before
 
@@ -94,10 +101,10 @@ def test_training_starts_from_even_pooling_where_the_given_one_looks_away(pointe
     with torch.no_grad():
         found.model.encoder.pool.score.weight.mul_(1e4)  # at one event of each user
     vocabulary = (misled / "vocabulary.json").read_text()
-    save_checkpoint(misled, found.model, found.config, {}, vocabulary)
-    settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(misled), seeds=1)
+    save_checkpoint(misled, found.model, found.facts.pretraining, {}, vocabulary)
+    settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(misled), seeds=[0])
     settings |= {"protocols": ["frozen", "scratch"], "epochs": 1, "scratch_lr": 1e-9}
-    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    finetune(evaluation_job(settings), Reporter())
     of = {"task": "half", "metric": "auc", "label_share": 1.0}
     frozen, scratch = (
         values(tmp_path / "m.parquet", **of, protocol=name)[0] for name in ("frozen", "scratch")
@@ -107,12 +114,12 @@ def test_training_starts_from_even_pooling_where_the_given_one_looks_away(pointe
 
 def test_scratch_is_for_random_weights_only(pointer, checkpoint, tmp_path):
     settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(checkpoint))
-    wrong = parse(FinetuneConfig, settings | {"protocols": ["scratch"]}, "test")
+    wrong = evaluation_job(settings | {"protocols": ["scratch"]})
     with pytest.raises(FootpathError, match="'scratch' is for 'none'"):
         finetune(wrong, Reporter())
     random = pretrain(pointer, tmp_path / "none_bert4rec_v1", "none_bert4rec")
-    settings |= {"checkpoint": str(random), "protocols": ["scratch"], "epochs": 1, "seeds": 1}
-    assert "half/scratch_auc" in finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    settings |= {"checkpoint": str(random), "protocols": ["scratch"], "epochs": 1, "seeds": [0]}
+    assert "half/scratch_auc" in finetune(evaluation_job(settings), Reporter())
 
 
 def test_another_vocabulary_is_refused(checkpoint, planted, make_sequences, tmp_path):
@@ -120,13 +127,13 @@ def test_another_vocabulary_is_refused(checkpoint, planted, make_sequences, tmp_
     settings = settings_of(other, tmp_path / "m.parquet", checkpoint=str(checkpoint))
     settings["labels"] = str(planted / "labels.parquet")
     with pytest.raises(FootpathError, match="was encoded with another vocabulary"):
-        finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+        finetune(evaluation_job(settings), Reporter())
 
 
 def test_baselines_know_the_planted_items_and_majority_knows_nothing(pointer, tmp_path):
     out = tmp_path / "baselines.parquet"
     settings = settings_of(pointer, out, lsa_dim=8)
-    result = baselines(parse(BaselinesConfig, settings, "test"), Reporter())
+    result = baselines(baselines_job(settings), Reporter())
     assert pq.read_schema(out).equals(METRICS)
     assert result["half/majority_auc"] == 0.5
     for method in ("tfidf_lr", "lsa_lr"):
@@ -207,7 +214,7 @@ def test_the_labels_file_must_be_one(make_sequences, tmp_path):
 
 def test_a_checkpoint_survives_the_round_trip(checkpoint):
     loaded = load_checkpoint(checkpoint)
-    assert loaded.config["recipe"] == "ptum_gru4rec"
+    assert loaded.recipe.name == "ptum_gru4rec"
     assert json.loads((checkpoint / "vocabulary.json").read_text())["action"][3] == "view"
     assert all(torch.isfinite(w).all() for w in loaded.model.state_dict().values())
     assert np.isfinite(json.loads((checkpoint / "metrics.json").read_text())["loss"])

@@ -1,6 +1,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,16 +13,17 @@ import pytest
 import torch
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_file
 from models.checkpoint import load_checkpoint, read_tensors
-from models.runtime.config import TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import train_job, write_job
 
 ROOT = Path(__file__).parents[2]
 KILLED_AT_STEP_13 = """
 import os, signal, sys
 from pathlib import Path
-from models.runtime.config import TrainConfig, load_config
+from contracts.recipes.jobs import TrainJob, load_job
 from models.runtime.report import Reporter
 from models.train import train
 
@@ -30,7 +32,7 @@ class Killed(Reporter):
         if step == 13:  # learnt, and not saved yet
             os.kill(os.getpid(), signal.SIGKILL)
 
-train(load_config(TrainConfig, Path(sys.argv[1])), Killed())
+train(load_job(TrainJob, Path(sys.argv[1])), Killed())
 """
 
 
@@ -38,7 +40,6 @@ def config(sequences: Path, out: Path, **changes) -> dict:
     return {
         "sequences": str(sequences),
         "out": str(out),
-        "version": out.name,
         "recipe": "ptum_bert4rec",
         "dim": 16,
         "max_length": 20,
@@ -50,12 +51,11 @@ def config(sequences: Path, out: Path, **changes) -> dict:
 
 
 def run(settings: dict) -> dict:
-    return train(parse(TrainConfig, settings, "test"), Reporter())
+    return train(train_job(settings), Reporter())
 
 
 def command(settings: dict, path: Path) -> list[str]:
-    path.write_text(json.dumps(settings))
-    return [sys.executable, "-m", "models.train", str(path)]
+    return [sys.executable, "-m", "models.train", str(write_job(train_job(settings), path))]
 
 
 @pytest.fixture
@@ -106,12 +106,14 @@ def test_a_finished_checkpoint_says_what_it_is_and_unpickles_nothing(pointer, tm
     expected = {"config.json", "model.safetensors", "vocabulary.json", "metrics.json"}
     assert names == expected | {"curves.parquet", "owner.lock"}
     found = json.loads((folder / "config.json").read_text())
-    assert found["method"] == "ptum"
-    assert found["encoder"] == encoder
+    assert found["format"] == 2
+    assert found["recipe"]["method"]["name"] == "ptum"
+    assert found["recipe"]["encoder"]["name"] == encoder
     assert found["train_cutoff"] == "2026-02-01T00:00:00+00:00"
-    assert found["vocabulary_hash"] == "vocabulary-0"
+    assert found["vocabulary_hash"] == hash_file(folder / "vocabulary.json")
+    assert str(tmp_path) not in (folder / "config.json").read_text()
     assert found["data_fingerprint"].startswith("data-")
-    assert found["objective"]["negatives"] == 4
+    assert found["recipe"]["method"]["negatives"] == 4  # a default
     assert json.loads((folder / "metrics.json").read_text())["loss"] == result["loss"]
     loaded = load_checkpoint(folder).model.state_dict()
     stored, _ = read_tensors(folder / "model.safetensors")
@@ -128,30 +130,52 @@ def test_a_finished_version_is_not_trained_again_and_never_overwritten(pointer, 
         run(settings | {"lr": 0.5})
 
 
-def test_a_model_from_before_an_option_was_added_is_not_trained_again(pointer, tmp_path):
+def test_a_model_is_known_by_its_content_wherever_it_and_its_data_lie(pointer, tmp_path):
+    settings = config(pointer, tmp_path / "here" / "m_v1", epochs=1)
+    first = run(settings)
+    shutil.copytree(pointer.parent, tmp_path / "moved" / "sequences")
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = tmp_path / "moved" / "sequences" / pointer.name
+    settings |= {"sequences": moved, "out": tmp_path / "there" / "m_v2"}
+    (tmp_path / "there" / "m_v1").rename(settings["out"])
+    stamp = (settings["out"] / "model.safetensors").stat().st_mtime_ns
+    again = run(settings | {"threads": 2, "prefetch": 0})
+    assert again["loss"] == first["loss"]
+    assert (settings["out"] / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_finished_model_of_other_options_is_named_by_the_first_that_differs(pointer, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", epochs=1)
-    first, path = run(settings), tmp_path / "m_v1" / "config.json"
-    found = json.loads(path.read_text())
-    del found["text"], found["ema"], found["objective"]["hide_share"]
-    del found["encoder_options"]["pooling"]
-    path.write_text(json.dumps(found))
-    assert run(settings)["loss"] == first["loss"]
-    with pytest.raises(FootpathError, match="whose objective is"):
-        run(settings | {"objective": {"hide_share": 0.5}})
-    with pytest.raises(FootpathError, match="whose encoder is bert4rec, and gru4rec"):
-        run(settings | {"recipe": "ptum_gru4rec"})
-
-
-def test_a_model_from_before_a_method_changed_is_not_taken_for_one_of_today(pointer, tmp_path):
-    settings = config(pointer, tmp_path / "m_v1", epochs=1, recipe="barlow_bag")
     run(settings)
+    with pytest.raises(FootpathError, match=r"whose method is .*choose another version"):
+        run(settings | {"method": {"hide_share": 0.5}})
+    with pytest.raises(FootpathError, match=r"whose encoder is .*bert4rec.*, and .*gru4rec"):
+        run(settings | {"recipe": "ptum_gru4rec"})
+    with pytest.raises(FootpathError, match="whose seed is 0, and 1 is asked for"):
+        run(settings | {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"format": 1}, "is of format 1, and format 2 is read here: train the model again"),
+        ({"recipe": {"method": "ptum"}}, "recipe.encoder: .*: train the model again"),
+    ],
+)
+def test_a_checkpoint_of_another_format_says_what_to_rebuild(pointer, tmp_path, change, sentence):
+    run(config(pointer, tmp_path / "m_v1", recipe="none_bag"))
     path = tmp_path / "m_v1" / "config.json"
-    found = json.loads(path.read_text())
-    del found["objective"]["memory_users"]
-    path.write_text(json.dumps(found))
-    with pytest.raises(FootpathError, match=r"whose objective is .*choose another version"):
-        run(settings)
-    run(settings | {"objective": {"memory_users": 0}})  # what it was
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(FootpathError, match=sentence):
+        load_checkpoint(tmp_path / "m_v1")
+
+
+def test_a_vocabulary_that_is_not_the_checkpoints_is_a_sentence(pointer, tmp_path):
+    run(config(pointer, tmp_path / "m_v1", recipe="none_bag"))
+    path = tmp_path / "m_v1" / "vocabulary.json"
+    path.write_text(path.read_text().replace("item-7", "item-8"))
+    with pytest.raises(FootpathError, match=r"vocabulary\.json is missing or damaged"):
+        load_checkpoint(tmp_path / "m_v1")
 
 
 def test_an_unfinished_version_is_not_continued_with_another_configuration(pointer, tmp_path):
@@ -232,13 +256,15 @@ def test_one_user_cannot_be_told_from_others(make_sequences, tmp_path):
 
 
 def test_a_fault_ends_the_program_with_one_sentence_and_no_traceback(pointer, tmp_path):
-    settings = config(pointer, tmp_path / "m_v1") | {"batchsize": 3}
-    arguments = command(settings, tmp_path / "config.json")
+    arguments = command(config(pointer, tmp_path / "m_v1"), tmp_path / "config.json")
+    job = json.loads((tmp_path / "config.json").read_text())
+    job["recipe"]["batchsize"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(job))
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip().splitlines() == [
-        f"{tmp_path}/config.json: unknown field 'batchsize': did you mean 'batch_size'?"
+        f"{tmp_path}/config.json: recipe.batchsize: Extra inputs are not permitted"
     ]
 
 

@@ -1,6 +1,7 @@
 """A whole chain on a small shop, run once for all tests that look at its outcome."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,13 @@ def footpath(home: Path, *arguments: str, timeout: int = 880) -> subprocess.Comp
         timeout=timeout,
         check=False,
     )
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

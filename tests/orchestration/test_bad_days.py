@@ -81,6 +81,9 @@ def test_a_bad_day_in_a_range_stops_alone(source):
         assert recorded(instance, "sessions") == set()
         failure = next(e for e in result.all_events if e.is_step_failure)
         assert "2026-03-02" in failure.step_failure_data.error.to_string()
+        (audit,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "audit"]
+        (broken,) = audit.metadata["broken rows by rule"].records
+        assert broken.data == {"rule": "action_known", "rows": 3}
     assert Lake.of("tiny").days("events") == [dt.date(2026, 3, 1), dt.date(2026, 3, 3)]
 
 

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from contracts.config.dataset import DATASETS
+from orchestration.cli.terminal import _print_table
 from tests.orchestration.conftest import footpath
 from tests.orchestration.test_cli import refused
 
@@ -66,3 +68,10 @@ def test_a_name_that_is_not_the_files_and_a_stage_that_is_none(clicks, tmp_path)
     assert "there is no stage 'dayly': they are tables, landing, daily" in refused(
         tmp_path, *arguments
     )
+
+
+def test_what_stands_in_the_data_is_printed_as_it_is(capsys):
+    _print_table("Refused rows", pa.table({"raw": ["[red]x[/nothing]", ":smile:"]}))
+    printed = capsys.readouterr().out
+    assert "[red]x[/nothing]" in printed
+    assert ":smile:" in printed

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.orchestration.conftest import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]  # the shop takes its time
 
@@ -29,9 +29,7 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def ui(small_shop: Path) -> Iterator[str]:
     """The address of a webserver on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "FOOTPATH_HOME": str(small_shop),
         "DAGSTER_HOME": str(small_shop / "dagster"),

@@ -33,8 +33,6 @@ Shapes: T events, V views and beginnings of sessions, N interactions or sessions
 a text, M what follows, H buckets, D width.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,7 +70,7 @@ class Ubm(Objective):
         assert not (predicts_after_each and "age" in model.fields), "ages tell what is to come"
 
     @classmethod
-    def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:
+    def item_score(cls, options: UbmOptions, is_causal: bool) -> ItemScore | None:
         """By what interactions that follow each other are told by, where training comes to that."""
         if options.follow_weight == 0 or options.first_share >= 1:
             return None

@@ -1,7 +1,5 @@
 """With its registry in PostgreSQL, a feature store needs no file of ours to be read."""
 
-import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copyfile
@@ -11,9 +9,7 @@ import pytest
 from contracts.base.errors import FootpathError
 from features.store import apply_registry, materialize, promote, repository
 from tests.features.store_lake import shop, small_lake
-
-psycopg = pytest.importorskip("psycopg")
-SERVER = os.environ.get("FOOTPATH_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
+from tests.postgres import new_database
 
 pytestmark = pytest.mark.server
 
@@ -21,18 +17,9 @@ pytestmark = pytest.mark.server
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A database of the test's own, which FOOTPATH_REGISTRY points at."""
-    name = f"footpath_test_{uuid.uuid4().hex[:12]}"
-    try:
-        admin = psycopg.connect(f"{SERVER}/postgres", autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        pytest.skip(f"no PostgreSQL at FOOTPATH_TEST_POSTGRES ({error})")
-    with admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        try:
-            monkeypatch.setenv("FOOTPATH_REGISTRY", f"{SERVER}/{name}")
-            yield f"{SERVER}/{name}"
-        finally:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database() as address:
+        monkeypatch.setenv("FOOTPATH_REGISTRY", address)
+        yield address
 
 
 def test_a_service_is_read_through_a_registry_in_postgres(

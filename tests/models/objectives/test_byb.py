@@ -5,15 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.base.errors import FootpathError
-from models.data.age import age_buckets
-from models.data.packed import MASK
+from models.data.packed import MASK, age_buckets
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
-from models.nn.user_model import ModelConfig, build_model
-from models.objectives import build_objective
+from models.nn.user_model import build_model
 from models.objectives.byb import _weights
 from models.training.health import effective_rank
+from tests.models.builders import build_objective, model_config
 
 FIELDS = ("item", "action", "category", "gap", "position")
 DAY = 86_400
@@ -31,7 +29,7 @@ def sequences(make_sequences):
 
 def build(sequences, **options):
     torch.manual_seed(0)
-    model = build_model(ModelConfig("bag", 16, 20, FIELDS, {"dropout": 0.0}, sequences.sizes))
+    model = build_model(model_config("bag", 16, 20, FIELDS, {"dropout": 0.0}, sequences.sizes))
     return model, build_objective("byb", model.config, {"projector": 8} | options)
 
 
@@ -243,7 +241,7 @@ def test_who_stays_silent_is_told_from_who_does_not(timed):
     """The prediction for a user with an empty window comes nearer to nothing than the others'."""
     fields = (*FIELDS, "age")
     torch.manual_seed(0)
-    model = build_model(ModelConfig("bag", 16, 20, fields, {"dropout": 0.0}, timed.sizes))
+    model = build_model(model_config("bag", 16, 20, fields, {"dropout": 0.0}, timed.sizes))
     options = BY_TIME | {"projector": 8, "hidden_weight": 0.0}
     objective = build_objective("byb", model.config, options)
     trained = [p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad]
@@ -269,19 +267,3 @@ def test_who_stays_silent_is_told_from_who_does_not(timed):
             near[True] += likeness[sample.silent_E].tolist()
             near[False] += likeness[sample.user_F].tolist()
     assert np.mean(near[True]) > np.mean(near[False]) + 0.08
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"events": []}, "give a window"),
-        ({"days": [-1.0]}, "above 0"),
-        ({"momentum": 2.0}, "momentum"),
-        ({"loss": "mse"}, "byol, dino"),
-        ({"cut": "place"}, "event, time"),
-        ({"empty_share": 1.0}, "below 1"),
-    ],
-)
-def test_a_wrong_option_is_named(sequences, options, said):
-    with pytest.raises(FootpathError, match=said):
-        build(sequences, **options)

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.base.errors import FootpathError
 from models.data.packed import MASK, pack
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
-from models.nn.user_model import ModelConfig, build_model
-from models.objectives import build_objective
+from models.nn.user_model import build_model
 from models.objectives.masked_item import sampled_loss
+from tests.models.builders import build_objective, model_config
 
 FIELDS = ("item", "action", "category", "gap", "position")
 LENGTHS = [30, 3, 17, 9, 29, 12]
@@ -32,7 +31,7 @@ def sequences(make_sequences):
 def build(method, encoder, sequences, encoder_options=None, **options):
     torch.manual_seed(0)
     shape = {"dropout": 0.0} | (encoder_options or {})
-    model = build_model(ModelConfig(encoder, 16, 40, FIELDS, shape, sequences.sizes))
+    model = build_model(model_config(encoder, 16, 40, FIELDS, shape, sequences.sizes))
     return model, build_objective(method, model.config, options)
 
 
@@ -78,13 +77,6 @@ def test_the_next_item_of_each_event_is_its_target(sequences):
         losses.append(torch.nn.functional.cross_entropy(logits, items[1:], reduction="sum"))
     expected = torch.stack(losses).sum() / (sum(LENGTHS) - len(LENGTHS))
     torch.testing.assert_close(objective(model, sample).loss, expected)
-
-
-def test_an_encoder_that_sees_the_next_item_is_refused(sequences):
-    model, objective = build("next", "bert4rec", sequences)
-    _, sample = sampled(objective, sequences)
-    with pytest.raises(FootpathError, match="reads forwards, and bert4rec"):
-        objective(model, sample)
 
 
 def test_what_is_masked_does_not_reach_the_states(sequences):
@@ -156,20 +148,6 @@ def test_the_loss_falls(method, encoder, encoder_options, sequences):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:5])
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "said"),
-    [
-        ("masked", {"hide_share": 0.0}, "hide_share"),
-        ("dual", {"temperature": 0.0}, "temperature"),
-        ("msdp", {"events": []}, "windows of 1 event"),
-        ("next", {"chunk": 0}, "chunk"),
-    ],
-)
-def test_a_wrong_option_is_named(sequences, method, options, said):
-    with pytest.raises(FootpathError, match=said):
-        build(method, "bag", sequences, **options)
 
 
 def test_a_sampled_softmax_is_the_full_one_over_the_target_and_its_others():

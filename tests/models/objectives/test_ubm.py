@@ -7,27 +7,26 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.base.errors import FootpathError
+from contracts.recipes.jobs import TrainJob
+from contracts.recipes.methods import UbmOptions
 from models.checkpoint import load_checkpoint
 from models.data.documents import Documents
 from models.data.packed import MASK, UNK
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.nn.behavior import attach_text
-from models.nn.encoders import ENCODERS
-from models.nn.user_model import ModelConfig, build_model
-from models.objectives import build_objective
+from models.nn.user_model import build_model
 from models.objectives.ubm.contrasts import contrast, follow_loss
-from models.objectives.ubm.objective import reads_forwards
 from models.objectives.ubm.sessions import chosen_events, chosen_sessions, sessions_of
-from models.objectives.ubm.text_views import Rates, text_view
+from models.objectives.ubm.text_views import text_view
 from models.ranking.zero_shot import native
-from models.runtime.config import TrainConfig
 from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.trainer import Trainer
+from tests.models.builders import build_objective, model_config, train_job
 from tests.models.conftest import write_sequences
 
+RATES = ("attribute_drop", "category_drop", "word_drop", "word_mask", "word_swap")
 # [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOR] 10 | 11 12 | [COLOR] 10 [SIZE] 13
 KINDS = torch.tensor([0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 1])
 TEXTS = [[3, 4, 5, 6, 7, 14, 8, 9, 15, 10], [11, 12], [15, 10, 16, 13], []]
@@ -40,8 +39,8 @@ def view_of(seed=0, **rates) -> list[list[int]]:
     lengths = [len(text) for text in TEXTS]
     documents = Documents(torch.tensor([t for x in TEXTS for t in x]), torch.tensor(lengths))
     chance = torch.from_numpy(np.random.default_rng(seed).random((4, 16, 2)))
-    nothing = dict.fromkeys(Rates.__dataclass_fields__, 0.0)
-    view = text_view(documents, KINDS, chance, Rates(**(nothing | rates)))
+    nothing = dict.fromkeys(RATES, 0.0)
+    view = text_view(documents, KINDS, chance, UbmOptions(**(nothing | rates)))
     return [part.tolist() for part in view.tokens_K.split(view.lengths_M.tolist())]
 
 
@@ -165,7 +164,7 @@ def test_chosen_events_are_of_those_asked_for(windows):
 
 def ubm(sequences, **options):
     torch.manual_seed(0)
-    model = build_model(ModelConfig("bag", 16, 20, FIELDS, {"dropout": 0.0}, sequences.sizes))
+    model = build_model(model_config("bag", 16, 20, FIELDS, {"dropout": 0.0}, sequences.sizes))
     objective = build_objective("ubm", model.config, options)
     attach_text(model, sequences)
     return model, objective
@@ -241,18 +240,17 @@ def test_a_killed_run_goes_on_in_its_stage_bit_for_bit(make_sequences, tmp_path,
     pointer = make_sequences([12] * 20, text=True)
     sequences = open_sequences(pointer)
 
-    def config(name) -> TrainConfig:
-        return TrainConfig(
-            sequences=pointer, out=tmp_path / name, version=name, recipe="ubm_bert4rec", dim=16,
-            max_length=10, epochs=3, batch_size=8, fields=("text", "position"), prefetch=0,
-            text={"encoder": "transformer", "layers": 1, "action": True},
-            objective={"first_share": 0.5}, checkpoint_seconds=0.0,
-        )  # fmt: skip
+    def config(name) -> TrainJob:
+        settings = {"sequences": pointer, "out": tmp_path / name, "recipe": "ubm_bert4rec"}
+        settings |= {"dim": 16, "max_length": 10, "epochs": 3, "batch_size": 8}
+        settings |= {"fields": ("text", "position"), "method": {"first_share": 0.5}}
+        settings |= {"text": {"encoder": "transformer", "layers": 1, "action": True}}
+        return train_job(settings | {"prefetch": 0, "checkpoint_seconds": 0.0})
 
     whole = config("whole_v1")
     train(whole, Reporter())
     half = config("killed_v1")
-    half.out.mkdir()
+    half.io.out.mkdir()
     model, objective = build(half, sequences)
     trainer = Trainer(half, sequences, model, objective)
     for _ in range(kill_at):
@@ -264,31 +262,7 @@ def test_a_killed_run_goes_on_in_its_stage_bit_for_bit(make_sequences, tmp_path,
     )
     assert one == two
     told = json.loads((tmp_path / "killed_v1" / "config.json").read_text())
-    assert told["objective"]["first_share"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"temperature": 0.0}, "temperature"),
-        ({"word_drop": 0.6, "word_mask": 0.5}, "leave no word"),
-        ({"attribute_drop": 1.0}, "rates of dropping"),
-        ({"first_share": 1.5}, "first_share"),
-        ({"sessions": 0}, "sessions"),
-        ({"pair_weight": -1.0}, "weights"),
-        ({"follow_weight": 0.0, "session_weight": 0.0}, "nothing of the second"),
-    ],
-)
-def test_a_wrong_option_is_named(sequences, options, said):
-    with pytest.raises(FootpathError, match=said):
-        ubm(sequences, **options)
-
-
-def test_a_first_stage_without_text_is_refused(sequences):
-    config = ModelConfig("bag", 16, 20, ("item",), {}, sequences.sizes)
-    with pytest.raises(FootpathError, match="fields leave 'text' out"):
-        build_objective("ubm", config, {})
-    build_objective("ubm", config, {"first_share": 0.0})
+    assert told["recipe"]["method"]["first_share"] == 0.5
 
 
 def test_items_go_with_the_next_other_item_of_their_session(sequences, windows):
@@ -305,7 +279,7 @@ def test_items_go_with_the_next_other_item_of_their_session(sequences, windows):
 
 
 def follows_of(sequences, windows, encoder, **options):
-    config = ModelConfig(encoder, 16, 20, FIELDS, {}, sequences.sizes)
+    config = model_config(encoder, 16, 20, FIELDS, {}, sequences.sizes)
     objective = build_objective("ubm", config, options)
     return objective.sample(windows, windows, Draw(0, 0, USERS))
 
@@ -335,16 +309,6 @@ def test_an_encoder_that_sees_all_is_shown_a_beginning_of_what_follows(sequences
         assert item == whole[n][len(seen)]
 
 
-@pytest.mark.parametrize("encoder", list(ENCODERS))
-def test_which_encoders_read_forwards_is_known_without_building_them(sequences, encoder):
-    state = torch.get_rng_state()
-    config = ModelConfig(encoder, 16, 20, FIELDS, {}, sequences.sizes)
-    assert reads_forwards(config) == build_model(config).encoder.is_causal
-    torch.set_rng_state(state)
-    reads_forwards(config)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_some_items_are_read_by_their_text_alone_and_told_all_the_same(sequences, windows):
     plain, sample = (
         follows_of(sequences, windows, "gru4rec", read_hide=rate, session_weight=0.0)
@@ -366,7 +330,7 @@ def test_rare_actions_are_not_drowned_by_frequent_ones(make_sequences):
     sequences = open_sequences(make_sequences([20, 20, 20], text=True, action=action, time=time))
     windows = sequences.random_windows(Draw(0, 0, USERS[:3]), 40)
     for epoch in range(10):
-        config = ModelConfig("gru4rec", 16, 20, FIELDS, {}, sequences.sizes)
+        config = model_config("gru4rec", 16, 20, FIELDS, {}, sequences.sizes)
         objective = build_objective("ubm", config, {"follows": 3})
         sample = objective.sample(windows, windows, Draw(0, epoch, USERS[:3]))
         assert sorted(sample.follows.action_N.tolist()) == [3] * 6 + [4] * 3
@@ -401,21 +365,20 @@ def trained(tmp_path_factory):
         tmp_path_factory.mktemp("chain"), lengths, text=True,
         item=item.astype(np.int32), time=time.astype(np.int64) + 1_600_000_000,
     )  # fmt: skip
-    config = TrainConfig(
-        sequences=pointer, out=pointer.parent.parent / "m_v1", version="m_v1", recipe="ubm_gru4rec",
-        dim=32, max_length=10, epochs=15, batch_size=50, lr=5e-3, fields=("item", "text"),
-        encoder_options={"pooling": "last"}, objective={"first_share": 0.2},
-    )  # fmt: skip
+    settings = {"sequences": pointer, "out": pointer.parent.parent / "m_v1", "dim": 32}
+    settings |= {"recipe": "ubm_gru4rec", "max_length": 10, "epochs": 15, "batch_size": 50}
+    settings |= {"lr": 5e-3, "fields": ("item", "text"), "encoder": {"pooling": "last"}}
+    config = train_job(settings | {"method": {"first_share": 0.2}})
     train(config, Reporter())
     sequences = open_sequences(pointer)
-    checkpoint = load_checkpoint(config.out)
+    checkpoint = load_checkpoint(config.io.out)
     attach_text(checkpoint.model, sequences)
     return checkpoint, sequences
 
 
 def test_the_native_score_ranks_what_follows_first(trained):
     checkpoint, sequences = trained
-    score = native(checkpoint.config, checkpoint.model, sequences)
+    score = native(checkpoint.recipe.method, checkpoint.model, sequences)
     assert score is not None
     users = np.arange(100)
     scores = score(sequences.windows(users, np.zeros(100, int), np.full(100, 4)))
@@ -427,7 +390,7 @@ def test_the_native_score_ranks_what_follows_first(trained):
 def test_no_score_is_native_where_nothing_that_follows_was_told(trained):
     checkpoint, sequences = trained
     for change in ({"follow_weight": 0.0}, {"first_share": 1.0}):
-        told = checkpoint.config | {"objective": checkpoint.config["objective"] | change}
+        told = checkpoint.recipe.method.model_copy(update=change)
         assert native(told, checkpoint.model, sequences) is None
 
 

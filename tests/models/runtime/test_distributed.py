@@ -15,15 +15,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from contracts.recipes.methods import METHODS
 from models.checkpoint import STATE, read_tensors
-from models.objectives import OBJECTIVES
-from models.runtime.config import TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import train_job, write_job
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = Path(__file__).parent / "ranks_program.py"
-METHODS = [name for name, kind in OBJECTIVES.items() if kind.trains]
+ROOT = Path(__file__).parents[3]
+PROGRAM = Path(__file__).parents[1] / "ranks_program.py"
+METHODS = [name for name, kind in METHODS.items() if kind.trains]
 ENCODER_OF = {"next": "gru4rec", "barlow": "bag"}
 OPTIONS = {"byb": {"events": [3, 5]}, "msdp": {"events": [3, 5]}}
 READS = {"fields": ["item", "action", "text", "position"], "text": {"dropout": 0.0}}
@@ -34,10 +34,9 @@ def config(sequences: Path, out: Path, method: str, **changes) -> dict:
     return {
         "sequences": str(sequences),
         "out": str(out),
-        "version": f"{method}_v1",
         "recipe": f"{method}_{encoder}",
-        "encoder_options": {"dropout": 0.0},
-        "objective": OPTIONS.get(method, {}),
+        "encoder": {"dropout": 0.0},
+        "method": OPTIONS.get(method, {}),
         "dim": 16,
         "max_length": 20,
         "epochs": 3,
@@ -83,7 +82,7 @@ def by_two(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", METHODS)
 def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, planted, tmp_path):
     pointer = planted / "sequences" / "2026-01-31.json"
-    train(parse(TrainConfig, config(pointer, tmp_path / "one", method), "test"), Reporter())
+    train(train_job(config(pointer, tmp_path / "one", method)), Reporter())
     one, two = (pq.read_table(f / "curves.parquet") for f in (tmp_path / "one", by_two / method))
     assert json.loads((by_two / method / "metrics.json").read_text())["ranks"] == 2
     assert one.num_rows == two.num_rows == 12
@@ -165,7 +164,7 @@ def test_a_lost_rank_ends_the_others(planted, tmp_path):
 
 def start(settings: dict, path: Path, **environment: str) -> subprocess.Popen:
     """Starts two ranks as Dagster does."""
-    path.write_text(json.dumps(settings))
+    write_job(train_job(settings), path)
     return subprocess.Popen(
         [sys.executable, "-m", "models.runtime.launch", "2", "models.train", str(path)],
         cwd=ROOT,

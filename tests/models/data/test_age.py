@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
-from models.data.age import AGE_BUCKETS, Clock, age_buckets
+from contracts.recipes.jobs import TaskSpec
 from models.data.examples import Labeled, last_windows, random_windows
 from models.data.labels import load_tasks
-from models.data.packed import MASK, Events, join, pack
+from models.data.packed import AGE_BUCKETS, MASK, Clock, Events, age_buckets, join, pack
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.embed import embed
-from models.nn.user_model import ModelConfig, build_model
+from models.nn.user_model import build_model
 from models.nn.vectors import user_vectors
 from models.objectives.views import cut_in_two, hidden, reordered, slices
 from models.probing.head_inputs import embeddings
 from models.ranking.zero_shot import _with_hidden
-from models.runtime.config import EmbedConfig, TaskConfig, TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import embed_job, model_config, train_job
 from tests.models.conftest import CUTOFF, START, user_names, write_labels, write_sequences
 
 LENGTHS = [12, 3, 1, 9, 30]
@@ -42,7 +42,7 @@ def sequences(make_sequences):
 def model_of(sequences, fields=("item", "age"), max_length=20):
     torch.manual_seed(0)
     options = {"dropout": 0.0}
-    return build_model(ModelConfig("bag", 8, max_length, fields, options, sequences.sizes)).eval()
+    return build_model(model_config("bag", 8, max_length, fields, options, sequences.sizes)).eval()
 
 
 @given(st.lists(st.integers(-5, 2**40), min_size=2, max_size=30))
@@ -182,7 +182,7 @@ def test_an_example_that_ends_where_its_event_comes_does_not_tell_when_that_was(
     for shift in (0, 3 * DAY):
         folder = tmp_path / str(shift)
         sequences, as_ofs = cut_log(folder, shift)
-        task = load_tasks(labeled(folder, as_ofs), sequences, (TaskConfig(name="half"),))[0]
+        task = load_tasks(labeled(folder, as_ofs), sequences, (TaskSpec(name="half"),))[0]
         assert task.splits["train"].ends_n.tolist() == [5] * len(task.splits["train"].ends_n)
         said.append(embeddings(model_of(sequences), sequences, task).x["test"])
     assert torch.equal(*said)
@@ -191,7 +191,7 @@ def test_an_example_that_ends_where_its_event_comes_does_not_tell_when_that_was(
 def test_an_example_of_the_calendar_is_looked_at_in_its_as_of(tmp_path):
     sequences, _ = cut_log(tmp_path, 0)
     as_of = START + 40 * DAY
-    task = load_tasks(labeled(tmp_path, [as_of] * 20), sequences, (TaskConfig(name="half"),))[0]
+    task = load_tasks(labeled(tmp_path, [as_of] * 20), sequences, (TaskSpec(name="half"),))[0]
     part = task.splits["test"]
     assert part.now_n is not None
     assert set(part.now_n.tolist()) == {as_of}
@@ -229,12 +229,12 @@ def test_an_instant_between_never_passes_the_horizon():
 
 def embedded(folder, pointer, at, fields):
     settings = {"sequences": str(pointer), "out": str(folder / "none_bag_v1"), "dim": 8}
-    settings |= {"version": "none_bag_v1", "recipe": "none_bag", "fields": fields}
-    train(parse(TrainConfig, settings | {"max_length": 10}, "test"), Reporter())
+    settings |= {"recipe": "none_bag", "fields": fields}
+    train(train_job(settings | {"max_length": 10}), Reporter())
     out = folder / f"{at.date()}.parquet"
     said = {"sequences": str(pointer), "checkpoint": settings["out"], "out": str(out)}
     said |= {"event_timestamp": at.isoformat(), "created": at.isoformat()}
-    embed(parse(EmbedConfig, said | {"model_version": "none_bag_v1"}, "test"), Reporter())
+    embed(embed_job(said | {"model_version": "none_bag_v1"}), Reporter())
     return np.stack(pq.read_table(out)["embedding"].to_numpy(zero_copy_only=False))
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from contracts.base.errors import FootpathError
+from contracts.recipes.jobs import TrainJob
+from contracts.recipes.text import TextOptions
 from models.checkpoint import load_checkpoint
 from models.data.documents import Documents
 from models.data.packed import UNK, pack
@@ -17,13 +19,18 @@ from models.data.sequences import open_sequences
 from models.embed import embed
 from models.finetune import finetune
 from models.nn.behavior import attach_text
-from models.nn.text import Options, TextEncoder
-from models.nn.user_model import ModelConfig, build_model
+from models.nn.text import TextEncoder
+from models.nn.user_model import build_model
 from models.nn.vectors import user_vectors
-from models.objectives import build_objective
-from models.runtime.config import EmbedConfig, FinetuneConfig, TaskConfig, TrainConfig
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import (
+    build_objective,
+    embed_job,
+    evaluation_job,
+    model_config,
+    train_job,
+)
 from tests.models.conftest import write_sequences
 
 KINDS = ("mean", "cnn", "attention", "gru", "transformer")
@@ -37,7 +44,7 @@ def documents_of(texts) -> Documents:
 
 def encoder_of(kind, **options) -> TextEncoder:
     torch.manual_seed(0)
-    encoder = TextEncoder(16, 20, 5, Options(encoder=kind, **options)).eval()
+    encoder = TextEncoder(16, 20, 5, TextOptions(encoder=kind, **options)).eval()
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return encoder
@@ -45,7 +52,7 @@ def encoder_of(kind, **options) -> TextEncoder:
 
 def model_of(sequences, fields=("text",), **text):
     torch.manual_seed(0)
-    config = ModelConfig("bag", 16, 20, fields, {"dropout": 0.0}, sequences.sizes, text)
+    config = model_config("bag", 16, 20, fields, {"dropout": 0.0}, sequences.sizes, text)
     model = build_model(config).eval()
     attach_text(model, sequences)
     return model
@@ -165,10 +172,10 @@ def test_what_is_hidden_is_read_as_mask(sequences):
     assert torch.allclose(vector, behavior.text.tables["token"][1])
 
 
-def config_of(folder, pointer, **changes) -> TrainConfig:
-    common = {"recipe": "ptum_bag", "version": "m_v1", "dim": 16, "max_length": 20, "epochs": 1}
+def config_of(folder, pointer, **changes) -> TrainJob:
+    common = {"recipe": "ptum_bag", "dim": 16, "max_length": 20, "epochs": 1}
     common |= {"fields": ("item", "text"), "text": {"encoder": "cnn"}, "batch_size": 8}
-    return TrainConfig(sequences=pointer, out=folder / "m_v1", **(common | changes))
+    return train_job(common | {"sequences": pointer, "out": folder / "m_v1"} | changes)
 
 
 def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
@@ -177,17 +184,19 @@ def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
     pointer = make_sequences([12] * 40, text=True)
     train(config_of(tmp_path, pointer), Reporter())
     kept = json.loads((tmp_path / "m_v1" / "config.json").read_text())
-    assert kept["text"]["encoder"] == "cnn"
+    assert kept["recipe"]["text"]["encoder"] == "cnn"
     tensors = load_checkpoint(tmp_path / "m_v1").model.state_dict()
     assert not any("document" in name for name in tensors)  # they belong to the data
     embed(
-        EmbedConfig(
-            sequences=pointer,
-            checkpoint=tmp_path / "m_v1",
-            out=tmp_path / "vectors.parquet",
-            event_timestamp="2026-02-01T00:00:00+00:00",
-            created="2026-02-01T00:00:00+00:00",
-            model_version="m_v1",
+        embed_job(
+            {
+                "sequences": pointer,
+                "checkpoint": tmp_path / "m_v1",
+                "out": tmp_path / "vectors.parquet",
+                "event_timestamp": "2026-02-01T00:00:00+00:00",
+                "created": "2026-02-01T00:00:00+00:00",
+                "model_version": "m_v1",
+            }
         ),
         Reporter(),
     )
@@ -196,13 +205,15 @@ def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
     attach_text(model, sequences)
     assert np.allclose(written, user_vectors(model, sequences, np.arange(40)), atol=1e-5)
     figures = finetune(
-        FinetuneConfig(
-            sequences=pointer,
-            checkpoint=tmp_path / "m_v1",
-            labels=make_labels(plant(40)),
-            tasks=(TaskConfig(name="half"),),
-            out=tmp_path / "metrics.parquet",
-            epochs=1,
+        evaluation_job(
+            {
+                "sequences": pointer,
+                "checkpoint": tmp_path / "m_v1",
+                "labels": make_labels(plant(40)),
+                "tasks": [{"name": "half"}],
+                "out": tmp_path / "metrics.parquet",
+                "epochs": 1,
+            }
         ),
         Reporter(),
     )
@@ -211,7 +222,7 @@ def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
 
 def test_sequences_without_text_are_named(tmp_path, sequences):
     events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([5])))
-    model = build_model(ModelConfig("bag", 16, 20, ("text",), {}, sequences.sizes))
+    model = build_model(model_config("bag", 16, 20, ("text",), {}, sequences.sizes))
     with pytest.raises(FootpathError, match="the model reads text, and has been given none"):
         model(events)
     older = open_sequences(write_sequences(tmp_path / "older", [5, 3]))
@@ -219,17 +230,17 @@ def test_sequences_without_text_are_named(tmp_path, sequences):
         attach_text(model, older)
 
 
-def test_sequences_from_before_there_was_text_still_open(make_sequences):
+def test_sequences_without_text_open(make_sequences):
     sequences = open_sequences(make_sequences([5, 3]))
     assert not sequences.has_text
     assert (sequences.document[:] == 0).all()
     with pytest.raises(FootpathError, match="the vocabulary has no words"):
-        build_model(ModelConfig("bag", 16, 20, ("item", "text"), {}, sequences.sizes))
+        build_model(model_config("bag", 16, 20, ("item", "text"), {}, sequences.sizes))
 
 
 def test_texts_in_another_vocabulary_are_refused(sequences):
     sizes = sequences.sizes | {"token": 99}
-    model = build_model(ModelConfig("bag", 16, 20, ("text",), {}, sizes))
+    model = build_model(model_config("bag", 16, 20, ("text",), {}, sizes))
     with pytest.raises(FootpathError, match=r"reads 99 words and 43 items.*have 26 and 43"):
         attach_text(model, sequences)
 
@@ -247,21 +258,6 @@ def test_texts_in_another_vocabulary_are_refused(sequences):
 def test_broken_texts_are_refused_with_a_sentence(make_sequences, change, sentence):
     with pytest.raises(FootpathError, match=sentence):
         open_sequences(make_sequences([3, 2], text=True, **change))
-
-
-@pytest.mark.parametrize(
-    ("fields", "text", "sentence"),
-    [
-        (("gap",), {}, "expected 'item', 'text' or both"),
-        (("item",), {"encoder": "cnn"}, "fields leave 'text' out"),
-        (("text",), {"encoder": "bert"}, "one of mean, cnn"),
-        (("text",), {"encoder": "transformer", "heads": 3}, "does not divide among 3 heads"),
-        (("text",), {"dropout": 1.0}, "is not a share"),
-    ],
-)
-def test_a_wrong_option_of_text_is_named(sequences, fields, text, sentence):
-    with pytest.raises(FootpathError, match=sentence):
-        model_of(sequences, fields, **text)
 
 
 def training_model(sequences, **text):
@@ -331,7 +327,7 @@ def test_a_large_catalog_is_sampled_in_training_and_right_on_average(sequences):
 def test_methods_that_score_all_items_learn_from_a_sample_of_them(sequences, method):
     torch.manual_seed(0)
     fields = ("item", "text")
-    config = ModelConfig("gru4rec", 16, 20, fields, {}, sequences.sizes, {"sampled": 8})
+    config = model_config("gru4rec", 16, 20, fields, {}, sequences.sizes, {"sampled": 8})
     model, objective = build_model(config), build_objective(method, config, {})
     attach_text(model, sequences)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)

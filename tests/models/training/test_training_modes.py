@@ -12,16 +12,17 @@ import torch
 from torch import nn
 
 from contracts.base.errors import FootpathError
+from contracts.recipes.recipe import EarlyStopping
 from models.checkpoint import STATE, load_checkpoint, read_tensors
-from models.data.prefetch import prefetched
+from models.data.batching import prefetched
 from models.data.sequences import open_sequences
 from models.nn.encoders import ENCODERS
 from models.probing.early_stopping import ValidationProbe
-from models.runtime.config import TrainConfig, ValidationConfig, parse
 from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.ema import Ema
 from models.training.trainer import Trainer
+from tests.models.builders import train_job
 
 Settings = dict
 
@@ -30,7 +31,6 @@ def config(sequences: Path, out: Path, **changes) -> Settings:
     return {
         "sequences": str(sequences),
         "out": str(out),
-        "version": out.name,
         "recipe": "ptum_bag",
         "dim": 16,
         "max_length": 20,
@@ -63,7 +63,7 @@ class Listener(Reporter):
 
 
 def run(settings: Settings, reporter: Reporter | None = None) -> dict:
-    return train(parse(TrainConfig, settings, "test"), reporter or Listener())
+    return train(train_job(settings), reporter or Listener())
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -92,7 +92,7 @@ MODES = {
     "without prefetching": {"prefetch": 0},
     "bf16": {"precision": "bf16", "recipe": "ptum_bert4rec"},
     "averaged weights": {"ema": 0.9},
-    "a teacher": {"recipe": "byb_bag", "objective": {"events": [3, 5]}},
+    "a teacher": {"recipe": "byb_bag", "method": {"events": [3, 5]}},
     "early stopping": {"validation": {}, "lr": 0.05},
     "a bag first": {"recipe": "ptum_bert4rec", "bag_epochs": 2},
     "all of them": {"validation": {}, "ema": 0.8, "precision": "bf16", "recipe": "barlow_gru4rec"},
@@ -118,7 +118,7 @@ def test_an_interrupted_run_resumes_bit_for_bit_in_every_mode(
 
 
 def trainer_of(pointer: Path, out: Path, **changes) -> Trainer:
-    settings = parse(TrainConfig, config(pointer, out, **changes), "test")
+    settings = train_job(config(pointer, out, **changes))
     sequences = open_sequences(pointer)
     return Trainer(settings, sequences, *build(settings, sequences))
 
@@ -149,16 +149,6 @@ def test_the_bag_is_left_behind(pointer, tmp_path):
 def test_a_bag_cannot_stand_in_where_the_encoder_itself_is_needed(recipe, pointer, tmp_path):
     with pytest.raises(FootpathError, match="leave bag_epochs at 0"):
         run(config(pointer, tmp_path / "m", recipe=recipe, bag_epochs=2))
-
-
-def test_all_epochs_cannot_be_the_bags(pointer, tmp_path):
-    with pytest.raises(FootpathError, match="leave some to the encoder"):
-        run(config(pointer, tmp_path / "m", epochs=4, bag_epochs=4))
-
-
-def test_a_bag_goes_by_epochs_and_not_by_the_clock(pointer, tmp_path):
-    with pytest.raises(FootpathError, match="give one of them"):
-        run(config(pointer, tmp_path / "m", bag_epochs=2, max_seconds=5.0))
 
 
 def test_the_learning_rate_goes_with_the_root_of_the_batch(pointer, tmp_path):
@@ -211,7 +201,7 @@ def test_leaving_early_ends_the_prefetching_thread_however_full_it_is():
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_bf16_gives_nearly_the_losses_of_fp32_and_weights_in_fp32(encoder, pointer, tmp_path):
-    changes = {"recipe": f"ptum_{encoder}", "epochs": 2, "encoder_options": {"dropout": 0.0}}
+    changes = {"recipe": f"ptum_{encoder}", "epochs": 2, "encoder": {"dropout": 0.0}}
     losses = []
     for precision in ("fp32", "bf16"):
         out = tmp_path / precision
@@ -265,7 +255,8 @@ def test_early_stopping_keeps_the_weights_that_validated_best(pointer, validatio
     assert len(losses) < 40
     assert len(losses) == result["best_epoch"] + validation["patience"]
     assert result["validation_loss"] == min(losses) == losses[result["best_epoch"] - 1]
-    judge = ValidationProbe(parse(ValidationConfig, validation, "test"), open_sequences(pointer))
+    stopping = EarlyStopping(task="half", patience=2)
+    judge = ValidationProbe(stopping, Path(validation["labels"]), open_sequences(pointer))
     assert judge.loss(load_checkpoint(tmp_path / "m_v1").model) == pytest.approx(min(losses))
 
 
@@ -301,7 +292,9 @@ def test_a_run_goes_on_only_by_the_labels_that_it_began_with(
     finished = run(settings)
     assert run(settings) == finished
     make_labels([rows[0] | turned, *rows[1:]])
-    with pytest.raises(FootpathError, match=r"model whose validation is .*, and .* is asked"):
+    with pytest.raises(
+        FootpathError, match=r"model whose labels_fingerprint is .*, and .* is asked"
+    ):
         run(settings)
 
 
@@ -322,7 +315,7 @@ def alike(make_sequences) -> Path:
 
 
 def test_a_planted_collapse_is_seen_and_can_stop_training(alike, tmp_path):
-    changes = {"recipe": "next_gru4rec", "encoder_options": {"dropout": 0.0}, "epochs": 2}
+    changes = {"recipe": "next_gru4rec", "encoder": {"dropout": 0.0}, "epochs": 2}
     listener = Listener()
     run(config(alike, tmp_path / "warned", **changes), listener)
     assert len(listener.warnings) == 2
@@ -347,7 +340,7 @@ def test_compiling_changes_neither_names_nor_losses_beyond_rounding(pointer, tmp
     for encoder, dropout in (("rotary", 0.0), ("rotary", 0.5)):
         losses = []
         for name, is_compiled in ((f"plain-{dropout}", False), (f"compiled-{dropout}", True)):
-            options = {"encoder_options": {"dropout": dropout}, "recipe": f"barlow_{encoder}"}
+            options = {"encoder": {"dropout": dropout}, "recipe": f"barlow_{encoder}"}
             run(config(pointer, tmp_path / name, compile=is_compiled, **options))
             losses.append(pq.read_table(tmp_path / name / "curves.parquet")["loss"].to_numpy())
         assert np.isfinite(losses[1]).all()

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.base.errors import FootpathError
 from models.data.packed import MASK
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
-from models.nn.user_model import ModelConfig, build_model
-from models.objectives import build_objective
+from models.nn.user_model import build_model
+from tests.models.builders import build_objective, model_config
 
 FIELDS = ("item", "action", "category", "gap", "position")
 USERS = np.arange(6)
@@ -22,7 +21,7 @@ def sequences(make_sequences):
 
 def build(sequences, encoder="bert4rec", **options):
     torch.manual_seed(0)
-    model = build_model(ModelConfig(encoder, 16, 32, FIELDS, {"dropout": 0.0}, sequences.sizes))
+    model = build_model(model_config(encoder, 16, 32, FIELDS, {"dropout": 0.0}, sequences.sizes))
     return model, build_objective("ptum", model.config, options)
 
 
@@ -152,21 +151,6 @@ def test_many_targets_of_a_user_cost_one_softmax_and_give_the_same_loss(sequence
     logits = outcome.users_BD[sample.view_N] @ model.behavior.items().T
     losses = torch.nn.functional.cross_entropy(logits, sample.item_NC[:, 0], reduction="none")
     torch.testing.assert_close(outcome.loss, (losses * sample.weight_N).sum())
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"next_events": -1}, "must not be negative"),
-        ({"hide_share": 1.0}, "hide_share 1.0 is not a share"),
-        ({"masked_weight": 0, "next_weight": 0}, "both tasks are left out"),
-        ({"negative": 4}, "did you mean 'negatives'"),
-        ({"next_events": 1.5}, "expected a whole number"),
-    ],
-)
-def test_wrong_options_are_sentences(sequences, options, sentence):
-    with pytest.raises(FootpathError, match=sentence):
-        build(sequences, **options)
 
 
 def _hidden_events(windows, sample):

@@ -3,57 +3,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from contracts.base.errors import FootpathError
 from models.data.labels import Task
-from models.metrics.predictions import Predicted
-from models.metrics.rows import headline, measure
 from models.probing.probe import PENALTIES, Scale, Standardizer, fit_head
-from models.training.health import effective_rank, spread
 
-TWO = Task("two", "ks", ["no", "yes"], {})
-THREE = Task("three", "accuracy", ["a", "b", "c"], {})
 NUMBER = Task("number", "mae", [], {})
-
-
-def predicted(kind: str, y_n: np.ndarray, scores_nC: np.ndarray) -> Predicted:
-    return Predicted(kind, np.arange(len(y_n)), y_n, scores_nC)
-
-
-def test_metrics_of_two_classes_have_their_known_values():
-    y = np.array([0, 0, 1, 1])
-    yes = np.array([0.1, 0.4, 0.35, 0.8])  # the example of scikit-learn's documentation
-    found = measure(TWO, predicted("classification", y, np.stack([1 - yes, yes], axis=1)))
-    assert found["auc"] == pytest.approx(0.75)
-    assert found["ap"] == pytest.approx(0.8333, abs=1e-4)
-    assert found["ks"] == pytest.approx(0.5)
-    assert found["accuracy"] == 0.75
-    assert found["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
-    assert next(iter(found)) == "ks"  # the task's own comes first
-
-
-def test_metrics_of_three_classes_and_of_numbers():
-    y = np.array([0, 1, 2, 2])
-    probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2]])
-    found = measure(THREE, predicted("classification", y, probabilities))
-    assert found["accuracy"] == 0.75
-    assert found["auc"] == 1.0
-    found = measure(NUMBER, predicted("regression", np.array([1.0, 2.0]), np.array([[2.0], [5.0]])))
-    assert found == {"mae": 2.0, "rmse": pytest.approx(5**0.5)}
-
-
-def test_a_metric_of_two_classes_is_refused_for_three():
-    task = Task("t", "ks", ["a", "b", "c"], {})
-    with pytest.raises(FootpathError, match="'t' has no ks, which is of two classes"):
-        measure(task, predicted("classification", np.array([0, 1, 2]), np.eye(3)))
-
-
-def test_the_headline_is_the_mean_over_seeds_at_the_largest_share():
-    common = {"method": "ptum", "protocol": "frozen", "task": "two", "metric": "ks"}
-    rows = [
-        common | {"label_share": share, "seed": seed, "value": value}
-        for share, seed, value in [(0.2, 0, 0.1), (1.0, 0, 0.4), (1.0, 1, 0.6)]
-    ]
-    assert headline(rows, [TWO]) == {"two/frozen_ks": 0.5}
 
 
 def data(classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,14 +63,3 @@ def test_numbers_come_back_in_their_own_unit():
     assert float(targets.mean()) == pytest.approx(0)
     assert scale.predictions(NUMBER, targets[:, None])[:, 0] == pytest.approx(y)
     assert Scale.of(NUMBER, np.array([7.0, 7.0])).targets(np.array([7.0])).tolist() == [0.0]
-
-
-def test_health_figures_show_collapse():
-    torch.manual_seed(0)
-    healthy = torch.randn(500, 16)
-    assert effective_rank(healthy) > 14
-    assert spread(healthy) == pytest.approx(1, abs=0.05)
-    collapsed = torch.randn(500, 1) * torch.randn(1, 16)
-    assert effective_rank(collapsed) == pytest.approx(1, abs=0.01)
-    assert spread(torch.ones(500, 16)) == 0
-    assert effective_rank(torch.ones(500, 16)) == pytest.approx(1)

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
+from models.data.batching import blocks, chunks, epoch_batches
+from models.data.packed import gap_buckets
 from models.data.rng import Draw, key_of
-from models.data.sequences import blocks, chunks, epoch_batches, gap_buckets, open_sequences
+from models.data.sequences import open_sequences
 
 
 @given(
@@ -129,8 +131,16 @@ def test_missing_files_and_fields_are_sentences(make_sequences):
     array.unlink()
     with pytest.raises(FootpathError, match=r"time\.npy is not there"):
         open_sequences(pointer)
-    pointer.write_text(json.dumps({"folder": "x"}))
+    pointer.write_text(json.dumps({"format": 1, "folder": "x"}))
     with pytest.raises(FootpathError, match="field 'fingerprint' is missing"):
+        open_sequences(pointer)
+
+
+@pytest.mark.parametrize("told", [None, 0, 2])
+def test_sequences_of_another_format_say_what_to_rebuild(make_sequences, told):
+    pointer = make_sequences([3, 2])
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"format": told}))
+    with pytest.raises(FootpathError, match=f"format {told}, .* rebuild training_sequences"):
         open_sequences(pointer)
 
 

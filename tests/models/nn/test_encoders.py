@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.base.errors import FootpathError
 from models.data.packed import pack
 from models.data.sequences import open_sequences
 from models.nn.encoders import ENCODERS
-from models.nn.user_model import ModelConfig, build_model
+from models.nn.user_model import build_model
 from models.probing.head_inputs import even_pooling
+from tests.models.builders import model_config
 
 FIELDS = ("item", "action", "category", "gap", "position")
 CAUSAL = [("bert4rec", {"causal": True}), ("rotary", {"causal": True})]
@@ -18,7 +18,7 @@ SIZES = {"item": 43, "action": 5, "category": 7}
 
 def model_of(encoder: str, fields: tuple[str, ...] = FIELDS, **options):
     torch.manual_seed(0)
-    return build_model(ModelConfig(encoder, 16, 32, fields, options, SIZES))
+    return build_model(model_config(encoder, 16, 32, fields, options, SIZES))
 
 
 def windows(sequences, users, lengths):
@@ -86,8 +86,8 @@ def test_an_encoder_that_says_so_sees_nothing_later_and_the_others_do(sequences,
     packed.item_T[~early] = 3 + (packed.item_T[~early] - 2) % 40
     second = model.encoder.states(model.behavior(packed), packed)[early]
     alone = encoder in ("bag", "nativectr")  # there no event sees another one
-    assert torch.equal(first, second) == (model.encoder.is_causal or alone)
-    assert model.encoder.is_causal == (encoder == "gru4rec" or bool(options))
+    assert torch.equal(first, second) == (model.config.encoder.is_causal or alone)
+    assert model.config.encoder.is_causal == (encoder == "gru4rec" or bool(options))
 
 
 @pytest.mark.parametrize(("encoder", "options"), [(name, {}) for name in ENCODERS] + CAUSAL)
@@ -205,29 +205,6 @@ def test_rotary_positions_tell_distances_not_places(sequences):
     packed = windows(sequences, [0], [20])
     later = dataclasses.replace(packed, position_T=packed.position_T + 7)
     torch.testing.assert_close(model(packed), model(later))
-
-
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        (("lstm", 16, 32, FIELDS, {}, SIZES), "no encoder 'lstm'"),
-        (("bert4rec", 16, 32, ("item", "color"), {}, SIZES), "there is no color"),
-        (("bert4rec", 16, 32, ("gap", "position"), {}, SIZES), "expected 'item', 'text' or both"),
-        (("bert4rec", 15, 32, FIELDS, {}, SIZES), "does not divide among 2 heads"),
-        (("bert4rec", 16, 32, FIELDS, {"layer": 3}, SIZES), "did you mean 'layers'"),
-        (("gru4rec", 16, 32, FIELDS, {"dropout": 1.5}, SIZES), "dropout 1.5 is not a share"),
-        (("han", 15, 32, FIELDS, {}, SIZES), "does not divide among two directions"),
-        (("han", 16, 32, FIELDS, {"cell": "rnn"}, SIZES), "expected one of gru, lstm"),
-        (("hsa", 16, 32, FIELDS, {"heads": 3}, SIZES), "does not divide among 3 heads"),
-        (("hura", 16, 32, FIELDS, {"window": 0}, SIZES), "window must be 1 or more"),
-        (("rotary", 6, 32, FIELDS, {}, SIZES), "2 heads of even width"),
-        (("gru4rec", 16, 32, FIELDS, {"attention": 0}, SIZES), "attention must be 1 or more"),
-        (("gru4rec", 16, 32, FIELDS, {"pooling": "max"}, SIZES), "pooling 'max' is none of"),
-    ],
-)
-def test_wrong_configurations_are_sentences(config, sentence):
-    with pytest.raises(FootpathError, match=sentence):
-        build_model(ModelConfig(*config))
 
 
 def test_dropout_keeps_the_mean_and_its_gradient_matches():

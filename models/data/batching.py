@@ -1,16 +1,54 @@
-"""The next samples, made in a thread while the model works on this one.
+"""Which users make a batch, and the samples of the next batches, made ahead in a thread.
 
 What comes out is what would come out without the thread: a sample depends on its step alone. An
 exception of the maker comes out at the step it belongs to, and leaving the block ends the thread.
 """
 
 import contextlib
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+import numpy as np
+import torch
+
+from models.data.packed import ragged_arange
+
 T = TypeVar("T")
+
+
+def epoch_batches(users: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Returns the users of an epoch in random order, cut into batches; every user is in one."""
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(users)
+    return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
+
+
+def chunks(
+    lengths: np.ndarray, users: np.ndarray, max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts whole histories into chunks of nearly equal length, none above max_length.
+
+    Returns:
+      For each chunk: position of its user in `users`, start in the user's history, length. Together
+      the chunks hold every event once.
+    """
+    events = lengths[users]
+    count = -(-events // max_length)
+    owner = np.repeat(np.arange(len(users)), count)
+    nth = ragged_arange(torch.from_numpy(count.astype(np.int64))).numpy()
+    base, longer = events[owner] // count[owner], events[owner] % count[owner]
+    return owner, nth * base + np.minimum(nth, longer), base + (nth < longer)
+
+
+def blocks(sizes: np.ndarray, budget: int) -> Iterator[slice]:
+    """Cuts a run of sizes into slices whose sum is about `budget`; each holds one at least."""
+    if len(sizes):
+        block = (np.cumsum(sizes) - sizes) // budget
+        edges = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(sizes)]
+        for start, stop in itertools.pairwise(edges):
+            yield slice(start, stop)
 
 
 @contextlib.contextmanager

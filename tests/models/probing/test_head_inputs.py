@@ -10,9 +10,9 @@ import pytest
 from models.baselines.measure import baselines
 from models.finetune import finetune
 from models.metrics.predictions import read_predictions
-from models.runtime.config import BaselinesConfig, FinetuneConfig, TrainConfig, parse
 from models.runtime.report import Reporter
 from models.train import train
+from tests.models.builders import baselines_job, evaluation_job, train_job
 from tests.models.conftest import planted_labels, user_names, write_labels, write_sequences
 
 USERS = 120
@@ -37,8 +37,8 @@ def work(tmp_path_factory) -> Path:
     )
     pq.write_table(known, folder / "features.parquet")
     settings = {"sequences": str(pointer), "out": str(folder / "none_bag_v1"), "dim": 16}
-    settings |= {"version": "none_bag_v1", "recipe": "none_bag", "max_length": 10}
-    train(parse(TrainConfig, settings, "test"), Reporter())
+    settings |= {"recipe": "none_bag", "max_length": 10}
+    train(train_job(settings), Reporter())
     return folder
 
 
@@ -57,10 +57,10 @@ def test_heads_find_what_only_features_know_frozen_and_trained(work, tmp_path):
         protocols=["frozen", "scratch"],
         feature_protocols=["frozen", "scratch"],
         epochs=2,
-        first_seed=3,
+        seeds=[3],
         vectors=str(tmp_path / "vectors"),
     )
-    finetune(parse(FinetuneConfig, settings, "test"), Reporter())
+    finetune(evaluation_job(settings), Reporter())
     rows = [r for r in pq.read_table(tmp_path / "m.parquet").to_pylist() if r["metric"] == "auc"]
     auc = {(row["protocol"], row["inputs"]): row["value"] for row in rows}
     assert {row["seed"] for row in rows} == {3}
@@ -77,7 +77,7 @@ def test_heads_find_what_only_features_know_frozen_and_trained(work, tmp_path):
 
 def test_a_linear_model_on_features_alone_is_a_baseline(work, tmp_path):
     settings = settings_of(work, tmp_path, lsa_dim=4)
-    result = baselines(parse(BaselinesConfig, settings, "test"), Reporter())
+    result = baselines(baselines_job(settings), Reporter())
     assert result["secret/features_lr_auc"] > 0.95
     assert result["secret/tfidf_lr_auc"] < 0.85
     found = {

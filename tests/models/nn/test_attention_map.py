@@ -6,7 +6,8 @@ from contracts.base.errors import FootpathError
 from models.data.packed import pack
 from models.data.sequences import open_sequences
 from models.nn.attention_map import attention_by_distance
-from models.nn.user_model import ModelConfig, build_model
+from models.nn.user_model import build_model
+from tests.models.builders import model_config
 
 SELF = [("bert4rec", {}), ("hsa", {}), ("rotary", {}), ("rotary", {"causal": True})]
 SELF += [("bert4rec", {"causal": True})]
@@ -24,7 +25,7 @@ def packed(make_sequences):
 def model_of(encoder, **options):
     torch.manual_seed(0)
     sizes = {"item": 43, "action": 5, "category": 7}
-    return build_model(ModelConfig(encoder, 16, 32, ("item", "position"), options, sizes)).eval()
+    return build_model(model_config(encoder, 16, 32, ("item", "position"), options, sizes)).eval()
 
 
 @pytest.mark.parametrize(("encoder", "options"), SELF)

@@ -1,0 +1,16 @@
+"""Run tags: Dagster's for the partitions of a run, which have no public names, and our own."""
+
+import datetime as dt
+
+PARTITION = "dagster/partition"
+FIRST_PARTITION = "dagster/asset_partition_range_start"
+LAST_PARTITION = "dagster/asset_partition_range_end"
+
+# A run with this tag builds only what is due of its range; the value is the key of the request.
+REBUILD = "footpath/rebuild"
+NEW_FILES = "footpath/new_files"
+
+
+def range_tags(first: dt.date | str, last: dt.date | str) -> dict[str, str]:
+    """Tags of a run over a range of partitions, such as days."""
+    return {FIRST_PARTITION: str(first), LAST_PARTITION: str(last)}
