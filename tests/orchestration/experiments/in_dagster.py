@@ -9,10 +9,10 @@ from contracts.lake.layout import Lake
 from models.experiments.planning import Plan
 from orchestration.experiments.runner import Outcome, Runner
 
+Work = Callable[[dg.AssetExecutionContext, dg.PipesSubprocessClient], Any]
 
-def in_dagster(
-    work: Callable[[dg.AssetExecutionContext, dg.PipesSubprocessClient], FoundT],
-) -> FoundT:
+
+def in_dagster(work: Work) -> Any:
     """Returns what the work returns; raises what it raises."""
     found = []
 
