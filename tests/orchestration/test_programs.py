@@ -1,4 +1,4 @@
-"""Assets of learning on small lakes, with real programs: what they say, and what they train once."""
+"""Assets of learning on small lakes, by real programs: what they say and what they train once."""
 
 import datetime as dt
 import shutil
@@ -267,6 +267,9 @@ def test_fine_tuning_measures_every_seed_and_names_the_best_model_of_each_task(l
         (made,) = instance.fetch_materializations(keys[0], limit=10).records
         for name in ("task_baselines", "leaderboard"):
             assert materialize(dataset, name, None, instance).success
+        (beat,) = instance.fetch_materializations(
+            dg.AssetKey(["ml_100k", "task_baselines"]), limit=10
+        ).records
         (board,) = instance.fetch_materializations(
             dg.AssetKey(["ml_100k", "leaderboard"]), limit=10
         ).records
@@ -282,6 +285,7 @@ def test_fine_tuning_measures_every_seed_and_names_the_best_model_of_each_task(l
     assert metadata["model_version"].value == "coles_bag_v1"
     metric = next(task.metric for task in dataset.tasks if task.name == "gender")
     assert 0 <= metadata[f"{metric}/finetuned/1"].value <= 1
+    assert 0 <= beat.asset_materialization.metadata[f"gender/{metric}/tfidf_lr/1"].value <= 1
     shown = board.asset_materialization.metadata
     assert shown["cells not measured"].value == 0
     assert "coles_bag_v1 leads by its validation users" in shown["table"].value
