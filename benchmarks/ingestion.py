@@ -129,7 +129,7 @@ def footpath(folder: Path, kind: str, days: int) -> dict[str, Any]:
     # The gate loads it when it is first used: seconds of a process, not of its rows.
     import great_expectations  # noqa: F401
 
-    from features.ingestion.events import stage_events
+    from features.ingestion.dedup import stage_events
     from features.ingestion.landing import land
     from validation.gate import audit_events, publish
 

@@ -30,12 +30,14 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import write_parquet
 from contracts.lake.schemas import FEATURE_CLOCKS
 from features.store.changes import Changes, State
-from features.store.encode import encode
 from features.store.feast_objects import JOIN_KEY, feature_view, user_entity
-from features.store.online import BATCH, open_sink
+from features.store.online import BATCH
+from features.store.online_writer import OnlineWriter
 from features.store.repository import open_store
 from features.store.view_specs import Column, View, repository
 
+SQLITE = "footpath_feast.sqlite.SqliteOnlineStore"  # whose other methods are Feast's
+REDIS = "footpath_feast.redis.RedisOnlineStore"
 INSTANT = dt.datetime(2026, 1, 1, 23, tzinfo=dt.UTC)
 FEATURES = View(
     "features",
@@ -88,11 +90,10 @@ def stock(lake: Lake, view: View) -> None:
 
 def ours(lake: Lake, view: View) -> None:
     """Writes with the vectorised writer."""
-    sink = open_sink(open_store(lake))
+    writer = OnlineWriter(lake, [view])
     with connect() as connection:
         for batch in Changes(connection, lake, view, State.empty("")).batches(BATCH):
-            sink.write(encode(batch, view, JOIN_KEY), view)
-    sink.close()
+            writer.write(view, batch)
 
 
 def empty(lake: Lake, port: int | None) -> None:
@@ -160,8 +161,10 @@ def main() -> None:
         for view in (FEATURES, VECTORS):
             write_rows(lake, view, arguments.users)
         for server in (None, port) if port else (None,):
-            address = {"type": "redis", "connection_string": f"127.0.0.1:{server}"}
-            write_repository(lake, address if server else {"type": "sqlite", "path": "online.db"})
+            if server:
+                write_repository(lake, {"type": REDIS, "connection_string": f"127.0.0.1:{server}"})
+            else:
+                write_repository(lake, {"type": SQLITE, "path": "online.db"})
             for view in (FEATURES, VECTORS):
                 measure(lake, view, arguments.users, arguments.rounds, server)
 

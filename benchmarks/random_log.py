@@ -24,6 +24,7 @@ def write_log(folder: Path, users: int, items: int = 5000) -> Path:
         "category": (3 + item % CATEGORIES).astype(np.int32),
         "value": rng.random(events).astype(np.float32),
         "time": np.cumsum(rng.integers(1, 10_000, events)),
+        "session": np.concatenate([np.arange(n) // 8 for n in lengths]).astype(np.int32),
         "item_category": np.concatenate([[0] * 3, 3 + np.arange(items) % CATEGORIES]).astype(
             np.int32
         ),

@@ -20,7 +20,7 @@ from contracts.base.clock import days_between
 from contracts.config.dataset import load_dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
-from features.ingestion.events import stage_events
+from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
 from features.shop import generate_shop
 

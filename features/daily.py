@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts.base.batches import runs
 from contracts.base.clock import day_window
 from contracts.lake.layout import Lake
 from contracts.lake.paths import ibis_path
@@ -32,7 +32,7 @@ BATCH_ROWS = 100_000
 
 @contextlib.contextmanager
 def open_engine(name: str = "duckdb") -> "Iterator[Backend]":
-    """Gives Ibis on a DuckDB connection with the house's limits (`.con`), and closes it.
+    """Opens Ibis on a DuckDB connection with the usual limits (`.con`), and closes it after.
 
     The engine `spark` is Ibis on Spark instead, for which the functions below do the same.
     """
@@ -50,7 +50,7 @@ def open_engine(name: str = "duckdb") -> "Iterator[Backend]":
 def read_days(
     engine: "Backend", lake: Lake, table: str, schema: pa.Schema, days: list[dt.date]
 ) -> "ir.Table":
-    """Returns the published rows of those days with their partition as column `day`.
+    """The published rows of those days with their partition as column `day`.
 
     Days that are not published count as empty.
     """
@@ -66,19 +66,19 @@ def read_days(
 
 
 def read_object(engine: "Backend", path: Path) -> "ir.Table":
-    """Returns the rows of one published object."""
+    """The rows of one published object."""
     if is_spark(engine):
         return spark.read_object(engine, str(path))
     return engine.read_parquet(ibis_path(path))
 
 
 def is_spark(engine: "Backend") -> bool:
-    """Tells Spark from DuckDB."""
+    """Whether an engine is Spark, and not DuckDB."""
     return engine.name == "pyspark"
 
 
 def register(engine: "Backend", name: str, table: pa.Table) -> "ir.Table":
-    """Makes an Arrow table known; Ibis 12 cannot create tables of them on DuckDB 2."""
+    """Registers an Arrow table; Ibis 12 cannot create tables of them on DuckDB 2."""
     if is_spark(engine):
         return spark.register(engine, name, table)
     engine.con.register(name, table)
@@ -86,7 +86,7 @@ def register(engine: "Backend", name: str, table: pa.Table) -> "ir.Table":
 
 
 def calendar(days: list[dt.date], timezone: str) -> pa.Table:
-    """Returns one row a day: day, and its UTC instants starts (inclusive) and ends (exclusive)."""
+    """One row a day: day, and its UTC instants starts (inclusive) and ends (exclusive)."""
     windows = [day_window(day, timezone) for day in days]
     instant = pa.timestamp("us", tz="UTC")
     return pa.table(
@@ -99,7 +99,7 @@ def calendar(days: list[dt.date], timezone: str) -> pa.Table:
 
 
 def row_count(lake: Lake, table: str, day: dt.date) -> int:
-    """Returns the rows of a published day from the object's footer; 0 if it is not published."""
+    """The rows of a published day from the object's footer; 0 if it is not published."""
     path = lake.day(table, day)
     return read_metadata(path).num_rows if path.exists() else 0
 
@@ -116,7 +116,7 @@ def keep(engine: "Backend", name: str, rows: "ir.Table") -> "ir.Table":
 
 
 def stream(engine: "Backend", rows: "ir.Table", order: Sequence[str] = ()) -> pa.RecordBatchReader:
-    """Runs an expression and gives its rows batch by batch, in the order of some columns.
+    """Runs an expression and yields its rows batch by batch, in the order of some columns.
 
     Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 has dropped.
     """
@@ -147,7 +147,7 @@ def write_days(
     folder.mkdir(parents=True, exist_ok=True)
     paths = {day: folder / f"{day.isoformat()}.parquet" for day in days}
     written = set()
-    for day, parts in itertools.groupby(by_day(rows), key=lambda part: part[0]):
+    for (day,), parts in itertools.groupby(runs(rows), key=lambda part: part[0]):
         if day in written:
             raise AssertionError(f"the rows of {day} are not in one run: order them by day")
         with pq.ParquetWriter(paths[day], schema, compression="zstd") as writer:
@@ -160,13 +160,3 @@ def write_days(
             writer.write_table(schema.empty_table())
             writer.add_key_value_metadata(footer(inputs[day]))
     return paths
-
-
-def by_day(rows: Iterable[pa.RecordBatch]) -> Iterator[tuple[dt.date, pa.Table]]:
-    """Cuts each batch where its day changes."""
-    for batch in rows:
-        runs = pc.run_end_encode(batch.column("day"))
-        start = 0
-        for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-            yield day, pa.Table.from_batches([batch.slice(start, end - start)])
-            start = end

@@ -1,6 +1,6 @@
 """SQL expressions and types of the YAML, and faults told by the field they stand in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -8,8 +8,13 @@ from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 
 
+def struct_of(columns: Iterable[str]) -> str:
+    """The SQL of a struct of columns under their own names."""
+    return "{" + ", ".join(f"{literal(column)}: {name(column)}" for column in columns) + "}"
+
+
 def map_of(values: Mapping[str, str]) -> str:
-    """Returns the SQL of a map of texts, from key -> SQL, without nulls; null if none is left."""
+    """The SQL of a map of texts, from key -> SQL, without nulls; null if none is left."""
     pairs = ", ".join(
         f"{{'k': {literal(key)}, 'v': ({sql})::VARCHAR}}" for key, sql in values.items()
     )
@@ -21,7 +26,7 @@ def map_of(values: Mapping[str, str]) -> str:
 def column_types(
     connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str]
 ) -> dict[str, str]:
-    """Returns each column's type as DuckDB itself calls it, such as DOUBLE for float8.
+    """Each column's type as DuckDB itself calls it, such as DOUBLE for float8.
 
     Raises:
       FootpathError: DuckDB has no such type.

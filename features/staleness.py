@@ -1,19 +1,18 @@
-"""Which published days are due for a rebuild: those that were built from other data than there is.
+"""Staleness: which published days were built from other data than there is now.
 
-In:  the manifests of landing files, and what every published day says that it was built from
+In:  the manifests of landing files, and the inputs that every published day names
 (features/provenance.py). Out: the days of events, sessions and behavior features that a rebuild
 would build from something else, each with the reason.
 
-A late row changes the fragment of its day D, so events D are due; the other days of its landing
-file keep their rows, and are not. From the fragments follows the
-fingerprint that the rebuilt events will have, from it what sessions D to D+2 will be built from,
-and from theirs the features up to D+32: whatever differs from what the objects say is due. Nothing
-is remembered between a change and its rebuild, so a run that is killed between events and sessions
-leaves sessions due; and as only data counts, a file that is delivered again as it was makes
-nothing due.
+A late row changes the fragment of its day D, so events D are stale; the other days of its landing
+file keep their rows, and are not. From the fragments follows the fingerprint that the rebuilt
+events will have, from it what sessions D to D+2 will be built from, and from theirs the features up
+to D+32: whatever differs from what the objects name is stale. Nothing is remembered between a
+change and its rebuild, so a run that is killed between events and sessions leaves sessions stale;
+and as only data counts, a file that is delivered again as it was makes nothing stale.
 
-A day that was never published is not due, nor is one that lacks a table before it: nobody has built
-them yet, and backfilling is not ours.
+A day that was never published is not stale, nor is one that lacks a table before it: nobody has
+built them yet, and backfilling is not ours.
 """
 
 import datetime as dt
@@ -26,21 +25,19 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from contracts.lake.reading import stamps
+from contracts.lake.reading import side_by_side, stamps
 from features.behavior.build import feature_needs
-from features.ingestion.digests import Digest
 from features.ingestion.manifest import (
     Manifest,
-    all_manifests,
-    files_folder,
-    fragment_name,
-    fragments_folder,
+    fragment_path,
     manifest_path,
-    side_by_side,
+    manifests_folder,
+    readable_manifests,
 )
 from features.provenance import (
     LINES,
     UNKNOWN,
+    Digest,
     Inputs,
     digest_inputs,
     fingerprint,
@@ -55,8 +52,8 @@ TABLES = ("events", "sessions", "user_behavior_features")
 
 
 @dataclass(frozen=True)
-class Closure:
-    """The days that are due, in order of table and day."""
+class StaleDays:
+    """The days that are stale, in order of table and day."""
 
     reasons: dict[str, dict[dt.date, str]]  # table -> day -> why, in a few words
     marks: dict[str, dict[dt.date, str]]  # table -> day -> the object now, and what it will be of
@@ -64,11 +61,11 @@ class Closure:
 
     @property
     def days(self) -> list[dt.date]:
-        """The days on which anything is due."""
+        """The days on which any table is stale."""
         return sorted({day for of_table in self.reasons.values() for day in of_table})
 
     def span(self, max_days: int) -> tuple[dt.date, dt.date]:
-        """Returns the first range to rebuild, of at most so many days; the rest is due after it.
+        """The first range to rebuild, of at most so many days; the rest comes after it.
 
         It ends before a day without events, which a run over it would try to build.
         """
@@ -78,7 +75,7 @@ class Closure:
         return first, max(day for day in self.days if day < end)
 
     def key(self, first: dt.date, last: dt.date) -> str:
-        """Returns what stands for this rebuild: the same for the same objects and the same data."""
+        """Idempotency key of a rebuild: the same for the same objects and the same data."""
         wanted = [
             [table, str(day), self.marks[table][day]]
             for table, of_table in self.reasons.items()
@@ -89,14 +86,14 @@ class Closure:
 
 
 def lake_state(lake: Lake) -> str:
-    """Returns what stays the same as long as nothing can have become due: a few listings."""
-    found = [sorted(stamps(files_folder(lake), "*.json").items())]
+    """Hash that stays as long as nothing can have become stale: of a few listings."""
+    found = [sorted(stamps(manifests_folder(lake), "*.json").items())]
     found += [sorted(stamps(lake.table(table)).items()) for table in TABLES]
     return hash_json(found)
 
 
-def find_closure(dataset: Dataset, lake: Lake) -> Closure:
-    """Finds the published days that are due.
+def find_stale(dataset: Dataset, lake: Lake) -> StaleDays:
+    """Finds the published days that are stale.
 
     What has not changed since the last call in this process is not read again.
 
@@ -129,55 +126,37 @@ def find_closure(dataset: Dataset, lake: Lake) -> Closure:
         table: {day: f"{objects[table][day]} {hashes[table][day]}" for day in was[table]}
         for table in TABLES
     }
-    return Closure(reasons, marks, set(was["events"]))
+    return StaleDays(reasons, marks, set(was["events"]))
 
 
-def due_days(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
-    """Returns those of some days that are not published, or due."""
-    fresh = set(lake.days(table)) - find_closure(dataset, lake).reasons[table].keys()
+def days_to_build(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
+    """Returns those of some days that are not published, or stale."""
+    fresh = set(lake.days(table)) - find_stale(dataset, lake).reasons[table].keys()
     return [day for day in days if day not in fresh]
-
-
-def readable_manifests(lake: Lake) -> dict[str, Manifest]:
-    """Returns all manifests by file id.
-
-    Raises:
-      FootpathError: a landing file was read by another release.
-    """
-    files = all_manifests(lake)
-    known = {identity: manifest for identity, manifest in files.items() if manifest}
-    if lost := sorted(files.keys() - known.keys()):
-        raise FootpathError(
-            f"{len(lost)} manifests in {files_folder(lake)} are of another release, such as "
-            f"{lost[0]}.json: materialize landing for all arrival days, so that their files are "
-            f"read again"
-        )
-    return known
 
 
 def _check_fragments(
     lake: Lake, day: dt.date, fragments: Iterable[str], files: dict[str, Manifest]
 ) -> None:
-    folder = fragments_folder(lake) / str(day)
-    there = stamps(folder)
-    for identity in fragments:
-        if (name := fragment_name(identity, files[identity].version)) not in there:
-            path = files[identity].path
+    paths = [fragment_path(lake, files[identity], day) for identity in fragments]
+    there = stamps(paths[0].parent) if paths else {}
+    for identity, path in zip(fragments, paths, strict=True):
+        if path.name not in there:
             raise FootpathError(
-                f"{folder / name} is gone, the rows of {path} on {day}: remove "
+                f"{path} is gone, the rows of {files[identity].path} on {day}: remove "
                 f"{manifest_path(lake, identity)} and materialize landing, so that the file is "
                 f"read again"
             )
 
 
 def _objects(lake: Lake, table: str) -> dict[dt.date, str]:
-    """Returns the stamps of a table's published objects by day, in order."""
+    """Stamps of a table's published objects by day, in order."""
     found = sorted(stamps(lake.table(table)).items())
     return {dt.date.fromisoformat(name.removesuffix(".parquet")): stamp for name, stamp in found}
 
 
 def _read(lake: Lake, table: str, objects: dict[dt.date, str]) -> dict[dt.date, Inputs]:
-    """Returns what published days were built from."""
+    """Reads the inputs of published days."""
     found = list(objects.items())
     read = side_by_side(lambda item: _inputs(lake.day(table, item[0]), item[1]), found)
     return dict(zip(objects, read, strict=True))
@@ -189,11 +168,11 @@ def _inputs(path: Path, stamp: str) -> Inputs:  # noqa: ARG001 - a changed objec
 
 
 def fragments_by_day(files: dict[str, Manifest]) -> dict[dt.date, dict[str, Digest]]:
-    """Returns the fragments that each event day has now: landing file -> digest of its rows."""
+    """Fragments that each event day has now: landing file -> digest of its rows."""
     by_day: dict[dt.date, dict[str, Digest]] = {}
     for identity, manifest in sorted(files.items()):
         for day in manifest.days:
-            by_day.setdefault(dt.date.fromisoformat(day), {})[identity] = manifest.digest(day)
+            by_day.setdefault(day, {})[identity] = manifest.digest(day)
     return by_day
 
 
@@ -202,15 +181,15 @@ def _hashes(inputs: dict[dt.date, Inputs]) -> dict[dt.date, str]:
 
 
 def _reason(was: Inputs, will: Inputs, files: dict[str, Manifest], has_refused: bool) -> str:
-    """Says what differs, in words; nothing if nothing does.
+    """Describes what differs, in words; empty if nothing does.
 
     Rows in quarantine are found by their lines, and so on a day with some these count too.
     """
     if was == UNKNOWN:
-        return "does not say what it was built from"
+        return "does not name what it was built from"
     if not has_refused or LINES not in was:
         was, will = rows_only(was), rows_only(will)
-    told = []
+    changes = []
     for table, inputs in will.items():
         old = was.get(table, {})
         for change, names in (
@@ -220,8 +199,8 @@ def _reason(was: Inputs, will: Inputs, files: dict[str, Manifest], has_refused: 
         ):
             if names:
                 shown = sorted(files[name].path if name in files else name for name in names)
-                told.append(f"{table} {change}: {_list(shown)}")
-    return "; ".join(told)
+                changes.append(f"{table} {change}: {_list(shown)}")
+    return "; ".join(changes)
 
 
 def _list(names: Iterable[str], most: int = 3) -> str:

@@ -79,7 +79,7 @@ def run_chain(runner: StageRunner, config: WholeChain, say: Callable[[str], None
 
 def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     """Yields the stages; the later ones look at what the earlier ones have made."""
-    from features.ingestion.landing import arrival_days
+    from features.ingestion.listing import arrival_days
     from features.learning.labels import default_as_of
 
     lake = Lake.of(dataset.name)

@@ -21,8 +21,8 @@ from orchestration.partitions import days
 from orchestration.tags import NEW_FILES, REBUILD, range_tags
 
 if TYPE_CHECKING:
-    from features.ingestion.arrivals import Arrival
-    from features.staleness import Closure
+    from features.ingestion.listing import Arrival
+    from features.staleness import StaleDays
 
 # Days that one run rebuilds: the rest follows.
 MAX_DAYS = 60
@@ -55,7 +55,7 @@ def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefin
         f"{MAX_DAYS} days a run.",
     )
     def rebuild_late_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from features.staleness import find_closure, lake_state
+        from features.staleness import find_stale, lake_state
 
         lake = Lake.of(dataset.name)
         state = lake_state(lake)
@@ -63,7 +63,7 @@ def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefin
             return _skip(reason, context.cursor)
         if run := _unfinished(context.instance, [landing, daily.name]):
             return _skip(f"run {run} is at work on these days; looking again when it has ended")
-        closure = find_closure(dataset, lake)
+        closure = find_stale(dataset, lake)
         if not closure.days:
             return _skip(NOTHING_DUE, _cursor(state, NOTHING_DUE))
         first, last = closure.span(MAX_DAYS)
@@ -121,7 +121,7 @@ def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
     return new_files
 
 
-def tell_due(closure: "Closure") -> str:
+def tell_due(closure: "StaleDays") -> str:
     """Returns how many days of each table are due, as a sentence without its end."""
     counts = [
         f"{len(of_table):,} days of {table}"
@@ -138,7 +138,7 @@ def rebuild_all(runner: StageRunner, max_days: int, say: Callable[[str], None]) 
       FootpathError: a run failed; what was published before stays.
     """
     from features.ingestion.landing import new_arrivals
-    from features.staleness import find_closure
+    from features.staleness import find_stale
     from orchestration.promotion import leading_version
 
     dataset = runner.dataset
@@ -150,7 +150,7 @@ def rebuild_all(runner: StageRunner, max_days: int, say: Callable[[str], None]) 
         run_stage(runner, stage)
     begun: dt.date | None = None
     done: set[str] = set()
-    while (closure := find_closure(dataset, lake)).days:
+    while (closure := find_stale(dataset, lake)).days:
         first, last = closure.span(max_days)
         key = closure.key(first, last)
         assert key not in done, f"{first} to {last} was rebuilt and is due as before"
@@ -185,7 +185,7 @@ def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":
     Raises:
       FootpathError: there is no file, or one has an impossible date in its name.
     """
-    from features.ingestion.arrivals import find_arrivals
+    from features.ingestion.listing import find_arrivals
 
     arrivals = find_arrivals(dataset, None)
     if not dataset.landing.is_dated:

@@ -38,13 +38,13 @@ def build_days(
     Raises:
       Failure: a day was stopped by the gate. The good days are published and recorded.
     """
-    from features.staleness import due_days
+    from features.staleness import days_to_build
     from validation.gate import publish
 
     lake, days = Lake.of(dataset.name), days_of(context)
     if REBUILD in context.run.tags:
         # The range of a rebuild holds days that are as they should be.
-        days = due_days(dataset, lake, table, days)
+        days = days_to_build(dataset, lake, table, days)
     with told(str(lake.root)), lake.staging() as folder:
         verdicts = audit(stage(days, folder), folder)
         for verdict in verdicts.values():

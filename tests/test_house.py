@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tests.conftest import REPOSITORY
 
-ROOMS = ["contracts", "features", "models", "validation", "orchestration"]
+ROOMS = ["contracts", "features", "footpath_feast", "models", "validation", "orchestration"]
 HEAVY = ["torch", "feast", "great_expectations", "sklearn", "pandas", "ibis", "matplotlib"]
 
 
@@ -29,9 +29,16 @@ def test_no_installed_distribution_but_ours_owns_a_package_name():
         assert set(owners.get(room, ["footpath"])) == {"footpath"}
 
 
-def test_definitions_load_nothing_heavy():
+@pytest.mark.parametrize(
+    "door",
+    [
+        "import orchestration.definitions",
+        "from orchestration.cli.main import app; app(['datasets', 'list'], standalone_mode=False)",
+    ],
+)
+def test_definitions_and_the_command_line_load_nothing_heavy(door: str):
     code = (
-        "import sys, orchestration.definitions\n"
+        f"import contextlib, io, sys\nwith contextlib.redirect_stdout(io.StringIO()):\n    {door}\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     loaded = subprocess.run(

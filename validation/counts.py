@@ -28,7 +28,7 @@ from contracts.base.batches import chunks
 from contracts.base.clock import day_window
 from contracts.base.sql import literals
 from contracts.lake.schemas import TIMESTAMP
-from validation.bounds import DayFrame
+from validation.profile import DayFrame
 from validation.suites import (
     ROWS_RULE,
     build_suite,

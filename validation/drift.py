@@ -1,9 +1,9 @@
 """Drift of behavior features: each day against the trailing days that were published before it.
 
 In:  histograms of every feature, one small object a day, counted in the same pass as the broken
-rows (validation/sketch.py); no row of the days before is read again. Out: for each day and feature
-the population stability index over quantile groups of the reference, and the Jensen-Shannon
-distance; warnings; and a page of the Data Docs with the index over days.
+rows (validation/descriptions.py); no row of the days before is read again. Out: for each day and
+feature the population stability index over quantile groups of the reference, and the
+Jensen-Shannon distance; warnings; and a page of the Data Docs with the index over days.
 
 A feature over 30 days grows for 30 days after the first event: such days are in no reference.
 """
@@ -22,9 +22,15 @@ import pyarrow.types as pat
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_text
-from validation.docs import document
-from validation.profile import Described, read_descriptions
-from validation.sketch import added, bin_of, distances, stability
+from validation.data_docs import document
+from validation.descriptions import (
+    Described,
+    added,
+    bin_of,
+    distances,
+    read_descriptions,
+    stability,
+)
 
 TABLE = "user_behavior_features"
 PSI, JS = "psi", "js"

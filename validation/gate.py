@@ -1,7 +1,7 @@
 """Stage, audit, publish: what stands between a staged day and its readers.
 
 In:  staged days. Out: a verdict on each, with the clean rows and the refused ones as files; and
-`publish` (publishing.py), which makes them visible, one object a day, in one step.
+`publish`, which makes them visible, one object a day, in one step.
 
 A day of events with some broken rows goes on without them, and they go to quarantine. A day stops
 when more of its rows are broken than `quality.max_broken_share`, or break one rule than
@@ -16,8 +16,9 @@ Rows delivered = published + quarantined + repeats: asserted for every day of ev
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,14 +26,33 @@ import pyarrow.parquet as pq
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_file, remove_files
 from validation.audit import Finding, audit_days
-from validation.split import write_clean, write_refused
+from validation.descriptions import write_description
+from validation.row_quarantine import quarantine_day, write_clean, write_refused
 from validation.table_rules import events_audit, features_audit, sessions_audit
-from validation.verdict import Verdict, publish
-
-__all__ = ["NONE_BROKEN", "Staged", "Verdict", "audit_events", "audit_table", "publish"]
 
 NONE_BROKEN = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of one day of one table."""
+
+    day: dt.date
+    passed: bool
+    rows_in: int  # delivered or staged
+    rows_published: int  # 0 for a stopped day
+    rows_quarantined: int  # for a stopped day, those that break rules
+    broken: dict[str, int] = field(default_factory=dict)  # rule -> rows
+    failures: list[str] = field(default_factory=list)  # sentences, why the day stopped
+    warnings: list[str] = field(default_factory=list)  # sentences, what is strange about the day
+    figures: dict[str, float] = field(default_factory=dict)  # how strange, where that is judged
+    profile: dict[str, Any] = field(default_factory=dict)  # what describes the clean rows
+    docs: str | None = None  # path of the Data Docs page
+    repeats: int = 0
+    clean: Path | None = None  # staged, to be published; None for a stopped day
+    refused: Path | None = None  # staged, for quarantine; None if no row is broken
 
 
 class Staged(Protocol):
@@ -150,3 +170,24 @@ def audit_table(
             clean=staged[day] if passed else None,
         )
     return verdicts
+
+
+def publish(lake: Lake, table: str, verdict: Verdict) -> None:
+    """Makes a day that passed visible in one step; keeps the refused rows of either kind.
+
+    Args:
+      lake: whose.
+      table: which.
+      verdict: of `audit_events` or `audit_table`, while its staging folder is there.
+    """
+    kept = quarantine_day(lake, "events" if verdict.passed else "stopped", verdict.day)
+    if verdict.refused:
+        publish_file(verdict.refused, kept)
+    if verdict.clean:
+        publish_file(verdict.clean, lake.day(table, verdict.day))
+        if verdict.profile:
+            write_description(lake, table, verdict.day, verdict.profile)
+    if table == "events" and not verdict.refused:
+        remove_files([kept])
+    if table == "events" and verdict.passed:
+        remove_files([quarantine_day(lake, "stopped", verdict.day)])

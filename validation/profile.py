@@ -1,38 +1,33 @@
 """A day of events held against the published days before it: volume, users, nulls, mixes, values.
 
 In:  what describes each day of a run (counted in the same pass as its broken rows), and the stored
-descriptions of the days before, a few kilobytes each: no event is read again. Out: for each day its
-figures, to be held against the bounds of `quality.profile`.
+descriptions of the days before, a few kilobytes each: no event is read again. Out: for each day
+its figures and those bounds of `quality.profile` that it breaks, in sentences; and the same as
+columns of a frame, over which Great Expectations judges them again. A figure that is missing keeps
+every bound.
 
 Volume and users are judged on a log scale, in robust deviations (1.4826 x median absolute
 deviation), against days of the same weekday where three of them are known. Mixes and values are
-judged by the Jensen-Shannon distance (validation/sketch.py), of which what the days before keep
-from each other is taken off: small sources vary, and that is no news. A day of a range is held
+judged by the Jensen-Shannon distance (validation/descriptions.py), of which what the days before
+keep from each other is taken off: small sources vary, and that is no news. A day of a range is held
 against the earlier days of the range too, but not against those that stopped.
 """
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from contracts.config.policy import Quality
-from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_json
-from contracts.lake.reading import read_json
-from validation.bounds import Bound, Figures
-from validation.sketch import distances, quantiles
+from validation.descriptions import Described, distances, quantiles
 
-# A day as it is described: rows, users, `present.*` (rows), `mix.*` and `bins.*` (key -> rows).
-Described = Mapping[str, Any]
+Figures = Mapping[str, float]
 
 SHARES = (0.05, 0.5, 0.95)
-# More kinds than this are put together as one: a mix is to stay small.
-KINDS = 64
-OTHERS = "(others)"
 # Days of one weekday that tell what is usual on it.
 WEEKDAYS = 3
 # A source as steady as a clock may still vary by so much (on the log scale) from day to day.
@@ -54,45 +49,50 @@ SENTENCES = {
 }
 
 
-def profile_path(lake: Lake, table: str, day: dt.date) -> Path:
-    """Returns where the description of a published day lies."""
-    return lake.table("profiles") / table / f"{day.isoformat()}.json"
+@dataclass(frozen=True)
+class Bound:
+    """The most that a figure of a day may be."""
+
+    figure: str
+    most: float
+    stops: bool  # the day; otherwise it is said, and the day goes on
+    sentence: str  # what the figure means
+
+    @property
+    def name(self) -> str:
+        """How the bound is called among the rules."""
+        return f"{self.figure} {'stop' if self.stops else 'warn'}"
 
 
-def described(rows: int, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a day's description from DuckDB's aggregates, small enough to keep."""
-    day: dict[str, Any] = {"rows": rows}
-    for name, value in found.items():
-        if name.startswith("mix."):
-            day[name] = _largest(value or {})
-        elif name.startswith("bins."):
-            day[name] = dict(sorted((value or {}).items()))
-        else:
-            day[name] = value or 0
-    return day
+@dataclass(frozen=True)
+class DayFrame:
+    """Days with their figures, and the bounds of these."""
 
+    figures: Mapping[dt.date, Figures]
+    bounds: list[Bound]
 
-def write_description(lake: Lake, table: str, day: dt.date, found: Described) -> None:
-    """Keeps the description of a day beside the published one."""
-    publish_json(lake, found, profile_path(lake, table, day))
-
-
-def read_descriptions(
-    lake: Lake, table: str, first: dt.date, last: dt.date
-) -> dict[dt.date, Described]:
-    """Reads the descriptions of the days from first to last that have one."""
-    folder = lake.table("profiles") / table
-    days = sorted(dt.date.fromisoformat(path.stem) for path in folder.glob("*.json"))
-    return {
-        day: {
-            name: {int(key): rows for key, rows in value.items()}
-            if name.startswith("bins.")
-            else value
-            for name, value in read_json(profile_path(lake, table, day)).items()
+    @property
+    def table(self) -> pa.Table:
+        """One row a day: `day`, and a column for every figure that has a bound."""
+        names = sorted({bound.figure for bound in self.bounds})
+        columns = {
+            name: pa.array([_known(found.get(name)) for found in self.figures.values()], "double")
+            for name in names
         }
-        for day in days
-        if first <= day <= last
-    }
+        return pa.table({"day": [str(day) for day in self.figures], **columns})
+
+    def broken(self, day: dt.date) -> list[Bound]:
+        """Returns the bounds that a day breaks."""
+        found = self.figures[day]
+        return [b for b in self.bounds if (_known(found.get(b.figure)) or 0) > b.most]
+
+    def outside(self) -> Counter[str]:
+        """Counts the days that break each bound, by its name."""
+        return Counter(bound.name for day in self.figures for bound in self.broken(day))
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def bounds_of(quality: Quality, figures: Mapping[dt.date, Figures]) -> list[Bound]:
@@ -206,11 +206,3 @@ def _coarse(name: str, counts: Mapping) -> Mapping:
 
 def _signed_log(values: np.ndarray) -> np.ndarray:
     return np.sign(values) * np.log1p(np.abs(values))
-
-
-def _largest(mix: Mapping[str | None, int]) -> dict[str, int]:
-    """Returns the most frequent kinds, and the rest as one."""
-    ordered = sorted(((n, str(kind)) for kind, n in mix.items()), reverse=True)
-    kept = {kind: n for n, kind in ordered[:KINDS]}
-    rest = sum(n for n, _ in ordered[KINDS:])
-    return kept | ({OTHERS: rest} if rest else {})

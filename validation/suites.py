@@ -1,24 +1,27 @@
 """The rules of a table as Great Expectations suites, run over pandas.
 
 In: an audit (validation/table_rules.py) and the audited columns of some days; figures of each day
-with their bounds (validation/bounds.py). Out: Great Expectations' own results, whose counts the
+with their bounds (validation/profile.py). Out: Great Expectations' own results, whose counts the
 gate compares with DuckDB's. Row by row expectations hold over many days at once just as over each
 of them; that every day has rows and that keys are unique within a day are written over the column
 `day`. Telemetry and progress bars are off.
 """
 
+import functools
 import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from validation.bounds import DayFrame
+from validation.profile import DayFrame
 from validation.table_rules import Audit
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
     from great_expectations.core import ExpectationSuiteValidationResult
+    from great_expectations.core.batch_definition import BatchDefinition
+    from great_expectations.datasource.fluent.pandas_datasource import PandasDatasource
 
 ROWS_RULE = "day_has_rows"
 
@@ -79,17 +82,27 @@ def days_suite(audit: Audit, days: DayFrame) -> "ExpectationSuite":
     )
 
 
+@functools.cache
+def _data_source() -> "PandasDatasource":
+    """The data source of the process's one Great Expectations context."""
+    context = _great_expectations().get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    return context.data_sources.add_pandas("staged")
+
+
+@functools.cache
+def _batch_definition(suite_name: str) -> "BatchDefinition":
+    asset = _data_source().add_dataframe_asset(suite_name)
+    return asset.add_batch_definition_whole_dataframe("rows")
+
+
 def validate(suite: "ExpectationSuite", rows: pa.Table) -> "ExpectationSuiteValidationResult":
     """Runs a suite over rows: audited columns, and `day` as an ISO day."""
-    gx = _great_expectations()
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
-    asset = context.data_sources.add_pandas("staged").add_dataframe_asset(suite.name)
-    whole = asset.add_batch_definition_whole_dataframe("rows")
     columns = sorted({"day"}.union(*map(_columns_of, suite.expectations)))
     # Categories: nulls are found, and copies made, without touching a string.
     frame = rows.select(columns).to_pandas(strings_to_categorical=True)
-    return whole.get_batch({"dataframe": frame}).validate(suite, result_format="BASIC")
+    batch = _batch_definition(suite.name).get_batch({"dataframe": frame})
+    return batch.validate(suite, result_format="BASIC")
 
 
 def _columns_of(expectation: Any) -> set[str]:

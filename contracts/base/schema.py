@@ -1,7 +1,8 @@
 """The base of every validated configuration: strict sections, common types, errors as sentences."""
 
-from collections.abc import Container
-from typing import Annotated
+import difflib
+from collections.abc import Container, Iterable
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -11,6 +12,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -18,11 +20,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Sql = Annotated[str, StringConstraints(min_length=1)]
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]  # a share that leaves something
-Weight = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+# Numbers are strict: neither a text nor a truth value is one.
+Count = Annotated[int, Field(ge=1, strict=True)]
+Whole = Annotated[int, Field(ge=0, strict=True)]  # 0 stands for none, or for all
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]  # a share that leaves something
+Weight = Annotated[float, Field(ge=0, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
 
 
 def _known_zone(name: str) -> str:
@@ -41,6 +45,27 @@ class Strict(BaseModel):
     """A section of a configuration: unknown fields are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_its_fields(cls, data: Any) -> Any:
+        """Tells an unknown field by its name, and which one may be meant."""
+        if not isinstance(data, dict) or data.keys() <= cls.model_fields.keys():
+            return data
+        unknown = [name for name in data if name not in cls.model_fields]
+        lines = [_line((name,), _unknown(name, cls.model_fields)) for name in unknown]
+        raise ValidationError.from_exception_data(cls.__name__, lines)
+
+
+def _unknown(name: Any, fields: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), fields, n=1)
+    advice = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(fields)}"
+    return f"there is no such field: {advice}"
+
+
+def _line(place: tuple[str | int, ...], text: str) -> InitErrorDetails:
+    kind = PydanticCustomError("invalid", "{text}", {"text": text})
+    return InitErrorDetails(type=kind, loc=place, input=None)
 
 
 def faults(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
@@ -62,11 +87,7 @@ def relocated(
       drop: parts of places to leave out.
     """
     lines = [
-        InitErrorDetails(
-            type=PydanticCustomError("invalid", "{text}", {"text": text}),
-            loc=(*prefix, *(part for part in place if part not in drop)),
-            input=None,
-        )
+        _line((*prefix, *(part for part in place if part not in drop)), text)
         for place, text in faults(error)
     ]
     return ValidationError.from_exception_data(error.title, lines)

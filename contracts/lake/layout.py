@@ -13,6 +13,7 @@ functions of publishing.py, reading.py and copies.py is used on it.
 
 import contextlib
 import datetime as dt
+import json
 import os
 import shutil
 import time
@@ -27,6 +28,11 @@ from contracts.base.errors import FootpathError
 from contracts.base.locks import locked
 from contracts.lake.paths import is_remote, system_of
 from contracts.lake.remote import check_bucket
+
+# Of all that lies in a lake: tables, documents, folders. There is one at a time.
+FORMAT, STAMP = 1, "format.json"
+_STAMPED: set[Path] = set()  # lakes of this format, as this process has seen
+_UNSTAMPED: set[Path] = set()  # lakes that are still to be begun
 
 # A staging folder that nobody has written to for so long was left by a killed run.
 LEFT_BEHIND_SECONDS = 24 * 3600
@@ -70,8 +76,33 @@ class Lake:
 
     @classmethod
     def of(cls, dataset: str) -> "Lake":
-        """Returns the lake of a data set."""
-        return cls(lakes() / dataset)
+        """The lake of a data set.
+
+        Raises:
+          FootpathError: what lies there is of another format.
+        """
+        root = lakes() / dataset
+        if root not in _STAMPED:
+            stamp = root / STAMP
+            if not stamp.exists():
+                _UNSTAMPED.add(root)
+                return cls(root)
+            found = json.loads(stamp.read_text()).get("format")
+            if found != FORMAT:
+                raise FootpathError(
+                    f"{root} is a lake of format {found}, and format {FORMAT} is read here: "
+                    f"build it again in another place (FOOTPATH_LAKE), or remove it"
+                )
+            _STAMPED.add(root)
+        return cls(root)
+
+    def _stamp(self) -> None:
+        """Notes the format of all that will lie in a new lake, before the first of it does."""
+        if self.root in _UNSTAMPED:
+            self.root.mkdir(parents=True, exist_ok=True)
+            (self.root / STAMP).write_text(json.dumps({"format": FORMAT}) + "\n")
+            _UNSTAMPED.discard(self.root)
+            _STAMPED.add(self.root)
 
     @property
     def work(self) -> Path:
@@ -102,6 +133,7 @@ class Lake:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """Gives an empty local folder, on the lake's own disk if it has one; removes it after."""
+        self._stamp()
         folder = self.work / "_staging" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         _sweep(folder.parent)

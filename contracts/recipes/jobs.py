@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
-from contracts.base.schema import Count, Strict, Weight, faults
+from contracts.base.schema import Count, Strict, Weight, Whole, faults
 from contracts.recipes.recipe import Recipe
 
 JobT = TypeVar("JobT", bound=Strict)
@@ -21,16 +21,16 @@ JobT = TypeVar("JobT", bound=Strict)
 # Evaluation modes: linear probe, fine-tuned, the same encoder from scratch, and a ranking by the
 # score that pre-training itself trains.
 Protocol = Literal["frozen", "finetuned", "scratch", "native"]
-LabelShare = Annotated[float, Field(gt=0, le=1)]
+LabelShare = Annotated[float, Field(gt=0, le=1, strict=True)]
 
 
 class Runtime(Strict):
     """On what a program runs; nothing that it computes follows from it."""
 
     device: str = "auto"
-    threads: NonNegativeInt = 0  # 0: as many as torch takes by itself
-    prefetch: NonNegativeInt = 2  # samples made ahead in a thread
-    checkpoint_seconds: NonNegativeFloat = 20.0  # between two states to resume from
+    threads: Whole = 0  # 0: as many as torch takes by itself
+    prefetch: Whole = 2  # samples made ahead in a thread
+    checkpoint_seconds: Weight = 20.0  # between two states to resume from
 
 
 class TaskSpec(Strict):
@@ -39,8 +39,10 @@ class TaskSpec(Strict):
     name: str
     kind: Literal["classification", "regression", "ranking"] = "classification"
     metric: str = "auc"
-    exclude_history: bool = False  # ranking: items of the history do not compete
-    candidates: bool = False  # ranking: of the rows of lists that were shown, not of all items
+    exclude_history: StrictBool = False  # ranking: items of the history do not compete
+    candidates: StrictBool = (
+        False  # ranking: of the rows of lists that were shown, not of all items
+    )
     numbers: tuple[str, ...] = ()  # what is known of a candidate
 
 
@@ -56,7 +58,7 @@ class TrainJob(Strict):
     """One pre-training."""
 
     recipe: Recipe
-    seed: NonNegativeInt = 0
+    seed: Whole = 0
     io: TrainIO
     runtime: Runtime = Runtime()
 
@@ -108,7 +110,7 @@ class Measured(Strict):
 
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     label_shares: Annotated[tuple[LabelShare, ...], Field(min_length=1)] = (1.0,)
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
 
     @property
     def runs(self) -> list[tuple[float, int]]:
@@ -180,7 +182,7 @@ class EvaluationJob(Strict):
 class Baselines(Measured):
     """What a practitioner would try first."""
 
-    lsa_dim: Annotated[int, Field(ge=2)] = 64
+    lsa_dim: Annotated[int, Field(ge=2, strict=True)] = 64
 
 
 class BaselinesJob(Strict):

@@ -13,12 +13,12 @@ from pydantic import (
     BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
-    NonNegativeInt,
+    StrictBool,
     ValidationError,
     model_validator,
 )
 
-from contracts.base.schema import Count, Name, Positive, Share, Strict, Weight, relocated
+from contracts.base.schema import Count, Name, Positive, Share, Strict, Weight, Whole, relocated
 from contracts.recipes.encoders import ENCODERS
 from contracts.recipes.methods import METHODS
 from contracts.recipes.text import TextOptions
@@ -65,27 +65,33 @@ class Recipe(Strict):
 
     method: Method
     encoder: Encoder
-    dim: Annotated[int, Field(ge=2)] = 64
-    max_length: Annotated[int, Field(ge=2)] = 100  # events of a user that the encoder sees at once
+    dim: Annotated[int, Field(ge=2, strict=True)] = 64
+    max_length: Annotated[int, Field(ge=2, strict=True)] = (
+        100  # events of a user that the encoder sees at once
+    )
     fields: Annotated[tuple[EventField, ...], Field(min_length=1)] = FIELDS  # summed to a vector
     text: TextOptions | None = None  # with the field `text`
     epochs: Count = 20
     batch_size: Count = 64  # users
     lr: Positive = 1e-3
     item_lr_factor: Weight = 3.0  # the item table learns from few events a row
-    bag_epochs: NonNegativeInt = 0  # warm-start epochs, with mean pooling in the encoder's place
+    bag_epochs: Whole = 0  # warm-start epochs, with mean pooling in the encoder's place
     bag_lr: Weight = 3e-3  # in those
-    lr_users: NonNegativeInt = 0  # batch size that lr is for, going with its root; 0: with none
+    lr_users: Whole = 0  # batch size that lr is for, going with its root; 0: with none
     weight_decay: Weight = 0.01
     warmup: Share = 0.05  # share of the steps
     clip: Weight = 1.0
-    ema: Annotated[float, Field(ge=0, le=0.999999)] = 0.0  # decay of the averaged weights; 0: none
+    ema: Annotated[float, Field(ge=0, le=0.999999, strict=True)] = (
+        0.0  # decay of the averaged weights; 0: none
+    )
     validation: EarlyStopping | None = None  # stops early, and keeps the best weights
     collapse: Literal["warn", "stop", "off"] = "warn"  # where vectors are below the next two
     min_spread: Weight = 1e-3
-    min_effective_rank: Annotated[float, Field(ge=1)] = 2.0
+    min_effective_rank: Annotated[float, Field(ge=1, strict=True)] = 2.0
     precision: Literal["fp32", "bf16"] = "fp32"  # of the encoder's matrix products
-    compile: bool = False  # torch.compile of blocks and projectors: needs a C++ compiler on CPU
+    compile: StrictBool = (
+        False  # torch.compile of blocks and projectors: needs a C++ compiler on CPU
+    )
     max_seconds: Positive | None = None  # the schedule then follows the clock as well
 
     @classmethod

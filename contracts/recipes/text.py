@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt
+from pydantic import StrictBool
 
-from contracts.base.schema import BelowOne, Count, Strict
+from contracts.base.schema import BelowOne, Count, Strict, Whole
 from contracts.recipes.encoders import (
     Bert4RecOptions,
     EncoderOptions,
@@ -18,7 +18,7 @@ class TextOptions(Strict):
     """Which encoder, its sizes, and what it reads."""
 
     encoder: Literal["mean", "cnn", "attention", "gru", "transformer"] = "mean"
-    width: NonNegativeInt = 0  # of a word vector; 0: as wide as an event's
+    width: Whole = 0  # of a word vector; 0: as wide as an event's
     dropout: BelowOne = 0.1
     layers: Count = 2  # of the transformer
     heads: Count = 2  # of the transformer; attention has heads of width 16
@@ -27,8 +27,8 @@ class TextOptions(Strict):
     places: Count = 64  # word positions told apart; later ones count as the last
     # With more texts of items than so many, a softmax over all items reads in a step of training
     # those that are right and so many others; 0 reads all.
-    sampled: NonNegativeInt = 512
-    action: bool = False  # the action stands in front of the words
+    sampled: Whole = 512
+    action: StrictBool = False  # the action stands in front of the words
     markers: tuple[str, ...] = ()  # fields that are read, such as [TITLE]; all where it is empty
 
     @property

@@ -7,7 +7,7 @@ not keep a ghost. `created` is when the row would have been known; a rebuild tha
 values adds rows and keeps the old ones (`revisions.py`).
 
 What users did per day is a small state that is published beside the features and kept up to date
-with events and sessions (`state.py`); of the events themselves only users and items are
+with events and sessions (`daily_state.py`); of the events themselves only users and items are
 read again (`pairs.py`). A range of days is one pass, over ranges of users in turn, so that
 memory does not grow with the log: windows slide over the state (`windows.py`). All of it is Ibis
 expressions, which FOOTPATH_ENGINE=spark runs on Spark, for all users at once.
@@ -31,23 +31,26 @@ from features.behavior.daily_state import (
     state_schema,
     with_number,
 )
-from features.behavior.day import items_of_day
-from features.behavior.day_files import DayFiles
-from features.behavior.feature import FeatureField
 from features.behavior.feature_fields import feature_fields, feature_schema, window_days
 from features.behavior.intervals import changes_of, pauses_of_day
-from features.behavior.pairs import (
+from features.behavior.measures import (
+    Measure,
+    Span,
     asks_for_items,
+    needs_categories,
+    state_columns,
+)
+from features.behavior.pairs import (
     check_catalog,
     events_of,
-    needs_categories,
+    items_of_day,
     pairs_of,
     with_categories,
     with_category,
 )
 from features.behavior.revisions import check_published, merge_revisions
-from features.behavior.terms import Measure, Span
-from features.behavior.users import Users, of_users, user_ranges
+from features.behavior.terms import FeatureField
+from features.behavior.users import DayFiles, Users, of_users, user_ranges
 from features.behavior.windows import windows_of_day, windows_of_range
 from features.daily import calendar, keep, open_engine, read_days, register, stream
 from features.provenance import published_inputs
@@ -137,6 +140,7 @@ def _windows(
     span = Span(day_number(days[0]), day_number(days[-1]), window_days(dataset)[-1])
     needed = feature_needs(dataset, days[0])["events"] + days[1:]
     state = state_schema(dataset, {name for name, _ in needs})
+    folds = {name: column.fold for name, column in state_columns(dataset).items()}
     activity = with_number(read_days(engine, lake, STATE, state, needed)).drop("day")
     activity = of_users(activity, users)
     categorize = partial(with_category, engine, dataset, lake)
@@ -145,7 +149,7 @@ def _windows(
         items = items_of_day(events, needs, span.last, categorize) if events is not None else None
         pauses = pauses_of_day(activity, needs, span.last)
         found = [part for part in (items, pauses) if part is not None]
-        rows = windows_of_day(activity, found, needs, span)
+        rows = windows_of_day(activity, found, needs, folds, span)
     else:
         pairs = pairs_of(events, needs) if events is not None else None
         if pairs is not None and needs_categories(needs):
@@ -154,7 +158,7 @@ def _windows(
         activity = keep(engine, "activity", activity)
         changes = changes_of(activity, pairs, needs, span)
         changes = keep(engine, "changes", changes) if changes is not None else None
-        rows = windows_of_range(activity, changes, needs, span)
+        rows = windows_of_range(activity, changes, needs, folds, span)
     clock = with_number(register(engine, "clock", calendar(days, dataset.timezone)))
     # Kept, so that the formulas of features are over plain columns: engines plan them in no time.
     return keep(engine, "windows", rows.join(clock, "n"))

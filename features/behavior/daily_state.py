@@ -10,7 +10,7 @@ feature needs. So a late rebuild, a killed run or a changed YAML needs no rule o
 removing the folder does no harm. What depends on the catalog is not in it: the catalog changes
 every day, and the days before it do not.
 
-All sums are of integers or decimals: they do not depend on the order of rows.
+Which columns there are, and what each is made of, is in `measures.py`.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -30,7 +30,16 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.reading import read_metadata, stamps
 from contracts.lake.schemas import EVENTS, SESSIONS, TIMESTAMP
-from features.behavior.feature import told_actions
+from features.behavior.measures import (
+    EXACT,
+    PAUSE_COLUMNS,
+    PAUSES,
+    WHOLE,
+    StateColumn,
+    event_columns,
+    session_columns,
+    state_columns,
+)
 from features.daily import open_engine, read_days, register, row_count, stream, write_days
 from features.provenance import Inputs, footer
 
@@ -45,12 +54,6 @@ SOURCES = ("events", "sessions")
 CHUNK_EVENTS = 20_000_000
 
 EPOCH = dt.date(1970, 1, 1)
-WHOLE, EXACT = pa.int64(), pa.decimal128(38, 6)
-
-# Of the session that ends a user's day, and of the one that begins it.
-EDGES = ("first_start", "last_end", "day_gap_last")
-MAXIMA = ("session_events_max", "session_seconds_max")
-GAPS = ("day_gaps", "day_gap_seconds", "day_gap_squares")
 
 
 def day_number(day: dt.date) -> int:
@@ -67,28 +70,12 @@ def with_number(rows: "ir.Table") -> "ir.Table":
 
 def state_schema(dataset: Dataset, measures: Iterable[str]) -> pa.Schema:
     """Returns the columns of the state that these measures need, in a fixed order."""
-    kinds: dict[str, pa.DataType] = dict.fromkeys(["events", "active_days", "weekend"], WHOLE)
-    kinds |= dict.fromkeys([f"hour_{hour}" for hour in range(24)], WHOLE)
-    kinds |= {"last_event": TIMESTAMP}
-    for of in ["", *(f"_action_{action}" for action in told_actions(dataset))]:
-        if of:
-            kinds |= {of[1:]: WHOLE, f"last{of}": TIMESTAMP}
-        kinds |= {f"value_count{of}": WHOLE, f"value_sum{of}": EXACT, f"value_squares{of}": EXACT}
-        kinds |= {f"value_max{of}": pa.float64()}
-    kinds |= {"sessions": WHOLE, "session_events": WHOLE, "session_seconds": EXACT}
-    kinds |= {"session_events_max": WHOLE, "session_seconds_max": pa.float64()}
-    kinds |= dict.fromkeys(GAPS, WHOLE)
-    kinds |= {"first_start": TIMESTAMP, "last_end": TIMESTAMP, "day_gap_last": WHOLE}
     wanted = set(measures) | {"active_days"}
-    if any(name.startswith("gap") for name in wanted):
-        wanted |= {*GAPS, *EDGES}
-    columns = [pa.field(name, kind) for name, kind in kinds.items() if name in wanted]
-    return pa.schema([pa.field("user_id", pa.string(), nullable=False), *columns])
-
-
-def is_sum(column: str) -> bool:
-    """Tells whether days of a column of the state are added up, and none is 0."""
-    return column not in (*MAXIMA, *EDGES) and not column.startswith(("last_", "value_max"))
+    if wanted & set(PAUSES):
+        wanted |= set(PAUSE_COLUMNS)
+    columns = state_columns(dataset).items()
+    kept = [pa.field(name, column.kind) for name, column in columns if name in wanted]
+    return pa.schema([pa.field("user_id", pa.string(), nullable=False), *kept])
 
 
 def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]) -> None:
@@ -133,21 +120,20 @@ def state_of(
     """Returns one row a user and day with an event or a closing session."""
     import ibis
 
+    names = set(schema.names)
     events = with_number(read_days(engine, lake, "events", EVENTS, days))
-    sessions = read_days(engine, lake, "sessions", SESSIONS, days)
-    if any(name.startswith("hour_") for name in schema.names):
+    if any(name.startswith("hour_") for name in names):
         clock = register(engine, "hours_clock", hours_clock(days, dataset.timezone))
         events = with_hour(events, clock)
-    of_events = _of_events(events, told_actions(dataset), set(schema.names))
-    of_sessions = _of_sessions(sessions, set(schema.names))
+    sessions = read_days(engine, lake, "sessions", SESSIONS, days)
+    of_events = _of_day(_with_values(events), event_columns(dataset), names)
+    of_sessions = _of_day(_with_pauses(sessions, names), session_columns(), names)
     both = of_events.outer_join(of_sessions, ["day", "user_id"])
-    columns = {
-        field.name: (
-            both[field.name].fill_null(0) if is_sum(field.name) else both[field.name]
-        ).cast(_ibis_type(field.type))
-        for field in schema
-        if field.name != "user_id"
-    }
+    columns = {}
+    for name, column in state_columns(dataset).items():
+        if name in names:
+            value = both[name].fill_null(0) if column.fold == "sum" else both[name]
+            columns[name] = value.cast(_ibis_type(column.kind))
     return both.select(
         day=ibis.coalesce(both.day, both.day_right),
         user_id=ibis.coalesce(both.user_id, both.user_id_right),
@@ -161,62 +147,29 @@ def _ibis_type(kind: pa.DataType) -> str:
     )
 
 
-def _of_events(events: "ir.Table", actions: list[str], names: set[str]) -> "ir.Table":
-    import ibis
+def _of_day(rows: "ir.Table", columns: dict[str, StateColumn], names: set[str]) -> "ir.Table":
+    """Sums up a user's rows of each day to those of the columns that are named."""
+    made = {name: column.of for name, column in columns.items() if name in names}
+    return rows.group_by("day", "user_id").agg(**(made or {"rows": rows.count()}))
 
+
+def _with_values(events: "ir.Table") -> "ir.Table":
     value = events.value.try_cast("decimal(18, 6)")  # exact; what does not fit counts as nothing
     number = value.cast("float64")
-    events = events.mutate(
-        exact=value, number=number, square=(number * number).try_cast("decimal(38, 6)")
-    )
-    made = {
-        "events": events.count(),
-        "active_days": ibis.least(events.count(), 1),
-        "weekend": ((events.n + 3) % 7 >= 5).sum(),  # day 0 was a Thursday
-        "last_event": events.timestamp.max(),
-    }
-    if any(name.startswith("hour_") for name in names):
-        made |= {f"hour_{hour}": (events.hour == hour).sum() for hour in range(24)}
-    for of, where in [("", None), *((f"_action_{a}", events.action == a) for a in actions)]:
-        if where is not None:
-            made |= {of[1:]: where.sum(), f"last{of}": events.timestamp.max(where=where)}
-        made |= {
-            f"value_count{of}": events.exact.count(where=where),
-            f"value_sum{of}": events.exact.sum(where=where),
-            f"value_squares{of}": events.square.sum(where=where),
-            f"value_max{of}": events.number.max(where=where),
-        }
-    kept = {name: value for name, value in made.items() if name in names}
-    return events.group_by("day", "user_id").agg(**kept)
+    square = (number * number).try_cast("decimal(38, 6)")
+    return events.mutate(exact=value, number=number, square=square)
 
 
-def _of_sessions(sessions: "ir.Table", names: set[str]) -> "ir.Table":
-    """Sums sessions, and the pauses between those that close on one day."""
+def _with_pauses(sessions: "ir.Table", names: set[str]) -> "ir.Table":
+    """Adds `seconds`, and the `gap` to the session before, if it closed on the day too."""
     import ibis
 
+    sessions = sessions.mutate(seconds=sessions.duration_seconds.cast("decimal(18, 6)"))
+    if "day_gaps" not in names:
+        return sessions
     in_order = ibis.window(group_by=[sessions.day, sessions.user_id], order_by=sessions.started_at)
-    if "day_gaps" in names:
-        sessions = sessions.mutate(before=sessions.ended_at.lag().over(in_order))
-        sessions = sessions.mutate(gap=whole_seconds(sessions.started_at, sessions.before))
-    else:
-        sessions = sessions.mutate(gap=ibis.null("int64"))
-    seconds = sessions.duration_seconds.cast("decimal(18, 6)")
-    made = {
-        "sessions": sessions.count(),
-        "session_events": sessions.length.cast("int64").sum(),
-        "session_seconds": seconds.sum(),
-        "session_events_max": sessions.length.max(),
-        "session_seconds_max": sessions.duration_seconds.max(),
-        "day_gaps": sessions.gap.count(),
-        "day_gap_seconds": sessions.gap.sum(),
-        "day_gap_squares": (sessions.gap * sessions.gap).sum(),
-        "day_gap_last": sessions.gap.argmax(sessions.started_at),
-        "first_start": sessions.started_at.min(),
-        "last_end": sessions.ended_at.max(),
-    }
-    kept = {name: value for name, value in made.items() if name in names}
-    kept = kept or {"sessions": sessions.count()}
-    return sessions.group_by("day", "user_id").agg(**kept)
+    sessions = sessions.mutate(before=sessions.ended_at.lag().over(in_order))
+    return sessions.mutate(gap=whole_seconds(sessions.started_at, sessions.before))
 
 
 def whole_seconds(later: "ir.Value", earlier: "ir.Value") -> "ir.Value":

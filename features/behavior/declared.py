@@ -3,6 +3,8 @@
 In: an entry and its data set. Out: its fields, with name, kind, meaning and formula.
 """
 
+import re
+import unicodedata
 from collections.abc import Iterator
 
 from contracts.config.dataset import Dataset
@@ -24,8 +26,8 @@ from contracts.config.feature_list import (
     Windowed,
 )
 from features.behavior import terms
-from features.behavior.feature import FeatureField, action_measure, slug, within
-from features.behavior.terms import Term, ratio, total
+from features.behavior.measures import action_measure
+from features.behavior.terms import FeatureField, Term, ratio, total
 
 STATISTICS = {"mean": "mean", "std": "standard deviation", "max": "largest", "sum": "sum"}
 
@@ -196,3 +198,14 @@ def _recency(dataset: Dataset, entry: Recency) -> Iterator[FeatureField]:
         text = f"days from the last {name} to the end of the day{cap}; 0 if the last {longest} "
         term = terms.hours_since(last, longest, per=24.0, cap=entry.cap_days)
         yield FeatureField(f"days_since_last_{name}", "float64", f"{text}days have none", term)
+
+
+def within(days: int) -> str:
+    """Returns how a window is told."""
+    return f"in the last {days} days" if days > 1 else "on the day"
+
+
+def slug(category: str) -> str:
+    """Returns a category's name as it may stand in a column."""
+    plain = unicodedata.normalize("NFKD", category).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "other"

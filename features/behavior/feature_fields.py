@@ -2,8 +2,7 @@
 
 In: a data set's YAML alone, for columns must not depend on data. Out: the fields in the order of
 the columns: the standard ones, then those that the YAML declares (`declared.py`). The
-store declares them, the gate audits them, the UI shows them, and `behavior.py` computes exactly
-these.
+store declares them, the gate audits them, the UI shows them, and `build.py` computes exactly these.
 """
 
 from collections import Counter
@@ -13,9 +12,16 @@ import pyarrow as pa
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import FEATURE_CLOCKS
-from features.behavior.declared import declared_fields
-from features.behavior.feature import FeatureField, slug, told_actions, within
-from features.behavior.terms import Term, category_entropy, hours_since, ratio, total
+from features.behavior.declared import declared_fields, slug, within
+from features.behavior.measures import told_actions
+from features.behavior.terms import (
+    FeatureField,
+    Term,
+    category_entropy,
+    hours_since,
+    ratio,
+    total,
+)
 
 
 def feature_fields(dataset: Dataset) -> list[FeatureField]:

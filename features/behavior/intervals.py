@@ -14,26 +14,19 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from features.behavior.daily_state import whole_seconds
-from features.behavior.terms import ENTROPY_UNITS, Measure, Span
+from features.behavior.measures import (
+    DISTINCT,
+    ENTROPY_UNITS,
+    PAUSES,
+    Measure,
+    Span,
+    action_of,
+    asked_windows,
+    stem_of,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-
-INTERVALS = ("items", "categories", "spread", "gaps", "gap_seconds", "gap_squares", "gap_last")
-
-
-def is_interval(measure: str) -> bool:
-    """Tells whether a measure is made of intervals."""
-    return measure.partition("_of_")[0] in INTERVALS
-
-
-def asked_windows(needs: Iterable[Measure]) -> dict[str, list[int]]:
-    """Returns the windows of each measure that is made of intervals."""
-    windows: dict[str, list[int]] = {}
-    for name, w in sorted(needs):
-        if is_interval(name):
-            windows.setdefault(name, []).append(w)
-    return windows
 
 
 def changes_of(
@@ -54,19 +47,19 @@ def changes_of(
     """
     import ibis
 
-    windows = asked_windows(needs)
+    distinct, spread = asked_windows(needs, DISTINCT), asked_windows(needs, ["spread"])
+    pauses = asked_windows(needs, PAUSES)
     parts = []
     if pairs is not None:
         parts += [
-            _steps(_distinct(pairs, name, span), {name: ws}, span)
-            for name, ws in windows.items()
-            if name.startswith(("items", "categories"))
+            _steps(_distinct(pairs, name, span), {name: ws}, span) for name, ws in distinct.items()
         ]
-        parts += [_spread(pairs, w, span) for w in windows.get("spread", [])]
-    if gaps := {name: ws for name, ws in windows.items() if name.startswith("gap")}:
-        parts += [_steps(intervals, gaps, span) for intervals in pauses_of(activity)]
+        parts += [_spread(pairs, w, span) for w in spread.get("spread", [])]
+    if pauses:
+        parts += [_steps(intervals, pauses, span) for intervals in pauses_of(activity)]
     if not parts:
         return None
+    windows = distinct | spread | pauses
     names = [f"{name}_{w}" for name, ws in windows.items() for w in ws]
     zero = ibis.literal(0, "int64")
     parts = [
@@ -116,8 +109,7 @@ def _distinct(pairs: "ir.Table", name: str, span: Span) -> "ir.Table":
     """
     import ibis
 
-    what, _, action = name.partition("_of_")
-    key = {"items": "item_id", "categories": "category"}[what]
+    key, action = DISTINCT[stem_of(name)], action_of(name)
     seen = pairs.filter(pairs[key].notnull())
     if action:
         seen = seen.filter(seen[f"pairs_of_{action}"] > 0)
@@ -161,7 +153,7 @@ def pauses_of_day(activity: "ir.Table", needs: Iterable[Measure], day: int) -> "
     """Returns user_id and the pauses in the windows that end with one day; none if not asked."""
     import ibis
 
-    gaps = {name: ws for name, ws in asked_windows(needs).items() if name.startswith("gap")}
+    gaps = asked_windows(needs, PAUSES)
     if not gaps:
         return None
     zero = ibis.literal(0, "int64")

@@ -8,8 +8,8 @@ columns that it is read from, and the catalog of today tells the category of yes
 # Ibis types a column as Column, which has no operators, whatever it holds.
 
 import datetime as dt
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from contracts.base.clock import days_between
 from contracts.base.errors import FootpathError
@@ -17,7 +17,17 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS
 from features.behavior.daily_state import EPOCH, with_number
-from features.behavior.terms import Measure, Span
+from features.behavior.intervals import scaled
+from features.behavior.measures import (
+    CATEGORIES,
+    Measure,
+    Span,
+    action_of,
+    actions_of,
+    asked_windows,
+    needs_categories,
+    stem_of,
+)
 from features.behavior.users import Users, of_users
 from features.daily import read_days, read_object
 
@@ -41,21 +51,6 @@ def check_catalog(lake: Lake, needs: Iterable[Measure]) -> None:
             f"{path} is not there, and the behavior features take categories from it: "
             "materialize items first"
         )
-
-
-def asks_for_items(needs: Iterable[Measure]) -> bool:
-    """Tells whether some measure is of items or categories."""
-    return any(name.startswith(("items", "categor", "spread")) for name, _ in needs)
-
-
-def needs_categories(needs: Iterable[Measure]) -> bool:
-    """Tells whether some measure is of categories."""
-    return any(name.startswith(("categor", "spread")) for name, _ in needs)
-
-
-def actions_of(needs: Iterable[Measure]) -> list[str]:
-    """Returns the actions that some measure of items or categories is told by."""
-    return sorted({name.partition("_of_")[2] for name, _ in needs if "_of_" in name})
 
 
 def events_of(engine: "Backend", lake: Lake, span: Span, users: Users) -> "ir.Table":
@@ -95,7 +90,7 @@ def with_categories(
     activity: "ir.Table", pairs: "ir.Table", needs: Iterable[Measure]
 ) -> "ir.Table":
     """Adds to each user and day the events of each category that is asked for."""
-    names = sorted({name for name, _ in needs if name.startswith("category_")})
+    names = list(asked_windows(needs, ["category"]))
     if not names:
         return activity
     counts = {}
@@ -106,3 +101,84 @@ def with_categories(
     by_day = pairs.group_by("user_id", "n").agg(**counts)
     both = activity.left_join(by_day, ["user_id", "n"])
     return both.select(*activity.columns, **{name: both[name].fill_null(0) for name in names})
+
+
+def items_of_day(
+    events: "ir.Table",
+    needs: Iterable[Measure],
+    day: int,
+    with_category: "Callable[[ir.Table], ir.Table]",
+) -> "ir.Table":
+    """Returns user_id and `<measure>_<w>` of items and categories, in windows of one day.
+
+    Nothing slides, so that two sums are enough: by user and item, then by user and category.
+    `changes_of` and `with_categories` are the same for many days at once.
+
+    Args:
+      events: user_id, item_id, action and n of the events of the longest window.
+      needs: what to compute; other measures are passed over.
+      day: the number of the day with which windows end.
+      with_category: adds `category` and `place` to rows with item_id.
+    """
+    needs = sorted(needs)
+    actions = ["", *(f"_of_{action}" for action in actions_of(needs))]
+    windows = sorted({w for name, w in needs if stem_of(name) in ("category", "spread")})
+    is_of = {of: _is(events, of.removeprefix("_of_")) for of in actions}
+    seen = events.group_by("user_id", "item_id").agg(
+        **{f"last{of}": events.n.max(where=where) for of, where in is_of.items()},
+        **{
+            f"count{of}_{w}": _sum((events.n > day - w) & where)
+            for of, where in is_of.items()
+            for w in windows
+        },
+    )
+    items = {
+        f"{name}_{w}": _within(seen[f"last{_of(name)}"], day, w) & seen.item_id.notnull()
+        for name, w in needs
+        if stem_of(name) == "items"
+    }
+    if not needs_categories(needs):
+        return seen.group_by("user_id").agg(**{name: _sum(is_in) for name, is_in in items.items()})
+    seen = with_category(seen.mutate(**items))
+    lasts, counts = [f"last{of}" for of in actions], [n for n in seen.columns if "count" in n]
+    seen = seen.group_by("user_id", "category", "place").agg(
+        **{name: _sum(seen[name]) for name in [*items, *counts]},
+        **{name: seen[name].max() for name in lasts},
+    )
+    return seen.group_by("user_id").agg(
+        **{name: _sum(seen[name]) for name in items},
+        **{
+            f"{name}_{w}": _of_categories(seen, name, day, w)
+            for name, w in needs
+            if stem_of(name) in CATEGORIES
+        },
+    )
+
+
+def _of_categories(seen: "ir.Table", name: str, day: int, w: int) -> "ir.Value":
+    """Sums rows of a user and category to one measure."""
+    if name == "spread":
+        return _sum(scaled(seen[f"count_{w}"]))
+    if stem_of(name) == "categories":
+        return _sum(_within(seen[f"last{_of(name)}"], day, w))
+    place = int(name.removeprefix("category_").partition("_of_")[0])
+    return _sum((seen["place"] == place).ifelse(seen[f"count{_of(name)}_{w}"], 0))
+
+
+def _is(events: "ir.Table", action: str) -> Any:
+    import ibis
+
+    return events.action == action if action else ibis.literal(True)
+
+
+def _of(name: str) -> str:
+    """Returns how a measure is told by action: `_of_<a>`, or nothing."""
+    return f"_of_{action}" if (action := action_of(name)) else ""
+
+
+def _within(last: "ir.Value", day: int, w: int) -> "ir.Value":
+    return (last > day - w).fill_null(False)
+
+
+def _sum(values: "ir.Value") -> "ir.Value":
+    return values.sum().fill_null(0).cast("int64")

@@ -1,19 +1,7 @@
-"""What the formulas of behavior features are made of: measures over windows, and sums with them.
+"""Behavior features and what their formulas are made of: sums with measures over windows.
 
-A measure is one number of a user and a window, such as ("events", 7). A term is a formula that
-knows which measures it needs, so that only those are computed that some feature asks for.
-
-    measure                          in a window of w days that ends with the day
-    events, weekend, hour_<h>        events; those on Saturday and Sunday; those of a local hour
-    action_<a>                       events of an action
-    category_<i>[_of_<a>]            events of the i-th of features.categories; of those, an action
-    active_days, sessions            days with an event; sessions that closed
-    value_{count,sum,squares,max}    of all events' values; with _action_<a>, of an action's
-    session_{events,seconds}[_max]   sums over sessions, and the largest
-    last_event, last_action_<a>      the instant of the last one
-    items, categories [_of_<a>]      how many different ones there are
-    spread                           sum over categories of count * ln(count), in ENTROPY_UNITS
-    gaps, gap_{seconds,squares,last} pauses between sessions that closed in the window
+A term is a formula that knows which measures (`measures.py`) it needs, so that only those are
+computed that some feature asks for. A feature is a term with a name, a kind and a meaning.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -21,34 +9,17 @@ knows which measures it needs, so that only those are computed that some feature
 import functools
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from features.behavior.measures import ENTROPY_UNITS, Measure
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-# A user's sum over categories of count * ln(count) is an integer of this many units.
-ENTROPY_UNITS = 1_000_000_000
-
 # A share of the squares below which a spread is rounding, not data: sums are integers, and what is
 # left are three roundings of 1.1e-16. Two pauses of eight days that differ by a second are data.
 ALIKE = 1e-14
-
-Measure = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Span:
-    """The days of a result, as integers, and how far back its windows see."""
-
-    first: int
-    last: int
-    longest: int
-
-    @property
-    def is_day(self) -> bool:
-        """Whether it is a day alone: then nothing slides, and sums by user are enough."""
-        return self.first == self.last
 
 
 @dataclass(frozen=True)
@@ -57,6 +28,16 @@ class Term:
 
     needs: frozenset[Measure]
     formula: "Callable[[ir.Table], ir.Value]"
+
+
+@dataclass(frozen=True)
+class FeatureField:
+    """One behavior feature: a column without nulls, 0 or '' where a user has nothing."""
+
+    name: str
+    kind: str  # int64, float64 or string
+    description: str
+    term: Term = field(repr=False, compare=False)
 
 
 def total(measure: str, days: int) -> Term:

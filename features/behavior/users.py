@@ -1,22 +1,29 @@
 """Ranges of users, so that a query sees no more than fits into memory, however long the log is.
 
 In:  the published state. Out: ranges of user ids, ascending: what is made of one after the other is
-sorted by user as a whole. Tables that are sorted by user let a range skip most of a large object.
+sorted by user as a whole (`DayFiles`). Tables that are sorted by user let a range skip most of a
+large object.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
 
+import contextlib
 import datetime as dt
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from contracts.base.batches import runs
 from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata
 from features.behavior.daily_state import STATE
 from features.daily import open_engine, read_days, stream
+from features.provenance import Inputs, footer
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -71,3 +78,42 @@ def user_ranges(lake: Lake, needed: list[dt.date], days: int) -> list[Users]:
 def _rows(lake: Lake, table: str, days: list[dt.date]) -> int:
     published = set(lake.days(table))
     return sum(read_metadata(lake.day(table, day)).num_rows for day in days if day in published)
+
+
+class DayFiles:
+    """One open Parquet file a day, filled by one range of users after the other.
+
+    Nothing is sorted or held as a whole. The files are complete when the context ends without
+    error.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        days: list[dt.date],
+        schema: pa.Schema,
+        inputs: Mapping[dt.date, Inputs],
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.paths = {day: folder / f"{day.isoformat()}.parquet" for day in days}
+        self._schema, self._inputs = schema, inputs
+        self._writers: dict[dt.date, pq.ParquetWriter] = {}
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Opens the files."""
+        for day, path in self.paths.items():
+            writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+            self._writers[day] = self._open.enter_context(writer)
+        return self
+
+    def write(self, rows: Iterable[pa.RecordBatch]) -> None:
+        """Appends rows that are ordered by their column `day` to the files of their days."""
+        for (day,), part in runs(rows):
+            self._writers[day].write_table(part.select(self._schema.names).cast(self._schema))
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the files, each with what it was built from in its footer."""
+        for day, writer in self._writers.items():
+            writer.add_key_value_metadata(footer(self._inputs[day]))
+        self._open.close()

@@ -1,7 +1,7 @@
 """From the daily state and (user, item) pairs to windows: Ibis expressions only.
 
-In:  `activity`, the state of some users (`state.py`), and `pairs`, their items by day.
-Out: one row a user and day with every measure that is asked for (`terms.py`) over the
+In:  `activity`, the state of some users (`daily_state.py`), and `pairs`, their items by day.
+Out: one row a user and day with every measure that is asked for (`measures.py`) over the
 windows that end with the day. A range of days is one pass: windows slide over the daily sums.
 
 Days are counted as integers `n` (days since 1970), so that a window is a range of integers and a
@@ -14,19 +14,23 @@ enters and leaves (`intervals.py`). For a day alone nothing slides.
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from features.behavior.daily_state import is_sum
-from features.behavior.intervals import is_interval
-from features.behavior.terms import Measure, Span
+from features.behavior.measures import Fold, Measure, Span, is_interval
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+Folds = Mapping[str, Fold]  # column of the state -> how days are put together; others are added up
+
 
 def windows_of_day(
-    activity: "ir.Table", found: "list[ir.Table]", needs: Iterable[Measure], span: Span
+    activity: "ir.Table",
+    found: "list[ir.Table]",
+    needs: Iterable[Measure],
+    folds: Folds,
+    span: Span,
 ) -> "ir.Table":
     """Makes the windows that end with one day: plain sums by user, for nothing slides.
 
@@ -34,6 +38,7 @@ def windows_of_day(
       activity: as for `windows_of_range`.
       found: what is there by user already: `items_of_day`, `pauses_of_day`.
       needs: what to compute.
+      folds: how columns of the state are put together.
       span: the day.
 
     Returns:
@@ -46,11 +51,10 @@ def windows_of_day(
     totals = {}
     for name, w in sorted(needs):
         if f"{name}_{w}" not in joined:
-            column, where = seen[name], seen.n > span.last - w
-            whole = (
-                column.sum(where=where).fill_null(0) if is_sum(name) else column.max(where=where)
-            )
-            totals[f"{name}_{w}"] = whole.cast(column.type())
+            fold = folds.get(name, "sum")
+            whole = getattr(seen[name], fold)(where=seen.n > span.last - w)
+            whole = whole.fill_null(0) if fold == "sum" else whole
+            totals[f"{name}_{w}"] = whole.cast(seen[name].type())
     rows = seen.group_by("user_id").agg(seen_days=seen.count(), **totals)
     for part in found:
         rows = rows.left_join(part, "user_id").drop("user_id_right")
@@ -63,7 +67,11 @@ def windows_of_day(
 
 
 def windows_of_range(
-    activity: "ir.Table", changes: "ir.Table | None", needs: Iterable[Measure], span: Span
+    activity: "ir.Table",
+    changes: "ir.Table | None",
+    needs: Iterable[Measure],
+    folds: Folds,
+    span: Span,
 ) -> "ir.Table":
     """Makes the windows that end with each day of a range.
 
@@ -71,6 +79,7 @@ def windows_of_range(
       activity: user_id, n and the columns of the state, at least from span.longest days before.
       changes: from `changes_of`; none if no measure needs them.
       needs: what to compute.
+      folds: how columns of the state are put together.
       span: the days of the result.
 
     Returns:
@@ -80,13 +89,15 @@ def windows_of_range(
     wanted = sorted(needs)
     daily = [(name, w) for name, w in wanted if not is_interval(name)]
     other = [f"{name}_{w}" for name, w in wanted if is_interval(name)]
-    rows = _rows(activity, span)
+    rows = _rows(activity, folds, span)
     if changes is not None:
         rows = rows.left_join(changes, ["user_id", "n"])
-    return _sliding(rows, daily, other, span)
+    return _sliding(rows, daily, other, folds, span)
 
 
-def _sliding(rows: "ir.Table", daily: list[Measure], other: list[str], span: Span) -> "ir.Table":
+def _sliding(
+    rows: "ir.Table", daily: list[Measure], other: list[str], folds: Folds, span: Span
+) -> "ir.Table":
     import ibis
 
     # One frame a window, shared by all its measures; the day itself needs none.
@@ -99,14 +110,14 @@ def _sliding(rows: "ir.Table", daily: list[Measure], other: list[str], span: Spa
     for name, w in daily:
         column = rows[name]
         if w > 1:
-            column = (column.sum() if is_sum(name) else column.max()).over(frames[w])
+            column = getattr(column, folds.get(name, "sum"))().over(frames[w])
         totals[f"{name}_{w}"] = column.cast(rows[name].type())
     totals |= {name: rows[name].fill_null(0).sum().over(so_far).cast("int64") for name in other}
     result = rows.select("user_id", "n", **totals)
     return result.filter(result.n >= span.first)
 
 
-def _rows(activity: "ir.Table", span: Span) -> "ir.Table":
+def _rows(activity: "ir.Table", folds: Folds, span: Span) -> "ir.Table":
     """Returns the activity of every day that a window of the span can see, and empty rows.
 
     From a day with activity on, a user has a row on each day of the result until the longest
@@ -123,7 +134,10 @@ def _rows(activity: "ir.Table", span: Span) -> "ir.Table":
     seen = seen.mutate(day=ibis.array([seen.n]).concat(quiet).unnest())
     is_active = seen.day == seen.n
     measures = [name for name in activity.columns if name not in ("user_id", "n")]
-    empty = {name: ibis.literal(0) if is_sum(name) else ibis.null() for name in measures}
+    empty = {
+        name: ibis.literal(0) if folds.get(name, "sum") == "sum" else ibis.null()
+        for name in measures
+    }
     return seen.select(
         "user_id",
         n=seen.day,

@@ -14,11 +14,11 @@ import yaml
 
 from contracts.base.errors import FootpathError
 from contracts.lake.engine import connect
-from features.drafts.column_guess import Guess, sql_name
-from features.drafts.guessing import Guesses, guess
+from features.drafts.guess import Guess, Guesses, guess, sql_name
 from features.drafts.sampling import Sample, find_file, take_sample
-from features.ingestion.archives import split_pattern
-from features.ingestion.files import SourceFile, find_files
+from features.ingestion.listing import find_files
+from features.ingestion.streams import SourceFile
+from features.ingestion.tar import split_pattern
 
 TODO = "# TODO:"
 WIDTH = 96
@@ -44,7 +44,7 @@ class Draft:
 
 
 def name_for(address: str) -> str:
-    """Returns a data set's name made from that of a file, or of the folder if that has no word."""
+    """A data set's name made from that of a file, or of the folder if that has no word."""
     parts = [part.split(".")[0].lower() for part in address.split("/")]
     word = next((part for part in reversed(parts) if re.search("[a-z]{2}", part)), "data")
     tidy = re.sub(r"[^a-z0-9]+", "-", word).strip("-")[:40].rstrip("-")
@@ -86,7 +86,7 @@ def parted(file: SourceFile) -> tuple[str, str]:
 
 
 def with_date(path: str) -> str | None:
-    """Returns a path with {year}, {month}, {day}, {hour} for its date; None if it has none."""
+    """A path with {year}, {month}, {day}, {hour} for its date; None if it has none."""
     for pattern, fields in _DATES:
         if not (match := re.search(pattern, path)):
             continue

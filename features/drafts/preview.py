@@ -1,32 +1,45 @@
-"""What a sample of a data set's first landing file would become, before anything runs.
+"""Preview: what a sample of a data set's first landing file would become, and what looks wrong.
 
-In: a data set and the folder of its files. Out: events, refused rows and counts, in memory. Nothing
-is written. It goes the way of `land`: the same reader, the same expressions, the same refusals; and
-the rules of the gate, where they are handed in, are counted over the events.
+In:  a data set and the folder of its files. Out: events, refused rows and counts, in memory; and a
+sentence for each thing that a person should look at, with what to do. Nothing is written, and
+nothing is stopped: the gate will, where it must. It goes the way of `land`: the same reader, the
+same expressions, the same refusals; and the rules of the gate, where they are handed in, are
+counted over the events.
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
 
+from contracts.base.clock import day_window
 from contracts.base.errors import FootpathError
 from contracts.base.sql import name, names
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
-from features.ingestion.arrivals import find_arrivals
-from features.ingestion.cutting import Cutter
-from features.ingestion.mapping import FIELDS, check_mapping
-from features.ingestion.rows import RowReader
+from features.ingestion.listing import find_arrivals
+from features.ingestion.mapping import (
+    FIELDS,
+    OUT_OF_RANGE,
+    TOO_LATE,
+    UNDATED,
+    UNREADABLE,
+    check_mapping,
+)
+from features.ingestion.partition import Partitioner
+from features.ingestion.reader import RowReader
 
 SAMPLE_BYTES = 4 << 20
+
+# Fewer events than this tell nothing of their kind.
+ENOUGH = 20
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate asks of an event: audited columns, and rules over them that say `broken`."""
+    """The gate: audited columns of an event, and rules over them that are true of a broken one."""
 
     columns: Mapping[str, str] = field(default_factory=dict)  # name -> SQL over an event
     rules: Mapping[str, str] = field(default_factory=dict)  # name -> SQL over those columns
@@ -65,9 +78,9 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
     with connect() as connection:
         check_mapping(connection, dataset)
         reader = RowReader(connection, dataset.landing, [first[0].file], SAMPLE_BYTES)
-        cutter = Cutter(connection, dataset, first)
+        partitioner = Partitioner(connection, dataset, first)
         for _ in reader.chunks():
-            cutter.add_rows()
+            partitioner.add_rows()
         if reader.faults:
             raise FootpathError(reader.faults[0])
         fields = names(FIELDS)
@@ -126,3 +139,108 @@ def _broken(connection: duckdb.DuckDBPyConnection, gate: Gate) -> dict:
     ).fetchall()[0]
     broken = {rule: count for rule, count in zip(gate.rules, found, strict=True) if count}
     return {"broken_by": broken, "broken_rows": rows}
+
+
+def findings(dataset: Dataset, sample: Preview) -> list[str]:
+    """A sentence for each thing that a person should look at."""
+    return [
+        *_refused(dataset, sample),
+        *_actions(dataset, sample),
+        *_broken_rules(dataset, sample),
+        *_fields(dataset, sample),
+        *_shape(sample),
+    ]
+
+
+def _refused(dataset: Dataset, sample: Preview) -> Iterator[str]:
+    advice = {
+        UNREADABLE: "fix landing.columns or csv, or ask the source for rows that can be read",
+        UNDATED: "fix events.timestamp",
+        OUT_OF_RANGE: "fix partitions, or events.timestamp",
+        TOO_LATE: "raise lateness.allowed_days, or fix events.timestamp",
+    }
+    first = {row["broken"]: row for row in reversed(sample.refused.to_pylist())}
+    for rule, count in sample.refused_by.items():
+        example = f" (line {first[rule]['source_line']}: {first[rule]['detail']})"
+        where = example if rule in first else ""
+        yield f"{_of(count, sample.rows)} rows are refused as {rule}{where}: {advice[rule]}."
+    if OUT_OF_RANGE in sample.refused_by and sample.span:
+        start, end = dataset.partitions.start, dataset.partitions.end
+        low, high = sample.span
+        if low < day_window(start, dataset.timezone)[0]:
+            yield f"The sample begins on {low:%Y-%m-%d}, and partitions.start is {start}."
+        if end and high >= day_window(end, dataset.timezone)[1]:
+            yield f"The sample ends on {high:%Y-%m-%d}, and partitions.end is {end}."
+
+
+def _actions(dataset: Dataset, sample: Preview) -> Iterator[str]:
+    declared = set(dataset.actions)
+    odd = {action: count for action, count in sample.actions.items() if action not in declared}
+    if odd:
+        shown = ", ".join(f"'{action}' ({count:,})" for action, count in list(odd.items())[:8])
+        more = f" and {len(odd) - 8} more" if len(odd) > 8 else ""
+        yield (
+            f"{_of(sum(odd.values()), _events(sample))} events have an action that `actions` does "
+            f"not list: {shown}{more}. Add them, or map them to others in events.action."
+        )
+    unseen = [action for action in dataset.actions if action not in sample.actions]
+    if unseen and _events(sample) >= ENOUGH:
+        yield f"`actions` lists {', '.join(unseen)}, which the sample does not have."
+
+
+def _broken_rules(dataset: Dataset, sample: Preview) -> Iterator[str]:
+    for rule, count in sample.broken_by.items():
+        if rule != "action_known":  # told above, by action
+            yield f"{_of(count, _events(sample))} events break the rule {rule}: to quarantine."
+    broken, limit = sample.broken_rows, dataset.quality.max_broken_share
+    if broken > limit * max(_events(sample), 1):
+        yield (
+            f"{broken / _events(sample):.0%} of events break a rule, and quality.max_broken_share "
+            f"is {limit:.0%}: a day like this sample would stop."
+        )
+
+
+def _fields(dataset: Dataset, sample: Preview) -> Iterator[str]:
+    if not _events(sample):
+        yield "No row becomes an event."
+        return
+    for column in ("event_id", "item_id", "value", "session_id"):
+        if getattr(dataset.events, column) and sample.null_shares[column] == 1:
+            yield f"events.{column} is null in every event: fix it, or leave it out."
+    repeated = round(_events(sample) * (1 - sample.null_shares["event_id"]))
+    repeated -= sample.distinct["ids"]
+    if repeated > 0:
+        yield (
+            f"{_of(repeated, _events(sample))} events have the event_id of another of their day "
+            "and would count as its duplicates: is events.event_id the id of one event?"
+        )
+
+
+def _shape(sample: Preview) -> Iterator[str]:
+    events, users = _events(sample), sample.distinct["users"]
+    if events < ENOUGH:
+        return
+    if sample.distinct["moments"] == 1:
+        yield "All events are at one moment, so there are no sessions: fix events.timestamp."
+    elif sample.is_midnight:
+        yield (
+            "Every event is at midnight: the source has days and no times, or events.timestamp "
+            "drops them. What lies on one day will be one session."
+        )
+    if users == 1:
+        yield "All events are one user's: fix events.user_id."
+    elif users >= 0.95 * events:
+        yield (
+            f"{events:,} events have {users:,} users, about one each: is events.user_id the user, "
+            "or the id of something that happens once?"
+        )
+
+
+def _events(sample: Preview) -> int:
+    return sample.rows - sample.refused_rows
+
+
+def _of(count: int, total: int) -> str:
+    share = count / max(total, 1)
+    shown = f"{share:.1%}" if 0.001 <= share < 1 else ("all" if share == 1 else "under 0.1%")
+    return f"{count:,} of {total:,} ({shown})"

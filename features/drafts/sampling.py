@@ -1,4 +1,4 @@
-"""A file that nobody has described -> a sample of its rows as text, with what it looks like.
+"""A sample of a file that nobody has described: its rows as text, and what format it is in.
 
 In:  one file of a source: delimited text, JSON lines or Parquet, plain, gzipped, zstd, or in a tar
      archive. Out: its format, and the table `sample`: every column as text, as it lies there.
@@ -7,12 +7,11 @@ The reader of landing files must be told delimiter, header and types, and refuse
 Here they are found out, from the beginning of the file.
 """
 
-import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +20,10 @@ import duckdb
 from contracts.base.errors import FootpathError
 from contracts.base.sql import name
 from contracts.config.source import Csv
-from features.ingestion.archives import SUFFIXES, members
-from features.ingestion.files import SourceFile, find_files, read_blocks
+from features.ingestion.formats import NESTED, split_delimited
+from features.ingestion.listing import find_files
+from features.ingestion.streams import TAR, SourceFile, path_on_disk, read_blocks
+from features.ingestion.tar import members
 
 # Decompressed bytes that are looked at, and rows of Parquet.
 SAMPLE_BYTES = 32 << 20
@@ -54,15 +55,15 @@ def find_file(address: str) -> SourceFile:
       FootpathError: there is no such file, or an archive has no file.
     """
     absolute = address if "://" in address else str(Path(address).absolute())
-    found = find_files("", _literal(absolute))
+    found = find_files("", escape(absolute))
     if not found:
         raise FootpathError(f"{address} is not there: init takes one file of your events")
     file = found[0]
-    if file.path.lower().endswith(SUFFIXES):
+    if file.path.lower().endswith(TAR):
         inside = members(file.path, file.url, file.stamp)
         if not inside:
             raise FootpathError(f"{address} is an archive without a file in it")
-        file = find_files("", f"{_literal(absolute)}/{_literal(inside[0].name)}")[0]
+        file = find_files("", f"{escape(absolute)}/{escape(inside[0].name)}")[0]
     return file
 
 
@@ -96,7 +97,7 @@ def take_sample(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder:
 
 
 def _beginning(file: SourceFile) -> tuple[bytes, bool]:
-    """Returns the first whole lines of a file, and whether they are all of it."""
+    """The first whole lines of a file, and whether they are all of it."""
     parts: list[bytes] = []
     size = 0
     for block in read_blocks(file):
@@ -109,12 +110,7 @@ def _beginning(file: SourceFile) -> tuple[bytes, bool]:
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder: Path) -> Sample:
-    path = file.url
-    if "://" in path or file.archive:
-        path = str(folder / "sample.parquet")
-        with open(path, "wb") as copy:
-            copy.writelines(read_blocks(file))
-    relation = connection.read_parquet(path)
+    relation = connection.read_parquet(path_on_disk(file, folder))
     kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
     as_text = ", ".join(f"{name(column)}::VARCHAR AS {name(column)}" for column in kinds)
     connection.register("parquet_rows", relation)
@@ -123,7 +119,7 @@ def _parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder: Pa
         f"LIMIT {SAMPLE_ROWS}"
     )
     rows = _count(connection)
-    nested = {c: kind for c, kind in kinds.items() if re.search(r"\]$|^(STRUCT|MAP|UNION)", kind)}
+    nested = {c: kind for c, kind in kinds.items() if NESTED.search(kind)}
     is_whole = rows < SAMPLE_ROWS
     return Sample(file, "parquet", list(kinds), rows, is_whole, nested=nested)
 
@@ -164,7 +160,7 @@ def _delimited(
         lines = [line.rstrip("\r\n") for line in itertools.islice(handle, LOOKED_AT)]
     lines = [line for line in lines if line]
     delimiter, quote, width = _shape(lines)
-    first = next(_split(lines[:1], delimiter, quote))
+    first = next(split_delimited(lines[:1], delimiter, quote))
     header = _is_header(first)
     columns = [cell.strip() for cell in first] if header else [f"c{n}" for n in range(1, width + 1)]
     connection.execute(
@@ -177,7 +173,7 @@ def _delimited(
 
 
 def _shape(lines: list[str]) -> tuple[str, str, int]:
-    """Returns the delimiter and quote with which the lines have the most, and equally many, fields.
+    """The delimiter and quote with which the lines have the most, and equally many, fields.
 
     Text that nothing parts is one column: the delimiter is then a tab, which it does not hold.
     """
@@ -185,7 +181,7 @@ def _shape(lines: list[str]) -> tuple[str, str, int]:
     for quote, delimiter in itertools.product(('"', ""), DELIMITERS):
         if delimiter == " " and best[2] > 1:
             continue
-        widths = Counter(map(len, _split(lines, delimiter, quote)))
+        widths = Counter(map(len, split_delimited(lines, delimiter, quote)))
         width, agreeing = widths.most_common(1)[0]
         # A quote may run over lines; without quotes in the text both ways are the same.
         if agreeing >= 0.95 * sum(widths.values()) and width > best[2]:
@@ -193,25 +189,12 @@ def _shape(lines: list[str]) -> tuple[str, str, int]:
     return best
 
 
-def _split(lines: list[str], delimiter: str, quote: str) -> Iterator[list[str]]:
-    unit = "\x1f"
-    rows = (line.replace(delimiter, unit) for line in lines)
-    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-    for row in csv.reader(rows, delimiter=unit, quotechar=quote or None, quoting=quoting):
-        yield [cell.replace(unit, delimiter) for cell in row]
-
-
 def _is_header(cells: list[str]) -> bool:
-    """Tells whether a first line names columns: words, all different, none a number or date."""
+    """Whether a first line names columns: words, all different, none a number or date."""
     words = [cell.strip() for cell in cells]
     named = all(re.match(r"^[^\W\d][\w .:/()#-]*$", word) for word in words)
     values = any(re.search(r"\d{4}-\d\d-\d\d|::", word) for word in words)
     return named and not values and len(set(words)) == len(words) and (len(words) > 1)
-
-
-def _literal(path: str) -> str:
-    """Returns a glob that only this path matches."""
-    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def _count(connection: duckdb.DuckDBPyConnection) -> int:

@@ -1,54 +1,48 @@
 """Landing files -> fragments by event day, each file read once.
 
-In:  files of the source (arrivals.py). Out, for each: in `landing/fragments/<event-day>/`
+In:  files of the source (listing.py). Out, for each: in `landing/fragments/<event-day>/`
 one Parquet file for every day that it has events of; in `quarantine/landing/` its rows that cannot
 be read, have no timestamp, or fall on no day of the data set; in `landing/files/` the manifest,
 published last, which makes the others count (manifest.py).
 
 A file is read again only if its size or stamp changed, or what the YAML says of it. Many small
-files share one pass over DuckDB. Rows of a file + those that `explode` added = rows in its
-fragments + rows in quarantine: asserted on what was written.
-
-A dated source's file holds no event later than the day after its arrival; an undated one without a
-last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
+files share one pass over DuckDB: reader.py makes typed rows of them, partition.py events by day.
+Rows of a file + those that `explode` added = rows in its fragments + rows in quarantine: asserted
+on what was written.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
+from contracts.base.batches import chunks
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, remove_files
 from contracts.lake.reading import stamps
-from features.ingestion.archives import Archives
-from features.ingestion.arrivals import Arrival, arrival_days, find_arrivals
-from features.ingestion.cutting import CutFile, Cutter
+from features.ingestion.listing import Arrival, find_arrivals
 from features.ingestion.manifest import (
-    LandedFile,
     Manifest,
     all_manifests,
     file_id,
-    fragment_name,
+    fragment_path,
     fragments_folder,
-    manifest_path,
     mapping_hash,
-    quarantine_folder,
+    publish_manifest,
     quarantine_path,
     read_manifests,
-    write_manifest,
 )
-from features.ingestion.mapping import OUT_OF_RANGE, TOO_LATE, UNDATED, UNREADABLE, check_mapping
-from features.ingestion.repairs import repair_again
-from features.ingestion.rows import ENOUGH_TO_JUDGE, RowReader
-
-__all__ = ["LandedFile", "LandingReport", "arrival_days", "land", "new_arrivals"]
+from features.ingestion.mapping import UNDATED, UNREADABLE, check_mapping
+from features.ingestion.partition import FileCounts, Partitioner, StagedFile
+from features.ingestion.reader import ENOUGH_TO_JUDGE, RowReader
+from features.ingestion.replay import repair_again
+from features.ingestion.streams import Archives
 
 # What is read in one pass: so many bytes as they lie, so many files.
 PASS_BYTES = 64 << 20
@@ -62,13 +56,29 @@ Progress = Callable[[int, int], None]
 class LandingReport:
     """What one landing run did. `rows`, `quarantined` and `late` are of the files it read."""
 
-    files_read: int
     files_skipped: int
-    rows: int
-    quarantined: int
-    late: int  # rows of an event day before the file's arrival day
     days: list[dt.date]  # event days whose rows changed
-    files: list[LandedFile]  # those that were read
+    files: list[Manifest]  # those that were read
+
+    @property
+    def files_read(self) -> int:
+        """How many files were new or had changed."""
+        return len(self.files)
+
+    @property
+    def rows(self) -> int:
+        """Rows in these files."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def quarantined(self) -> int:
+        """Rows of these files that became no event."""
+        return sum(file.quarantined for file in self.files)
+
+    @property
+    def late(self) -> int:
+        """Rows of an event day before the file's arrival day."""
+        return sum(file.late for file in self.files)
 
 
 @dataclass
@@ -79,10 +89,11 @@ class _Run:
     lake: Lake
     connection: duckdb.DuckDBPyConnection
     archives: Archives
-    known: dict[str, Manifest | None]  # by path; as it is now
+    mapping: str
+    known: dict[str, Manifest | None]  # by file id; as it is now
     refused: set[str]  # names of what lies in quarantine
     landed: list[Manifest] = field(default_factory=list)
-    days: set[str] = field(default_factory=set)
+    days: set[dt.date] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
 
 
@@ -92,11 +103,11 @@ def land(
     """Reads the landing files that are new or have changed.
 
     Args:
-      dataset: says where files land and what their columns mean.
+      dataset: defines where files land and what their columns mean.
       lake: gets fragments, manifests and quarantine.
       days: arrival days (local days of the data set) whose files are read; None reads all. An
         undated source is always read whole.
-      progress: is told (files done, files to do).
+      progress: is given (files done, files to do).
 
     Raises:
       FootpathError: there is no file; the YAML has a wrong expression; or files are broken, which
@@ -107,169 +118,147 @@ def land(
     # One run at a time: another one would sweep what this one publishes.
     with lake.locked("landing"), connect() as connection, Archives() as archives:
         check_mapping(connection, dataset)
-        known = _known(lake, arrivals)
-        todo = [a for a in arrivals if not _is_known(a, known[a.file.path], mapping)]
+        known = read_manifests(lake, [file_id(arrival.file.path) for arrival in arrivals])
+        todo = [arrival for arrival in arrivals if _is_new(arrival, known, mapping)]
         todo.sort(key=lambda arrival: arrival.file.place)
-        refused = set(stamps(quarantine_folder(lake)))
-        run = _Run(dataset, lake, connection, archives, known, refused)
+        refused = set(stamps(lake.table("quarantine") / "landing"))
+        run = _Run(dataset, lake, connection, archives, mapping, known, refused)
         done = 0
-        for batch in _passes(todo):
-            _land_pass(run, batch, mapping)
+        for batch in chunks(((a, a.file.size) for a in todo), PASS_BYTES, PASS_FILES):
+            _land_pass(run, batch)
             done += len(batch)
             if progress:
                 progress(done, len(todo))
         for manifest, changed in repair_again(connection, dataset, lake):
-            run.known[manifest.path] = manifest
+            run.known[manifest.identity] = manifest
             run.days |= changed
         _sweep(run)
     _raise_faults(run, len(todo))
-    return LandingReport(
-        files_read=len(run.landed),
-        files_skipped=len(arrivals) - len(run.landed),
-        rows=sum(file.rows for file in run.landed),
-        quarantined=sum(file.quarantined for file in run.landed),
-        late=sum(file.late for file in run.landed),
-        days=sorted(map(dt.date.fromisoformat, run.days)),
-        files=[LandedFile.of(file) for file in run.landed],
-    )
+    return LandingReport(len(arrivals) - len(run.landed), sorted(run.days), run.landed)
 
 
 def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[Arrival]:
     """Returns those of some landing files that were not read as they lie there."""
     mapping, known = mapping_hash(dataset), all_manifests(lake)
-    return [a for a in arrivals if not _is_known(a, known.get(file_id(a.file.path)), mapping)]
+    return [arrival for arrival in arrivals if _is_new(arrival, known, mapping)]
 
 
-def _known(lake: Lake, arrivals: list[Arrival]) -> dict[str, Manifest | None]:
-    """Returns the manifest of each file, by path."""
-    paths = [arrival.file.path for arrival in arrivals]
-    return dict(zip(paths, read_manifests(lake, list(map(file_id, paths))).values(), strict=True))
-
-
-def _is_known(arrival: Arrival, manifest: Manifest | None, mapping: str) -> bool:
-    """Tells whether a file was read as it lies there, by this mapping."""
+def _is_new(arrival: Arrival, known: dict[str, Manifest | None], mapping: str) -> bool:
+    """Whether a file was not read as it lies there, or by another mapping."""
+    manifest = known.get(file_id(arrival.file.path))
     now = (arrival.file.size, arrival.file.stamp, mapping)
-    return manifest is not None and (manifest.size, manifest.stamp, manifest.mapping) == now
+    return manifest is None or (manifest.size, manifest.stamp, manifest.mapping) != now
 
 
-def _passes(todo: list[Arrival]) -> Iterator[list[Arrival]]:
-    """Cuts the files into passes."""
-    batch: list[Arrival] = []
-    size = 0
-    for arrival in todo:
-        if batch and (size + arrival.file.size > PASS_BYTES or len(batch) == PASS_FILES):
-            yield batch
-            batch, size = [], 0
-        batch.append(arrival)
-        size += arrival.file.size
-    if batch:
-        yield batch
-
-
-def _land_pass(run: _Run, batch: list[Arrival], mapping: str) -> None:
-    """Reads files, writes what becomes of them to staging, and publishes it file by file."""
+def _land_pass(run: _Run, batch: list[Arrival]) -> None:
+    """Reads files, writes their fragments to staging, and publishes them file by file."""
     files = [arrival.file for arrival in batch]
     reader = RowReader(run.connection, run.dataset.landing, files, archives=run.archives)
-    cutter = Cutter(run.connection, run.dataset, batch)
+    partitioner = Partitioner(run.connection, run.dataset, batch)
     for _ in reader.chunks():
-        cutter.add_rows()
-    manifests = _manifests(run.dataset, batch, reader, cutter, mapping)
+        partitioner.add_rows()
+    counts = partitioner.counts()
+    usable = _usable(run.dataset, batch, reader, partitioner, counts)
     with run.lake.staging() as folder, ThreadPoolExecutor(PUBLISHERS) as pool:
-        cuts = cutter.write(sorted(manifests), folder)
-        for number in cuts:
-            _check_sum(manifests[number], cuts[number])
-            digests = {str(day): [d.content, d.lines] for day, d in cuts[number].digests.items()}
-            manifests[number] = replace(manifests[number], digests=digests)
+        staged = partitioner.write(usable, folder)
+        manifests = {
+            number: _manifest(run, batch[number], reader, number, counts, staged[number])
+            for number in usable
+        }
         # The disk's answer to each fsync is waited for side by side.
-        list(pool.map(lambda n: _publish(run, manifests[n], cuts[n], folder), cuts))
+        list(pool.map(lambda n: _publish(run, manifests[n], staged[n], folder), usable))
     for manifest in manifests.values():
-        _note(run, manifest)
+        old, run.known[manifest.identity] = run.known[manifest.identity], manifest
+        if old is None or old.version != manifest.version:  # else its content was known
+            run.days |= manifest.changed_days(old)
+            run.landed.append(manifest)
     run.faults += [fault for _, fault in sorted(reader.faults.items())]
 
 
-def _manifests(
-    dataset: Dataset, batch: list[Arrival], reader: RowReader, cutter: Cutter, mapping: str
-) -> dict[int, Manifest]:
-    """Counts where the rows of each file went, and finds the files with too few usable rows."""
-    counts, added, most = cutter.counts(), cutter.added(), dataset.quality.max_refused_share
-    manifests = {}
-    for number in [n for n in range(len(batch)) if n not in reader.faults]:
-        arrival, rows = batch[number], reader.facts[number].rows
-        days = counts.get(number, {})
-        rules = (UNREADABLE, UNDATED, OUT_OF_RANGE, TOO_LATE)
-        refused = {rule: days.pop(rule, 0) for rule in rules}
-        unusable = refused[UNREADABLE] + refused[UNDATED]
-        share = unusable / max(rows + added.get(number, 0), 1)
-        if rows >= ENOUGH_TO_JUDGE and (share == 1 or share > most):
-            what = f"none of its {rows:,} rows becomes a dated event"
-            if share < 1:
-                what = (
-                    f"{unusable:,} of its {rows:,} rows cannot be read or dated ({share:.1%}, and "
-                    f"{most:.1%} may be: quality.max_refused_share)"
-                )
+def _usable(
+    dataset: Dataset,
+    batch: list[Arrival],
+    reader: RowReader,
+    partitioner: Partitioner,
+    counts: dict[int, FileCounts],
+) -> list[int]:
+    """Numbers of the files that can be used; the others are among the reader's faults."""
+    for number, arrival in enumerate(batch):
+        if number in reader.faults:
+            continue
+        if fault := _too_few_usable(dataset, reader.facts[number].rows, counts[number]):
             reader.faults[number] = (
-                f"{arrival.file.path}: {what} ({cutter.example(number)}): mend "
+                f"{arrival.file.path}: {fault} ({partitioner.example(number)}): fix "
                 f"events.timestamp in the YAML, or ask for the file again"
             )
-            continue
-        manifests[number] = Manifest(
-            path=arrival.file.path,
-            size=arrival.file.size,
-            stamp=arrival.file.stamp,
-            content_hash=reader.digests[number],
-            mapping=mapping,
-            arrival=arrival.instant.isoformat() if arrival.instant else None,
-            arrival_day=arrival.day.isoformat() if arrival.day else None,
-            rows=rows,
-            days=days,
-            added=added.get(number, 0),
-            timezone=dataset.timezone,
-            **refused,
-        )
-    return manifests
+    return [number for number in range(len(batch)) if number not in reader.faults]
 
 
-def _check_sum(manifest: Manifest, cut: CutFile) -> None:
-    """Asserts that no row was lost or made."""
-    assert manifest.rows + manifest.added == cut.fragment_rows + cut.quarantine_rows, (
-        f"{manifest.path}: {manifest.rows} rows were read and {manifest.added} added, "
-        f"{cut.fragment_rows} are in fragments and {cut.quarantine_rows} in quarantine"
+def _manifest(
+    run: _Run,
+    arrival: Arrival,
+    reader: RowReader,
+    number: int,
+    counts: dict[int, FileCounts],
+    staged: StagedFile,
+) -> Manifest:
+    """Describes a file as it was read, and where its rows went: none was lost or made."""
+    of_file, file = counts[number], arrival.file
+    rows = reader.facts[number].rows
+    assert rows + of_file.added == staged.rows, (
+        f"{file.path}: {rows} rows were read and {of_file.added} added, "
+        f"{staged.rows} are in fragments and quarantine"
+    )
+    return Manifest(
+        path=file.path,
+        size=file.size,
+        stamp=file.stamp,
+        content_hash=reader.digests[number],
+        mapping=run.mapping,
+        arrival=arrival.instant,
+        arrival_day=arrival.day,
+        rows=rows,
+        days=of_file.days,
+        added=of_file.added,
+        digests=staged.digests,
+        timezone=run.dataset.timezone,
+        **of_file.refused,
     )
 
 
-def _publish(run: _Run, manifest: Manifest, cut: CutFile, folder: Path) -> None:
-    """Makes one file's parts visible.
+def _too_few_usable(dataset: Dataset, rows: int, counts: FileCounts) -> str:
+    """Reason to refuse a file of which too few rows can be read and dated; empty without one."""
+    most = dataset.quality.max_refused_share
+    unusable = counts.refused[UNREADABLE] + counts.refused[UNDATED]
+    share = unusable / max(rows + counts.added, 1)
+    if rows < ENOUGH_TO_JUDGE or (share < 1 and share <= most):
+        return ""
+    if share == 1:
+        return f"none of its {rows:,} rows becomes a dated event"
+    return (
+        f"{unusable:,} of its {rows:,} rows cannot be read or dated ({share:.1%}, and "
+        f"{most:.1%} may be: quality.max_refused_share)"
+    )
 
-    Killed before the manifest is out, the old parts count, and the file will be read again.
+
+def _publish(run: _Run, manifest: Manifest, staged: StagedFile, folder: Path) -> None:
+    """Makes one file's fragments and refused rows visible.
+
+    Killed before the manifest is out, the old ones count, and the file will be read again.
     """
-    lake, identity = run.lake, file_id(manifest.path)
-    for day, staged in cut.fragments.items():
-        target = fragments_folder(lake) / str(day) / fragment_name(identity, manifest.version)
-        publish_file(staged, target)
-    refused = quarantine_path(lake, identity)
-    if cut.quarantine:
-        publish_file(cut.quarantine, refused)
+    for day, path in staged.fragments.items():
+        publish_file(path, fragment_path(run.lake, manifest, day))
+    refused = quarantine_path(run.lake, manifest)
+    if staged.quarantine:
+        publish_file(staged.quarantine, refused)
     elif refused.name in run.refused:
         remove_files([refused])
-    staged = folder / f"{identity}.json"
-    write_manifest(manifest, staged)
-    publish_file(staged, manifest_path(lake, identity))
-
-
-def _note(run: _Run, manifest: Manifest) -> None:
-    """Puts a landed file into the report, unless its content was known."""
-    old, run.known[manifest.path] = run.known[manifest.path], manifest
-    if old is None or old.version != manifest.version:
-        run.days |= manifest.changed_days(old)
-        run.landed.append(manifest)
+    publish_manifest(run.lake, manifest, folder)
 
 
 def _sweep(run: _Run) -> None:
     """Removes the fragments of these files that do not count: replaced, or of a killed run."""
-    versions = {
-        file_id(path): manifest.version if manifest else None
-        for path, manifest in run.known.items()
-    }
+    versions = {identity: file.version if file else None for identity, file in run.known.items()}
     gone = []
     for path in fragments_folder(run.lake).glob("*/*.parquet"):
         identity, _, version = path.stem.partition("-")
@@ -291,6 +280,6 @@ def _raise_faults(run: _Run, files: int) -> None:
         start, end = run.dataset.partitions.start, run.dataset.partitions.end
         raise FootpathError(
             f"none of the {rows:,} rows of {len(run.landed)} landing files falls on a day of data "
-            f"set '{run.dataset.name}' ({start} to {end or 'now'}): mend partitions or "
+            f"set '{run.dataset.name}' ({start} to {end or 'now'}): fix partitions or "
             f"events.timestamp in the YAML; quarantine/landing has the rows"
         )

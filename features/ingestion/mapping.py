@@ -1,25 +1,33 @@
 """The YAML's expressions -> canonical events, rows refused that have none.
 
-In:  `rows_read` (rows.py). Out: a SELECT with `__file`, `__line`, `__raw`, `__broken` (the
+In:  `rows_read` (reader.py). Out: a SELECT with `__file`, `__line`, `__raw`, `__broken` (the
 rule that the row breaks, or null), `__detail`, and the fields of an event. Empty text is null. An
 expression that fails on a row refuses that row; for `timestamp`, failing and giving null are the
-same: undated. With `explode`, each element of the list that a row gives is an event, or is refused.
+same: undated.
+
+With `explode`, a row becomes a row for each element of the list that it gives, with the columns
+`each`, the element, and `place`, its number from 1. A row whose list is null or empty is there
+once, with both of them null; one on which the expression fails too, with its problem: no row is
+lost.
 """
+
+from collections.abc import Mapping
 
 import duckdb
 
+from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENTS
-from features.ingestion.pieces import exploded, with_pieces
-from features.ingestion.rows import ROWS
-from features.sql import check_expressions, column_types, map_of
+from features.ingestion.reader import ROWS
+from features.sql import check_expressions, column_types, map_of, struct_of
 
 # Why a row is refused before it is an event.
 UNREADABLE = "unreadable"
 UNDATED = "undated"
 OUT_OF_RANGE = "out_of_range"
 TOO_LATE = "too_late"
+REFUSALS = (UNREADABLE, UNDATED, OUT_OF_RANGE, TOO_LATE)
 
 FIELDS = [field.name for field in EVENTS]
 
@@ -34,14 +42,14 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
     expressions = {field: sql for field, sql in _expressions(dataset).items() if sql}
     expressions |= {f"properties.{k}": sql for k, sql in dataset.events.properties.items()}
     where = f"data set '{dataset.name}': events"
-    columns = with_pieces(connection, where, dataset.landing.columns, dataset.events.explode)
+    columns = exploded_columns(connection, where, dataset.landing.columns, dataset.events.explode)
     check_expressions(connection, where, columns, expressions)
 
 
 def events_select(dataset: Dataset) -> str:
-    """Returns the SELECT that turns `rows_read` into events and refused rows.
+    """The SELECT that turns `rows_read` into events and refused rows.
 
-    `__place` is the element's place in the list that `explode` gave, `__pieces` the length of that
+    `__place` is the element's place in the list that `explode` gave, `__length` the length of that
     list on its first element; both are null otherwise.
     """
     mapped = ", ".join(
@@ -52,16 +60,16 @@ def events_select(dataset: Dataset) -> str:
     mapped += f", 'properties': {map_of(dataset.events.properties)}"
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in FIELDS if f != "timestamp")
-    columns = ", ".join(f"{literal(c)}: {name(c)}" for c in dataset.landing.columns)
+    row = struct_of(dataset.landing.columns)
     undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
     failed = literal("an SQL expression of the YAML's events fails on this row")
     return (
-        f"SELECT __file, __line, coalesce(__raw, to_json({{{columns}}})::VARCHAR) AS __raw, "
+        f"SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS __raw, "
         f"CASE WHEN __problem IS NOT NULL OR __event IS NULL THEN {literal(UNREADABLE)} "
         f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
         f"coalesce(__problem, CASE WHEN __event IS NULL THEN {failed} "
         f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
-        f"__place, __pieces, __timestamp AS timestamp, {fields} "
+        f"__place, __length, __timestamp AS timestamp, {fields} "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
         f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode)})"
@@ -79,3 +87,60 @@ def _typed(field: str, sql: str | None) -> str:
 def _expressions(dataset: Dataset) -> dict[str, str | None]:
     """Returns field -> SQL for every field of an event but `properties`."""
     return {field: getattr(dataset.events, field) for field in FIELDS if field != "properties"}
+
+
+def exploded_columns(
+    connection: duckdb.DuckDBPyConnection,
+    where: str,
+    columns: Mapping[str, str],
+    explode: str | None,
+) -> dict[str, str]:
+    """The declared columns and their types, and `each` and `place` where rows explode.
+
+    Args:
+      connection: DuckDB.
+      where: the YAML's section, for the sentence.
+      columns: declared column -> type.
+      explode: SQL that gives a list.
+
+    Raises:
+      FootpathError: the expression is wrong, gives no list, or a column has a name of ours.
+    """
+    if explode is None:
+        return dict(columns)
+    check_expressions(connection, where, columns, {"explode": explode})
+    if taken := columns.keys() & {"each", "place"}:
+        raise FootpathError(
+            f"{where}.explode gives the columns each and place, and the columns declare "
+            f"{' and '.join(sorted(taken))} too: give it another name there"
+        )
+    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
+    kind = connection.sql(f"SELECT ({explode}) FROM (SELECT {nothing})").types[0]
+    if kind.id != "list":
+        raise FootpathError(
+            f"{where}.explode: `{explode}` gives a {kind}, not a list: use an expression such as "
+            f"string_split(items, ' ') or items::VARCHAR[]"
+        )
+    return {**columns, "each": str(kind.child), "place": "BIGINT"}
+
+
+def exploded(rows: str, section: str, explode: str | None) -> str:
+    """The SQL of the rows, each as often as its list has elements but at least once.
+
+    `__place` is the element's place in the list, `__length` the length of that list on its first
+    element; both are null otherwise.
+    """
+    if explode is None:
+        return f"(SELECT *, NULL::BIGINT AS __place, NULL::BIGINT AS __length FROM {rows})"
+    failed = literal(f"the SQL expression of the YAML's {section}.explode fails on this row")
+    # In a struct, a list that is null is told from an expression that fails.
+    lists = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({{'l': ({explode})}}) END AS __x"
+    return (
+        "(SELECT * EXCLUDE (__x, __len, __n), CASE WHEN __len > 0 THEN __n END AS __place, "
+        "__place AS place, CASE WHEN __n = 1 AND __len > 0 THEN __len END AS __length FROM ("
+        f"SELECT * REPLACE (coalesce(__problem, CASE WHEN __x IS NULL THEN {failed} END) "
+        "AS __problem), len(__x.l) AS __len, "
+        'unnest(CASE WHEN len(__x.l) > 0 THEN __x.l ELSE [NULL] END) AS "each", '
+        "unnest(range(1, greatest(len(__x.l), 1) + 1)) AS __n "
+        f"FROM ({lists} FROM {rows})))"
+    )

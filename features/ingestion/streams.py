@@ -1,15 +1,22 @@
-"""Streams the bytes of a path or URL, decompressed.
+"""Bytes of source files, decompressed, wherever they lie: on a disk, at a URL, in a tar archive.
 
-In:  a local path or an fsspec URL, plain, gzipped or zstd. Out: blocks of bytes.
-Local paths go the direct way, URLs go through fsspec. What is damaged ends in one sentence.
+In:  source files (listing.py), plain, gzipped or zstd. Out: blocks of decompressed bytes. Local
+paths go the direct way, URLs go through fsspec; small files of a store are prefetched, many at a
+time; an archive is not unpacked, and one pass over it gives all members that are asked for in the
+order in which they lie. What is damaged ends in one sentence.
 """
 
 import contextlib
+import itertools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from glob import has_magic
+from pathlib import Path, PurePath
 from typing import IO, Any
 
+from contracts.base.batches import chunks
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
 
@@ -23,6 +30,92 @@ ZSTD_STEP = 4 << 10
 
 GZIP = (".gz", ".tgz")
 ZSTD = (".zst", ".zstd")
+TAR = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+
+# What is not read: without this list its bytes would be taken for text.
+FOREIGN = (".zip", ".bz2", ".xz", ".tbz2", ".txz", ".7z", ".lz4", ".snappy", ".br")
+
+# What is prefetched at a time, and the largest file that is.
+PREFETCH_FILES = 64
+PREFETCH_BYTES = 32 << 20
+SMALL = 4 << 20
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the source as it lay there when it was listed."""
+
+    path: str  # relative to the source folder, or the whole address if the pattern is absolute
+    url: str
+    size: int
+    stamp: str  # changes when the file does: modification time, or the store's ETag
+    archive: str = ""  # the path of the archive that it lies in, and then the url is the archive's
+    offset: int = 0  # where it begins in the archive's decompressed bytes
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Orders files as they lie, so that an archive is read from its start to its end."""
+        return self.url, self.offset
+
+
+def read_blocks(
+    file: SourceFile,
+    digest: Hasher | None = None,
+    archives: "Archives | None" = None,
+    prefetch: "Prefetch | None" = None,
+) -> Iterator[bytes]:
+    """Yields a file's decompressed bytes in blocks, by its suffix .gz, .zst or none of them.
+
+    Args:
+      file: which.
+      digest: is fed the bytes as they lie in the file.
+      archives: an archive that it has open goes on where it was left.
+      prefetch: gives a small file of a store at once.
+
+    Raises:
+      FootpathError: the file cannot be read, is truncated or damaged, or is an archive.
+    """
+    if file.path.lower().endswith(TAR):
+        raise FootpathError(
+            f"{file.path} is an archive: say which of its members to read, "
+            f"such as {PurePath(file.path).name}/*.csv"
+        )
+    if file.path.lower().endswith(FOREIGN):
+        raise FootpathError(
+            f"{file.path}: this kind of compression is not read: "
+            f"unpack it, or compress it with gzip or zstd"
+        )
+    with contextlib.ExitStack() as opened:
+        if file.archive:
+            archives = archives or opened.enter_context(Archives())
+            blocks = archives.read(file.archive, file.url, file.offset, file.size)
+        else:
+            opened.enter_context(readable(file.path))
+            whole = prefetch.take(file) if prefetch else None
+            if whole is not None:
+                blocks = iter([whole])
+            else:
+                blocks = _blocks(opened.enter_context(open_url(file.url)))
+        yield from decompressed(_fed_to(digest, blocks), file.path)
+
+
+def path_on_disk(
+    file: SourceFile,
+    folder: Path,
+    digest: Hasher | None = None,
+    archives: "Archives | None" = None,
+    prefetch: "Prefetch | None" = None,
+) -> str:
+    """Path on this machine of a file for a reader of its own: itself, or a copy in a folder."""
+    if "://" not in file.url and not file.archive:
+        if digest is not None:
+            for _ in read_blocks(file, digest):
+                pass
+        return file.url
+    path = folder / "copy"
+    with open(path, "wb") as copy:
+        copy.writelines(read_blocks(file, digest, archives, prefetch))
+    return str(path)
 
 
 def open_url(url: str) -> IO[bytes]:
@@ -35,28 +128,26 @@ def open_url(url: str) -> IO[bytes]:
     return system.open(path, "rb")
 
 
-def blocks_of(handle: IO[bytes], digest: Hasher | None = None) -> Iterator[bytes]:
-    """Yields what is in an open file, and feeds it to the digest."""
-    return watched(iter(partial(handle.read, BLOCK), b""), digest)
-
-
-def watched(blocks: Iterator[bytes], digest: Hasher | None) -> Iterator[bytes]:
-    """Yields blocks, and feeds them to the digest."""
-    for block in blocks:
-        if digest is not None:
-            digest.update(block)
-        yield block
-
-
 @contextlib.contextmanager
-def told(path: str) -> Iterator[None]:
-    """Turns what the disk or the store says into a sentence that names the file."""
+def readable(path: str) -> Iterator[None]:
+    """Turns an error of the disk or the store into a sentence that names the file."""
     try:
         yield
     except OSError as error:
         raise FootpathError(
             f"{path} cannot be read: {error.strerror or error}: check the file and its rights"
         ) from None
+
+
+def _blocks(handle: IO[bytes]) -> Iterator[bytes]:
+    return iter(partial(handle.read, BLOCK), b"")
+
+
+def _fed_to(digest: Hasher | None, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        if digest is not None:
+            digest.update(block)
+        yield block
 
 
 def decompressed(blocks: Iterator[bytes], path: str) -> Iterator[bytes]:
@@ -105,3 +196,147 @@ def _inflate(
         raise FootpathError(
             f"{path} is a truncated {kind}: it ends in the middle of its data: ask for it again"
         )
+
+
+class Prefetch:
+    """Small files of a store, fetched many at a time and ahead of their reader.
+
+    A round trip takes longer than reading what it brings. Large files and those on a disk are
+    streamed.
+
+    Args:
+      files: in the order in which they will be asked for.
+    """
+
+    def __init__(self, files: Iterable[SourceFile]) -> None:
+        sized = ((file.url, file.size) for file in files if _is_small(file))
+        self._batches = chunks(sized, PREFETCH_BYTES, PREFETCH_FILES)
+        self._fetched: dict[str, bytes | Exception] = {}
+
+    def take(self, file: SourceFile) -> bytes | None:
+        """The bytes of a file as they lie there, once; None for one that is to be streamed.
+
+        Raises:
+          Exception: what the store's client raised for this file.
+        """
+        if not _is_small(file):
+            return None
+        while file.url not in self._fetched:
+            batch = next(self._batches, None)
+            if batch is None:
+                return None  # it was not announced, or is taken again
+            self._fetched |= _fetch(batch)
+        found = self._fetched.pop(file.url)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _is_small(file: SourceFile) -> bool:
+    # A name that looks like a pattern would be taken for one where many are asked for.
+    is_plain = "://" in file.url and not has_magic(file.url)
+    # Where a server does not say how large a file is, its size is given as 0.
+    return is_plain and not file.archive and 0 < file.size <= SMALL
+
+
+def _fetch(urls: list[str]) -> dict[str, bytes | Exception]:
+    """Fetches files side by side; an exception stands for what could not be."""
+    import fsspec
+
+    system, _ = fsspec.core.url_to_fs(urls[0])
+    paths = {system._strip_protocol(url): url for url in urls}
+    protocols = [system.protocol] if isinstance(system.protocol, str) else system.protocol
+    # With more requests for one object, s3fs asks for its size first.
+    only: dict[str, Any] = {"max_concurrency": 1} if "s3" in protocols else {}
+    found = system.cat(list(paths), on_error="return", **only)
+    return {url: found[path] for path, url in paths.items()}
+
+
+class Archives:
+    """Reads ranges of archives. One archive is open at a time, and goes on where it was left."""
+
+    def __init__(self) -> None:
+        self._url = ""
+        self._stream: ForwardStream | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> "Archives":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the archive that is open."""
+        self._open.close()
+        self._url, self._stream = "", None
+
+    def read(self, path: str, url: str, offset: int, size: int) -> Iterator[bytes]:
+        """Yields a range of an archive's decompressed bytes.
+
+        Raises:
+          FootpathError: the archive cannot be read, or ends before.
+        """
+        with readable(path):
+            try:
+                stream = self._at(path, url, offset)
+                while size and (block := stream.read(min(size, BLOCK))):
+                    size -= len(block)
+                    yield block
+            except BaseException:
+                self.close()
+                raise
+            if size:
+                self.close()
+                raise FootpathError(f"{path} has changed while it was read: run it again")
+
+    def _at(self, path: str, url: str, offset: int) -> "ForwardStream":
+        """The archive's stream, wound on to a place."""
+        if self._stream is None or self._url != url or self._stream.tell() > offset:
+            self.close()
+            handle = self._open.enter_context(open_url(url))
+            self._url, self._stream = url, ForwardStream.of(handle, path)
+        self._stream.seek(offset)
+        return self._stream
+
+
+class ForwardStream:
+    """Blocks of bytes, read as a file that only goes forward."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+        self._place = 0
+
+    @classmethod
+    def of(cls, handle: IO[bytes], path: str) -> "ForwardStream":
+        """Streams what is in an open file, decompressed by the suffix of path."""
+        return cls(decompressed(_blocks(handle), path))
+
+    def tell(self) -> int:
+        """Returns how many bytes were read."""
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; fewer only at the end."""
+        parts = []
+        while size and (part := self._some(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def seek(self, place: int) -> None:
+        """Goes on to a place, or to the end if that comes first."""
+        while self._place < place and self._some(place - self._place):
+            pass
+
+    def rest(self) -> Iterator[bytes]:
+        """Yields everything that is left."""
+        yield from itertools.chain([bytes(self._rest)], self._blocks)
+
+    def _some(self, size: int) -> memoryview:
+        if not self._rest:
+            self._rest = memoryview(next(self._blocks, b""))
+        part, self._rest = self._rest[:size], self._rest[size:]
+        self._place += len(part)
+        return part

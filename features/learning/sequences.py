@@ -4,6 +4,9 @@ In: published events and the catalog. Out: `sequences/<as_of>.json`, which point
 `.npy` arrays that is named by their hash and never changes. Ids: 0 is [PAD] and stands for "no
 value" too, such as the item of a search; 1 is [MASK]; 2 is [UNK], a rare or later one.
 
+`session` says which of its user's sessions each event is in, counted from 0: cut as the published
+sessions are, by `sessions` of the data set (features/sessionization/sessions.py).
+
 Text lies beside them as documents (features/learning/tokens.py): `document` says which is each
 event's, and `item_document` which is each vocabulary item's.
 
@@ -13,7 +16,7 @@ events of any as-of are encoded with that: an embedding of today and its model s
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from contracts.base.clock import as_of_instant
+from contracts.base.clock import as_of_instant, day_window, days_between
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_file, hash_files
 from contracts.base.sql import literal, literals
@@ -32,6 +35,7 @@ from contracts.lake.publishing import publish_folder, publish_json, write_parque
 from contracts.lake.reading import read_json
 from features.learning.holdout import is_held_out
 from features.learning.tokens import fit_tokens, load_documents, write_documents
+from features.sessionization.session_pass import session_numbers
 
 FORMAT = 1  # of the pointer and the arrays that it names
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
@@ -46,6 +50,7 @@ _DTYPES = {
     "value": np.float32,
     "time": np.int64,
     "document": np.int32,
+    "session": np.int32,
 }
 
 
@@ -91,7 +96,8 @@ def build_sequences(
     words = _read_vocabulary(vocabulary) if vocabulary else _fit(connection, dataset)
     _load_vocabulary(connection, words)
     with lake.staging() as staging:
-        users, events = _write_arrays(connection, staging, words)
+        clock = _day_ends(dataset, lake, as_of), dataset.sessions.gap_minutes * 60_000_000
+        users, events = _write_arrays(connection, staging, words, *clock)
         (staging / "vocabulary.json").write_text(json.dumps(words, ensure_ascii=False))
         words_hash = hash_file(staging / "vocabulary.json")
         fingerprint = hash_files(staging, staging.iterdir())
@@ -109,6 +115,7 @@ def build_sequences(
         "events": events,
     }
     how = {"holdout": holdout, "is_frozen": vocabulary is not None}
+    how["session_gap_minutes"] = dataset.sessions.gap_minutes
     publish_json(lake, {"format": FORMAT, "folder": folder.name, **said, **how}, pointer)
     return SequencesReport(pointer=pointer, folder=folder, **said)
 
@@ -200,8 +207,20 @@ def _load_vocabulary(connection: duckdb.DuckDBPyConnection, words: dict[str, lis
         connection.unregister("incoming")
 
 
+def _day_ends(dataset: Dataset, lake: Lake, as_of: dt.date) -> np.ndarray:
+    """Returns when the days of the events end, in microseconds since 1970."""
+    ends = [
+        day_window(day, dataset.timezone)[1] for day in days_between(lake.days("events")[0], as_of)
+    ]
+    return np.array([round(end.timestamp()) * 1_000_000 for end in ends])
+
+
 def _write_arrays(
-    connection: duckdb.DuckDBPyConnection, folder: Path, words: dict[str, list[str]]
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    words: dict[str, list[str]],
+    day_ends: np.ndarray,
+    pause: int,
 ) -> tuple[int, int]:
     """Writes arrays and users to the folder, batch by batch; returns users and events."""
     counts = connection.sql(
@@ -214,7 +233,17 @@ def _write_arrays(
         field: np.lib.format.open_memmap(folder / f"{field}.npy", "w+", dtype, (int(offsets[-1]),))
         for field, dtype in _DTYPES.items()
     }
-    _fill(arrays, _encoded(connection).to_arrow_reader(_BATCH))
+    start = 0
+    for block in _whole_users(_encoded(connection).to_arrow_reader(_BATCH), offsets):
+        stop = start + len(block)
+        firsts = offsets[slice(*np.searchsorted(offsets, (start, stop)))] - start
+        time = block["microseconds"].to_numpy()
+        arrays["session"][start:stop] = session_numbers(time, firsts, day_ends, pause)
+        for field in arrays.keys() & set(block.column_names):
+            arrays[field][start:stop] = block[field].to_numpy()
+        start = stop
+    for array in arrays.values():
+        array.flush()
     np.save(folder / "item_category.npy", _item_category(connection, len(words["item"])))
     write_documents(connection, folder, len(words["item"]))
     return counts.num_rows, int(offsets[-1])
@@ -240,20 +269,24 @@ def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
     number = "TRY_CAST(value AS FLOAT)"
     return connection.sql(
         f"SELECT {ids}, CASE WHEN isfinite({number}) THEN {number} ELSE 0 END::FLOAT AS value, "
-        f"epoch_us(timestamp) // 1000000 AS time, "
+        f"epoch_us(timestamp) AS microseconds, microseconds // 1000000 AS time, "
         f"coalesce(item_document.document, query_document.document, 0)::INTEGER AS document "
         f"FROM past {joins} ORDER BY user_id, timestamp, event_id"
     )
 
 
-def _fill(arrays: dict[str, np.memmap], batches: Iterable[pa.RecordBatch]) -> None:
-    start = 0
+def _whole_users(batches: Iterable[pa.RecordBatch], offsets: np.ndarray) -> Iterator[pa.Table]:
+    """Joins and cuts batches so that each user's events are in one block."""
+    kept: list[pa.RecordBatch] = []
+    stop = 0
     for batch in batches:
-        for field, array in arrays.items():
-            array[start : start + batch.num_rows] = batch.column(field).to_numpy()
-        start += batch.num_rows
-    for array in arrays.values():
-        array.flush()
+        kept.append(batch)
+        stop += len(batch)
+        rest = stop - int(offsets[np.searchsorted(offsets, stop, side="right") - 1])
+        block = pa.Table.from_batches(kept)
+        if rest < len(block):
+            yield block.slice(0, len(block) - rest)
+            kept = block.slice(len(block) - rest).to_batches()
 
 
 def _item_category(connection: duckdb.DuckDBPyConnection, items: int) -> np.ndarray:

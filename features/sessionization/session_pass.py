@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contracts.base.batches import chunks
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import SESSIONS, TIMESTAMP
 from features.sessionization.sorted_rows import (
@@ -74,7 +75,9 @@ def sessions_in_order(
             ) as w,
         ):
             sessions = _of_day(ahead(blocks), Waiting(before), window, pause, w)
-            for group in _grouped(sessions):
+            sized = ((table, pc.sum(table["length"]).as_py()) for table in sessions if len(table))
+            for tables in chunks(sized, GROUP_EVENTS):
+                group = pa.concat_tables(tables).combine_chunks()
                 day = pa.array([window.day], pa.date32()).take(np.zeros(len(group), np.int8))
                 yield group.append_column("day", day).to_batches()[0]
         if before:
@@ -184,6 +187,31 @@ def _sessions(rows: Rows, runs: Runs) -> pa.Table:
     return pa.table(columns, schema=SESSIONS)
 
 
+def session_numbers(
+    time: np.ndarray, firsts: np.ndarray, day_ends: np.ndarray, pause: int
+) -> np.ndarray:
+    """Returns which of its user's sessions each event is in, counted from 0.
+
+    Args:
+      time: whole users' events, in microseconds since 1970, by user and time.
+      firsts: places of the users' first events.
+      day_ends: when local days end, ascending, from the day of the first event on.
+      pause: the longest within a session.
+    """
+    is_joined = np.diff(time, prepend=0) <= pause
+    is_joined[firsts] = False
+    day = np.searchsorted(day_ends, time, side="right")
+    is_other = np.diff(day, prepend=-1) != 0
+    is_other[firsts] = True
+    first, end = _bounds(is_other)  # of a user's day
+    reaches = time[end - 1] + pause >= day_ends[day[end - 1]]
+    is_filled = reaches & np.logical_and.reduceat(is_joined, first)
+    begins = ~is_joined
+    begins[first[1:]] |= is_filled[:-1]
+    number = np.cumsum(begins)
+    return number - np.repeat(number[firsts], np.diff(firsts, append=len(time)))
+
+
 def session_ids(users: pa.Array, started: pa.Array) -> pa.Array:
     """Returns `<user>-<start in microseconds>`: the same in every build, and nobody else's."""
     return pc.binary_join_element_wise(users, started.cast(pa.string()), "-")
@@ -206,20 +234,6 @@ def _sums(millionths: np.ndarray, first: np.ndarray) -> np.ndarray:
     fits = len(millionths) * int(np.abs(millionths).max()) < 2**63
     exact = millionths if fits else millionths.astype(object)
     return np.add.reduceat(exact, first).astype(np.float64) / 1e6
-
-
-def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Joins tables until they hold the events of a row group."""
-    kept: list[pa.Table] = []
-    events = 0
-    for table in tables:
-        kept.append(table)
-        events += pc.sum(table["length"]).as_py() or 0
-        if events >= GROUP_EVENTS:
-            yield pa.concat_tables(kept).combine_chunks()
-            kept, events = [], 0
-    if sum(map(len, kept)):
-        yield pa.concat_tables(kept).combine_chunks()
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -6,12 +6,12 @@ belongs to the local day in which it closes, that is, in which its last event pl
 An event that could still join would come at that instant or before it, so no event after the day
 is needed.
 
-The bot rule bounds what is needed before it. A day D is *filled* for a user when his events, judged
-on raw gaps and never on cut pieces, go on through all of it: the first is joined to an event before
-D, each next one to the one before it, and the last plus the gap reaches D's end. The piece that
-ends in a filled day belongs to that day and is flagged `is_cut` even if nothing follows; the next
-event starts a new session. (Were the day allowed a gap, people who are up at one midnight and at
-the next would be cut.)
+The bot rule bounds what is needed before it. A day D is *filled* for a user when their events,
+judged on raw gaps and never on cut pieces, go on through all of it: the first is joined to an event
+before D, each next one to the one before it, and the last plus the gap reaches D's end. The piece
+that ends in a filled day belongs to that day and is flagged `is_cut` even if nothing follows; the
+next event starts a new session. (Were the day allowed a gap, people who are up at one midnight and
+at the next would be cut.)
 
 Look-back. Let P be the day that holds start(D) - gap: the day before D, or one earlier where the
 clocks make that day shorter than the gap. Every session that closes in D lies within

@@ -177,8 +177,8 @@ def weave(waiting: pa.Table, block: Rows) -> Rows:
     """Puts rows that have waited before the block's rows of the same user, in order of user.
 
     Args:
-      waiting: table of WAITING, sorted by user and time; a user's rows are all older than his rows
-        in the block.
+      waiting: table of WAITING, sorted by user and time; a user's rows are all older than their
+        rows in the block.
       block: rows of whole users.
     """
     if not waiting.num_rows:

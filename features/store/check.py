@@ -1,4 +1,4 @@
-"""Holds the online store to the offline one, on a sample of users, through stock Feast.
+"""Holds the online store to the offline one, on a sample of users, through Feast.
 
 For every view that is kept up to date and a sample of the users it has rows of, what
 `get_online_features` serves must equal what a point-in-time join of today gives, bit for bit.

@@ -43,7 +43,8 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
         created_timestamp_column="created",
         field_mapping={c.source: c.name for c in view.columns if c.source != c.name},
     )
-    schema = [
+    schema = [Field(name=JOIN_KEY, dtype=_dtype("string"))]
+    schema += [
         Field(name=column.name, dtype=_dtype(column.kind), description=column.description)
         for column in view.columns
     ]
@@ -55,6 +56,13 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
         ttl=dt.timedelta(0),
         tags=view.tags,
     )
+
+
+def token_view() -> "FeatureView":
+    """Returns the view of the online store's own mark: one row, without an entity."""
+    from feast import FeatureView, Field
+
+    return FeatureView(name="footpath_token", schema=[Field(name="token", dtype=_dtype("string"))])
 
 
 def feature_services(known: Services, views: dict[str, "FeatureView"]) -> list["FeatureService"]:

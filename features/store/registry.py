@@ -43,7 +43,7 @@ class ApplyReport:
     project: str
     repository: str
     registry: str  # file or sql
-    online_store: str  # sqlite or redis
+    online_store: str  # its type, as in feature_store.yaml
     views: list[str]
     services: list[str]
     aliases: dict[str, str]

@@ -3,8 +3,11 @@
 The YAML is written from two environment variables, so that a downstream team opens the same
 stores by the folder alone:
 
-  FOOTPATH_ONLINE_STORE   redis://[user@]host:port[/db] or rediss://...; SQLite where it is unset
+  FOOTPATH_ONLINE_STORE   redis://[user@]host:port[/db] or rediss://...; SQLite where it is unset;
+                          or a file that ends in .yaml and holds `online_store` for any other store
   FOOTPATH_REGISTRY       postgresql://...; a file where it is unset
+
+`stock/feature_store.yaml` opens the same stores with Feast alone, without `footpath_feast`.
 
 No secret is written: Feast itself expands ${FOOTPATH_REGISTRY} and ${FOOTPATH_REDIS_PASSWORD}
 in every process that opens the repository.
@@ -12,9 +15,12 @@ in every process that opens the repository.
 
 import contextlib
 import os
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import yaml
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
@@ -54,16 +60,24 @@ SQL_REGISTRY = """
   cache_ttl_seconds: 60"""
 
 SQLITE = """
-  type: sqlite
+  type: footpath_feast.sqlite.SqliteOnlineStore
   path: online.db"""
 
 REDIS = """
-  type: redis
+  type: footpath_feast.redis.RedisOnlineStore
   connection_string: '{address}'"""
+
+# What stands otherwise where the same stores are opened with Feast alone, from a folder below.
+STOCK = {
+    "footpath_feast.sqlite.SqliteOnlineStore": "sqlite",
+    "footpath_feast.redis.RedisOnlineStore": "redis",
+    "path: registry.db": "path: ../registry.db",
+    "path: online.db": "path: ../online.db",
+}
 
 
 def write_config(dataset: Dataset, lake: Lake) -> None:
-    """Writes `feature_store.yaml`, unless it already says the same.
+    """Writes `feature_store.yaml`, ours and for stock Feast, unless they are the same already.
 
     Raises:
       FootpathError: an environment variable holds something else than the URL it should.
@@ -73,10 +87,13 @@ def write_config(dataset: Dataset, lake: Lake) -> None:
         registry=_registry(os.environ.get("FOOTPATH_REGISTRY")),
         online_store=_online_store(os.environ.get("FOOTPATH_ONLINE_STORE")),
     )
-    path = repository(lake) / CONFIG
-    if path.exists() and path.read_text() == text:
-        return
-    publish_text(lake, text, path)
+    stock = text
+    for ours, feasts in STOCK.items():
+        stock = stock.replace(ours, feasts)
+    for path, content in {CONFIG: text, f"stock/{CONFIG}": stock}.items():
+        target = repository(lake) / path
+        if not target.exists() or target.read_text() != content:
+            publish_text(lake, content, target)
 
 
 def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
@@ -115,7 +132,7 @@ def _let_feast_read(lake: Lake) -> None:
 
 
 def store_kinds(store: "FeatureStore") -> tuple[str, str]:
-    """Returns the types of the online store (sqlite, redis) and of the registry (file, sql)."""
+    """Returns the types of the online store and of the registry (file, sql)."""
     config: Any = store.config
     return config.online_store.type, str(config.registry.registry_type)
 
@@ -142,11 +159,13 @@ def _registry(url: str | None) -> str:
 def _online_store(url: str | None) -> str:
     if not url:
         return SQLITE
+    if url.endswith(".yaml"):
+        return _any_store(Path(url))
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise FootpathError(
-            "FOOTPATH_ONLINE_STORE must be a URL such as redis://host:6379/0, or rediss://... for "
-            "TLS; unset it to serve from SQLite"
+            "FOOTPATH_ONLINE_STORE must be a URL such as redis://host:6379/0, rediss://... for "
+            "TLS, or a .yaml file with the online_store of Feast; unset it to serve from SQLite"
         )
     if parts.password:
         raise FootpathError(
@@ -161,3 +180,15 @@ def _online_store(url: str | None) -> str:
     if os.environ.get("FOOTPATH_REDIS_PASSWORD"):
         settings.append("password=${FOOTPATH_REDIS_PASSWORD}")
     return REDIS.format(address=",".join(settings))
+
+
+def _any_store(path: Path) -> str:
+    """Takes `online_store` as it stands in a file, with ${...} for Feast to expand."""
+    text = path.read_text() if path.exists() else ""
+    settings = yaml.safe_load(text)
+    if not isinstance(settings, dict) or "type" not in settings:
+        raise FootpathError(
+            f"FOOTPATH_ONLINE_STORE names {path}, which must hold what Feast wants below "
+            "online_store, such as `type: postgres` and its host: write it, or correct the path"
+        )
+    return "\n" + textwrap.indent(text.rstrip(), "  ")

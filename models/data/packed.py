@@ -63,7 +63,9 @@ class Events:
     document_T: Tensor  # its text; 0 is none
     gap_T: Tensor  # bucket of the time since the user's event before, which is always in the past
     value_T: Tensor
-    time_T: Tensor  # unix seconds; not an input, but what objectives cut by
+    # What objectives cut by, and no input: unix seconds; which of its user's sessions it is in.
+    time_T: Tensor
+    session_T: Tensor
     position_T: Tensor  # 0 is the first of its sequence
     lengths_B: Tensor
     clock: Clock | None = None  # where somebody asks for ages, or cuts by time
@@ -139,7 +141,9 @@ _EVENT_FIELDS = (
     "gap_T",
     "value_T",
     "time_T",
+    "session_T",
 )
+_NO_INPUTS = {"time_T", "session_T"}
 
 
 def join_clocks(clocks: list[Clock | None]) -> Clock | None:
@@ -192,7 +196,7 @@ def pack(events: Events) -> Packed:
     order_B = torch.sort(events.lengths_B, descending=True, stable=True).indices
     lengths = events.lengths_B[order_B]
     index_T = torch.repeat_interleave(events.starts_B[order_B], lengths) + ragged_arange(lengths)
-    names = [name for name in _EVENT_FIELDS if name != "time_T"] + ["position_T"]
+    names = [name for name in _EVENT_FIELDS if name not in _NO_INPUTS] + ["position_T"]
     age_T = events.age_T
     return Packed(
         **{name: getattr(events, name)[index_T] for name in names},

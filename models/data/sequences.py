@@ -28,6 +28,7 @@ _ARRAYS = {
     "category": np.int32,
     "value": np.float32,
     "time": np.int64,
+    "session": np.int32,
 }
 _TEXT = {
     "document": np.int32,
@@ -51,6 +52,7 @@ class Sequences:
     category: np.ndarray
     value: np.ndarray
     time: np.ndarray
+    session: np.ndarray  # of each event, counted from 0 for each user
     document: np.ndarray  # of each event; 0 is none
     item_category: np.ndarray
     item_document: np.ndarray
@@ -183,6 +185,7 @@ class Sequences:
             gap_T=_as_ids(gap_buckets(time - self.time[before], index == before)),
             value_T=torch.from_numpy(np.asarray(self.value[index])),
             time_T=_as_ids(time),
+            session_T=_as_ids(self.session[index]),
             position_T=ragged_arange(lengths),
             lengths_B=lengths,
             clock=clock,
@@ -281,13 +284,16 @@ def _check_block(sequences: Sequences, folder: Path, start: int, stop: int) -> N
         )  # fmt: skip
     values = sequences.value[start:stop]
     _refuse(~np.isfinite(values), sequences, start, f"{folder}/value.npy: a value is not a number")
-    backwards = np.zeros(stop - start, dtype=bool)
-    backwards[1:] = np.diff(sequences.time[start:stop]) < 0
     firsts = sequences.offsets[:-1]
-    backwards[firsts[(firsts >= start) & (firsts < stop)] - start] = False
-    _refuse(
-        backwards, sequences, start, f"{folder}/time.npy: an event is earlier than the one before"
-    )
+    firsts = firsts[(firsts >= start) & (firsts < stop)] - start
+    for name, fault in (("time", "earlier"), ("session", "of an earlier session")):
+        backwards = np.zeros(stop - start, dtype=bool)
+        backwards[1:] = np.diff(getattr(sequences, name)[start:stop]) < 0
+        backwards[firsts] = False
+        _refuse(
+            backwards, sequences, start,
+            f"{folder}/{name}.npy: an event is {fault} than the one before",
+        )  # fmt: skip
 
 
 def _check_text(sequences: Sequences, folder: Path) -> None:

@@ -15,7 +15,7 @@ from orchestration.progress import Progress
 from orchestration.write_audit_publish import build_days, check_spec, column_schema, profile_spec
 
 if TYPE_CHECKING:
-    from features.ingestion.landing import LandedFile
+    from features.ingestion.manifest import Manifest
 
 GROUP = "ingestion"
 OWNERS = ["team:data-platform"]
@@ -62,7 +62,7 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
     return landing
 
 
-def _counts(files: "list[LandedFile]") -> dict[str, int]:
+def _counts(files: "list[Manifest]") -> dict[str, int]:
     """Figures of the files that this run has read; those it knew count nothing."""
     rows = sum(file.rows for file in files)
     return {
@@ -89,8 +89,8 @@ def _events(dataset: Dataset) -> dg.AssetsDefinition:
         metadata=column_schema(EVENTS),
     )
     def events(context: dg.AssetExecutionContext) -> Iterator:
-        """Canonical events of the day: repeats removed, audited, bad rows in quarantine."""
-        from features.ingestion.events import stage_events
+        """Canonical events of the day: duplicates removed, audited, bad rows in quarantine."""
+        from features.ingestion.dedup import stage_events
         from validation.gate import audit_events
 
         lake = Lake.of(dataset.name)
@@ -112,7 +112,7 @@ def _items(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def items() -> dg.MaterializeResult:
         """The catalog: title, category and attributes of every item."""
-        from features.ingestion.catalog import build_items
+        from features.ingestion.lookup_tables import build_items
 
         rows = build_items(dataset, Lake.of(dataset.name))
         return dg.MaterializeResult(metadata={"dagster/row_count": rows})
@@ -131,7 +131,7 @@ def _users(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def users() -> dg.MaterializeResult:
         """What the source says of its users, such as age and gender."""
-        from features.ingestion.catalog import build_users
+        from features.ingestion.lookup_tables import build_users
 
         rows = build_users(dataset, Lake.of(dataset.name))
         return dg.MaterializeResult(metadata={"dagster/row_count": rows})

@@ -74,8 +74,7 @@ def check(
     rows: Annotated[int, typer.Option(min=1, help="how many events to show")] = 10,
 ) -> None:
     """Validate a data set's YAML and show what a sample of its rows would become."""
-    from features.drafts.advice import findings
-    from features.drafts.preview import preview
+    from features.drafts.preview import findings, preview
     from orchestration.cli.terminal import show_preview
 
     dataset = load_dataset_file(file)

@@ -31,10 +31,10 @@ def rebuild(
 
 
 def _tell(lake: Lake, dataset: str) -> None:
-    from features.staleness import find_closure
+    from features.staleness import find_stale
     from orchestration.rebuild import NOTHING_DUE, tell_due
 
-    closure = find_closure(load_dataset(dataset), lake)
+    closure = find_stale(load_dataset(dataset), lake)
     for table, of_table in closure.reasons.items():
         for day, reason in of_table.items():
             typer.echo(f"{table} {day}: {reason}")
@@ -44,15 +44,15 @@ def _tell(lake: Lake, dataset: str) -> None:
 def audit(
     dataset: DatasetOption = "shop",
     recount: Annotated[
-        bool, typer.Option("--recount", help="also count the repeats anew: reads all fragments")
+        bool, typer.Option("--recount", help="also count the duplicates anew: reads all fragments")
     ] = False,
 ) -> None:
-    """Account for every row of every landing file: published, in quarantine, or a repeat."""
-    from features.reconciliation import take_stock
+    """Account for every row of every landing file: published, in quarantine, or a duplicate."""
+    from features.reconciliation import reconcile
     from orchestration.progress import counter
 
     with counter("days recounted") as progress:
-        accounts = take_stock(load_dataset(dataset), Lake.of(dataset), recount, progress)
+        accounts = reconcile(load_dataset(dataset), Lake.of(dataset), recount, progress)
     for name, count in accounts.figures().items():
         typer.echo(f"{name:>12}  {count:,}")
     if days := accounts.waiting_days:
@@ -61,6 +61,6 @@ def audit(
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise FootpathError(f"rows were lost or made: {'; '.join(faults[:5])}{more}")
     typer.echo(
-        "rows + added = refused + waiting + repeats + quarantined + published"
-        + ("; every repeat was counted anew" if recount else "")
+        "rows + added = refused + waiting + duplicates + quarantined + published"
+        + ("; every duplicate was counted anew" if recount else "")
     )

@@ -25,7 +25,7 @@ def list_refused(
     ] = False,
 ) -> None:
     """Count the refused rows by day, stage and rule, or by landing file too."""
-    from validation.quarantine import count_refused
+    from validation.row_quarantine import count_refused
 
     load_dataset(dataset)
     counts = count_refused(Lake.of(dataset))
@@ -55,7 +55,7 @@ def show(
     ] = None,
 ) -> None:
     """Show refused rows with their places and reasons, or write them to a file to be mended."""
-    from validation.quarantine import read_quarantine
+    from validation.row_quarantine import read_quarantine
 
     config = load_dataset(dataset)
     wanted = _day(day) if day else None
@@ -63,7 +63,7 @@ def show(
         Lake.of(dataset), day=wanted, limit=limit, rule=rule or None, file=file or None
     )
     if out:
-        from features.ingestion.repair_files import write_editable
+        from features.ingestion.editable import write_editable
 
         written = write_editable(config, rows, out)
         typer.echo(
@@ -103,9 +103,9 @@ def replay(
 
 def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
     """Lands mended rows; returns the stopped days that they touch."""
-    from features.ingestion.repair_files import read_editable
-    from features.ingestion.repairs import repair
-    from validation.quarantine import quarantine_day
+    from features.ingestion.editable import read_editable
+    from features.ingestion.replay import repair
+    from validation.row_quarantine import quarantine_day
 
     repairs = read_editable(file)
     report = repair(config, lake, repairs)
@@ -121,7 +121,7 @@ def _judge_again(config: Dataset, lake: Lake) -> set[dt.date]:
     """Lands files whose mapping has changed; returns the days that may come out otherwise."""
     from features.ingestion.landing import land
     from orchestration.progress import counter
-    from validation.quarantine import count_refused
+    from validation.row_quarantine import count_refused
 
     with counter("landing files") as progress:
         report = land(config, lake, None, progress)

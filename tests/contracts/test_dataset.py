@@ -51,7 +51,7 @@ def test_a_fault_names_file_line_and_field(tmp_path, old, new, field, reason):
     ("new", "reason"),
     [
         ("coles_gru: {epochs: 20", "settings of 'coles_gru': recipes has ptum_bert4rec"),
-        ("coles_bag: {seed: 20", "seed is chosen by the run"),
+        ("coles_bag: {seed: 20", r"learning.settings.coles_bag.seed: Extra inputs"),
         ("coles_bag: {validation: 20", "validation is learning.validation, for all recipes"),
     ],
 )
@@ -70,7 +70,7 @@ def test_settings_are_those_of_a_recipe_that_is_there(tmp_path, new, reason):
     ],
 )
 def test_what_stops_pre_training_is_a_task_of_the_data_set(tmp_path, new, reason):
-    path, _ = edited(tmp_path, "  finetune_epochs: 3", f"  validation: {new}\n  finetune_epochs: 3")
+    path, _ = edited(tmp_path, "  finetuning:", f"  validation: {new}\n  finetuning:")
     with pytest.raises(FootpathError, match=reason):
         load_dataset_file(path)
 

@@ -12,6 +12,7 @@ import pytest
 
 from contracts.base.clock import as_of_instant, day_window, days_between
 from contracts.base.errors import FootpathError
+from contracts.lake import layout
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_folder, publish_json, publish_table
 from contracts.lake.reading import read_json
@@ -88,3 +89,17 @@ def test_days_meet_without_gap_or_overlap():
     days = days_between(dt.date(2026, 3, 25), dt.date(2026, 4, 2))
     for day, following in itertools.pairwise(days):
         assert as_of_instant(day, "Europe/Berlin") == day_window(following, "Europe/Berlin")[0]
+
+
+def test_a_lake_of_another_format_is_refused_with_what_to_do(lake_home):
+    lake = Lake.of("formats")
+    assert not lake.root.exists()  # looking at a lake writes nothing
+    publish_table(lake, pa.table({"a": [1]}), lake.day("events", DAY))
+    stamp = lake.root / "format.json"
+    assert json.loads(stamp.read_text()) == {"format": 1}
+    stamp.write_text(json.dumps({"format": 7}))
+    layout._STAMPED.clear()  # as another process sees it
+    with pytest.raises(
+        FootpathError, match=r"is a lake of format 7, .*build it again"
+    ):
+        Lake.of("formats")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from contracts.base.errors import FootpathError
@@ -153,6 +154,19 @@ def test_a_slip_of_a_data_set_is_told_by_file_line_and_field(tmp_path):
         load_dataset_file(path)
     where = f"{path}:{line}: learning.settings.ptum_bert4rec.method.negs: "
     assert str(fault.value).startswith(where)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("benchmarks/compare/*.yaml")), ids=lambda p: p.stem
+)
+def test_the_recipes_of_the_benchmarks_resolve(path):
+    told = yaml.safe_load(path.read_text())
+    recipes = told.get("recipes", {})
+    recipes |= {f"{m}_{e}": {} for m in told.get("methods", []) for e in told.get("encoders", [])}
+    assert recipes
+    for name, settings in recipes.items():
+        resolved = Recipe.named(name, told.get("common", {}) | (settings or {}))
+        assert name.endswith(f"_{resolved.encoder.name}")
 
 
 @pytest.mark.parametrize(("encoder", "forwards"), [("bag", False), ("gru4rec", True)])

@@ -7,12 +7,12 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from features.behavior.build import stage_features
-from features.ingestion.events import stage_events
+from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
 from features.sessionization.sessions import stage_sessions
 from tests.features.late_log import TABLES
 from validation.gate import NONE_BROKEN, audit_events, audit_table, publish
-from validation.split import write_clean
+from validation.row_quarantine import write_clean
 
 
 def build(

@@ -1,6 +1,7 @@
 """Small sequences with a pattern planted in them, written as `features/` writes them."""
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,14 @@ ITEMS = 40
 MARKERS = ["[TITLE]", "[CATEGORY]", "[QUERY]"]
 TOKENS = [*SPECIAL, *MARKERS, "item", *(f"n{n}" for n in range(10))]
 TOKENS += [*(f"ten{n}" for n in range(4)), "left", "right", "hat", "shoe", "coat"]
+
+
+def sessions_of(time: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Numbers the sessions of events by their pauses of more than half an hour."""
+    begins = np.diff(time, prepend=0) > 1800
+    return np.concatenate(
+        [np.cumsum(begins[a:b]) - begins[a] for a, b in itertools.pairwise(offsets)] or [time[:0]]
+    ).astype(np.int32)
 
 
 def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: Any) -> Path:
@@ -51,6 +60,7 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
     arrays |= {k: v for k, v in changes.items() if k in arrays}
     arrays |= documents_of(arrays["item"]) if changes.get("text") else no_documents(events)
     arrays |= {k: v for k, v in changes.items() if k in arrays}
+    arrays["session"] = changes.get("session", sessions_of(arrays["time"], arrays["offsets"]))
     data = folder / "sequences" / "2026-01-31-0123abcd"
     data.mkdir(parents=True)
     for name, array in arrays.items():

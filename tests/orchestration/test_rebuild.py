@@ -239,7 +239,7 @@ def test_a_tick_without_news_reads_no_manifest_and_no_table(shop, source, monkey
     def never(*_: object) -> None:
         raise AssertionError("was read")
 
-    monkeypatch.setattr("features.staleness.find_closure", never)
+    monkeypatch.setattr("features.staleness.find_stale", never)
     monkeypatch.setattr("features.ingestion.landing.new_arrivals", never)
     assert "every published day" in said(shop.tick("late"))
     assert "has landed" in said(shop.tick("new"))

@@ -15,13 +15,13 @@ from contracts.base.clock import days_between
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote
 from features.behavior.build import stage_features
-from features.ingestion.catalog import build_items, build_users
-from features.ingestion.events import stage_events
+from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
+from features.ingestion.lookup_tables import build_items, build_users
 from features.learning.labels import build_labels
 from features.learning.sequences import build_sequences
 from features.sessionization.sessions import stage_sessions
-from features.staleness import due_days
+from features.staleness import days_to_build
 from features.store import check_online, materialize, promote
 from features.store.similar import build_index
 from tests.features.event_log import dataset_like
@@ -76,7 +76,7 @@ def rebuild_late(lake: Lake) -> dict[str, list[dt.date]]:
     """Builds what is not published and what late data has made due; returns those days."""
     built = {}
     for table, (stage, audit) in stages(lake).items():
-        built[table] = due_days(SHOP, lake, table, DAYS)
+        built[table] = days_to_build(SHOP, lake, table, DAYS)
         with lake.staging() as folder:
             for verdict in audit(stage(built[table], folder), folder).values():
                 publish(lake, table, verdict)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from contracts.lake.layout import Lake
-from features.store import materialize, opened_repository, promote
+from features.store import materialize, opened_repository, promote, repository
 from tests.features.store.test_store_example import EXAMPLE
 from tests.features.store_lake import (
     DAY,
@@ -32,11 +32,16 @@ def test_the_example_reads_from_s3(bucket: Bucket, lake_home: Path, tmp_path: Pa
     publish_embeddings(lake, dataset, VERSION, DAY, users, np.eye(5, 4, dtype=np.float32))
     promote(dataset, lake, VERSION)
     materialize(dataset, lake)
+    for file in ("stock/feature_store.yaml", "registry.db", "online.db"):
+        source = opened_repository(lake) if file == "online.db" else repository(lake)
+        target = tmp_path / "team" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((source / file).read_bytes())
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("FOOTPATH", "PYTHONPATH"))
     }
     result = subprocess.run(
-        [sys.executable, "-I", str(EXAMPLE), "--repo", str(opened_repository(lake))],
+        [sys.executable, "-I", str(EXAMPLE), "--repo", str(tmp_path / "team" / "stock")],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

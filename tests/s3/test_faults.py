@@ -13,7 +13,7 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.remote import told
-from features.ingestion.files import find_files
+from features.ingestion.listing import find_files
 from tests.conftest import REPOSITORY
 from tests.s3.conftest import Bucket, forget_connections, new_bucket
 from tests.s3.server import free_port, moto

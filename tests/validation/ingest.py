@@ -10,7 +10,7 @@ from contracts.base.clock import days_between
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS, QUARANTINE
-from features.ingestion.events import stage_events
+from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
 from tests.features.shop_source import shop_like
 from validation.gate import Verdict, audit_events, publish

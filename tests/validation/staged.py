@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
-from features.ingestion.events import StagedEvents
+from features.ingestion.dedup import StagedEvents
 
 DAY = dt.date(2026, 1, 5)
 START = dt.datetime(2026, 1, 4, 23, tzinfo=dt.UTC)  # of DAY in Berlin

@@ -10,9 +10,9 @@ import pytest
 from contracts.lake.layout import Lake
 from tests.features.event_log import dataset_like
 from tests.validation.staged import DAY, FEATURES, feature, write
+from validation.descriptions import bin_of, distances, quantiles, stability
 from validation.drift import write_drift_page
 from validation.gate import audit_table, publish
-from validation.sketch import bin_of, distances, quantiles, stability
 
 SHOP = dataset_like("shop", partitions={"start": DAY - dt.timedelta(days=60)})
 NEW = dataset_like("shop", partitions={"start": DAY})

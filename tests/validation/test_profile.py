@@ -11,14 +11,15 @@ from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
-from features.ingestion.catalog import build_items
-from features.ingestion.events import stage_events as stage_landed
+from features.ingestion.dedup import stage_events as stage_landed
 from features.ingestion.landing import land
+from features.ingestion.lookup_tables import build_items
 from features.shop import generate_shop
 from tests.features.event_log import dataset_like
 from tests.validation.staged import DAY, START, event, stage_events
+from validation.descriptions import profile_path
 from validation.gate import Verdict, audit_events, publish
-from validation.profile import figures_of, profile_path
+from validation.profile import figures_of
 
 SHOP = dataset_like("shop", quality={"min_value": 0, "max_broken_share": 0.3})
 LAST = DAY + dt.timedelta(days=9)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import StrictBool
+
 from contracts.base.schema import Count
 from contracts.recipes.encoders.base import EncoderOptions
 
@@ -11,4 +13,4 @@ class BagOptions(EncoderOptions):
 
     name: Literal["bag"] = "bag"
     feedforward: Count = 2  # times the width
-    count: bool = False  # adds how many events there are, which a mean does not tell
+    count: StrictBool = False  # adds how many events there are, which a mean does not tell

@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt
-
-from contracts.base.schema import BelowOne, Count
+from contracts.base.schema import BelowOne, Count, Whole
 from contracts.recipes.encoders.base import EncoderOptions, Pooling, check_heads
 
 HEAD_WIDTH = 16  # of HSA's, where their number is left open
@@ -31,7 +29,7 @@ class HsaOptions(_PtumEncoder):
     """How many heads."""
 
     name: Literal["hsa"] = "hsa"
-    heads: NonNegativeInt = 0  # 0: as many of width 16 as dim has room for
+    heads: Whole = 0  # 0: as many of width 16 as dim has room for
 
     def heads_of(self, dim: int) -> int:
         """Number of heads at a width."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from contracts.base.schema import Count
 from contracts.recipes.encoders.base import EncoderOptions, check_heads
@@ -14,7 +14,7 @@ class TransformerOptions(EncoderOptions):
     layers: Count = 2
     heads: Count = 2
     feedforward: Count = 2  # times the width
-    causal: bool = False  # no event sees a later one (SASRec): for predicting the next
+    causal: StrictBool = False  # no event sees a later one (SASRec): for predicting the next
 
     @property
     def is_causal(self) -> bool:
@@ -37,7 +37,9 @@ class RotaryOptions(TransformerOptions):
     """The gate of the feed-forward layer takes a third of it, so that weights stay as many."""
 
     name: Literal["rotary"] = "rotary"
-    base: Annotated[float, Field(gt=1)] = 1000.0  # slowest rotation: about so many events a turn
+    base: Annotated[float, Field(gt=1, strict=True)] = (
+        1000.0  # slowest rotation: about so many events a turn
+    )
 
     def check(self, dim: int) -> None:
         """Positions turn pairs of dimensions."""

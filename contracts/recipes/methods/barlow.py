@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt
-
-from contracts.base.schema import BelowOne, Count, Positive, Share
+from contracts.base.schema import BelowOne, Count, Positive, Share, Whole
 from contracts.recipes.methods.base import MethodOptions
 
 
@@ -18,4 +16,4 @@ class BarlowOptions(MethodOptions):
     reorder_share: Share = 0.2
     shortest: Count = 5  # events of a view
     span: Count = 4  # views lie within so many times max_length events
-    memory_users: NonNegativeInt = 128  # that correlations are averaged over; 0: the batch alone
+    memory_users: Whole = 128  # that correlations are averaged over; 0: the batch alone

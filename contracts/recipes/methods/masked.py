@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
-from contracts.base.schema import Count
+from contracts.base.schema import Count, Whole
 from contracts.recipes.methods.base import MethodOptions
 
 
@@ -13,6 +13,6 @@ class MaskedOptions(MethodOptions):
 
     name: Literal["masked"] = "masked"
     ranks_items: ClassVar[bool] = True
-    hide_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    hide_share: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.2
     chunk: Count = 2048  # targets whose V logits are held at once
-    negatives: NonNegativeInt = 0  # others' events that hidden ones are told from; 0: all items
+    negatives: Whole = 0  # others' events that hidden ones are told from; 0: all items

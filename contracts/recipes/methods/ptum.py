@@ -2,9 +2,9 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import model_validator
 
-from contracts.base.schema import BelowOne, Weight
+from contracts.base.schema import BelowOne, Weight, Whole
 from contracts.recipes.methods.base import MethodOptions
 
 
@@ -13,9 +13,9 @@ class PtumOptions(MethodOptions):
 
     name: Literal["ptum"] = "ptum"
     ranks_items: ClassVar[bool] = True
-    next_events: NonNegativeInt = 2  # K; 0 leaves the task out
+    next_events: Whole = 2  # K; 0 leaves the task out
     next_weight: Weight = 1.0  # lambda
-    negatives: NonNegativeInt = 4  # P; 0 takes the softmax over the whole item vocabulary
+    negatives: Whole = 4  # P; 0 takes the softmax over the whole item vocabulary
     masked_weight: Weight = 1.0  # 0 leaves the task out
     hide_share: BelowOne = 0.0  # of all events, hidden and predicted alike; 0: one of each user
 
@@ -31,5 +31,5 @@ class ManyMaskOptions(PtumOptions):
 
     name: Literal["manymask"] = "manymask"  # type: ignore[assignment]
     next_weight: Weight = 0.0
-    negatives: NonNegativeInt = 0
+    negatives: Whole = 0
     hide_share: BelowOne = 0.5

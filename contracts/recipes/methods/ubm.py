@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from contracts.base.schema import BelowOne, Count, Positive, Share, Weight
 from contracts.recipes.encoders.base import EncoderOptions
@@ -27,14 +27,15 @@ class UbmOptions(MethodOptions):
     id_hide: Share = 0.5  # how likely a view does without the item's id
     query_weight: Weight = 0.5  # of queries against items; 0 leaves them out
     pair_weight: Weight = 0.5  # of items against the items after them; 0 leaves them out
-    gap: Positive = 1800.0  # seconds without an event that end a session
     sessions: Count = 4  # of a window, in a step of stage 2
     shortest: Count = 2  # events of a session
     follows: Count = 16  # interactions of a session told from others; actions take turns
-    crop: Annotated[float, Field(gt=0, le=1)] = 0.6  # of a session that a view keeps at least
+    crop: Annotated[float, Field(gt=0, le=1, strict=True)] = (
+        0.6  # of a session that a view keeps at least
+    )
     reorder_share: Share = 0.3
     hide_share: BelowOne = 0.3
-    own_negatives: bool = False  # are other sessions of a user told apart from one another?
+    own_negatives: StrictBool = False  # are other sessions of a user told apart from one another?
     session_weight: Weight = 0.1  # of sessions' views against each other; 0 leaves them out
     follow_weight: Weight = 1.0  # of sessions against what follows; 0 leaves it out
     read_hide: Share = 0.1  # of items with text, read by their text alone, as a new item is

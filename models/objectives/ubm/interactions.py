@@ -40,10 +40,10 @@ class Happenings:
         return self.item_N.masked_fill(self.hides_2N[0] & (self.document_N > MASK), UNK)
 
 
-def next_items(windows: Events, gap: float) -> tuple[Pairs, Pairs]:
+def next_items(windows: Events) -> tuple[Pairs, Pairs]:
     """Returns queries with the next item of their session, and items with the next other one."""
     item, document = windows.item_T.numpy(), windows.document_T.numpy()
-    session = sessions_of(windows, gap).session_T
+    session = sessions_of(windows).session_T
     events = len(item)
     is_item = (item > UNK) | ((item == UNK) & (document > MASK))
     here = np.where(is_item, np.arange(events), events)

@@ -60,7 +60,7 @@ def drawn(
     pairs = [
         chosen_pairs(windows, draw, name, found, options.interactions if weight else 0)
         for name, found, weight in zip(
-            ("queries", "items"), next_items(windows, options.gap),
+            ("queries", "items"), next_items(windows),
             (options.query_weight, options.pair_weight), strict=True,
         )
     ]  # fmt: skip
@@ -68,7 +68,7 @@ def drawn(
         happenings_at(windows, index, draw, 0.0) for pair in pairs for index in pair
     )
     sessions, own, owner_N = chosen_sessions(
-        windows, draw, options.gap, options.shortest, options.sessions, max_length
+        windows, draw, options.shortest, options.sessions, max_length
     )
     views = _views(sessions, own, options) if options.session_weight else []
     if not options.follow_weight:

@@ -1,4 +1,4 @@
-"""Sessions within windows, cut where a user pauses, and the choice of some of them.
+"""Sessions within windows, as the data set has them, and the choice of some of them.
 
 Shapes: T events of B windows, S sessions of all of them, N chosen ones.
 """
@@ -23,22 +23,22 @@ class Sessions:
     session_T: np.ndarray  # which one each event is in
 
 
-def sessions_of(windows: Events, gap: float) -> Sessions:
-    """Cuts windows where more than `gap` seconds lie between two events."""
-    time, window = windows.time_T.numpy(), windows.sequence_T.numpy()
-    begins = np.ones(len(time), dtype=bool)
-    begins[1:] = (np.diff(time) > gap) | (np.diff(window) > 0)
+def sessions_of(windows: Events) -> Sessions:
+    """Cuts windows into the sessions of the data set, or what of them a window holds."""
+    session, window = windows.session_T.numpy(), windows.sequence_T.numpy()
+    begins = np.ones(len(session), dtype=bool)
+    begins[1:] = (np.diff(session) != 0) | (np.diff(window) > 0)
     first = np.flatnonzero(begins)
     return Sessions(
         window_S=window[first],
         start_S=windows.position_T.numpy()[first],
-        length_S=np.diff(np.append(first, len(time))),
+        length_S=np.diff(np.append(first, len(session))),
         session_T=np.cumsum(begins) - 1,
     )
 
 
 def chosen_sessions(
-    windows: Events, draw: Draw, gap: float, shortest: int, most: int, longest: int
+    windows: Events, draw: Draw, shortest: int, most: int, longest: int
 ) -> tuple[Events, Draw, Tensor]:
     """Takes up to `most` sessions of each window, at random among those of `shortest` events.
 
@@ -48,7 +48,7 @@ def chosen_sessions(
     Returns:
       N sessions, random numbers of their own, and [N] the window of each.
     """
-    found = sessions_of(windows, gap)
+    found = sessions_of(windows)
     lengths = windows.lengths_B.numpy()
     is_long = found.length_S >= shortest
     without = np.setdiff1d(np.arange(len(lengths)), found.window_S[is_long])

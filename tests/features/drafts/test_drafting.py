@@ -14,7 +14,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset_file
 from features.drafts.drafting import TODO, draft, name_for, parted
 from features.drafts.preview import preview
-from features.ingestion.files import SourceFile
+from features.ingestion.streams import SourceFile
 
 CSV = ["user_id,occurred_at,event_type,product_id,price,country"] + [
     f"u{n % 7},2026-03-0{1 + n % 3}T10:{n % 60:02}:00Z,{('view', 'purchase')[n % 3 == 0]},"

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from contracts.config.dataset import Dataset
-from features.drafts.advice import findings
-from features.drafts.preview import Gate, preview
+from features.drafts.preview import Gate, findings, preview
 from tests.features.event_log import dataset_like
 
 SHOP = dataset_like("shop", partitions={"start": "2026-01-01", "end": "2026-01-31"})
@@ -64,11 +63,11 @@ def test_nothing_is_said_of_good_rows(source):
         ({"type": lambda n: "wishlist" if n < 2 else "view"},
          "2 of 40 (5.0%) events have an action that `actions` does not list: 'wishlist' (2)."),
         ({"type": "view"}, "`actions` lists search, add_to_cart, purchase, which the sample does"),
-        ({"item": None}, "events.item_id is null in every event: mend it, or leave it out."),
+        ({"item": None}, "events.item_id is null in every event: fix it, or leave it out."),
         ({"id": lambda n: f"e{n // 2}"}, "20 of 40 (50.0%) events have the event_id of another"),
         ({"ts": "2026-01-05T10:00:00Z"}, "All events are at one moment"),
         ({"ts": lambda n: f"2026-01-{n % 9 + 2:02}T00:00:00+01:00"}, "Every event is at midnight"),
-        ({"user": "me"}, "All events are one user's: mend events.user_id."),
+        ({"user": "me"}, "All events are one user's: fix events.user_id."),
         ({"user": lambda n: f"u{n}"}, "40 events have 40 users, about one each"),
     ],
 )  # fmt: skip
@@ -86,3 +85,13 @@ def test_rules_of_the_gate_are_counted_and_held_against_the_share_that_may_break
     assert "4 of 40 (10.0%) events break the rule value_at_least: to quarantine." in said
     assert "10% of events break a rule, and quality.max_broken_share is 5%" in said
     assert "would stop" not in told(source, rows(user=lambda n: f"u{n}" if n else None), gate=gate)
+
+
+def test_rows_that_come_too_late_are_told(source):
+    dataset = dataset_like(
+        "shop", partitions=SHOP.partitions.model_dump(), lateness={"allowed_days": 2}
+    )
+    late = rows(ts=lambda n: "2026-01-01T10:00:00Z" if n < 4 else f"2026-01-05T10:{n:02}:00Z")
+    said = told(source, late, dataset)
+    assert "4 of 40 (10.0%) rows are refused as too_late" in said
+    assert "raise lateness.allowed_days" in said

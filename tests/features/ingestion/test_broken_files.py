@@ -73,8 +73,8 @@ def rows_in(lake: Lake, table: str) -> int:
 @pytest.fixture(autouse=True)
 def _small(lake_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest row is short, so that files longer than it are."""
-    monkeypatch.setattr("features.ingestion.rows.CHUNK", 1 << 20)
-    monkeypatch.setattr("features.ingestion.rows.LONGEST_ROW", 8 << 20)
+    monkeypatch.setattr("features.ingestion.reader.CHUNK", 1 << 20)
+    monkeypatch.setattr("features.ingestion.reader.LONGEST_ROW", 8 << 20)
 
 
 @pytest.mark.parametrize("kind", broken.KINDS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from contracts.lake.layout import Lake
 from features.ingestion.landing import land
-from features.staleness import find_closure
+from features.staleness import find_stale
 from tests.features import crash
 from tests.features.ingest import build, build_unaudited
 from tests.features.shop_source import Source, row, shop_like
@@ -23,7 +23,7 @@ WITH_IDS = shop_like(quality=QUALITY)
 WITHOUT_IDS = shop_like(quality=QUALITY, events=WITH_IDS.events.model_dump() | {"event_id": None})
 DAYS = [dt.date(2026, 1, 4), dt.date(2026, 1, 5)]
 HOURS = ["2026-01-05/09", "2026-01-05/10", "2026-01-06/01", "2026-01-06/02"]
-crash.preload("features.ingestion.landing", "features.ingestion.events", "tests.features.ingest")
+crash.preload("features.ingestion.landing", "features.ingestion.dedup", "tests.features.ingest")
 
 # A row: (day, item). Few of each, so that files repeat rows and overlap.
 ROWS = st.lists(st.tuples(st.sampled_from([4, 5]), st.sampled_from("ab")), max_size=5)
@@ -45,7 +45,7 @@ def ingest(home: str, ids: bool) -> None:
     dataset = WITH_IDS if ids else WITHOUT_IDS
     lake = Lake.of("shop")
     land(dataset, lake, None)
-    days = DAYS if not lake.days("events") else list(find_closure(dataset, lake).reasons["events"])
+    days = DAYS if not lake.days("events") else list(find_stale(dataset, lake).reasons["events"])
     build_unaudited(dataset, days, ("events",))
 
 
@@ -62,7 +62,7 @@ def delivered(
                 assert crash.dies_at(death, ingest, f"{folder}/home", ids)
             ingest(f"{folder}/home", ids)
         lake = Lake.of("shop")
-        assert not find_closure(WITH_IDS if ids else WITHOUT_IDS, lake).reasons["events"]
+        assert not find_stale(WITH_IDS if ids else WITHOUT_IDS, lake).reasons["events"]
         return published(lake)
 
 

@@ -16,7 +16,7 @@ from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from features.drafts.preview import preview
-from features.ingestion.events import stage_events
+from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
 from tests.features.event_log import dataset_like
 
@@ -109,7 +109,7 @@ def test_rows_and_what_was_added_are_what_was_landed(tmp_path_factory, rows, chu
     write(folder, *rows, "{broken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOOTPATH_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setattr("features.ingestion.rows.CHUNK", chunk)
+        patch.setattr("features.ingestion.reader.CHUNK", chunk)
         link_source("shop", str(folder))
         lake = Lake.of("shop")
         (file,) = land(lists(), lake, None).files

@@ -13,7 +13,8 @@ from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import FRAGMENT, QUARANTINE
-from features.ingestion.landing import arrival_days, land
+from features.ingestion.landing import land
+from features.ingestion.listing import arrival_days
 from tests.features.event_log import dataset_like
 from tests.features.shop_source import Source, landed, refused, row, shop_like
 
@@ -203,8 +204,8 @@ def test_many_files_and_small_chunks_give_the_same_as_one_pass(source, lake, mon
         )
     calls = []
     monkeypatch.setattr("features.ingestion.landing.PASS_FILES", 3)
-    monkeypatch.setattr("features.ingestion.rows.CHUNK", 200)
-    monkeypatch.setattr("features.ingestion.cutting.BATCH_ROWS", 2)
+    monkeypatch.setattr("features.ingestion.reader.CHUNK", 200)
+    monkeypatch.setattr("features.ingestion.partition.BATCH_ROWS", 2)
     report = land(SHOP, lake, None, lambda done, total: calls.append((done, total)))
     assert calls == [(3, 7), (6, 7), (7, 7)]
     assert report.rows == sum(map(len, landed(lake).values())) == 63

@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.lake.layout import Lake
+from features.ingestion.editable import read_editable
 from features.ingestion.landing import land
 from features.ingestion.manifest import committed_fragments
-from features.ingestion.repair_files import read_editable
-from features.ingestion.repairs import repair
+from features.ingestion.replay import repair
 from tests.features import crash
-from tests.features.ingestion.test_repairs import mended
+from tests.features.ingestion.test_replay import mended
 from tests.features.shop_source import Source, landed, refused, row, shop_like
 
 SHOP = shop_like()

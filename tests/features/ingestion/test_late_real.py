@@ -12,11 +12,11 @@ from contracts.base.clock import days_between
 from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
-from features.ingestion.events import stage_events
+from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
 from features.ingestion.manifest import all_manifests
-from features.reconciliation import take_stock
-from features.staleness import find_closure
+from features.reconciliation import reconcile
+from features.staleness import find_stale
 from tests.conftest import REAL_DATA
 from tests.features.event_log import dataset_like
 from tests.features.ingest import build_unaudited
@@ -100,12 +100,12 @@ def test_an_hour_of_globo_that_comes_late_makes_its_whole_tail_due(lake_home, tm
     report = land(globo, lake, None)
     days = days_between(report.days[0], dt.date(2017, 10, 25))
     build_unaudited(globo, days, ("events", "sessions"))
-    assert not find_closure(globo, lake).days
+    assert not find_stale(globo, lake).days
 
     held.rename(folder / "clicks_hour_116.csv")
     land(globo, lake, None)
     (late,) = [m for m in all_manifests(lake).values() if m and "hour_116" in m.path]
-    closure = find_closure(globo, lake)
+    closure = find_stale(globo, lake)
     touched = sorted(map(dt.date.fromisoformat, late.days))
     assert list(closure.reasons["events"]) == touched
     follows = {day + dt.timedelta(days=n) for day in touched for n in range(3)} & set(days)
@@ -115,10 +115,10 @@ def test_an_hour_of_globo_that_comes_late_makes_its_whole_tail_due(lake_home, tm
         f"sessions due {len(follows)} days"
     )
     for table in ("events", "sessions"):
-        due = list(find_closure(globo, lake).reasons[table])
+        due = list(find_stale(globo, lake).reasons[table])
         build_unaudited(globo, due, (table,))
-    assert not find_closure(globo, lake).days
-    found = take_stock(globo, lake, recount=True)
+    assert not find_stale(globo, lake).days
+    found = reconcile(globo, lake, recount=True)
     assert found.faults == []
-    assert found.published + found.repeats + found.quarantined == found.rows
+    assert found.published + found.duplicates + found.quarantined == found.rows
     print(found.figures())

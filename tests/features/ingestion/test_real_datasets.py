@@ -15,8 +15,8 @@ from contracts.config.dataset import load_dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from features.drafts.preview import preview
-from features.ingestion.catalog import build_items, build_users
 from features.ingestion.landing import land
+from features.ingestion.lookup_tables import build_items, build_users
 from tests.conftest import REAL_DATA
 from tests.orchestration.conftest import footpath
 

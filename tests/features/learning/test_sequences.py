@@ -1,7 +1,10 @@
 """Training sequences: every event before the as-of, in order, in a language that stays."""
 
 import datetime as dt
+import itertools
 import json
+import math
+import random
 
 import numpy as np
 import pyarrow as pa
@@ -10,17 +13,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.base.clock import as_of_instant
+from contracts.base.clock import as_of_instant, days_between
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import ITEMS
+from features.learning import sequences
 from features.learning.sequences import SequencesReport, build_sequences
+from features.sessionization.sessions import stage_sessions
 from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.features.sessionization.test_sessions import PLACES, adversarial_stream, log_of
 
 AS_OF = dt.date(2026, 3, 10)
 BERLIN = Midnights(AS_OF, "Europe/Berlin")
 CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
+MINUTE = dt.timedelta(minutes=1)
 SHOP = dataset_like("shop", learning={"min_item_count": 2})
 
 
@@ -109,6 +116,38 @@ def test_a_frozen_vocabulary_keeps_its_ids_and_later_items_are_unknown(lake):
     fitted = build_sequences(SHOP, lake, AS_OF)
     assert fitted.pointer != later.pointer
     assert load(fitted)["item"].tolist() == [3, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("place", "gap"), [(0, 30), (1, 24 * 60), (2, 600), (3, 23 * 60), (4, 24 * 60), (4, 1)]
+)
+def test_sessions_are_those_of_the_data_set_whatever_the_batches(tmp_path, monkeypatch, place, gap):
+    timezone, day = PLACES[place]
+    midnights, rng = Midnights(day, timezone), random.Random(gap)
+    streams = [list(adversarial_stream(rng, midnights, gap * MINUTE)) for _ in range(500)]
+    log = log_of(streams, rng, range(-2, 8), midnights)
+    lake = Lake(tmp_path / "lake")
+    days = publish_events(lake, log, midnights)
+    dataset = dataset_like("shop", timezone=timezone, sessions={"gap_minutes": gap})
+    # What is open after the last event closes in the two days after it.
+    after = [days[-1] + dt.timedelta(days=n) for n in (1, 2)]
+    staged = stage_sessions(dataset, lake, days_between(days[0], after[-1]), tmp_path / "staged")
+    monkeypatch.setattr(sequences, "_BATCH", 2048)
+    assert len(log) > 2048
+    report = build_sequences(dataset, lake, days[-1])
+    arrays, found = load(report), []
+    users = pq.read_table(report.folder / "users.parquet")["user_id"].to_pylist()
+    for user, (first, end) in zip(users, itertools.pairwise(arrays["offsets"]), strict=True):
+        number, place, length = np.unique(
+            arrays["session"][first:end], return_index=True, return_counts=True
+        )
+        assert number.tolist() == list(range(len(number)))
+        found += zip([user] * len(number), arrays["time"][first + place], length, strict=True)
+    assert sorted(found) == sorted(
+        (row["user_id"], math.floor(row["started_at"].timestamp()), row["length"])
+        for path in staged.values()
+        for row in pq.read_table(path).to_pylist()
+    )
 
 
 @pytest.mark.parametrize("bad", [1e300, float("nan"), float("-inf")])

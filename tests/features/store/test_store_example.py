@@ -34,7 +34,7 @@ def test_the_example_prints_a_training_set_and_an_online_read(lake_home: Path, t
         "u1,2026-01-01T00:00:00+00:00,1\n"  # before the encoder's training data ends
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    command = [sys.executable, "-I", str(EXAMPLE), "--repo", str(repository(lake))]
+    command = [sys.executable, "-I", str(EXAMPLE), "--repo", str(repository(lake) / "stock")]
     result = subprocess.run(
         [*command, "--labels", str(labels)],
         cwd=tmp_path,

@@ -36,7 +36,7 @@ def tables(database: Path) -> dict[str, list]:
     names = [
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        if name.startswith("shop_")
+        if name.startswith("shop_user_")
     ]
     query = 'SELECT * FROM "{}" ORDER BY entity_key, feature_name'
     rows = {name: connection.execute(query.format(name)).fetchall() for name in names}

@@ -53,7 +53,8 @@ def test_applying_registers_every_model_version_and_the_behavior_service(lake_ho
     ]
     assert report.services == ["user_behavior__v1"]
     assert report.aliases == {"user_behavior": "user_behavior__v1"}
-    assert (report.registry, report.online_store) == ("file", "sqlite")
+    assert report.registry == "file"
+    assert report.online_store == "footpath_feast.sqlite.SqliteOnlineStore"
 
 
 def test_everything_works_before_there_is_any_data(lake_home: Path):
@@ -164,9 +165,10 @@ def test_the_repository_names_no_absolute_path_and_no_secret(
     monkeypatch.setenv("FOOTPATH_REDIS_PASSWORD", "hunter2")
     lake = small_lake(lake_home)
     apply_registry(shop(), lake)
-    written = (repository(lake) / "feature_store.yaml").read_text()
-    assert str(lake_home) not in written
-    assert "hunter2" not in written
+    for file in ("feature_store.yaml", "stock/feature_store.yaml"):
+        written = (repository(lake) / file).read_text()
+        assert str(lake_home) not in written
+        assert "hunter2" not in written
 
 
 def test_the_written_profile_is_the_one_in_deploy(lake_home: Path, monkeypatch: pytest.MonkeyPatch):

@@ -106,6 +106,7 @@ def test_others_are_all_events_of_all_other_users(make_sequences):
         ({"item": np.array([3, 4, 5, 99, 6], np.int32)}, "event 0 of user 'user-0001'"),
         ({"action": np.array([3, 4, -1, 3, 3], np.int32)}, "action.npy: an id is outside"),
         ({"time": np.array([5, 6, 7, 9, 8])}, "earlier than the one before"),
+        ({"session": np.array([0, 1, 0, 0, 0], np.int32)}, "of an earlier session than"),
         ({"offsets": np.array([0, 3, 9])}, "does not divide"),
         ({"category": np.array([3, 3], np.int32)}, "differ in length"),
         ({"item": np.array([3, 4, 5, 6, 7])}, "expected a flat array of int32"),

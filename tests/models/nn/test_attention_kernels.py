@@ -18,6 +18,7 @@ def packed():
             **fields,
             value_T=zeros.float(),
             time_T=zeros,
+            session_T=zeros,
             position_T=ragged_arange(LENGTHS),
             lengths_B=LENGTHS,
         )

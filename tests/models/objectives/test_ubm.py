@@ -131,7 +131,7 @@ def windows(sequences):
 
 
 def test_sessions_are_runs_without_a_pause(windows):
-    found = sessions_of(windows, 1800)
+    found = sessions_of(windows)
     first = windows.starts_B.numpy()[found.window_S] + found.start_S
     time = windows.time_T.numpy()
     for start, length in zip(first, found.length_S, strict=True):
@@ -142,7 +142,7 @@ def test_sessions_are_runs_without_a_pause(windows):
 
 
 def test_chosen_sessions_are_whole_and_no_more_than_asked_for(windows):
-    events, own, window = chosen_sessions(windows, Draw(0, 0, USERS), 1800, 2, 3, 4)
+    events, own, window = chosen_sessions(windows, Draw(0, 0, USERS), 2, 3, 4)
     assert np.bincount(window.numpy(), minlength=6).max() <= 3
     assert set(window.tolist()) == set(range(6))
     assert len(np.unique(own.users_B)) == len(events.lengths_B)
@@ -176,7 +176,7 @@ def test_a_query_goes_with_the_next_item_of_its_session(sequences, windows):
     assert len(sample.queries.item_N) > 5
     assert (sample.queries.item_N == 0).all()
     time = {}
-    item, session = windows.item_T.numpy(), sessions_of(windows, 1800).session_T
+    item, session = windows.item_T.numpy(), sessions_of(windows).session_T
     for n in np.flatnonzero(item == 0):
         later = [m for m in range(n + 1, len(item)) if session[m] == session[n] and item[m]]
         if later:
@@ -190,7 +190,7 @@ def test_views_of_a_session_hold_only_its_own_events(sequences, windows):
     for epoch in range(10):
         draw = Draw(0, epoch, USERS)
         sample = objective.sample(windows, windows, draw)
-        sessions, _, _ = chosen_sessions(windows, draw, 1800, 2, 4, 20)
+        sessions, _, _ = chosen_sessions(windows, draw, 2, 4, 20)
         own = [set(part.tolist()) for part in sessions.item_T.split(sessions.lengths_B.tolist())]
         for n in range(len(sample.sessions.lengths_B)):
             seen = sample.sessions.item_T[sample.sessions.sequence_T == n].tolist()
@@ -268,7 +268,7 @@ def test_a_killed_run_goes_on_in_its_stage_bit_for_bit(make_sequences, tmp_path,
 def test_items_go_with_the_next_other_item_of_their_session(sequences, windows):
     _, objective = ubm(sequences, interactions=40)
     sample = objective.sample(windows, windows, Draw(0, 0, USERS))
-    item, session = windows.item_T.numpy(), sessions_of(windows, 1800).session_T
+    item, session = windows.item_T.numpy(), sessions_of(windows).session_T
     expected = set()
     for n in np.flatnonzero(item > UNK):
         later = [m for m in range(n + 1, len(item)) if session[m] == session[n] and item[m] > UNK]
@@ -300,7 +300,7 @@ def test_what_follows_is_told_from_the_event_right_before_it(sequences, windows,
 
 def test_an_encoder_that_sees_all_is_shown_a_beginning_of_what_follows(sequences, windows):
     sample = follows_of(sequences, windows, "bag", read_hide=0.0, session_weight=0.0)
-    sessions, _, _ = chosen_sessions(windows, Draw(0, 0, USERS), 1800, 2, 4, 20)
+    sessions, _, _ = chosen_sessions(windows, Draw(0, 0, USERS), 2, 4, 20)
     whole = sessions.item_T.split(sessions.lengths_B.tolist())
     assert len(sample.before_M) == sum(len(items) > 1 for items in whole)
     for n, item in zip(sample.before_M.tolist(), sample.follows.item_N.tolist(), strict=True):

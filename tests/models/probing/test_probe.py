@@ -61,5 +61,5 @@ def test_numbers_come_back_in_their_own_unit():
     scale = Scale.of(NUMBER, y)
     targets = scale.targets(y)
     assert float(targets.mean()) == pytest.approx(0)
-    assert scale.predictions(NUMBER, targets[:, None])[:, 0] == pytest.approx(y)
+    assert scale.predictions(targets[:, None], False)[:, 0] == pytest.approx(y)
     assert Scale.of(NUMBER, np.array([7.0, 7.0])).targets(np.array([7.0])).tolist() == [0.0]

@@ -1,0 +1,213 @@
+"""Rows of landing files -> staged Parquet files: one for each file and event day, one of refusals.
+
+In:  `rows_read` chunk by chunk (reader.py) and the YAML's expressions (mapping.py).
+Out: staged fragments and quarantine of each file, in a folder that no reader looks into.
+
+Days are found by an as-of join with their UTC starts (contracts/base/clock.py), so that a day has
+23 or 25 hours where the clocks change. The rows of a pass lie in a DuckDB table, which spills to
+disk, and leave it in order, one file being written at a time: memory does not grow with the pass.
+
+A dated source's file holds no event later than the day after its arrival; an undated one without a
+last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
+"""
+
+import datetime as dt
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts.base.batches import runs
+from contracts.base.clock import day_window, days_between, now
+from contracts.base.sql import names
+from contracts.config.dataset import Dataset
+from contracts.lake.schemas import FRAGMENT, QUARANTINE, TIMESTAMP
+from features.ingestion.listing import Arrival
+from features.ingestion.mapping import (
+    FIELDS,
+    OUT_OF_RANGE,
+    REFUSALS,
+    TOO_LATE,
+    UNDATED,
+    events_select,
+)
+from features.provenance import Digest, Digester
+
+# Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
+BATCH_ROWS = 200_000
+
+
+@dataclass
+class FileCounts:
+    """Where the rows of one landing file go."""
+
+    days: dict[dt.date, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REFUSALS, 0))
+    added: int = 0  # rows that `explode` should have made beyond those of the file
+
+
+@dataclass
+class StagedFile:
+    """The staged fragments and refused rows of one landing file."""
+
+    fragments: dict[dt.date, Path] = field(default_factory=dict)
+    digests: dict[dt.date, Digest] = field(default_factory=dict)
+    quarantine: Path | None = None
+    rows: int = 0  # in all of them
+
+
+class Partitioner:
+    """Takes the rows of one pass over landing files, and writes them by file and event day.
+
+    Args:
+      connection: DuckDB; gets the tables `landed`, `pass_files` and `day_starts`.
+      dataset: defines what an event is, and which days there are.
+      arrivals: the files of the pass; a file's number is its place here.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, dataset: Dataset, arrivals: list[Arrival]
+    ) -> None:
+        self.connection = connection
+        self._files = len(arrivals)
+        last_days = [_last_day(dataset, arrival) for arrival in arrivals]
+        ends = [day_window(day, dataset.timezone)[1] for day in last_days]
+        files = {
+            "file": pa.array(range(len(arrivals)), pa.int32()),
+            "source_file": [arrival.file.path for arrival in arrivals],
+            "ends": pa.array(ends, TIMESTAMP),
+            "opens": pa.array([_opens(dataset, arrival) for arrival in arrivals], TIMESTAMP),
+            "arrived": pa.array([arrival.day for arrival in arrivals], pa.date32()),
+        }
+        connection.register("pass_files", pa.table(files))
+        connection.register("day_starts", _day_starts(dataset, max(last_days)))
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE landed (file INTEGER, source_file VARCHAR, "
+            "source_line BIGINT, place BIGINT, elements BIGINT, day DATE, broken VARCHAR, "
+            "detail VARCHAR, raw VARCHAR, event_id VARCHAR, user_id VARCHAR, "
+            "timestamp TIMESTAMPTZ, action VARCHAR, item_id VARCHAR, value DOUBLE, "
+            "session_id VARCHAR, properties MAP(VARCHAR, VARCHAR))"
+        )
+        self._is_exploded = dataset.events.explode is not None
+        self._insert = f"INSERT INTO landed {_landed_select(dataset)}"
+
+    def add_rows(self) -> None:
+        """Takes the rows that are in `rows_read` now."""
+        self.connection.execute(self._insert)
+
+    def counts(self) -> dict[int, FileCounts]:
+        """Counts the rows of each file, by event day and by reason of refusal."""
+        counts = {file: FileCounts() for file in range(self._files)}
+        for file, day, broken, rows, added in self.connection.execute(
+            "SELECT file, CASE WHEN broken IS NULL THEN day END AS day, broken, count(*), "
+            "coalesce(sum(elements), 0) - count(elements) FROM landed GROUP BY ALL ORDER BY ALL"
+        ).fetchall():
+            of_file = counts[file]
+            of_file.added += int(added)
+            if broken:
+                of_file.refused[broken] = rows
+            else:
+                of_file.days[day] = rows
+        return counts
+
+    def example(self, file: int) -> str:
+        """Describes a refused row of a file, one that could be read if there is any."""
+        line, detail, raw = self.connection.execute(
+            "SELECT source_line, detail, left(raw, 80) FROM landed WHERE file = ? "
+            "ORDER BY broken = ? DESC, source_line LIMIT 1",
+            [file, UNDATED],
+        ).fetchall()[0]
+        return f"line {line}: {detail}: {raw}"
+
+    def write(self, files: list[int], folder: Path) -> dict[int, StagedFile]:
+        """Writes what became of some files to a staging folder."""
+        staged = {file: StagedFile() for file in files}
+        good = "* FROM landed WHERE broken IS NULL"
+        for (file, day), path, rows, digest in self._write(good, files, ["file", "day"], folder):
+            staged[file].fragments[day] = path
+            staged[file].digests[day] = digest
+            staged[file].rows += rows
+        bad = "* REPLACE ([broken] AS broken), 'landing' AS stage FROM landed WHERE broken NOT NULL"
+        for (file,), path, rows, _ in self._write(bad, files, ["file"], folder):
+            staged[file].quarantine = path
+            staged[file].rows += rows
+        return staged
+
+    def _write(
+        self, select: str, files: list[int], keys: list[str], folder: Path
+    ) -> Iterator[tuple[tuple, Path, int, Digest]]:
+        """Writes rows, ordered by keys, to one Parquet file a run of equal keys; digests them."""
+        schema = FRAGMENT if "day" in keys else QUARANTINE
+        order = ", ".join([*keys, "source_line", *(["place"] if self._is_exploded else [])])
+        batches = self.connection.sql(
+            f"SELECT {select} AND list_contains(?, file) ORDER BY {order}",
+            params=[files],
+        ).to_arrow_reader(BATCH_ROWS)
+        for key, parts in itertools.groupby(runs(batches, keys), key=lambda part: part[0]):
+            path = folder / f"{'-'.join(map(str, key))}.parquet"
+            rows, digester = 0, Digester()
+            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+                for _, part in parts:
+                    part = part.select(schema.names).cast(schema)
+                    writer.write_table(part)
+                    if schema is FRAGMENT:
+                        digester.add(part)
+                    rows += len(part)
+            yield key, path, rows, digester.digest()
+
+
+def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:
+    """The last event day that a file may have (see the top)."""
+    if arrival.day is None and dataset.partitions.end:
+        return dataset.partitions.end
+    if arrival.day is None:
+        return now().date() + dt.timedelta(days=1)
+    return arrival.day + dt.timedelta(days=dataset.landing.ahead_days)
+
+
+def _opens(dataset: Dataset, arrival: Arrival) -> dt.datetime | None:
+    """The instant before which rows of a file are too late; None if none is."""
+    allowed = dataset.lateness.allowed_days
+    if allowed is None or arrival.day is None:
+        return None
+    return day_window(arrival.day - dt.timedelta(days=allowed), dataset.timezone)[0]
+
+
+def _day_starts(dataset: Dataset, last: dt.date) -> pa.Table:
+    """Returns (day, starts) of every day of the data set, and one row more: no day, its end."""
+    start, zone = dataset.partitions.start, dataset.timezone
+    days = days_between(start, min(last, dataset.partitions.end or last))
+    starts = [day_window(day, zone)[0] for day in days]
+    end = day_window(days[-1], zone)[1] if days else day_window(start, zone)[0]
+    return pa.table(
+        {
+            "day": pa.array([*days, None], pa.date32()),
+            "starts": pa.array([*starts, end], TIMESTAMP),
+        }
+    )
+
+
+def _landed_select(dataset: Dataset) -> str:
+    """The SELECT that dates the rows of a chunk, and refuses those without a day."""
+    first, last = dataset.partitions.start, dataset.partitions.end
+    days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
+    fields = names(FIELDS)
+    late = (
+        f"timestamp || ' is more than {dataset.lateness.allowed_days} days before its file arrived "
+        "on ' || arrived"
+    )
+    return (
+        "SELECT file, source_file, __line, __place, __length, day, broken, "
+        "CASE WHEN broken IS NOT NULL THEN "
+        f"coalesce(__detail, CASE WHEN broken = '{TOO_LATE}' THEN {late} "
+        f"ELSE timestamp || ' is not in the data set''s days, {days}' END) END, "
+        f"CASE WHEN broken IS NOT NULL THEN __raw END, {fields} "
+        "FROM (SELECT *, coalesce(__broken, CASE WHEN day IS NULL OR timestamp >= ends "
+        f"THEN '{OUT_OF_RANGE}' WHEN timestamp < opens THEN '{TOO_LATE}' END) AS broken "
+        f"FROM ({events_select(dataset)}) "
+        "JOIN pass_files ON file = __file ASOF LEFT JOIN day_starts ON timestamp >= starts)"
+    )

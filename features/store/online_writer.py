@@ -1,0 +1,106 @@
+"""The online store that the repository configures, ready to be written to.
+
+A store with a method `online_write_arrow`, as those of `footpath_feast`, gets Arrow batches; any
+other that Feast has gets protobuf rows, so that its YAML alone makes it work.
+"""
+
+import contextlib
+import datetime as dt
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import Lake
+from features.store.feast_objects import feature_view, token_view, user_entity
+from features.store.repository import CONFIG, open_store
+from features.store.view_specs import View, opened_repository
+
+if TYPE_CHECKING:
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+
+
+class OnlineWriter:
+    """Writes rows of some views, whose tables it makes in case the store was lost."""
+
+    def __init__(self, lake: Lake, views: list[View]) -> None:
+        """Opens the store.
+
+        Raises:
+          FootpathError: there is no repository, its keys expire, or the store refuses.
+        """
+        from feast.infra.online_stores.helpers import get_online_store_from_config
+
+        from footpath_feast.feast_private import write_rows
+
+        self._config: Any = open_store(lake).config
+        options = self._config.online_store
+        self.kind: str = options.type
+        self._file = opened_repository(lake) / CONFIG
+        if getattr(options, "key_ttl_seconds", None):
+            raise FootpathError(
+                f"{self._file} sets key_ttl_seconds, and a user who expired would never be "
+                "written again, for only changes are: remove it"
+            )
+        if hasattr(options, "skip_dedup"):
+            options.skip_dedup = True  # a correction has the event timestamp of what it corrects
+        self._store: Any = get_online_store_from_config(options)
+        self._write = getattr(self._store, "online_write_arrow", partial(write_rows, self._store))
+        entity = user_entity()
+        self._tables = {view.name: feature_view(lake, view, entity) for view in views}
+        self._token_table = token_view()
+        with self._explained():
+            self._store.update(
+                self._config,
+                tables_to_delete=[],
+                tables_to_keep=[*self._tables.values(), self._token_table],
+                entities_to_delete=[],
+                entities_to_keep=[entity],
+                partial=True,
+            )
+
+    def token(self) -> str:
+        """Returns the mark of this store, made in a new one: a lost and remade store has another.
+
+        It is a row of a view without an entity, so that every online store can hold it.
+        """
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        with self._explained():
+            key = _no_entity()
+            ((_, row),) = self._store.online_read(self._config, self._token_table, [key], ["token"])
+            if row and row["token"].string_val:
+                return row["token"].string_val
+            token, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
+            rows = [(key, {"token": Value(string_val=token)}, now, now)]
+            self._store.online_write_batch(self._config, self._token_table, rows, None)
+            return token
+
+    def write(self, view: View, batch: pa.RecordBatch) -> None:
+        """Writes one batch of a view: user_id, the clocks and the features."""
+        with self._explained():
+            self._write(self._config, self._tables[view.name], batch, None)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns a fault of the store, of whatever class, into one sentence."""
+        try:
+            yield
+        except Exception as error:
+            raise FootpathError(
+                f"the online store of {self._file} ({self.kind}) refused: "
+                f"{str(error).rstrip('.')}; fix it and materialize again, nothing is lost"
+            ) from error
+
+
+def _no_entity() -> "EntityKey":
+    """The key under which Feast keeps the one row of a view without an entity."""
+    from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    value = Value(string_val=DUMMY_ENTITY_VAL)
+    return EntityKey(join_keys=[DUMMY_ENTITY_ID], entity_values=[value])

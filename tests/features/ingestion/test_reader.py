@@ -1,0 +1,277 @@
+"""Rows come out as they went in, each with its line; what cannot be read is refused and told."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.base.errors import FootpathError
+from contracts.config.source import FileTable
+from contracts.lake.engine import connect
+from features.ingestion import reader as reader_module
+from features.ingestion.formats import FORMATS
+from features.ingestion.listing import find_files
+from features.ingestion.reader import RowReader
+
+VARCHARS = {"a": "VARCHAR", "b": "VARCHAR", "c": "VARCHAR"}
+CONNECTION = connect()
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\x1f"), max_size=8)
+
+
+class Read:
+    """Everything that a reader made of the files in a folder."""
+
+    def __init__(self, folder: Path, columns: Mapping[str, str], kind: str, **layout: Any) -> None:
+        table = FileTable.model_validate(
+            {
+                "url": "*",
+                "format": kind,
+                "columns": columns,
+                "optional": layout.pop("optional", []),
+                "csv": layout,
+            }
+        )
+        reader = RowReader(CONNECTION, table, find_files(str(folder), "*"))
+        found = []
+        for _ in reader.chunks():
+            found += CONNECTION.execute("FROM rows_read").fetchall()
+        self.faults = reader.faults
+        self.facts = reader.facts
+        # __file, __line, __raw, __problem, __width, then the columns
+        found.sort(key=lambda row: row[:2])
+        self.lines = [row[1] for row in found]
+        self.raw = [row[2] for row in found]
+        self.problems = [row[3] for row in found]
+        self.rows = [row[5:] for row in found if row[3] is None]
+
+
+def read(folder: Path, text: str | bytes, columns=VARCHARS, kind="csv", **layout: Any) -> Read:
+    (folder / f"x.{kind}").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Read(folder, columns, kind, **layout)
+
+
+def as_csv(
+    rows: list[tuple[str, ...]], delimiter: str = ",", line_end: str = "\r\n"
+) -> tuple[str, list[int]]:
+    """Returns RFC 4180 text, and the line on which each row starts."""
+    buffer, lines = io.StringIO(newline=""), []
+    writer = csv.writer(buffer, delimiter=delimiter, lineterminator=line_end)
+    for row in rows:
+        lines.append(buffer.getvalue().count("\n") + 1)
+        writer.writerow(row)
+    return buffer.getvalue(), lines
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rows=st.lists(st.tuples(*[TEXT | st.text(' a",\n\r', max_size=8)] * 3), max_size=12),
+    chunk=st.sampled_from([16, 100, 1 << 20]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_csv_is_read_as_the_csv_module_wrote_it_however_it_is_cut(
+    tmp_path_factory, rows, chunk, line_end
+):
+    if line_end == "\n":  # the csv module leaves a lone \r at a line's end unquoted
+        rows = [tuple(field.replace("\r", "") for field in row) for row in rows]
+    text, lines = as_csv(rows, line_end=line_end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_module, "CHUNK", chunk)
+        patch.setattr("features.ingestion.streams.BLOCK", 7)
+        found = read(tmp_path_factory.mktemp("x"), text, header=False)
+    assert found.problems == [None] * len(rows)
+    assert found.rows == [tuple(field or None for field in row) for row in rows]
+    assert found.lines == lines
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=st.lists(st.tuples(*[st.text('ab":\n ü', max_size=8)] * 3), max_size=10))
+def test_delimiters_of_several_characters_are_read(tmp_path_factory, rows):
+    text, lines = as_csv([tuple(f.replace("::", ":") for f in row) for row in rows], "\x1f")
+    found = read(
+        tmp_path_factory.mktemp("x"), text.replace("\x1f", "::"), header=False, delimiter="::"
+    )
+    # A field that ends or begins with a colon beside the delimiter reads either way: left out.
+    if ":::" not in text.replace("\x1f", "::"):
+        expected = [tuple(f.replace("::", ":") or None for f in row) for row in rows]
+        assert (found.rows, found.lines) == (expected, lines)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys("abc", TEXT)), max_size=10))
+def test_json_is_read_as_the_json_module_wrote_it(tmp_path_factory, rows):
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    found = read(tmp_path_factory.mktemp("x"), text, kind="jsonl")
+    assert found.rows == [tuple(row.get(key) for key in "abc") for row in rows]
+    assert found.lines == list(range(1, len(rows) + 1))
+
+
+def test_a_bad_csv_row_is_refused_alone_with_its_line_and_reason(tmp_path):
+    text = (
+        b"a,b,c\n"
+        b"1,one,x\n"
+        b"\n"
+        b'2,"two\nlines",x\n'
+        b"3,three\n"
+        b'4,"never closed,x\n'
+        b"5,\xff,x\n"
+        b'6,"six"6,x\n'
+        b"seven,7,x\r\n"
+        b'8,8" nail,x'
+    )
+    found = read(tmp_path, text, {"a": "BIGINT", "b": "VARCHAR", "c": "VARCHAR"})
+    assert found.rows == [(1, "one", "x"), (2, "two\nlines", "x"), (8, '8" nail', "x")]
+    refused = {n: p for n, p in zip(found.lines, found.problems, strict=True) if p}
+    assert refused == {
+        6: "2 columns where there should be 3",
+        7: "a quote is not closed, or text follows its end",
+        8: "not UTF-8",
+        9: "a quote is not closed, or text follows its end",
+        10: "a is seven, which is not BIGINT",
+    }
+    assert found.raw[found.lines.index(8)] == "5,\\xFF,x"
+    assert found.facts[0].rows == 8  # the blank line is none
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("not a JSON object", '{"a": 1'),
+        ("not a JSON object", "[1]"),
+        ("not a JSON object", '"text"'),
+        ("a is x, which is not BIGINT", '{"a": "x"}'),
+        ("a is 3.7, which is not BIGINT", '{"a": 3.7}'),
+        ("a is 1e30, which is not BIGINT", '{"a": "1e30"}'),
+    ],
+)
+def test_a_bad_json_row_is_refused_alone_with_its_reason(tmp_path, kind, line):
+    found = read(tmp_path, f'{{"a": 1}}\n{line}\n   \n{{"a": null}}\n', {"a": "BIGINT"}, "jsonl")
+    assert found.rows == [(1,), (None,)]
+    assert found.problems == [None, kind, None]
+    assert found.lines == [1, 2, 4]
+
+
+def test_a_value_is_cast_to_its_declared_type(tmp_path):
+    columns = {"a": "DOUBLE", "b": "TIMESTAMP", "c": "VARCHAR[]"}
+    found = read(
+        tmp_path, '{"a": "1.5", "b": "2026-01-01", "c": ["x", null]}\n{"b": ""}', columns, "jsonl"
+    )
+    assert [(a, str(b), c) for a, b, c in found.rows] == [
+        (1.5, "2026-01-01 00:00:00", ["x", None]),
+        (None, "None", None),
+    ]
+
+
+def test_latin_1_and_a_file_without_quotes_are_read(tmp_path):
+    text = 'é|"a\n"|ü'.encode("latin-1")
+    found = read(
+        tmp_path, text, {"a": "VARCHAR", "b": "VARCHAR"}, header=False, delimiter="|", quote="",
+        encoding="latin-1",
+    )  # fmt: skip
+    assert found.rows == [("é", '"a'), ('"', "ü")]
+
+
+def test_a_header_gives_the_order_and_extra_columns_are_left_out(tmp_path):
+    found = read(tmp_path, '\ufeffz,"c", b ,a\n0,3,2,1\n')
+    assert found.rows == [("1", "2", "3")]
+    assert found.lines == [2]
+
+
+def test_files_with_different_headers_share_a_pass(tmp_path):
+    for number, header in enumerate(("a,b,c", "c,b,a", "a,b,c,d")):
+        (tmp_path / f"{number}.csv").write_text(f"{header}\n" + ",".join(header.split(",")) + "\n")
+    found = Read(tmp_path, VARCHARS, "csv")
+    assert found.rows == [("a", "b", "c")] * 3
+    assert [facts.rows for facts in found.facts.values()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("text", ["", "a,b,c\n", "\n\n"])
+def test_an_empty_file_has_no_rows(tmp_path, text):
+    found = read(tmp_path, text, kind="csv" if text[:1] == "a" else "jsonl")
+    assert (found.rows, found.faults) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sentence"),
+    [
+        ("csv", "a,b\n1,2\n", r"x.csv: its header has no column 'c'.*it has: a, b"),
+        ("csv", "a,b,c,c\n1,2,3,4\n", r"x.csv: its header has more than one column 'c'"),
+        ("csv", "a,b,c\n1,2\n1,2\n", r"x.csv: every row has another number of columns.*one has 2"),
+        ("jsonl", '{"a":1,"b":2,"d":3}\n', r"x.jsonl: no row has 'c'.*rows have 'd'"),
+        ("jsonl", "a,b,c\n" * 30, r"x.jsonl: none of its 30 rows can be read.*line 1: not a JSON"),
+        ("parquet", "a,b,c", r"x.parquet is not Parquet, or is damaged"),
+    ],
+)
+def test_a_file_that_breaks_its_contract_as_a_whole_is_named(tmp_path, kind, text, sentence):
+    found = read(tmp_path, text, kind=kind)
+    (fault,) = found.faults.values()
+    with pytest.raises(FootpathError, match=sentence):
+        raise FootpathError(fault)
+
+
+def test_nulls_that_json_leaves_out_are_no_broken_contract(tmp_path):
+    found = read(tmp_path, '{"a": "x"}\n{"a": "y", "b": null}\n', kind="jsonl")
+    assert found.faults == {}
+    assert found.rows == [("x", None, None), ("y", None, None)]
+
+
+def test_optional_columns_may_lack_in_some_files_or_all(tmp_path):
+    lenient = {"optional": ["b", "c"]}
+    (tmp_path / "1.csv").write_text("a,b,c\n1,2,3\n")
+    (tmp_path / "2.csv").write_text("c,a\n3,1\n")
+    found = Read(tmp_path, VARCHARS, "csv", **lenient)
+    assert (found.rows, found.faults) == ([("1", "2", "3"), ("1", None, "3")], {})
+    folder = tmp_path / "jsonl"
+    folder.mkdir()
+    text = '{"a": "1", "d": 4}\n'
+    assert read(folder, text, kind="jsonl", **lenient).rows == [("1", None, None)]
+    assert "no row has 'b', 'c'" in read(folder, text, kind="jsonl").faults[0]
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    pq.write_table(pa.table({"c": ["3"], "a": ["1"]}), folder / "x.parquet")
+    assert Read(folder, VARCHARS | {"b": "BIGINT"}, "parquet", **lenient).rows == [("1", None, "3")]
+    twice = read(tmp_path, "a,b,b\n1,2,3\n", **lenient)
+    assert any("more than one column 'b'" in fault for fault in twice.faults.values())
+
+
+def test_one_broken_file_leaves_the_others(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b,c\n1,2,3\n")
+    (tmp_path / "b.csv").write_text("x\n1\n")
+    (tmp_path / "c.csv").write_text("a,b,c\n4,5,6\n")
+    found = Read(tmp_path, VARCHARS, "csv")
+    assert found.rows == [("1", "2", "3"), ("4", "5", "6")]
+    assert list(found.faults) == [1]
+
+
+def test_parquet_rows_are_read_and_misfits_refused(tmp_path):
+    table = pa.table({"c": [["x"], None], "a": ["1", "one"], "z": [1, 2]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = Read(tmp_path, {"a": "BIGINT", "c": "VARCHAR[]"}, "parquet")
+    assert found.rows == [(1, ["x"])]
+    assert found.problems == [None, "a is one, which is not BIGINT"]
+    assert json.loads(found.raw[1]) == {"a": "one", "c": None}
+    lacking = Read(tmp_path, {"b": "VARCHAR"}, "parquet")
+    assert "has no column 'b'" in lacking.faults[0]
+
+
+def test_a_type_that_duckdb_does_not_have_is_told(tmp_path):
+    with pytest.raises(FootpathError, match=r"column 'a' is declared as 'STRNG', which is not"):
+        read(tmp_path, "a\n1\n", {"a": "STRNG"})
+
+
+def test_a_row_without_end_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader_module, "CHUNK", 1000)
+    monkeypatch.setattr(reader_module, "LONGEST_ROW", 100_000)
+    found = read(tmp_path, b"x" * 2_000_000, kind="jsonl")
+    assert "MB without a line end: is it jsonl?" in found.faults[0]
+
+
+def test_every_format_that_the_yaml_may_name_is_read():
+    assert get_args(FileTable.model_fields["format"].annotation) == tuple(FORMATS)
