@@ -99,7 +99,5 @@ def test_a_lake_of_another_format_is_refused_with_what_to_do(lake_home):
     assert json.loads(stamp.read_text()) == {"format": 1}
     stamp.write_text(json.dumps({"format": 7}))
     layout._STAMPED.clear()  # as another process sees it
-    with pytest.raises(
-        FootpathError, match=r"is a lake of format 7, .*build it again"
-    ):
+    with pytest.raises(FootpathError, match=r"is a lake of format 7, .*build it again"):
         Lake.of("formats")
