@@ -247,7 +247,7 @@ class Planner:
         else:
             io = EvaluationIO(
                 **files,
-                checkpoint=trial_folder(self.lake, training.trial),
+                checkpoint=self.lake.work / "trials" / training.trial,
                 models=folder / "models" if any(cell.keeps_model for cell in cells) else None,
                 vectors=vectors_folder(self.lake, training.trial) if self._is_first(seed) else None,
             )

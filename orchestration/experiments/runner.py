@@ -108,8 +108,7 @@ class Runner:
             runtime = work.runtime.model_copy(update={"threads": threads})
             work = work.model_copy(update={"runtime": runtime})
             if isinstance(work, EvaluationJob):
-                io = work.io.model_copy(update={"checkpoint": local_model(self.lake, job.trial)})
-                work = work.model_copy(update={"io": io})
+                local_model(self.lake, job.trial)  # fetched, where the lake is on S3
             result = run_program(
                 self.context, self.pipes, self.lake, job.name, job.module, work,
                 self.partition.get(job.trial),

@@ -206,12 +206,16 @@ SLIPS = {
     "labels: 5": "table.yaml:1: labels: Input should be a valid tuple",
     "labels: [all]": "table.yaml:1: labels.0: Input should be a valid number",
     "title: T\nlabels: [5,\n  500]": "table.yaml:3: labels.1: Input should be less than or equal",
-    "recipes:\n  coles_bag:\n  ptum_bag: {epoch: 3}": "table.yaml:3: recipes.ptum_bag.epoch: there is no such",
+    "recipes:\n  coles_bag:\n  ptum_bag: {epoch: 3}": (
+        "table.yaml:3: recipes.ptum_bag.epoch: there is no such field: did"
+    ),
     "recipes:\n  ptum_bag:\n    method: {negative: 3}": (
         "table.yaml:3: recipes.ptum_bag.method.negative: there is no such field: did"
     ),
     "recipes:\n  next_bag:\n": "table.yaml:2: recipes.next_bag: method next needs an encoder",
-    "recipes: {coles_bag: }\nfinetuning:\n  epoch: 2": "table.yaml:3: finetuning.epoch: there is no such",
+    "recipes: {coles_bag: }\nfinetuning:\n  epoch: 2": (
+        "table.yaml:3: finetuning.epoch: there is no such field: did"
+    ),
     "recipes: {ptum: {encoder: bag}, ptum_bag: }": "table.yaml: two recipes share a name",
     "title: T\ntasks: [gendr]": "table.yaml: tasks: data set 'shop' has no task 'gendr'",
 }
