@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from contracts.base.errors import FootpathError
 from contracts.base.schema import Count, Strict, faults, relocated
 from contracts.config.dataset import Dataset
+from contracts.config.learning import Validation
 from contracts.config.yaml_file import load_yaml
 from contracts.recipes.jobs import Finetuning, LabelShare, Protocol
 from contracts.recipes.recipe import Recipe
@@ -154,31 +155,42 @@ def scratch_labels(recipes: tuple[NamedRecipe, ...]) -> dict[tuple[str, str], st
 
 
 def _resolved(dataset: Dataset, asked: Asked, file: ComparisonFile) -> Comparison:
-    train, finetune = _overrides(asked.settings)
+    train, finetuning = _overrides(asked.settings)
+    for share in asked.shares:
+        if not 0 < share <= 1:
+            raise FootpathError(f"--labels {share * 100:g}: give percentages above 0, up to 100")
     recipes = _recipes(dataset, asked, file, train)
     batch_sizes = asked.batch_sizes or file.batch_sizes
     protocols = asked.protocols or file.protocols or DEFAULT_PROTOCOLS
     shares = asked.shares or tuple(percent / 100 for percent in file.labels)
     seeds = asked.seeds or file.seeds or dataset.learning.seeds
-    learned = dataset.learning.finetuning.model_dump()
     spread = _spread(recipes, batch_sizes)
     if "scratch" in protocols:
         spread += scratch_recipes(spread)
     fields = {
         "title": file.title or f"What works on {dataset.title}",
         "recipes": spread,
-        "tasks": _tasks(dataset, asked.tasks or file.tasks),
+        "tasks": _tasks(dataset, asked, file),
         "shares": tuple(sorted(set(shares or dataset.learning.label_shares))),
         "seeds": tuple(range(seeds)),
         "protocols": protocols,
-        "finetuning": learned | file.finetuning | finetune,
+        "finetuning": _finetuning(dataset, file).model_dump() | finetuning,
         "features": asked.features,
         "batch_sizes": batch_sizes,
     }
     try:
         return Comparison.model_validate(fields)
     except ValidationError as error:
-        raise FootpathError(_sentences(error, "the comparison")) from None
+        where = f"the comparison of {asked.recipes}" if asked.recipes else "the comparison"
+        raise FootpathError(_sentences(error, where)) from None
+
+
+def _finetuning(dataset: Dataset, file: ComparisonFile) -> Finetuning:
+    """Settings of fine-tuning: the file's over the data set's."""
+    try:
+        return Finetuning.model_validate(dataset.learning.finetuning.model_dump() | file.finetuning)
+    except ValidationError as error:
+        raise relocated(error, "finetuning") from None
 
 
 def _recipes(
@@ -203,9 +215,21 @@ def _recipes(
             if name in file.recipes:
                 raise relocated(error, "recipes", name) from None
             raise FootpathError(_sentences(error, f"recipe {name}")) from None
+        recipe = _stopped_early(dataset, name, recipe)
         end = f"_{recipe.encoder.name}"
         found.append(NamedRecipe(name=name.removesuffix(end) + end, recipe=recipe))
     return found
+
+
+def _stopped_early(dataset: Dataset, name: str, recipe: Recipe) -> Recipe:
+    """The recipe with what its data set knows of the task that stops it early."""
+    if recipe.validation is None:
+        return recipe
+    asked = Validation.model_validate(recipe.validation.model_dump(exclude={"kind"}))
+    try:
+        return recipe.model_copy(update={"validation": dataset.early_stopping(asked)})
+    except ValueError as error:
+        raise FootpathError(f"recipe {name}: {error}") from None
 
 
 def _merged(settings: Settings, more: Settings) -> Settings:
@@ -232,7 +256,10 @@ def _spread(recipes: list[NamedRecipe], batch_sizes: tuple[int, ...]) -> tuple[N
     )
 
 
-def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[str, ...]:
+def _tasks(dataset: Dataset, asked: Asked, file: ComparisonFile) -> tuple[str, ...]:
+    names, where = asked.tasks, "--tasks"
+    if not names:
+        names, where = file.tasks, f"{asked.recipes}: tasks"
     known = [task.name for task in dataset.tasks]
     if not known:
         raise FootpathError(
@@ -241,7 +268,8 @@ def _tasks(dataset: Dataset, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise FootpathError(
-                f"data set '{dataset.name}' has no task '{name}': it has {', '.join(known)}"
+                f"{where}: data set '{dataset.name}' has no task '{name}': it has "
+                f"{', '.join(known)}"
             )
     return tuple(dict.fromkeys(names)) or tuple(known)
 
@@ -259,10 +287,16 @@ def _overrides(settings: tuple[str, ...]) -> tuple[Settings, Settings]:
             raise FootpathError(f"--set {text}: '{value}' is not a YAML value") from None
         first, _, rest = key.partition(".")
         if rest:
-            train.setdefault(first, {})[rest] = parsed
+            options = train.setdefault(first, {})
+            if not isinstance(options, dict):
+                options = train[first] = {"name": options}
+            options[rest] = parsed
         else:
             train[first] = parsed
-    return train, train.pop("finetuning", {})
+    finetuning = train.pop("finetuning", {})
+    if not isinstance(finetuning, dict):
+        raise FootpathError(f"--set finetuning={finetuning}: write it as finetuning.<field>=value")
+    return train, finetuning
 
 
 def _sentences(error: ValidationError, where: str) -> str:

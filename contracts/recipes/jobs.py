@@ -64,7 +64,8 @@ class TrainJob(Strict):
 
     @model_validator(mode="after")
     def _labels_stop_early(self) -> "TrainJob":
-        if self.recipe.validation and self.io.labels is None:
+        recipe = self.recipe
+        if recipe.validation and recipe.method.trains and self.io.labels is None:
             raise ValueError("recipe.validation stops early by labels: give io.labels")
         return self
 

@@ -91,8 +91,8 @@ def calendar_instants(as_of_n: np.ndarray) -> np.ndarray | None:
     """When examples may be said to be looked at; None: in the second of their last event.
 
     An as-of that all examples share comes from the calendar, and may be known. One of their own
-    follows from what the user did: they are cut at the event that is to be predicted, or right after
-    the one before, and the time that has gone by would tell when it came.
+    follows from what the user did: they are cut at the event that is to be predicted, or right
+    after the one before, and the time that has gone by would tell when it came.
     """
     return as_of_n if len(np.unique(as_of_n)) == 1 else None
 

@@ -125,8 +125,8 @@ def _check_seen(path: Path, table: pa.Table, sequences: Sequences, model: Model 
         # What is held out lies before the sequences' cutoff: what counts is that it is not there.
         if sequences.pointer.get("holdout", 0) != held_out:
             raise FootpathError(
-                f"{path} labels each user by their last {held_out} events, and {sequences.path} does "
-                f"not leave just these out: build the sequences with holdout={held_out}"
+                f"{path} labels each user by their last {held_out} events, and {sequences.path} "
+                f"does not leave just these out: build the sequences with holdout={held_out}"
             )
         if model and model.fingerprint != sequences.pointer["fingerprint"]:
             raise FootpathError(

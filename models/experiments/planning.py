@@ -136,8 +136,8 @@ class Planner:
                     job = self._job(source, tasks, found, training, seed)
                     if job and job.needs and job.needs not in jobs:
                         jobs.append(job.needs)
-                    if job:
-                        jobs.append(job)
+                    if job and job.name not in {each.name for each in jobs}:
+                        jobs.append(job)  # two names of one recipe share a job as well
         return Plan(measured, jobs)
 
     def training(self, named: NamedRecipe, source: Source, seed: int) -> Job:
@@ -247,7 +247,7 @@ class Planner:
         else:
             io = EvaluationIO(
                 **files,
-                checkpoint=trial_folder(self.lake, training.trial),
+                checkpoint=self.lake.work / "trials" / training.trial,
                 models=folder / "models" if any(cell.keeps_model for cell in cells) else None,
                 vectors=vectors_folder(self.lake, training.trial) if self._is_first(seed) else None,
             )

@@ -12,7 +12,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_table
 from contracts.lake.versions import ModelVersion, latest_finished
-from models.experiments.cells import keep_measured, read_measured
+from models.experiments.cells import Measured, keep_measured, read_measured
 from models.experiments.planning import Plan
 from orchestration.assets.learning_inputs import (
     GROUP,
@@ -88,14 +88,14 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
         trainings = [job.needs for job in jobs if job.needs]
         outcome = Runner(context, pipes, lake).run([*dict.fromkeys(trainings), *jobs])
         outcome.raise_failures()
-        for recipe, plan in plans.items():
-            kept = [each for each in plan.measured if each.recipe]
-            keep_measured(lake, versions[recipe].version, kept)
+        kept = {name: [e for e in plan.measured if e.recipe] for name, plan in plans.items()}
+        for recipe, measured in kept.items():
+            keep_measured(lake, versions[recipe].version, measured)
         for task in wanted:
             key = specs[task].key
-            for recipe, plan in plans.items():
+            for recipe, measured in kept.items():
                 context.add_asset_metadata(
-                    {"model_version": versions[recipe].version} | _figures(plan, task),
+                    {"model_version": versions[recipe].version} | _figures(measured, task),
                     asset_key=key,
                     partition_key=recipe,
                 )
@@ -118,16 +118,15 @@ def _finished(dataset: Dataset, lake: Lake, recipe: str) -> ModelVersion:
     return version
 
 
-def _figures(plan: Plan, task: str) -> dict:
-    """Mean figures of a task over seeds, by metric, protocol and label share."""
+def _figures(measured: list[Measured], task: str) -> dict:
+    """Mean figures of a task over seeds, by metric, protocol (or baseline) and label share."""
     values: dict[str, list[float]] = {}
-    for measured in plan.measured:
-        if measured.task != task or measured.recipe is None:
-            continue
-        for cell in measured.cells:
+    for each in measured:
+        for cell in each.cells if each.task == task else ():
             for row in read_table(cell.path).to_pylist():
-                if row["inputs"] == "embedding":
-                    name = f"{row['metric']}/{row['protocol']}/{row['label_share']:g}"
+                if each.recipe is None or row["inputs"] == "embedding":
+                    who = row["protocol"] if each.recipe else row["method"]
+                    name = f"{row['metric']}/{who}/{row['label_share']:g}"
                     values.setdefault(name, []).append(row["value"])
     return plottable({name: sum(each) / len(each) for name, each in values.items()})
 
@@ -148,11 +147,15 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
         plan = planner_of(dataset, lake, {}, as_of, config.seed).plan()
-        outcome = Runner(context, pipes, lake).run(plan.jobs)
-        outcome.raise_failures()
+        Runner(context, pipes, lake).run(plan.jobs).raise_failures()
         keep_measured(lake, "baselines", plan.measured)
-        (result,) = [*outcome.done.values()] or [{}]
-        return dg.MaterializeResult(metadata=plottable(result))
+        return dg.MaterializeResult(
+            metadata={
+                f"{task.name}/{name}": value
+                for task in dataset.daily_tasks
+                for name, value in _figures(plan.measured, task.name).items()
+            }
+        )
 
     return task_baselines
 
@@ -233,11 +236,11 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
         if parts > 1:  # the partition of the whole shows what all parts have measured
             outcome.raise_failures()
             return dg.MaterializeResult(metadata={"jobs": len(jobs)})
+        for title, sentence in outcome.failed.items():
+            context.log.error(f"{title}: {sentence}")
         say("tables and pictures")
         folder = comparison_folder(lake, name)
         result = _shown(plan, asked, lake, folder, [])
-        for sentence in outcome.failed:
-            context.log.error(f"{sentence}: {outcome.failed[sentence]}")
         outcome.raise_failures()
         return result
 

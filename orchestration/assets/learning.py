@@ -116,7 +116,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
         wanted = recipes_of_run(dataset, list(context.partition_keys), config)
-        planner = planner_of(dataset, lake, wanted, as_of, config.seed)
+        planner = planner_of(dataset, lake, wanted, as_of, config.seed, measures=False)
         trainings = {
             named.name: planner.training(named, planner.sources["day"], config.seed)
             for named in planner.comparison.recipes

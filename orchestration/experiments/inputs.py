@@ -40,7 +40,8 @@ def prepare(
       FootpathError: a task has no labels.
     """
     tasks = [task for task in dataset.tasks if task.name in comparison.tasks]
-    stops_early = any(named.recipe.validation for named in comparison.recipes)
+    recipes = [named.recipe for named in comparison.recipes]
+    stops_early = any(recipe.validation and recipe.method.trains for recipe in recipes)
     tables = dict.fromkeys([*(task.table for task in tasks), *(["day"] if stops_early else [])])
     sources: dict[str, Source] = {}
     for table in tables:

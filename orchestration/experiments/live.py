@@ -44,9 +44,11 @@ class LiveMessages(PipesTempFileMessageReader):
         if now - self._last < EVERY and message["epoch"] < message["epochs"]:
             return
         self._last = now
+        if len(keys := self._context.selected_asset_keys) != 1:
+            return  # a training for several assets at once is of none of them
         self._context.log_event(
             dg.AssetObservation(
-                self._context.asset_key,
+                *keys,
                 partition=self._partition,
                 metadata={key: value for key, value in message.items() if key != "event"},
             )

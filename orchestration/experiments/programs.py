@@ -9,12 +9,14 @@ Where there are several GPUs, pre-training starts as so many ranks; FOOTPATH_RAN
 number. While it runs, each epoch's figures become an observation of the asset, which Dagster plots.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 
 from contracts.base.errors import FootpathError
 from contracts.base.schema import Strict
@@ -57,6 +59,14 @@ def command_of(module: str, path: Path) -> list[str]:
     if module in IN_RANKS and ranks() > 1:
         return [sys.executable, "-m", "models.runtime.launch", str(ranks()), module, str(path)]
     return [sys.executable, "-m", module, str(path)]
+
+
+def stop_programs() -> None:
+    """Ends the programs that this process has started; training goes on later from where it was."""
+    for started in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if any(part.startswith("models.") for part in started.cmdline()):
+                started.terminate()
 
 
 def run_program(

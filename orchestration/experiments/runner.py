@@ -5,7 +5,6 @@ process is at work on is waited for, and found done. Processes end with their pa
 half-done counts.
 """
 
-import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -14,14 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-import psutil
 
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.recipes.jobs import EvaluationJob
 from models.experiments.cells import evict, local_model
 from models.experiments.planning import Job, trials_of
-from orchestration.experiments.programs import run_program, workers_here
+from orchestration.experiments.programs import run_program, stop_programs, workers_here
 
 KEEP_BYTES = 2e9  # of checkpoints that have no name
 
@@ -91,11 +89,11 @@ class Runner:
                         self._tell(job, outcome, total, time.monotonic() - began)
                         still = set(trials_of([*waiting, *running.values()]))
                         evict(self.lake, still, self.keep_bytes)
-            except BaseException:  # the run is stopped: so are its processes, which resume
+            except BaseException:  # such as a run that is terminated: Pipes stops no other thread's
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in psutil.Process().children(recursive=True):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.terminate()
+                while any(not future.done() for future in running):
+                    stop_programs()
+                    wait(running, timeout=1)
                 raise
         return outcome
 
@@ -111,8 +109,7 @@ class Runner:
             runtime = work.runtime.model_copy(update={"threads": threads})
             work = work.model_copy(update={"runtime": runtime})
             if isinstance(work, EvaluationJob):
-                io = work.io.model_copy(update={"checkpoint": local_model(self.lake, job.trial)})
-                work = work.model_copy(update={"io": io})
+                local_model(self.lake, job.trial)  # fetched, where the lake is on S3
             result = run_program(
                 self.context, self.pipes, self.lake, job.name, job.module, work,
                 self.partition.get(job.trial),

@@ -76,7 +76,12 @@ def planned(
 
 
 def planner_of(
-    dataset: Dataset, lake: Lake, recipes: dict[str, Recipe], as_of: str, seed: int = 0
+    dataset: Dataset,
+    lake: Lake,
+    recipes: dict[str, Recipe],
+    as_of: str,
+    seed: int = 0,
+    measures: bool = True,
 ) -> Planner:
     """What plans trials and cells of recipes, as the data set's YAML has them measured.
 
@@ -86,24 +91,37 @@ def planner_of(
       recipes: by name; none for the baselines alone.
       as_of: the day with which inputs end.
       seed: the first of the seeds.
+      measures: cells are planned, which need labels; without, trainings alone.
 
     Raises:
       FootpathError: the inputs are not built.
     """
     day = dt.date.fromisoformat(as_of)
     labels = lake.day("labels", day)
-    judged = any(recipe.validation for recipe in recipes.values())
-    if (dataset.daily_tasks or judged) and not labels.exists():
+    judged = any(r.validation and r.method.trains for r in recipes.values())
+    if (measures or judged) and not labels.exists():
         raise FootpathError(f"{labels} is not there: materialize labels of {as_of} first")
-    source = day_source(dataset, lake, day, with_features=bool(dataset.daily_tasks))
+    source = day_source(dataset, lake, day, with_features=measures)
     comparison = yaml_comparison(dataset, recipes, seed)
     return Planner(comparison, dataset, lake, {"day": source}, keep_models=True)
 
 
 def planner_of_version(dataset: Dataset, lake: Lake, version: ModelVersion) -> Planner:
-    """The same of the recipe that a finished version was trained by."""
+    """The same of the recipe that a finished version was trained by.
+
+    Raises:
+      FootpathError: what it was trained on is not there any more, so that others would be measured.
+    """
     facts = facts_of(lake, version)
-    return planner_of(dataset, lake, {version.recipe: facts.recipe}, version.as_of, facts.seed)
+    recipes = {version.recipe: facts.recipe}
+    planner = planner_of(dataset, lake, recipes, version.as_of, facts.seed)
+    (named,) = planner.comparison.recipes
+    if planner.training(named, planner.sources["day"], facts.seed).trial != version.trial:
+        raise FootpathError(
+            f"{version.version} was trained on what sequences of {version.as_of} were before "
+            f"they were built anew: materialize pretrained_encoder of {version.recipe} first"
+        )
+    return planner
 
 
 def facts_of(lake: Lake, version: ModelVersion) -> CheckpointFacts:

@@ -13,7 +13,7 @@ from contracts.base.errors import FootpathError
 from contracts.base.locks import locked
 from contracts.config.sources import source_folder
 from contracts.lake.layout import Lake, home
-from orchestration.versions import all_versions
+from contracts.lake.versions import all_versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +35,8 @@ LINK = TOGETHER.format(
     step="link_source(f's-{mine}-{n}', f'/data/{mine}/{n}')",
 )
 ALLOCATE = TOGETHER.format(
-    imports="from contracts.lake.layout import Lake; from orchestration.versions import allocate",
-    step="allocate(Lake.of('shop'), 'ptum_bert4rec', '2026-02-01', dict(of=mine, seed=n))",
+    imports="from contracts.lake.layout import Lake; from contracts.lake.versions import allocate",
+    step="allocate(Lake.of('shop'), 'ptum_bert4rec', f'{mine}-{n}', '2026-02-01')",
 )
 
 
@@ -69,7 +69,7 @@ def test_versions_allocated_by_several_processes_are_all_different(lake_home, tm
     run_together(ALLOCATE, tmp_path / "start", 2)
     found = all_versions(Lake.of("shop"))
     assert [version.version for version in found] == [f"ptum_bert4rec_v{n}" for n in range(1, 41)]
-    assert len({version.identity for version in found}) == 40
+    assert len({version.trial for version in found}) == 40
 
 
 def test_a_lock_is_refused_while_held_and_free_when_its_holder_is_killed(tmp_path):

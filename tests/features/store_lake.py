@@ -1,7 +1,6 @@
 """Writes small, contract-true tables into a lake for the tests of the feature store."""
 
 import datetime as dt
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ import pyarrow as pa
 from contracts.base.clock import as_of_instant
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_table
+from contracts.lake.publishing import publish_json, publish_table
 from contracts.lake.schemas import FEATURE_CLOCKS, embeddings_schema
+from contracts.lake.versions import CONFIG, all_versions, allocate, trial_folder
 from features.behavior.build import feature_fields
 
 DAY = dt.date(2026, 1, 10)
@@ -70,11 +70,15 @@ def publish_behavior(lake: Lake, day: dt.date, *tables: pa.Table) -> None:
 
 
 def publish_model(lake: Lake, version: str, dim: int = 4, **config: str) -> None:
-    """Writes what a checkpoint's config says of itself."""
-    path = lake.root / "models" / version / "config.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"version": version, "dim": dim, "train_cutoff": "2026-01-05T23:00:00+00:00"}
-    path.write_text(json.dumps(document | config))
+    """Names a trial, and writes what its checkpoint says of itself."""
+    recipe, _, number = version.rpartition("_v")
+    trial = f"trial-{version}"
+    if version not in {known.version for known in all_versions(lake)}:
+        for older in range(1, int(number)):
+            allocate(lake, recipe, f"trial-{recipe}_v{older}", "2026-01-05")
+        assert allocate(lake, recipe, trial, "2026-01-05").version == version
+    document = {"dim": dim, "train_cutoff": "2026-01-05T23:00:00+00:00"} | config
+    publish_json(lake, document, trial_folder(lake, trial) / CONFIG)
 
 
 def publish_embeddings(

@@ -1,4 +1,4 @@
-"""A configuration on the same data is one version; anything else is the next."""
+"""Versions are names for trials; which of them leads is said by the validation users."""
 
 import json
 
@@ -6,94 +6,169 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from contracts.base.errors import FootpathError
+from contracts.config.comparison import NamedRecipe
 from contracts.config.dataset import load_dataset
 from contracts.config.metrics import KNOWN_METRICS, Metric
 from contracts.config.tasks import Task
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_table
+from contracts.lake.publishing import publish_json, publish_table
 from contracts.lake.schemas import METRICS
+from contracts.lake.versions import (
+    CONFIG,
+    all_versions,
+    allocate,
+    allocate_finetuned,
+    latest_finished,
+    trial_folder,
+    version_named,
+)
+from contracts.recipes.checkpoint import CheckpointFacts
+from contracts.recipes.recipe import Recipe
+from models.experiments.cells import CODE, Cell, Measured, keep_measured
 from models.metrics.formulas import FORMULAS, mean_of
 from models.metrics.predictions import Predicted, as_rows, predictions_table
-from orchestration.promotion import leader, leading_version
-from orchestration.versions import all_versions, allocate, latest_finished
+from orchestration.promotion import leader, leading_version, name_finetuned
+
+DAY = "2026-02-01"
 
 
-def finish(lake: Lake, version: str) -> None:
-    folder = lake.root / "models" / version
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"version": version}))
+def finish(lake: Lake, trial: str, recipe: str = "ptum_bert4rec") -> None:
+    facts = CheckpointFacts(
+        recipe=Recipe.named(recipe, {}), seed=0, sizes={}, train_cutoff=f"{DAY}T00:00:00+00:00",
+        vocabulary_hash="v", data_fingerprint="d", labels_fingerprint="", identity=trial,
+        code_version="c", created=f"{DAY}T00:00:00+00:00", weights_hash="w",
+    )  # fmt: skip
+    publish_json(lake, facts.model_dump(mode="json"), trial_folder(lake, trial) / CONFIG)
 
 
-def test_the_same_configuration_is_the_same_version_and_another_the_next(lake_home):
+def test_the_same_trial_is_the_same_version_and_another_the_next(lake_home):
     lake = Lake.of("shop")
-    first = allocate(lake, "ptum_bert4rec", "2026-02-01", {"dim": 64, "seed": 0})
-    again = allocate(lake, "ptum_bert4rec", "2026-02-01", {"seed": 0, "dim": 64})
-    other = allocate(lake, "ptum_bert4rec", "2026-02-01", {"dim": 32, "seed": 0})
-    assert [first.version, again.version, other.version] == [
-        "ptum_bert4rec_v1",
-        "ptum_bert4rec_v1",
-        "ptum_bert4rec_v2",
-    ]
+    found = [allocate(lake, "ptum_bert4rec", trial, DAY) for trial in ("a", "a", "b", "a")]
+    assert [each.version for each in found] == [
+        "ptum_bert4rec_v1", "ptum_bert4rec_v1", "ptum_bert4rec_v2", "ptum_bert4rec_v1",
+    ]  # fmt: skip
     assert [v.version for v in all_versions(lake)] == ["ptum_bert4rec_v1", "ptum_bert4rec_v2"]
+    assert [v.trial for v in all_versions(lake)] == ["a", "b"]
+
+
+def test_one_trial_may_have_names_of_two_recipes(lake_home):
+    lake = Lake.of("shop")
+    names = [allocate(lake, recipe, "a", DAY).version for recipe in ("none_bag", "wide_bag")]
+    assert names == ["none_bag_v1", "wide_bag_v1"]
+
+
+def test_a_fine_tuned_version_is_named_after_what_it_was_fine_tuned_from(lake_home):
+    lake = Lake.of("shop")
+    one, two = (allocate(lake, "coles_bag", trial, DAY) for trial in ("a", "b"))
+    found = [
+        allocate_finetuned(lake, base, task, trial).version
+        for base, task, trial in (
+            (one, "gender", "x"), (one, "gender", "x"), (one, "age", "y"), (one, "gender", "z"),
+            (one, "gender", "w"), (two, "gender", "v"), (two, "gender", "x"),
+        )
+    ]  # fmt: skip
+    assert found == [
+        "coles_bag_v1_gender", "coles_bag_v1_gender", "coles_bag_v1_age", "coles_bag_v1_gender_r2",
+        "coles_bag_v1_gender_r3", "coles_bag_v2_gender", "coles_bag_v1_gender",
+    ]  # fmt: skip
+    assert allocate(lake, "coles_bag", "c", DAY).version == "coles_bag_v3"  # they do not count
+    assert latest_finished(lake, "coles_bag", "gender") is None
+    finish(lake, "x")
+    assert latest_finished(lake, "coles_bag", "gender").version == "coles_bag_v1_gender"
+    assert latest_finished(lake, "coles_bag") is None
 
 
 def test_an_unfinished_version_is_not_used(lake_home):
     lake = Lake.of("shop")
-    allocate(lake, "ptum_bert4rec", "2026-02-01", {"dim": 64})
+    allocate(lake, "ptum_bert4rec", "a", DAY)
     assert latest_finished(lake, "ptum_bert4rec") is None
-    finish(lake, "ptum_bert4rec_v1")
-    allocate(lake, "ptum_bert4rec", "2026-02-01", {"dim": 32})
+    with pytest.raises(FootpathError, match="no finished model version 'ptum_bert4rec_v1': it has"):
+        version_named(lake, "ptum_bert4rec_v1")
+    finish(lake, "a")
+    allocate(lake, "ptum_bert4rec", "b", DAY)
     assert latest_finished(lake, "ptum_bert4rec").version == "ptum_bert4rec_v1"
+    assert version_named(lake, "ptum_bert4rec_v1").folder(lake) == trial_folder(lake, "a")
+
+
+def test_names_of_another_format_are_refused_with_what_to_do(lake_home):
+    lake = Lake.of("shop")
+    allocate(lake, "ptum_bert4rec", "a", DAY)
+    path = lake.root / "versions.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
+    with pytest.raises(FootpathError, match=r"versions.json is of format 0.*: train the models"):
+        all_versions(lake)
+
+
+def publish(lake: Lake, cell: Cell, recipe: str, valid: list[float], test: float, metric: str):
+    """Publishes a measured cell with scores of four validation users."""
+    method, encoder = recipe.split("_")
+    run = {
+        "method": method, "encoder": encoder, "protocol": cell.protocol, "inputs": "embedding",
+        "task": cell.task, "label_share": cell.share, "seed": 0,
+    }  # fmt: skip
+    measured = {"metric": metric, "value": test, "train_users": 8, "test_users": 1, "seconds": 0.0}
+    row = run | measured | {"model_version": ""}
+    rows = pa.Table.from_pylist([row], METRICS).replace_schema_metadata({CODE: b"code"})
+    p_n = np.array(valid)
+    said = Predicted(
+        "classification", np.arange(4), np.array([0, 0, 1, 1]), np.stack([1 - p_n, p_n], 1)
+    )
+    if metric != "auc":
+        said = Predicted("regression", said.users_n, said.y_n, p_n[:, None])
+    # What is said of test users must not matter: here it would turn the order around.
+    turned = Predicted(said.kind, said.users_n, 1 - said.y_n, said.scores_nC)
+    table = predictions_table(as_rows(run, {"valid": said, "test": turned}))
+    publish_table(lake, table, cell.predictions)
+    publish_table(lake, rows, cell.path)
 
 
 def measure(
-    lake: Lake, recipe: str, test: float, valid: list[float] | None, metric: str = "auc"
+    lake: Lake,
+    recipe: str,
+    valid: dict[str, list[float]],
+    metric: str = "auc",
+    trial: str = "",
+    test: float = 0.5,
 ) -> str:
-    """Publishes a version with a test figure and, where given, scores of four validation users."""
-    version = allocate(lake, recipe, "2026-02-01", {"recipe": recipe}).version
-    finish(lake, version)
-    method, encoder = recipe.split("_")
-    run = {
-        "method": method,
-        "encoder": encoder,
-        "protocol": "frozen",
-        "inputs": "embedding",
-        "task": "gender",
-        "label_share": 1.0,
-        "seed": 0,
-    }
-    measured = {"metric": metric, "value": test, "train_users": 8, "test_users": 1, "seconds": 0.0}
-    row = run | measured | {"model_version": version}
-    publish_table(lake, pa.Table.from_pylist([row], METRICS), lake.single(f"metrics/{version}"))
-    if valid is not None:
-        p_n = np.array(valid)
-        said = Predicted(
-            "classification", np.arange(4), np.array([0, 0, 1, 1]), np.stack([1 - p_n, p_n], 1)
-        )
-        if metric != "auc":
-            said = Predicted("regression", said.users_n, said.y_n, p_n[:, None])
-        # What is said of test users must not matter: here it would turn the order around.
-        turned = Predicted(said.kind, said.users_n, 1 - said.y_n, said.scores_nC)
-        table = predictions_table(as_rows(run, {"valid": said, "test": turned}))
-        publish_table(lake, table, lake.single(f"predictions/{version}"))
+    """Publishes a version with, by protocol, scores of four validation users."""
+    trial = trial or f"trial-{recipe}"
+    version = allocate(lake, recipe, trial, DAY).version
+    finish(lake, trial, recipe)
+    cells = []
+    for protocol, scores in valid.items():
+        for share, said in ((1.0, scores), (0.5, [1 - s for s in scores])):
+            keeps = protocol == "finetuned" and share == 1.0
+            cell = Cell(lake, f"{trial}-{protocol}-{share}", "gender", share, protocol, keeps)
+            publish(lake, cell, recipe, said, test, metric)
+            if keeps:
+                finish(lake, cell.key, recipe)
+            cells.append(cell)
+    named = NamedRecipe(name=recipe, recipe=Recipe.named(recipe, {}))
+    # Those of another seed, that would turn the order around, do not count.
+    other = Cell(lake, f"{trial}-seed1", "gender", 1.0, "frozen")
+    publish(lake, other, recipe, [1 - s for s in valid.get("frozen", GOOD)], test, metric)
+    keep_measured(lake, version, [
+        Measured(named, "gender", 0, cells, trial, "-"), Measured(named, "gender", 1, [other]),
+    ])  # fmt: skip
     return version
 
 
 def embed(lake: Lake, version: str) -> None:
-    path = lake.root / "user_embeddings" / version / "2026-02-01.parquet"
+    path = lake.root / "user_embeddings" / version / f"{DAY}.parquet"
     publish_table(lake, pa.table({"user_id": ["u1"]}), path)
 
 
-GOOD, FAIR = [0.1, 0.2, 0.8, 0.9], [0.1, 0.6, 0.5, 0.9]
+GOOD, FAIR, POOR = [0.1, 0.2, 0.8, 0.9], [0.1, 0.6, 0.5, 0.9], [0.9, 0.6, 0.5, 0.1]
 
 
 def test_the_version_that_leads_by_its_validation_users_is_promoted(lake_home):
     lake, dataset = Lake.of("shop"), load_dataset("shop")
     assert leading_version(dataset, lake) is None
     versions = [
-        measure(lake, "ptum_bert4rec", 0.9, FAIR),
-        measure(lake, "coles_bag", 0.6, GOOD),
-        measure(lake, "none_bag", 0.99, GOOD),
+        measure(lake, "ptum_bert4rec", {"frozen": FAIR}, test=0.9),
+        measure(lake, "coles_bag", {"frozen": GOOD}, test=0.6),
+        measure(lake, "none_bag", {"frozen": GOOD}, test=0.99),
     ]
     assert leading_version(dataset, lake) is None  # nothing is embedded yet
     for version in versions:
@@ -105,10 +180,9 @@ def test_the_version_that_leads_by_its_validation_users_is_promoted(lake_home):
     )
 
 
-@pytest.mark.parametrize("valid", [GOOD, None])
 @pytest.mark.parametrize("metric", ["mae", "rmse", "added"])
 def test_the_smallest_error_is_promoted_of_a_metric_that_is_added_too(
-    lake_home, monkeypatch, metric, valid
+    lake_home, monkeypatch, metric
 ):
     added = Metric("added", ("regression",), larger_is_better=False)
     monkeypatch.setitem(KNOWN_METRICS, "added", added)
@@ -116,33 +190,50 @@ def test_the_smallest_error_is_promoted_of_a_metric_that_is_added_too(
     asked = {"sql": "count(*)", "horizon_days": 1, "metric": metric}
     task = Task(name="gender", kind="regression", **asked)
     lake, dataset = Lake.of("shop"), load_dataset("shop").model_copy(update={"tasks": [task]})
-    measure(lake, "ptum_bert4rec", 0.9, valid and FAIR, metric)
-    measure(lake, "coles_bag", 0.1, valid, metric)
+    measure(lake, "ptum_bert4rec", {"frozen": FAIR, "finetuned": GOOD}, metric)
+    measure(lake, "coles_bag", {"frozen": GOOD, "finetuned": FAIR}, metric)
     assert leader(dataset, lake, is_embedded=False).version == "coles_bag_v1"
+    assert name_finetuned(dataset, lake, "gender").version == "ptum_bert4rec_v1_gender"
 
 
-@pytest.mark.parametrize(("auc", "best"), [(0.9, "coles_bag_v1"), (0.5, "ptum_bert4rec_v1")])
-def test_without_validation_figures_of_all_the_test_users_decide_and_it_is_said(
-    lake_home, auc, best
-):
+def test_the_newest_version_of_a_recipe_is_the_candidate(lake_home):
     lake, dataset = Lake.of("shop"), load_dataset("shop")
-    for version in (
-        measure(lake, "ptum_bert4rec", 0.7, None),
-        measure(lake, "coles_bag", auc, FAIR),
-        measure(lake, "none_bag", 0.99, None),
-    ):
-        embed(lake, version)
-    found = leader(dataset, lake)
-    assert found.version == best
-    assert "leads by its test users" in found.reason
-    assert "when ptum_bert4rec_v1 was measured: materialize" in found.reason
+    measure(lake, "coles_bag", {"frozen": GOOD})
+    measure(lake, "coles_bag", {"frozen": POOR}, trial="b")
+    measure(lake, "ptum_bert4rec", {"frozen": FAIR})
+    assert leader(dataset, lake, is_embedded=False).version == "ptum_bert4rec_v1"
+
+
+def test_what_was_measured_decides_even_if_its_inputs_were_built_anew(lake_home):
+    lake, dataset = Lake.of("shop"), load_dataset("shop")
+    measure(lake, "ptum_bert4rec", {"frozen": GOOD})
+    publish_json(lake, {"fingerprint": "another"}, lake.root / "sequences" / f"{DAY}.json")
+    assert "leads by its validation users" in str(leader(dataset, lake, is_embedded=False))
 
 
 def test_a_version_that_nothing_is_known_of_is_promoted_for_being_the_newest(lake_home):
     lake = Lake.of("shop")
-    version = allocate(lake, "ptum_bert4rec", "2026-02-01", {"dim": 64}).version
+    version = allocate(lake, "ptum_bert4rec", "a", DAY).version
     assert leader(load_dataset("shop"), lake, is_embedded=False) is None  # it is not finished
-    finish(lake, version)
+    finish(lake, "a")
     embed(lake, version)
     found = str(leader(load_dataset("shop"), lake))
     assert found == "ptum_bert4rec_v1 is the newest version; none is measured"
+
+
+def test_the_best_fine_tuned_model_by_its_validation_users_becomes_a_version(lake_home):
+    lake, dataset = Lake.of("shop"), load_dataset("shop")
+    assert name_finetuned(dataset, lake, "gender") is None
+    measure(lake, "ptum_bert4rec", {"frozen": GOOD, "finetuned": FAIR}, test=0.9)
+    measure(lake, "coles_bag", {"frozen": FAIR, "finetuned": GOOD}, test=0.6)
+    found = name_finetuned(dataset, lake, "gender")
+    assert (found.version, found.task) == ("coles_bag_v1_gender", "gender")
+    assert found.trial == "trial-coles_bag-finetuned-1.0"
+    assert name_finetuned(dataset, lake, "gender") == found
+    assert found in all_versions(lake)
+    assert name_finetuned(dataset, lake, "age") is None
+    # It leads nothing: a downstream team gets pre-trained vectors as they are.
+    embed(lake, found.version)
+    embed(lake, "ptum_bert4rec_v1")
+    embed(lake, "coles_bag_v1")
+    assert leading_version(dataset, lake) == "ptum_bert4rec_v1"

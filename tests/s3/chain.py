@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from contracts.base.clock import days_between
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote
-from contracts.lake.publishing import publish_json
 from features.behavior.build import stage_features
 from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
@@ -26,7 +25,7 @@ from features.staleness import days_to_build
 from features.store import check_online, materialize, promote
 from features.store.similar import build_index
 from tests.features.event_log import dataset_like
-from tests.features.store_lake import publish_embeddings
+from tests.features.store_lake import publish_embeddings, publish_model
 from validation.gate import audit_events, audit_table, publish
 
 FIRST, LAST = dt.date(2026, 1, 1), dt.date(2026, 1, 5)
@@ -101,8 +100,7 @@ def build_store(lake: Lake) -> Any:
     """Embeds users by a model that was never trained, and brings the feature store up to date."""
     users = pq.read_table(pa.BufferReader(lake.single("users").read_bytes()))["user_id"]
     users = users.to_pylist()[:20]
-    config = {"version": VERSION, "dim": 4, "train_cutoff": "2026-01-03T00:00:00+00:00"}
-    publish_json(lake, config, lake.root / "models" / VERSION / "config.json")
+    publish_model(lake, VERSION, train_cutoff="2026-01-03T00:00:00+00:00")
     vectors = np.random.default_rng(0).normal(size=(len(users), 4))
     publish_embeddings(lake, SHOP, VERSION, LAST, users, vectors)
     promote(SHOP, lake, VERSION)

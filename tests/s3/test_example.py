@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_json
 from features.store import materialize, opened_repository, promote, repository
 from tests.features.store.test_store_example import EXAMPLE
 from tests.features.store_lake import (
@@ -16,6 +15,7 @@ from tests.features.store_lake import (
     behavior_rows,
     publish_behavior,
     publish_embeddings,
+    publish_model,
     shop,
 )
 from tests.s3.conftest import Bucket
@@ -28,8 +28,7 @@ def test_the_example_reads_from_s3(bucket: Bucket, lake_home: Path, tmp_path: Pa
     dataset, lake = shop(), Lake.of("shop")
     users = [f"u{k}" for k in range(5)]
     publish_behavior(lake, DAY, behavior_rows(dataset, DAY, users, 10))
-    config = {"version": VERSION, "dim": 4, "train_cutoff": "2026-01-05T23:00:00+00:00"}
-    publish_json(lake, config, lake.root / "models" / VERSION / "config.json")
+    publish_model(lake, VERSION)
     publish_embeddings(lake, dataset, VERSION, DAY, users, np.eye(5, 4, dtype=np.float32))
     promote(dataset, lake, VERSION)
     materialize(dataset, lake)

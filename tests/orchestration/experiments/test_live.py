@@ -3,7 +3,7 @@
 import json
 import time
 
-from orchestration.live import WholeLines, whole_lines
+from orchestration.experiments.live import WholeLines, whole_lines
 
 
 class Heard:
