@@ -7,11 +7,12 @@ JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
      "event_timestamp": "2026-02-22T23:00:00+00:00", "created": "2026-02-23T00:00:00+00:00",
      "io": {"sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
             "checkpoint": ".footpath/lake/shop/models/ptum_bert4rec_v1",
-            "out": ".footpath/lake/shop/user_embeddings/ptum_bert4rec_v1/2026-02-22.parquet"}}
+            "out": "/tmp/2026-02-22.parquet"}}
 
 Comes in: a checkpoint, and sequences that were encoded with its vocabulary. Goes out: a Parquet
-object of schema `embeddings_schema`, sorted by user, visible only when it is whole. A task model,
-as models.finetune saves it, is a checkpoint too: its vectors come with its scores.
+file of schema `embeddings_schema`, sorted by user, visible only when it is whole. A task model,
+as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In the lake the
+file is added to what is published of its day (features/store/embeddings.py).
 """
 
 import datetime as dt

@@ -198,7 +198,7 @@ class EmbedIO(Strict):
 
     sequences: Path
     checkpoint: Path
-    out: Path  # the Parquet object of the day
+    out: Path  # a Parquet file, to be added to what is published of the day
 
 
 class EmbedJob(Strict):

@@ -4,7 +4,7 @@ A row of day D says what was known of a user at the midnight that ends D: `event
 that midnight, and a window of w days is the local days D-w+1 .. D. A user has a row every day on
 which the longest window is not empty, and one row of zeros after, so that the online store does
 not keep a ghost. `created` is when the row would have been known; a rebuild that finds other
-values adds rows and keeps the old ones (`revisions.py`).
+values adds rows and keeps the old ones (`features/revisions.py`).
 
 What users did per day is a small state that is published beside the features and kept up to date
 with events and sessions (`daily_state.py`); of the events themselves only users and items are
@@ -48,12 +48,12 @@ from features.behavior.pairs import (
     with_categories,
     with_category,
 )
-from features.behavior.revisions import check_published, merge_revisions
 from features.behavior.terms import FeatureField
 from features.behavior.users import DayFiles, Users, of_users, user_ranges
 from features.behavior.windows import windows_of_day, windows_of_range
 from features.daily import calendar, keep, open_engine, read_days, register, stream
 from features.provenance import published_inputs
+from features.revisions import add_revisions, check_published, zero_rows
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -193,4 +193,6 @@ def _with_published(
     if not known:
         return fresh
     published = of_users(read_days(engine, lake, TABLE, feature_schema([]), known), users)
-    return merge_revisions(keep(engine, "fresh", fresh), published, known, written)
+    fresh = keep(engine, "fresh", fresh)
+    added = add_revisions(fresh, published, known, written)
+    return added.union(zero_rows(fresh, published, written))

@@ -4,11 +4,13 @@
     promote          makes a model version the one that new work uses
     materialize      brings the online store up to date with what changed
     check_online     compares online with offline values for a sample of users
+    publish_embeddings   adds the vectors of a day to those that were published of it before
 
 Nothing here loads Feast before it is called.
 """
 
 from features.store.check import OnlineCheck, check_online
+from features.store.embeddings import publish_embeddings
 from features.store.online import MaterializeReport, materialize
 from features.store.registry import ApplyReport, apply_registry, promote
 from features.store.services import known_services, promoted_version
@@ -26,5 +28,6 @@ __all__ = [
     "opened_repository",
     "promote",
     "promoted_version",
+    "publish_embeddings",
     "repository",
 ]

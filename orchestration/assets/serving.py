@@ -7,7 +7,7 @@ import dagster as dg
 from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
-from contracts.lake.copies import local_copy, send_copy
+from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import embeddings_schema
@@ -56,6 +56,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """A vector per active user as of the end of the day, by one model version."""
         from features.learning.sequences import build_sequences
+        from features.store import publish_embeddings
 
         lake = Lake.of(dataset.name)
         delay = dt.timedelta(minutes=dataset.features.delay_minutes)
@@ -66,24 +67,21 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
             checkpoint = local_model(lake, model.trial)
             sequences = build_sequences(dataset, lake, day, checkpoint / "vocabulary.json")
             instant = as_of_instant(day, dataset.timezone)
-            out = lake.day(f"user_embeddings/{version}", day)
             pointer = local_copy(lake, sequences.pointer)
             local_copy(lake, sequences.pointer.parent / read_json(sequences.pointer)["folder"])
-            job = EmbedJob(
-                model_version=version,
-                event_timestamp=instant.isoformat(),
-                created=(instant + delay).isoformat(),
-                io=EmbedIO(
-                    sequences=pointer,
-                    checkpoint=checkpoint,
-                    out=lake.work / out.relative_to(lake.root).as_posix(),
-                ),
-            )
-            result = run_program(
-                context, pipes, lake, f"embed-{version}-{day}", "models.embed", job
-            )
-            send_copy(lake, out)
-            context.add_asset_metadata({"dagster/row_count": result["rows"]}, partition_key=key)
+            with lake.staging() as folder:
+                staged = folder / f"{day}.parquet"
+                job = EmbedJob(
+                    model_version=version,
+                    event_timestamp=instant.isoformat(),
+                    created=(instant + delay).isoformat(),
+                    io=EmbedIO(sequences=pointer, checkpoint=checkpoint, out=staged),
+                )
+                name = f"embed-{version}-{day}"
+                result = run_program(context, pipes, lake, name, "models.embed", job)
+                rows = publish_embeddings(lake, version, day, staged)
+            metadata = {"dagster/row_count": rows, "users": result["rows"]}
+            context.add_asset_metadata(metadata, partition_key=key)
         return dg.MaterializeResult()
 
     return user_embeddings
