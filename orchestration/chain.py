@@ -16,7 +16,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
-from contracts.lake.versions import latest_finetuned, latest_finished
+from orchestration.promotion import versions_to_serve
 from orchestration.tags import range_tags
 
 # In the order in which they run.
@@ -106,21 +106,11 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
     if dataset.daily_tasks:
         settings = _op_config(dataset, {"task_baselines": settings})
         yield Stage("evaluation", "Baselines and leaderboard", config=settings)
-    for version in versions_to_embed(dataset, lake):
-        key = str(dg.MultiPartitionKey({"day": as_of, "model_version": version}))
-        yield Stage("embedding", f"User embeddings by {version}", key, key)
+    for version in versions_to_serve(dataset, lake):
+        # The day with which the features end: one service gives both.
+        key = str(dg.MultiPartitionKey({"day": str(last), "model_version": version}))
+        yield Stage("embedding", f"User embeddings of {last} by {version}", key, key)
     yield Stage("serving", "Feature store: registry, online rows, similar users")
-
-
-def versions_to_embed(dataset: Dataset, lake: Lake) -> list[str]:
-    """The newest version of every recipe that trains, and the best fine-tuned one of every task."""
-    found = [
-        latest_finished(lake, name)
-        for name, recipe in dataset.recipes.items()
-        if recipe.method.trains
-    ]
-    found += [latest_finetuned(lake, task.name) for task in dataset.daily_tasks]
-    return [version.version for version in found if version]
 
 
 def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tuple[dt.date, dt.date]:

@@ -1,7 +1,7 @@
 """What runs together: the jobs of a data set, its daily schedule, and what follows a day."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from orchestration.chain import StageRunner, WholeChain, run_chain
 from orchestration.partitions import days
-from orchestration.promotion import leading_version
+from orchestration.promotion import versions_to_serve
 from orchestration.rebuild import new_files_sensor, rebuild_sensor, stale_embeddings
 from orchestration.tags import FIRST_PARTITION, LAST_PARTITION, PARTITION, REBUILD
 
@@ -100,19 +100,19 @@ def sensors(dataset: Dataset, jobs: list) -> list[dg.SensorDefinition]:
         request_job=embedding,
     )
     def embed_finished_days(context: dg.RunStatusSensorContext) -> Iterator[dg.RunRequest]:
-        """Embeds the last day of a finished daily run with the promoted model version.
+        """Embeds the last day of a finished daily run by every model version that is served.
 
         After a rebuild of late days, it embeds again every day from the first of them on.
         """
         lake, tags = Lake.of(dataset.name), context.dagster_run.tags
-        keys, version = [], leading_version(dataset, lake)
+        keys: Iterable[str] = ()
+        day = tags.get(PARTITION) or tags.get(LAST_PARTITION)
         if REBUILD in tags:
             first = dt.date.fromisoformat(tags[FIRST_PARTITION])
-            keys = stale_embeddings(lake, version, first)
-        elif version:
-            day = tags.get(PARTITION) or tags.get(LAST_PARTITION)
-            if day and day in days(dataset).get_partition_keys():
-                keys = [str(dg.MultiPartitionKey({"day": day, "model_version": version}))]
+            keys = stale_embeddings(dataset, lake, first)
+        elif day and day in days(dataset).get_partition_keys():
+            versions = versions_to_serve(dataset, lake)
+            keys = [str(dg.MultiPartitionKey({"day": day, "model_version": v})) for v in versions]
         for key in keys:
             yield dg.RunRequest(run_key=f"{context.dagster_run.run_id}/{key}", partition_key=key)
 

@@ -1,4 +1,4 @@
-"""Which model version downstream teams get, and by what it leads.
+"""Which model versions downstream teams get, which of them leads, and by what.
 
 Picked by the validation users: the best of several by the test users would look better on these
 than it is. Their figures stay what the leaderboard shows.
@@ -17,6 +17,7 @@ from contracts.lake.versions import (
     ModelVersion,
     all_versions,
     allocate_finetuned,
+    latest_finetuned,
     latest_finished,
 )
 from models.experiments.cells import Cell, read_measured
@@ -32,12 +33,6 @@ class Leader:
 
     def __str__(self) -> str:
         return f"{self.version} {self.reason}"
-
-
-def leading_version(dataset: Dataset, lake: Lake) -> str | None:
-    """The best pre-trained version that has embeddings, or None."""
-    found = leader(dataset, lake)
-    return found.version if found else None
 
 
 def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | None:
@@ -83,6 +78,27 @@ def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | N
     return Leader(
         best, f"leads by its validation users (frozen probe, mean over {tasks}: {scores[best]:.3f})"
     )
+
+
+def versions_to_serve(dataset: Dataset, lake: Lake) -> list[str]:
+    """The finished versions by which each new or corrected day is embedded.
+
+    They are those that may be promoted or served next: the newest of every recipe that trains, and
+    the newest fine-tuned one of every task. And those that somebody reads: every one that a feature
+    service names.
+    """
+    from features.store import served_versions
+
+    newest = [
+        latest_finished(lake, name)
+        for name, recipe in dataset.recipes.items()
+        if recipe.method.trains
+    ]
+    newest += [latest_finetuned(lake, task.name) for task in dataset.daily_tasks]
+    named = served_versions(lake)
+    found = [version.version for version in newest if version]
+    found += [v.version for v in all_versions(lake) if v.version in named and v.is_finished(lake)]
+    return list(dict.fromkeys(found))
 
 
 def name_finetuned(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:

@@ -18,6 +18,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from orchestration.chain import Stage, StageRunner, run_stage
 from orchestration.partitions import days
+from orchestration.promotion import versions_to_serve
 from orchestration.tags import NEW_FILES, REBUILD, range_tags
 
 if TYPE_CHECKING:
@@ -139,7 +140,6 @@ def rebuild_all(runner: StageRunner, max_days: int, say: Callable[[str], None]) 
     """
     from features.ingestion.landing import new_arrivals
     from features.staleness import find_stale
-    from orchestration.promotion import leading_version
 
     dataset = runner.dataset
     lake = Lake.of(dataset.name)
@@ -163,7 +163,7 @@ def rebuild_all(runner: StageRunner, max_days: int, say: Callable[[str], None]) 
     if begun is None:
         say(NOTHING_DUE)
         return
-    keys = list(stale_embeddings(lake, leading_version(dataset, lake), begun))
+    keys = list(stale_embeddings(dataset, lake, begun))
     for key in keys:
         say(f"embedding {key}")
         run_stage(runner, Stage("embedding", "", key, key))
@@ -172,11 +172,12 @@ def rebuild_all(runner: StageRunner, max_days: int, say: Callable[[str], None]) 
         run_stage(runner, Stage("serving", ""))
 
 
-def stale_embeddings(lake: Lake, version: str | None, first: dt.date) -> Iterator[str]:
-    """Yields the partitions of published embeddings by a model version from a day on."""
-    for day in lake.days(f"user_embeddings/{version}") if version else ():
-        if day >= first:
-            yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+def stale_embeddings(dataset: Dataset, lake: Lake, first: dt.date) -> Iterator[str]:
+    """Yields the partitions of published embeddings from a day on, of versions that are served."""
+    for version in versions_to_serve(dataset, lake):
+        for day in lake.days(f"user_embeddings/{version}"):
+            if day >= first:
+                yield str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
 
 
 def _finished_arrivals(dataset: Dataset) -> "list[Arrival]":

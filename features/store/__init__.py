@@ -13,6 +13,7 @@ from features.store.check import OnlineCheck, check_online
 from features.store.embeddings import publish_embeddings
 from features.store.online import MaterializeReport, materialize
 from features.store.registry import ApplyReport, apply_registry, promote
+from features.store.served import served_versions
 from features.store.services import known_services, promoted_version
 from features.store.view_specs import model_versions, opened_repository, repository
 
@@ -30,4 +31,5 @@ __all__ = [
     "promoted_version",
     "publish_embeddings",
     "repository",
+    "served_versions",
 ]

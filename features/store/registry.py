@@ -22,6 +22,7 @@ from features.store.services import (
     known_services,
     point_alias,
 )
+from features.store.similar import build_index
 from features.store.view_specs import (
     View,
     behavior_view,
@@ -69,13 +70,17 @@ def promote(dataset: Dataset, lake: Lake, version: str) -> str:
 
     The service gives the present behavior features and that version's embedding. A version that
     was promoted before, with the same features, gets its service back: promoting an older version
-    is how to go back to it.
+    is how to go back to it. Where the version is another than before, its similar users are indexed
+    first.
 
     Raises:
-      FootpathError: the version has no checkpoint or no embeddings.
+      FootpathError: the version has no checkpoint or no embeddings, or one of them is not finite.
     """
     with locked(lake):
         wanted = [behavior_view(dataset, lake), embedding_view(lake, version)]
+        promoted = known_services(lake).promoted(REPRESENTATION_SERVICE)
+        if promoted is None or promoted.tags["model_version"] != version:
+            build_index(dataset, lake, version)
         views = record_views(lake, wanted)
         name = point_alias(lake, REPRESENTATION_SERVICE, wanted)
         _apply(dataset, lake, views)

@@ -39,6 +39,13 @@ def served_views(dataset: Dataset, lake: Lake) -> Served:
     return Served(views, frozen)
 
 
+def served_versions(lake: Lake) -> set[str]:
+    """The model versions that a service gives features of."""
+    known = known_views(lake)
+    tags = (known[name].tags for name in known_services(lake).views)
+    return {found["model_version"] for found in tags if "model_version" in found}
+
+
 def missing_column(objects: list[Path], view: View) -> str | None:
     """Which object lacks which column of a view, or None where none does."""
     wanted = {JOIN_KEY, *(field.name for field in FEATURE_CLOCKS)}

@@ -39,6 +39,10 @@ class Services:
         """The names of all views that a service gives features of."""
         return {view for service in self.services.values() for view in service.features}
 
+    def promoted(self, alias: str) -> Service | None:
+        """The service that an alias points at; None where nothing was promoted yet."""
+        return self.services[self.aliases[alias]] if alias in self.aliases else None
+
 
 def known_services(lake: Lake) -> Services:
     """What `services.json` holds."""
@@ -78,9 +82,10 @@ def promoted_version(lake: Lake) -> str:
     Raises:
       FootpathError: none was promoted yet.
     """
-    known = known_services(lake)
-    if REPRESENTATION_SERVICE not in known.aliases:
+    promoted = known_services(lake).promoted(REPRESENTATION_SERVICE)
+    if promoted is None:
         raise FootpathError(
-            f"no model version of {lake.root.name} was promoted yet: promote one, or name a version"
+            f"no model version of {lake.root.name} was promoted yet: materialize user_embeddings, "
+            "then feature_registry; or name a version"
         )
-    return known.services[known.aliases[REPRESENTATION_SERVICE]].tags["model_version"]
+    return promoted.tags["model_version"]

@@ -5,7 +5,6 @@ import datetime as dt
 import dagster as dg
 
 from contracts.base.clock import as_of_instant
-from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
@@ -17,7 +16,7 @@ from models.experiments.cells import local_model
 from orchestration.experiments.programs import run_program
 from orchestration.partitions import days_by_version
 from orchestration.progress import Progress
-from orchestration.promotion import leader, leading_version
+from orchestration.promotion import leader
 from orchestration.write_audit_publish import column_schema
 
 GROUP = "serving"
@@ -168,15 +167,11 @@ def _similar(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def similar_users_index() -> dg.MaterializeResult:
         """The newest vectors of the promoted model version, ready to be searched."""
+        from features.store import promoted_version
         from features.store.similar import build_index
 
         lake = Lake.of(dataset.name)
-        version = leading_version(dataset, lake)
-        if version is None:
-            raise FootpathError(
-                f"data set '{dataset.name}' has no embedded model version to index: "
-                f"materialize user_embeddings first"
-            )
+        version = promoted_version(lake)
         report = build_index(dataset, lake, version)
         return dg.MaterializeResult(
             metadata={"dagster/row_count": report.users, "model_version": version}

@@ -90,3 +90,10 @@ def test_embeddings_carry_version_and_clocks(lake):
     rows = pq.read_table(path, columns=["model_version", "event_timestamp", "created"]).to_pylist()
     assert {row["model_version"] for row in rows} == {path.parent.name}
     assert all(row["created"] >= row["event_timestamp"] for row in rows)
+
+
+def test_features_and_embeddings_end_with_the_same_day(lake):
+    tables = [lake / "user_behavior_features", *lake.glob("user_embeddings/*/")]
+    ends = {max(path.stem for path in table.glob("*.parquet")) for table in tables}
+    assert len(tables) > 5
+    assert len(ends) == 1

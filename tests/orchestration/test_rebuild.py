@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_table
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.jobs import stage_jobs
 from orchestration.progress import Progress
-from orchestration.rebuild import new_files_sensor, rebuild_sensor, stale_embeddings
+from orchestration.rebuild import new_files_sensor, rebuild_sensor
 from tests.features.late_log import DAYS, FIRST, LAST, TABLES, Deliveries, at, tiny, values
 
 # A row of the third day that comes with a file of the last.
@@ -244,13 +242,3 @@ def test_a_tick_without_news_reads_no_manifest_and_no_table(shop, source, monkey
     assert "every published day" in said(shop.tick("late"))
     assert "has landed" in said(shop.tick("new"))
     assert json.loads(shop.cursors["late"] or "{}")["state"]
-
-
-def test_after_a_rebuild_the_published_embeddings_from_its_first_day_on_are_made_again(source):
-    lake = Lake.of("tiny")
-    version = "ptum_bert4rec_v1"
-    for day in (DAYS[1], DAYS[4], DAYS[8]):
-        table = pa.table({"user_id": ["u1"]})
-        publish_table(lake, table, lake.day(f"user_embeddings/{version}", day))
-    found = list(stale_embeddings(lake, version, LATE))
-    assert found == [f"{day}|{version}" for day in (DAYS[4], DAYS[8])]

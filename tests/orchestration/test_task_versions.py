@@ -1,5 +1,6 @@
 """The best fine-tuned model of a task is a version whose vectors and scores go to the store."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
 from orchestration.progress import Progress
+from orchestration.tags import range_tags
 from tests.s3 import chain
 
 LEARNING = chain.SHOP.learning.model_copy(update={"label_shares": [1.0], "seeds": 1})
@@ -35,7 +37,11 @@ def lake(lake_home: Path, tmp_path: Path) -> Lake:
 
 
 def materialize(
-    instance: dg.DagsterInstance, name: str, partition: str, **config: Any
+    instance: dg.DagsterInstance,
+    name: str,
+    partition: str | None,
+    tags: dict[str, str] | None = None,
+    **config: Any,
 ) -> dg.ExecuteInProcessResult:
     assets = [*learning_assets(SHOP), *evaluation_assets(SHOP), *serving_assets(SHOP)]
     return dg.materialize(
@@ -43,31 +49,55 @@ def materialize(
         selection=[dg.AssetKey(["shop", name])],
         instance=instance,
         partition_key=partition,
+        tags=tags,
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
         run_config={"ops": {f"shop__{name}": {"config": config}}} if config else {},
     )
 
 
-def test_a_fine_tuned_model_embeds_and_scores_the_users_of_a_day(lake):
+@pytest.mark.timeout(600)  # seven programs that load torch
+def test_a_fine_tuned_model_embeds_and_scores_the_users_of_days(lake):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance, "pretrained_encoder", "coles_bag", epochs=1)
         materialize(instance, "finetuned_age", "coles_bag")
         known = instance.get_dynamic_partitions("shop_model_versions")
         assert known == ["coles_bag_v1", "coles_bag_v1_age"]
-        for version in known:
-            key = dg.MultiPartitionKey({"day": str(chain.LAST), "model_version": version})
-            materialize(instance, "user_embeddings", str(key))
+        materialize(instance, "user_embeddings", cell(chain.LAST, known[1]))
+        first = rows_of(lake, known[1])
+        lake.day("events", chain.DAYS[0]).unlink()  # as if all of its events were taken back
+        ends = cell(chain.DAYS[-2], known[0]), cell(chain.LAST, known[1])
+        materialize(instance, "user_embeddings", None, tags=range_tags(*ends))
+        cells = {cell(day, version) for day in chain.DAYS[-2:] for version in known}
+        found = instance.get_materialized_partitions(dg.AssetKey(["shop", "user_embeddings"]))
+        assert found == cells
+    assert all(lake.days(f"user_embeddings/{version}") == chain.DAYS[-2:] for version in known)
+    # What was known stays, and what was embedded again is newer.
+    rows = rows_of(lake, known[1])
+    added = [row for row in rows if row not in first]
+    assert [row for row in rows if row in first] == first
+    assert len(added) > 5
+    assert min(row["created"] for row in added) > max(row["written_at"] for row in first)
+
     tuned = latest_finished(lake, "coles_bag", "age")
     facts = load_facts(tuned.folder(lake))
-    vectors, scored = (
-        pq.read_table(lake.day(f"user_embeddings/{version}", chain.LAST)) for version in known
-    )
-    assert scored.num_rows == vectors.num_rows > 20
-    assert set(scored["model_version"].to_pylist()) == {"coles_bag_v1_age"}
-    assert "scores" not in vectors.column_names
-    rows = scored["scores"].to_pylist()
-    assert {len(row) for row in rows} == {len(facts.task.classes)}
-    assert all(abs(sum(row) - 1) < 1e-4 for row in rows)
-    assert scored["embedding"].to_pylist() != vectors["embedding"].to_pylist()  # its own encoder
+    scored = {row["user_id"]: row for row in rows}
+    vectors = {row["user_id"]: row for row in rows_of(lake, known[0])}
+    assert len(scored) >= len(vectors) > 20
+    assert {row["model_version"] for row in scored.values()} == {"coles_bag_v1_age"}
+    assert all("scores" not in row for row in vectors.values())
+    scores = [row["scores"] for row in scored.values()]
+    assert {len(row) for row in scores} == {len(facts.task.classes)}
+    assert all(abs(sum(row) - 1) < 1e-4 for row in scores)
+    # Its own encoder:
+    assert any(scored[user]["embedding"] != vectors[user]["embedding"] for user in vectors)
     views = apply_registry(SHOP, lake).views
     assert {f"user_embeddings_{version}" for version in known} <= set(views)
+
+
+def cell(day: dt.date, version: str) -> str:
+    return str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+
+
+def rows_of(lake: Lake, version: str) -> list[dict]:
+    """Rows of the last day: of each user the newest comes last."""
+    return pq.read_table(lake.day(f"user_embeddings/{version}", chain.LAST)).to_pylist()

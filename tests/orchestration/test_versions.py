@@ -28,7 +28,7 @@ from contracts.recipes.recipe import Recipe
 from models.experiments.cells import CODE, Cell, Measured, keep_measured
 from models.metrics.formulas import FORMULAS, mean_of
 from models.metrics.predictions import Predicted, as_rows, predictions_table
-from orchestration.promotion import leader, leading_version, name_finetuned
+from orchestration.promotion import leader, name_finetuned
 
 DAY = "2026-02-01"
 
@@ -164,13 +164,13 @@ GOOD, FAIR, POOR = [0.1, 0.2, 0.8, 0.9], [0.1, 0.6, 0.5, 0.9], [0.9, 0.6, 0.5, 0
 
 def test_the_version_that_leads_by_its_validation_users_is_promoted(lake_home):
     lake, dataset = Lake.of("shop"), load_dataset("shop")
-    assert leading_version(dataset, lake) is None
+    assert leader(dataset, lake) is None
     versions = [
         measure(lake, "ptum_bert4rec", {"frozen": FAIR}, test=0.9),
         measure(lake, "coles_bag", {"frozen": GOOD}, test=0.6),
         measure(lake, "none_bag", {"frozen": GOOD}, test=0.99),
     ]
-    assert leading_version(dataset, lake) is None  # nothing is embedded yet
+    assert leader(dataset, lake) is None  # nothing is embedded yet
     for version in versions:
         embed(lake, version)
     found = leader(dataset, lake)
@@ -236,4 +236,4 @@ def test_the_best_fine_tuned_model_by_its_validation_users_becomes_a_version(lak
     embed(lake, found.version)
     embed(lake, "ptum_bert4rec_v1")
     embed(lake, "coles_bag_v1")
-    assert leading_version(dataset, lake) == "ptum_bert4rec_v1"
+    assert leader(dataset, lake).version == "ptum_bert4rec_v1"
