@@ -35,16 +35,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"pytorch", "parquet"},
-        deps=[
-            dg.AssetDep(
-                dg.AssetKey([dataset.slug, name]), partition_mapping=dg.AllPartitionMapping()
-            )
-            for name in (
-                "pretrained_encoder",
-                *(f"finetuned_{task.name}" for task in dataset.daily_tasks),
-                "events",
-            )
-        ],
+        deps=_embedded_from(dataset),
         partitions_def=days_by_version(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
         metadata=column_schema(embeddings_schema(dataset.learning.dim)),
@@ -84,6 +75,20 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         return dg.MaterializeResult()
 
     return user_embeddings
+
+
+def _embedded_from(dataset: Dataset) -> list[dg.AssetDep]:
+    """Events and models. A backfill of events widens to the same days of embeddings, no others.
+
+    Earlier days are read too, as many as there are.
+    """
+    models = ["pretrained_encoder", *(f"finetuned_{task.name}" for task in dataset.daily_tasks)]
+    mappings = dict.fromkeys(models, dg.AllPartitionMapping())
+    mappings |= {"events": dg.MultiToSingleDimensionPartitionMapping("day")}
+    return [
+        dg.AssetDep(dg.AssetKey([dataset.slug, name]), partition_mapping=mapping)
+        for name, mapping in mappings.items()
+    ]
 
 
 def _registry(dataset: Dataset) -> dg.AssetsDefinition:
