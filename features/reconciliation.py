@@ -193,7 +193,7 @@ def _recount(
 def _different(
     connection: duckdb.DuckDBPyConnection, dataset: Dataset, paths: list[str]
 ) -> dict[dt.date, int]:
-    """Returns how many different events fragments hold, by day (as `ingestion/dedup.py`)."""
+    """How many different events fragments hold, by day (as `ingestion/dedup.py`)."""
     rows = "read_parquet($paths, filename = true)"
     day = "parse_filename(parse_dirpath(filename))::DATE AS day"
     if dataset.events.event_id:

@@ -62,7 +62,7 @@ def open_spark() -> Any:
 
 
 def read_files(engine: Any, paths: list[str]) -> "ir.Table":
-    """Returns the rows of daily objects with the `day` of their file's name."""
+    """The rows of daily objects with the `day` of their file's name."""
     from pyspark.sql import functions  # pyright: ignore[reportMissingImports]
 
     files = engine._session.read.parquet(*paths)
@@ -71,7 +71,7 @@ def read_files(engine: Any, paths: list[str]) -> "ir.Table":
 
 
 def read_object(engine: Any, path: str) -> "ir.Table":
-    """Returns the rows of one object."""
+    """The rows of one object."""
     return _view(engine, f"object_{uuid.uuid4().hex}", engine._session.read.parquet(path))
 
 
@@ -101,7 +101,7 @@ def stream(engine: Any, rows: "ir.Table", order: Sequence[str], size: int) -> pa
 
 
 def _written(frame: Any, folder: Path, size: int) -> Iterator[Any]:
-    """Gives the schema, then the rows."""
+    """The schema, then the rows."""
     try:
         frame.write.parquet(str(folder / "rows"))
         parts = sorted((folder / "rows").glob("part-*.parquet"))

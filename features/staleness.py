@@ -130,7 +130,7 @@ def find_stale(dataset: Dataset, lake: Lake) -> StaleDays:
 
 
 def days_to_build(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
-    """Returns those of some days that are not published, or stale."""
+    """Those of some days that are not published, or stale."""
     fresh = set(lake.days(table)) - find_stale(dataset, lake).reasons[table].keys()
     return [day for day in days if day not in fresh]
 

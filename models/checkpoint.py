@@ -74,7 +74,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Tells whether a folder holds a whole checkpoint."""
+    """Whether a folder holds a whole checkpoint."""
     return (folder / CONFIG).exists()
 
 
@@ -170,7 +170,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Returns an optimizer's state as named tensors."""
+    """An optimizer's state as named tensors."""
     return {
         f"optimizer.{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()

@@ -77,7 +77,7 @@ def _run_of(task: Task) -> Callable[[Setting, Task, Inputs, float, int], list[di
 
 
 def _inputs_of(setting: Setting, task: Task, known: HeadFeatures | None) -> list[Inputs]:
-    """Returns what heads are fitted on, each by itself: a matrix of the examples of each split."""
+    """What heads are fitted on, each by itself: a matrix of the examples of each split."""
     trains = not task.is_ranking and not {"finetuned", "scratch"}.isdisjoint(
         setting.job.evaluation.protocols
     )

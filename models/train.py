@@ -95,7 +95,7 @@ def facts_of(job: TrainJob, sequences: Sequences) -> dict[str, Any]:
 
 
 def finished_before(job: TrainJob, asked: dict[str, Any]) -> dict[str, Any]:
-    """Returns the figures of a version that was finished earlier.
+    """The figures of a version that was finished earlier.
 
     Raises:
       FootpathError: the folder holds another model.

@@ -165,7 +165,7 @@ def _strangeness(
 
 
 def shares_of(audit: Audit, counts: DayCounts) -> dict[str, float]:
-    """Returns the figures of a day that its table's own thresholds are about."""
+    """The figures of a day that its table's own thresholds are about."""
     rows = max(counts.rows, 1)
     shares = {f"share of {rule}": counts.broken.get(rule, 0) / rows for rule in audit.rule_shares}
     repeated = counts.broken.get(audit.unique_rule, 0)
@@ -173,7 +173,7 @@ def shares_of(audit: Audit, counts: DayCounts) -> dict[str, float]:
 
 
 def share_bounds(audit: Audit) -> list[Bound]:
-    """Returns the table's own thresholds."""
+    """The table's own thresholds."""
     key = " and ".join(audit.unique)
     whole = [
         Bound("broken share", audit.max_broken_share, True, "the share of rows that break a rule"),
@@ -186,7 +186,7 @@ def share_bounds(audit: Audit) -> list[Bound]:
 
 
 def told(audit: Audit, frame: DayFrame, day: dt.date, bound: Bound) -> str:
-    """Says which bound a day lies beyond, in a sentence."""
+    """Which bound a day lies beyond, in a sentence."""
     kind = "stop" if bound.stops else "warn"
     return (
         f"{audit.table} {day}: {bound.sentence} is {frame.figures[day][bound.figure]:.3g}, and "
@@ -195,7 +195,7 @@ def told(audit: Audit, frame: DayFrame, day: dt.date, bound: Bound) -> str:
 
 
 def failures_of(audit: Audit, day: dt.date, counts: DayCounts) -> list[str]:
-    """Returns why a day stops, in sentences; none if it passes."""
+    """Why a day stops, in sentences; none if it passes."""
     where = f"{audit.table} {day}"
     if not counts.rows and not audit.may_be_empty:
         return [

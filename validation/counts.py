@@ -151,7 +151,7 @@ class AuditedDays:
         return counts
 
     def _repeated_keys(self, rows: int) -> dict[dt.date, int]:
-        """Returns the days in which keys repeat, and how many rows share theirs with another.
+        """The days in which keys repeat, and how many rows share theirs with another.
 
         Args:
           rows: of these days; a day of very many is looked through in several passes, each over a
@@ -226,7 +226,7 @@ class AuditedDays:
         return pa.concat_tables(part._fetch(is_drawn) for part in self.parts())
 
     def _fetch(self, condition: str = "true") -> pa.Table:
-        """Returns the audited columns of some rows, and `day` as an ISO day."""
+        """The audited columns of some rows, and `day` as an ISO day."""
         columns = ", ".join(self.audit.columns)
         return self.connection.sql(
             f"SELECT day::VARCHAR AS day, {columns} FROM {self.view} WHERE {condition}"
@@ -253,7 +253,7 @@ class AuditedDays:
 
 
 def schema_fault(audit: Audit, path: Path) -> str | None:
-    """Tells what a staged file lacks of its table's columns."""
+    """What a staged file lacks of its table's columns."""
     found = pq.read_schema(path)
     for wanted in audit.schema:
         if wanted.name not in found.names:

@@ -51,7 +51,7 @@ class Outcome:
 
 
 def page_path(lake: Lake, table: str, label: str) -> Path:
-    """Returns where the page of an audit lies."""
+    """Where the page of an audit lies."""
     return lake.table("data_docs") / table / f"{label.replace(' ', '_')}.html"
 
 
@@ -92,7 +92,7 @@ def write_page(
 
 
 def _expectations(result: "ExpectationSuiteValidationResult") -> str:
-    """Returns a row of the page for every expectation, those that are not met first."""
+    """A row of the page for every expectation, those that are not met first."""
     rows = []
     for found in sorted(result.results, key=lambda found: bool(found.success)):
         config = found.expectation_config
@@ -144,7 +144,7 @@ def note_outcomes(
 
 
 def _index(folder: Path) -> str:
-    """Returns the page that shows every day of every table as a square."""
+    """The page that shows every day of every table as a square."""
     sections = []
     for path in sorted(folder.glob("*.json")):
         days = read_json(path)
@@ -177,7 +177,7 @@ def _square(day: str, found: Mapping) -> str:
 
 
 def document(title: str, body: str) -> str:
-    """Returns a page that loads nothing."""
+    """A page that loads nothing."""
     return (
         f"<!doctype html>\n<html lang='en'><meta charset='utf-8'>\n<title>{html.escape(title)}"
         f"</title>\n<style>{STYLE}</style>\n{body}\n</html>\n"

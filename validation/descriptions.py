@@ -33,12 +33,12 @@ Described = Mapping[str, Any]
 
 
 def profile_path(lake: Lake, table: str, day: dt.date) -> Path:
-    """Returns where the description of a published day lies."""
+    """Where the description of a published day lies."""
     return lake.table("profiles") / table / f"{day.isoformat()}.json"
 
 
 def described(rows: int, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a day's description from DuckDB's aggregates, small enough to keep."""
+    """A day's description from DuckDB's aggregates, small enough to keep."""
     day: dict[str, Any] = {"rows": rows}
     for name, value in found.items():
         if name.startswith("mix."):
@@ -74,7 +74,7 @@ def read_descriptions(
 
 
 def _largest(mix: Mapping[str | None, int]) -> dict[str, int]:
-    """Returns the most frequent kinds, and the rest as one."""
+    """The most frequent kinds, and the rest as one."""
     ordered = sorted(((n, str(kind)) for kind, n in mix.items()), reverse=True)
     kept = {kind: n for n, kind in ordered[:KINDS]}
     rest = sum(n for n, _ in ordered[KINDS:])
@@ -82,7 +82,7 @@ def _largest(mix: Mapping[str | None, int]) -> dict[str, int]:
 
 
 def bin_of(number: str) -> str:
-    """Returns the SQL of a number's bin; null for null."""
+    """The SQL of a number's bin; null for null."""
     return (
         # A number that is none fits no bin; its row is refused anyway.
         f"CASE WHEN {number} = 0 THEN 0 ELSE TRY_CAST(sign({number}) * "
@@ -91,7 +91,7 @@ def bin_of(number: str) -> str:
 
 
 def middle_of(bins: np.ndarray) -> np.ndarray:
-    """Returns a number in the middle of each bin."""
+    """A number in the middle of each bin."""
     size = np.exp2((np.abs(bins) - MIDDLE + 0.5) / PER_OCTAVE)
     return np.where(bins == 0, 0.0, np.sign(bins) * size)
 
@@ -129,7 +129,7 @@ def distances(day: Mapping, before: Sequence[Mapping]) -> tuple[float, np.ndarra
 
 
 def _distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Returns the Jensen-Shannon distance of counts, along the last axis."""
+    """The Jensen-Shannon distance of counts, along the last axis."""
     # scipy's own `jensenshannon` is NaN where a side has no rows.
     from scipy.special import rel_entr
 
@@ -140,7 +140,7 @@ def _distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def stability(day: Bins, reference: Bins, groups: int = 10) -> float:
-    """Returns the population stability index over quantile groups of the reference.
+    """The population stability index over quantile groups of the reference.
 
     Bins are put together to at most `groups` groups of about equally many reference rows. Half a
     row is added to each group, so that an empty one does not make the index infinite.

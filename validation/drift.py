@@ -42,7 +42,7 @@ SHOWN = 5
 
 
 def features_profile(staged: pa.Schema) -> dict[str, str]:
-    """Returns the aggregates that describe a day: a histogram of every number."""
+    """The aggregates that describe a day: a histogram of every number."""
     numbers = (c for c in staged if pat.is_integer(c.type) or pat.is_floating(c.type))
     return {f"bins.{c.name}": f"histogram({bin_of(c.name)})" for c in numbers}
 
@@ -50,7 +50,7 @@ def features_profile(staged: pa.Schema) -> dict[str, str]:
 def with_drift(
     dataset: Dataset, lake: Lake, days: Mapping[dt.date, dict[str, Any]]
 ) -> dict[dt.date, dict[str, Any]]:
-    """Returns the descriptions of staged days with what has drifted: `psi` and `js`, by feature."""
+    """The descriptions of staged days with what has drifted: `psi` and `js`, by feature."""
     if not days:
         return {}
     config = dataset.quality.drift
@@ -82,7 +82,7 @@ def _drift(today: Described, known: list[Described]) -> dict[str, dict[str, floa
 
 
 def drift_warnings(dataset: Dataset, day: dt.date, found: Described) -> list[str]:
-    """Says which features of a day have drifted beyond `quality.drift.psi`."""
+    """Which features of a day have drifted beyond `quality.drift.psi`."""
     bound = dataset.quality.drift.psi
     beyond = sorted(
         ((v, name) for name, v in found.get(PSI, {}).items() if v > bound), reverse=True
@@ -134,7 +134,7 @@ def write_drift_page(dataset: Dataset, lake: Lake) -> str | None:
 
 
 def _heat(names: list[str], days: list[dt.date], values: np.ndarray, bound: float) -> str:
-    """Returns a picture, features down and days across, as base64 of a PNG."""
+    """A picture, features down and days across, as base64 of a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 1.5 + 0.28 * len(names)), layout="constrained")

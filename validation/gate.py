@@ -11,7 +11,8 @@ allow that, when its schema is not the table's, or when it lies beyond a `stop` 
 was published before as it was. Tables of ours (sessions, behavior features) have no quarantine:
 one broken row stops the day, for it is a fault of the code.
 
-Rows delivered = published + quarantined + repeats: asserted for every day of events, on the files.
+Rows delivered = published + quarantined + duplicates: asserted for every day of events, on the
+files.
 """
 
 import datetime as dt
@@ -50,7 +51,7 @@ class Verdict:
     figures: dict[str, float] = field(default_factory=dict)  # how strange, where that is judged
     profile: dict[str, Any] = field(default_factory=dict)  # what describes the clean rows
     docs: str | None = None  # path of the Data Docs page
-    repeats: int = 0
+    duplicates: int = 0
     clean: Path | None = None  # staged, to be published; None for a stopped day
     refused: Path | None = None  # staged, for quarantine; None if no row is broken
 
@@ -60,17 +61,17 @@ class Staged(Protocol):
 
     @property
     def path(self) -> Path:
-        """The staged file: schema FRAGMENT, without repeats."""
+        """The staged file: schema FRAGMENT, without duplicates."""
         ...
 
     @property
     def fragment_rows(self) -> int:
-        """Rows delivered, repeats included."""
+        """Rows delivered, duplicates included."""
         ...
 
     @property
-    def repeats(self) -> int:
-        """Rows that were left out as repeats."""
+    def duplicates(self) -> int:
+        """Rows that were left out as duplicates."""
         ...
 
 
@@ -108,9 +109,9 @@ def _events_verdict(
     passed = not finding.failures
     published = pq.read_metadata(clean).num_rows if passed else 0
     quarantined = pq.read_metadata(refused).num_rows if refused else 0
-    assert not passed or staged.fragment_rows == published + quarantined + staged.repeats, (
+    assert not passed or staged.fragment_rows == published + quarantined + staged.duplicates, (
         f"events {day}: {staged.fragment_rows} rows were delivered, {published} are clean, "
-        f"{quarantined} broken, {staged.repeats} repeats"
+        f"{quarantined} broken, {staged.duplicates} duplicates"
     )
     return Verdict(
         day=day,
@@ -124,7 +125,7 @@ def _events_verdict(
         figures=finding.figures,
         profile=finding.profile,
         docs=finding.docs,
-        repeats=staged.repeats,
+        duplicates=staged.duplicates,
         clean=clean if passed else None,
         refused=refused,
     )

@@ -82,7 +82,7 @@ class DayFrame:
         return pa.table({"day": [str(day) for day in self.figures], **columns})
 
     def broken(self, day: dt.date) -> list[Bound]:
-        """Returns the bounds that a day breaks."""
+        """The bounds that a day breaks."""
         found = self.figures[day]
         return [b for b in self.bounds if (_known(found.get(b.figure)) or 0) > b.most]
 
@@ -96,7 +96,7 @@ def _known(value: float | None) -> float | None:
 
 
 def bounds_of(quality: Quality, figures: Mapping[dt.date, Figures]) -> list[Bound]:
-    """Returns the bounds of the figures that some day has."""
+    """The bounds of the figures that some day has."""
     names = sorted({name for found in figures.values() for name in found})
     bounds = []
     for name in names:
@@ -114,7 +114,7 @@ def bounds_of(quality: Quality, figures: Mapping[dt.date, Figures]) -> list[Boun
 def figures_of(
     quality: Quality, day: dt.date, today: Described, before: Mapping[dt.date, Described]
 ) -> dict[str, float]:
-    """Returns what is strange about a day, in numbers; nothing while too few days are known.
+    """What is strange about a day, in numbers; nothing while too few days are known.
 
     Args:
       quality: how many days count, how many there must be, and whether a day may be empty: then
@@ -165,20 +165,20 @@ def figures_of(
 
 
 def _beyond(value: float, before: Sequence[float]) -> float:
-    """Returns how much farther a value lies from the median of the days before than is usual."""
+    """How much farther a value lies from the median of the days before than is usual."""
     away = np.abs(np.asarray(before) - np.median(before))
     spread = 3 * 1.4826 * float(np.median(away))
     return max(0.0, abs(value - float(np.median(before))) - spread)
 
 
 def _usually(distances: np.ndarray) -> float:
-    """Returns a distance that a usual day hardly exceeds."""
+    """A distance that a usual day hardly exceeds."""
     middle = float(np.median(distances))
     return middle + 3 * 1.4826 * float(np.median(np.abs(distances - middle)))
 
 
 def _deviations(day: dt.date, count: int, before: Mapping[dt.date, int]) -> tuple[float, float]:
-    """Returns what would be usual, and how many robust deviations a count lies from it."""
+    """What would be usual, and how many robust deviations a count lies from it."""
     logs = {d: math.log(n + 1) for d, n in before.items()}
     usual = {d: _usual(d, logs) for d in [*logs, day]}
     residuals = [abs(logs[d] - usual[d]) for d in logs]
@@ -189,13 +189,13 @@ def _deviations(day: dt.date, count: int, before: Mapping[dt.date, int]) -> tupl
 
 
 def _usual(day: dt.date, logs: Mapping[dt.date, float]) -> float:
-    """Returns the median of the days of one weekday, or of all where too few are known."""
+    """The median of the days of one weekday, or of all where too few are known."""
     same = [value for d, value in logs.items() if d.weekday() == day.weekday() and d != day]
     return float(np.median(same if len(same) >= WEEKDAYS else list(logs.values())))
 
 
 def _coarse(name: str, counts: Mapping) -> Mapping:
-    """Returns the counts of a histogram by octave: finer bins of a day are mostly chance."""
+    """The counts of a histogram by octave: finer bins of a day are mostly chance."""
     if not name.startswith("bins."):
         return counts
     octaves: dict[int, int] = {}

@@ -37,12 +37,12 @@ BATCH_ROWS = 200_000
 
 
 def quarantine_day(lake: Lake, stage: Stage, day: dt.date) -> Path:
-    """Returns where the refused rows of a day lie."""
+    """Where the refused rows of a day lie."""
     return lake.table("quarantine") / stage / f"{day.isoformat()}.parquet"
 
 
 def count_refused(lake: Lake) -> list[tuple[dt.date | None, str, str, str, int]]:
-    """Returns how many rows were refused, by day, stage, rule and file, in this order.
+    """How many rows were refused, by day, stage, rule and file, in this order.
 
     A row that breaks several rules counts for each.
     """
@@ -94,7 +94,7 @@ def read_quarantine(
 
 
 def _has(broken: pa.ChunkedArray, rule: str) -> pa.Array:
-    """Tells which lists of rules have a rule."""
+    """Which lists of rules have a rule."""
     lists = broken.combine_chunks()
     of_row = pc.list_parent_indices(lists).filter(pc.equal(pc.list_flatten(lists), rule))
     return pc.is_in(pa.array(range(len(lists)), of_row.type), of_row)
@@ -155,7 +155,7 @@ def write_clean(staged: Path, broken: np.ndarray, target: Path) -> None:
                 batch = batch.filter(pa.array(is_clean))
             writer.write_table(pa.Table.from_batches([batch]).select(EVENTS.names).cast(EVENTS))
             start = end
-        # What the day was built from stays with it; the rows before the gate account for repeats.
+        # What the day was built from stays with it; the rows before the gate tell duplicates.
         told = file.metadata.metadata or {}
         writer.add_key_value_metadata(
             {key: told[key] for key in (BUILT_FROM,) if key in told}
@@ -164,7 +164,7 @@ def write_clean(staged: Path, broken: np.ndarray, target: Path) -> None:
 
 
 def _reasons(rows: AuditedDays, attribute: str) -> str:
-    """Returns the SQL of a list that says of each rule that a row breaks its name or sentence."""
+    """The SQL of a list that says of each rule that a row breaks its name or sentence."""
     told = ", ".join(
         f"CASE WHEN {rule.broken} THEN {literal(getattr(rule, attribute))} END"
         for rule in rows.audit.rules

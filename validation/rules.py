@@ -149,7 +149,7 @@ def equal(column: str, other: str) -> Rule:
 
 
 def number(column: str) -> str:
-    """Returns the projection of a float column: pandas cannot tell NaN from null, so it is inf."""
+    """The projection of a float column: pandas cannot tell NaN from null, so it is inf."""
     return f"CASE WHEN isnan({column}) THEN 'infinity'::DOUBLE ELSE {column} END"
 
 

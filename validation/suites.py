@@ -27,7 +27,7 @@ ROWS_RULE = "day_has_rows"
 
 
 def build_suite(audit: Audit, days: list[str]) -> "ExpectationSuite":
-    """Returns the suite for rows of these days.
+    """The suite for rows of these days.
 
     Args:
       audit: the table's rules. A row rule tolerates the share that it may.
@@ -65,7 +65,7 @@ def build_suite(audit: Audit, days: list[str]) -> "ExpectationSuite":
 
 
 def days_suite(audit: Audit, days: DayFrame) -> "ExpectationSuite":
-    """Returns the suite of the figures of days: each keeps its bounds on every day."""
+    """The suite of the figures of days: each keeps its bounds on every day."""
     gx = _great_expectations()
     return gx.ExpectationSuite(
         name=f"{audit.table} by day",
@@ -113,7 +113,7 @@ def _columns_of(expectation: Any) -> set[str]:
 def together(
     parts: "list[ExpectationSuiteValidationResult]",
 ) -> "ExpectationSuiteValidationResult":
-    """Returns the results of several suites as those of one."""
+    """The results of several suites as those of one."""
     results = [result for part in parts for result in part.results]
     succeeded = sum(bool(result.success) for result in results)
     return type(parts[0])(

@@ -60,7 +60,7 @@ class Audit:
 
 
 def events_audit(dataset: Dataset, catalog: str | None = None) -> Audit:
-    """Returns what a day of staged events must be, from the data set's YAML.
+    """What a day of staged events must be, from the data set's YAML.
 
     Args:
       dataset: its rules.
@@ -100,7 +100,7 @@ def events_audit(dataset: Dataset, catalog: str | None = None) -> Audit:
 
 
 def expected(dataset: Dataset) -> tuple[dict[str, str], list[Rule]]:
-    """Returns the audited columns (name -> SQL) and the rules that `quality.expect` asks for.
+    """The audited columns (name -> SQL) and the rules that `quality.expect` asks for.
 
     Raises:
       FootpathError: an entry names an action or a property that the data set does not have.
@@ -126,7 +126,7 @@ def _check(dataset: Dataset, entry: Expect) -> None:
 
 
 def _compile(entry: Expect) -> tuple[dict[str, str], list[Rule]]:
-    """Returns the audited columns and rules of one entry."""
+    """The audited columns and rules of one entry."""
     source = _source(entry.column)
     of_actions = f"_of_{'_'.join(entry.actions)}" if entry.actions else ""
     name = f"{entry.column.replace('.', '_')}{of_actions}"
@@ -178,7 +178,7 @@ def _check_rules(dataset: Dataset, names: list[str]) -> None:
 
 
 def events_profile(dataset: Dataset, catalog: str | None) -> tuple[dict[str, str], str]:
-    """Returns the aggregates that describe a day of events, and the join that they need.
+    """The aggregates that describe a day of events, and the join that they need.
 
     Args:
       dataset: says which columns there are.
@@ -205,7 +205,7 @@ def events_profile(dataset: Dataset, catalog: str | None) -> tuple[dict[str, str
 
 
 def sessions_audit() -> Audit:
-    """Returns what a day of sessions must be."""
+    """What a day of sessions must be."""
     # A session that the bot rule cut closes with the day; any other one closes before its end.
     last = "CASE WHEN is_cut THEN day_end ELSE day_end - INTERVAL 1 MICROSECOND END"
     plain = ("session_id", "user_id", "started_at", "ended_at", "closes_at", "length", "day_start")
@@ -225,7 +225,7 @@ def sessions_audit() -> Audit:
 
 
 def features_audit(staged: pa.Schema) -> Audit:
-    """Returns what a day of behavior features must be, whichever features it has.
+    """What a day of behavior features must be, whichever features it has.
 
     Args:
       staged: the schema of a staged file, which all days of the range share: whole numbers are
@@ -253,7 +253,7 @@ def features_audit(staged: pa.Schema) -> Audit:
 def _derived(
     table: str, schema: pa.Schema, columns: dict[str, str], rules: list[Rule], unique: tuple
 ) -> Audit:
-    """Returns the audit of a table of ours: no row may be broken, and a day may be empty."""
+    """The audit of a table of ours: no row may be broken, and a day may be empty."""
     return Audit(
         table=table,
         schema=schema,

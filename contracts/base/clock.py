@@ -8,27 +8,27 @@ from zoneinfo import ZoneInfo
 
 
 def day_window(day: dt.date, timezone: str) -> tuple[dt.datetime, dt.datetime]:
-    """Returns the UTC instants [start, end) of a local day."""
+    """The UTC instants [start, end) of a local day."""
     return _midnight(day, timezone), _midnight(day + dt.timedelta(days=1), timezone)
 
 
 def days_window(first: dt.date, last: dt.date, timezone: str) -> tuple[dt.datetime, dt.datetime]:
-    """Returns the UTC instants [start of first, end of last)."""
+    """The UTC instants [start of first, end of last)."""
     return _midnight(first, timezone), _midnight(last + dt.timedelta(days=1), timezone)
 
 
 def days_between(first: dt.date, last: dt.date) -> list[dt.date]:
-    """Returns every day from first to last, both included."""
+    """Every day from first to last, both included."""
     return [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def as_of_instant(as_of: dt.date, timezone: str) -> dt.datetime:
-    """Returns the instant that an as-of day stands for: the midnight at which the day ends."""
+    """The instant that an as-of day stands for: the midnight at which the day ends."""
     return day_window(as_of, timezone)[1]
 
 
 def now() -> dt.datetime:
-    """Returns the present in UTC, to the microsecond."""
+    """The present in UTC, to the microsecond."""
     return dt.datetime.now(dt.UTC)
 
 

@@ -133,7 +133,7 @@ class Dataset(Strict):
 
 
 def dataset_names() -> list[str]:
-    """Returns the names of all configured data sets, in order."""
+    """The names of all configured data sets, in order."""
     return sorted(path.stem for path in DATASETS.glob("*.yaml"))
 
 

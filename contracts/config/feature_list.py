@@ -19,15 +19,15 @@ class Entry(Strict):
     """One declared feature, of any kind."""
 
     def named_actions(self) -> Iterator[str]:
-        """Gives the actions that the entry asks for."""
+        """The actions that the entry asks for."""
         return iter(())
 
     def named_windows(self) -> list[int]:
-        """Returns the windows that the entry asks for."""
+        """The windows that the entry asks for."""
         return []
 
     def needs_categories(self) -> bool:
-        """Tells whether the catalog must give items a category."""
+        """Whether the catalog must give items a category."""
         return False
 
 
@@ -39,7 +39,7 @@ class Windowed(Entry):
     )
 
     def named_windows(self) -> list[int]:
-        """Returns those that are named."""
+        """Those that are named."""
         return self.windows or []
 
 
@@ -49,7 +49,7 @@ class OfAction(Windowed):
     action: Name | None = None
 
     def named_actions(self) -> Iterator[str]:
-        """Gives the action, if there is one."""
+        """The action, if there is one."""
         if self.action:
             yield self.action
 
@@ -61,7 +61,7 @@ class Count(OfAction):
     category: str | None = Field(None, description="one of `features.categories`")
 
     def needs_categories(self) -> bool:
-        """Tells whether a category is asked for."""
+        """Whether a category is asked for."""
         return self.category is not None
 
 
@@ -72,7 +72,7 @@ class Distinct(OfAction):
     of: Literal["items", "categories", "sessions", "active_days"]
 
     def needs_categories(self) -> bool:
-        """Tells whether categories are counted."""
+        """Whether categories are counted."""
         return self.of == "categories"
 
     @model_validator(mode="after")
@@ -91,7 +91,7 @@ class Entropy(Windowed):
     of: Literal["categories", "actions", "hours"]
 
     def needs_categories(self) -> bool:
-        """Tells whether it is that of categories."""
+        """Whether it is that of categories."""
         return self.of == "categories"
 
 
@@ -105,7 +105,7 @@ class Recency(Entry):
     cap_days: Days | None = Field(None, description="no more than this, and than all windows")
 
     def named_actions(self) -> Iterator[str]:
-        """Gives the actions that are named."""
+        """The actions that are named."""
         return (name for name in self.of or [] if name != "event")
 
 
@@ -126,7 +126,7 @@ class Trend(Entry):
     form: Literal["ratio", "difference"] = "ratio"
 
     def named_actions(self) -> Iterator[str]:
-        """Gives the action, unless all events are meant."""
+        """The action, unless all events are meant."""
         if self.of != "events":
             yield self.of
 

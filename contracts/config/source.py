@@ -57,7 +57,7 @@ class Landing(FileTable):
 
     @property
     def is_dated(self) -> bool:
-        """Tells whether files arrive by day (true) or lie there once and for all."""
+        """Whether files arrive by day (true) or lie there once and for all."""
         return "{day}" in self.url or "{hours}" in self.url
 
     @model_validator(mode="after")

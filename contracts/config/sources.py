@@ -22,7 +22,7 @@ def link_source(dataset: str, folder: str) -> None:
 
 
 def source_folder(dataset: str) -> str:
-    """Returns the folder or URL below which a data set's files lie.
+    """The folder or URL below which a data set's files lie.
 
     FOOTPATH_SOURCE_<NAME> (upper case, dashes as underscores) wins over what was linked.
 

@@ -43,7 +43,7 @@ class Task(Strict):
     """One thing to predict of an example.
 
     `column` names an attribute of the users table. `sql` is an aggregate over the events that
-    answer: those of the user in [as-of, as-of + horizon_days), his last `holdout` events, or the
+    answer: those of the user in [as-of, as-of + horizon_days), their last `holdout` events, or the
     rest of the session; such as `count(*) FILTER (action = 'purchase') > 0`. Where none of the
     user's events are there, it is the aggregate of no rows. A ranking task needs no SQL: it asks
     for the next item, the first of those events.
@@ -84,7 +84,7 @@ class Task(Strict):
 
     @property
     def follows_split(self) -> bool:
-        """Tells whether training users decide what the labels are: each split has its own."""
+        """Whether training users decide what the labels are: each split has its own."""
         return bool(self.above or self.classes)
 
     @property

@@ -14,7 +14,7 @@ from contracts.lake.paths import is_remote, key_of, system_of
 
 
 def local_copy(lake: Lake, path: Path) -> Path:
-    """Returns a file or folder of the lake on a local disk: itself, or a fresh copy of it.
+    """A file or folder of the lake on a local disk: itself, or a fresh copy of it.
 
     The copy has the same place below `lake.work` and is left there: what has the size and the time
     of change of its original is not fetched again.

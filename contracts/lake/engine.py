@@ -13,7 +13,7 @@ ENGINES = ("duckdb", "spark")
 
 
 def engine_name() -> str:
-    """Returns what computes sessions and features: FOOTPATH_ENGINE, duckdb if it is not set.
+    """What computes sessions and features: FOOTPATH_ENGINE, duckdb if it is not set.
 
     It is a matter of where Footpath is deployed, not of the data set.
 

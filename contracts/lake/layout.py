@@ -39,12 +39,12 @@ LEFT_BEHIND_SECONDS = 24 * 3600
 
 
 def home() -> Path:
-    """Returns the folder of this machine's state: FOOTPATH_HOME, or `.footpath` here."""
+    """The folder of this machine's state: FOOTPATH_HOME, or `.footpath` here."""
     return Path(os.environ.get("FOOTPATH_HOME", ".footpath")).absolute()
 
 
 def lakes() -> Path:
-    """Returns the folder of all lakes: FOOTPATH_LAKE, or `lake` in the home folder."""
+    """The folder of all lakes: FOOTPATH_LAKE, or `lake` in the home folder."""
     where = os.environ.get("FOOTPATH_LAKE", "")
     if "://" not in where:
         return Path(where).absolute() if where else home() / "lake"
@@ -53,7 +53,7 @@ def lakes() -> Path:
 
 @cache
 def _remote(url: str) -> Path:
-    """Returns a universal path; one instance, for it holds the connections."""
+    """A universal path; one instance, for it holds the connections."""
     from upath import UPath
 
     try:
@@ -110,29 +110,29 @@ class Lake:
         return home() / "work" / self.root.name if is_remote(self.root) else self.root
 
     def table(self, name: str) -> Path:
-        """Returns the folder of a table of daily objects."""
+        """The folder of a table of daily objects."""
         return self.root / name
 
     def day(self, table: str, day: dt.date) -> Path:
-        """Returns the one object that holds a table's day."""
+        """The one object that holds a table's day."""
         return self.root / table / f"{day.isoformat()}.parquet"
 
     def days(self, table: str) -> list[dt.date]:
-        """Returns the published days of a table, in order."""
+        """The published days of a table, in order."""
         return sorted(dt.date.fromisoformat(p.stem) for p in self.table(table).glob("*.parquet"))
 
     def existing(self, table: str, days: list[dt.date]) -> list[str]:
-        """Returns the objects of those days that are published, as strings, in order."""
+        """The objects of those days that are published, as strings, in order."""
         published = set(self.days(table))
         return [str(self.day(table, day)) for day in days if day in published]
 
     def single(self, name: str) -> Path:
-        """Returns the object of a table without partitions, such as `items`."""
+        """The object of a table without partitions, such as `items`."""
         return self.root / f"{name}.parquet"
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """Gives an empty local folder, on the lake's own disk if it has one; removes it after."""
+        """An empty local folder, on the lake's own disk if it has one; removes it after."""
         self._stamp()
         folder = self.work / "_staging" / uuid.uuid4().hex
         folder.mkdir(parents=True)

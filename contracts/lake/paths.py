@@ -9,22 +9,22 @@ from typing import Any, cast
 
 
 def is_remote(path: Path) -> bool:
-    """Tells whether a path of the lake is not on a local disk."""
+    """Whether a path of the lake is not on a local disk."""
     return not isinstance(path, Path)
 
 
 def system_of(path: Path) -> Any:
-    """Returns the file system of a path that is not on a local disk."""
+    """The file system of a path that is not on a local disk."""
     return cast("Any", path).fs
 
 
 def key_of(path: Path) -> str:
-    """Returns the name of a path in its file system."""
+    """The name of a path in its file system."""
     return cast("Any", path).path
 
 
 def ibis_path(path: Path | str) -> str:
-    """Returns a path of the lake as Ibis, and Feast through it, must be given it.
+    """A path of the lake as Ibis, and Feast through it, must be given it.
 
     For s3:// Ibis loads an extension of DuckDB, which would be downloaded and has settings of its
     own; s3a:// names the same object and is read through the file system that was registered.

@@ -22,7 +22,7 @@ READERS = 16
 
 
 def stamps(folder: Path, pattern: str = "*.parquet") -> dict[str, str]:
-    """Returns the objects of a folder by name, each with what changes when it does."""
+    """The objects of a folder by name, each with what changes when it does."""
     if is_remote(folder):
         found = system_of(folder).glob(f"{key_of(folder)}/{pattern}", detail=True).items()
         return {key.rpartition("/")[2]: str(info["ETag"]).strip('"') for key, info in found}
@@ -34,7 +34,7 @@ def stamps(folder: Path, pattern: str = "*.parquet") -> dict[str, str]:
 
 
 def sizes(folder: Path, pattern: str = "*.parquet") -> dict[str, int]:
-    """Returns the objects of a folder by name, in order, each with its size in bytes."""
+    """The objects of a folder by name, in order, each with its size in bytes."""
     if is_remote(folder):
         found = system_of(folder).glob(f"{key_of(folder)}/{pattern}", detail=True).items()
         return {key.rpartition("/")[2]: info["size"] for key, info in sorted(found)}
@@ -42,7 +42,7 @@ def sizes(folder: Path, pattern: str = "*.parquet") -> dict[str, int]:
 
 
 def open_parquet(path: Path) -> Any:
-    """Returns what PyArrow reads a Parquet object from: the path, or an open object of S3."""
+    """What PyArrow reads a Parquet object from: the path, or an open object of S3."""
     if not is_remote(path):
         return path
     # Footers and column chunks: small reads, so no megabytes ahead.
@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict:
 
 
 def parse_json(path: Path, text: str) -> dict:
-    """Returns a JSON document that was read from a path of the lake.
+    """A JSON document that was read from a path of the lake.
 
     Raises:
       FootpathError: it is not JSON.

@@ -107,7 +107,7 @@ def stage_features(
 
 
 def feature_needs(dataset: Dataset, day: dt.date) -> dict[str, list[dt.date]]:
-    """Returns the days of each table that a day of features is computed from."""
+    """The days of each table that a day of features is computed from."""
     longest = window_days(dataset)[-1]
     needed = days_between(day - dt.timedelta(days=longest), day)
     return {"events": needed, "sessions": needed}
@@ -188,7 +188,7 @@ def _with_published(
     written: dt.datetime,
     users: Users,
 ) -> "ir.Table":
-    """Returns the rows that the days' objects shall hold: with what they hold already."""
+    """The rows that the days' objects shall hold: with what they hold already."""
     known = [day for day in days if lake.existing(TABLE, [day])]
     if not known:
         return fresh

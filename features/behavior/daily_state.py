@@ -57,7 +57,7 @@ EPOCH = dt.date(1970, 1, 1)
 
 
 def day_number(day: dt.date) -> int:
-    """Returns a day's integer: days since 1970."""
+    """A day's integer: days since 1970."""
     return (day - EPOCH).days
 
 
@@ -69,7 +69,7 @@ def with_number(rows: "ir.Table") -> "ir.Table":
 
 
 def state_schema(dataset: Dataset, measures: Iterable[str]) -> pa.Schema:
-    """Returns the columns of the state that these measures need, in a fixed order."""
+    """The columns of the state that these measures need, in a fixed order."""
     wanted = set(measures) | {"active_days"}
     if wanted & set(PAUSES):
         wanted |= set(PAUSE_COLUMNS)
@@ -107,7 +107,7 @@ def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt
 
 
 def _is_fresh(lake: Lake, schema: pa.Schema, day: dt.date, inputs: Inputs) -> bool:
-    """Tells whether a published day was made of these inputs, and has just these columns."""
+    """Whether a published day was made of these inputs, and has just these columns."""
     found = read_metadata(lake.day(STATE, day))
     metadata = found.metadata or {}
     same = all(metadata.get(key) == value for key, value in footer(inputs).items())
@@ -117,7 +117,7 @@ def _is_fresh(lake: Lake, schema: pa.Schema, day: dt.date, inputs: Inputs) -> bo
 def state_of(
     engine: "Backend", dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]
 ) -> "ir.Table":
-    """Returns one row a user and day with an event or a closing session."""
+    """One row a user and day with an event or a closing session."""
     import ibis
 
     names = set(schema.names)
@@ -187,7 +187,7 @@ def with_hour(events: "ir.Table", clock: "ir.Table") -> "ir.Table":
 
 
 def hours_clock(days: list[dt.date], timezone: str) -> pa.Table:
-    """Returns what tells local hours from instants, by integers alone: one row a day.
+    """What tells local hours from instants, by integers alone: one row a day.
 
     Columns: day; starts, the instant of its midnight; start_seconds, what a clock on the wall
     shows then (not 0 where the clocks change at midnight); shift_at and shift_seconds: when the

@@ -33,7 +33,7 @@ STATISTICS = {"mean": "mean", "std": "standard deviation", "max": "largest", "su
 
 
 def declared_fields(dataset: Dataset, entry: Declared) -> Iterator[FeatureField]:
-    """Gives the fields of one entry, in the order of its windows."""
+    """The fields of one entry, in the order of its windows."""
     if isinstance(entry, Windowed):
         for days in sorted(set(entry.windows or dataset.features.windows)):
             for name, kind, text, term in _of_window(dataset, entry, days):
@@ -201,11 +201,11 @@ def _recency(dataset: Dataset, entry: Recency) -> Iterator[FeatureField]:
 
 
 def within(days: int) -> str:
-    """Returns how a window is told."""
+    """How a window is told."""
     return f"in the last {days} days" if days > 1 else "on the day"
 
 
 def slug(category: str) -> str:
-    """Returns a category's name as it may stand in a column."""
+    """A category's name as it may stand in a column."""
     plain = unicodedata.normalize("NFKD", category).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "other"

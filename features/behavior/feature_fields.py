@@ -25,7 +25,7 @@ from features.behavior.terms import (
 
 
 def feature_fields(dataset: Dataset) -> list[FeatureField]:
-    """Returns the behavior features of a data set, in the order of the columns.
+    """The behavior features of a data set, in the order of the columns.
 
     A declared feature that is a standard one too is one column.
 
@@ -46,19 +46,19 @@ def feature_fields(dataset: Dataset) -> list[FeatureField]:
 
 
 def feature_schema(fields: list[FeatureField]) -> pa.Schema:
-    """Returns the schema of `user_behavior_features`: user, three clocks, then the fields."""
+    """The schema of `user_behavior_features`: user, three clocks, then the fields."""
     columns = [pa.field(f.name, pa.type_for_alias(f.kind), nullable=False) for f in fields]
     user = pa.field("user_id", pa.string(), nullable=False)
     return pa.schema([user, *FEATURE_CLOCKS, *columns])
 
 
 def window_days(dataset: Dataset) -> list[int]:
-    """Returns the lengths of the windows in days, shortest first."""
+    """The lengths of the windows in days, shortest first."""
     return sorted(set(dataset.features.windows))
 
 
 def has_categories(dataset: Dataset) -> bool:
-    """Tells whether the data set's catalog gives items a category."""
+    """Whether the data set's catalog gives items a category."""
     return dataset.items is not None and dataset.items.category is not None
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def changes_of(
     activity: "ir.Table", pairs: "ir.Table | None", needs: Iterable[Measure], span: Span
 ) -> "ir.Table | None":
-    """Returns how the measures that are sums of intervals change from day to day.
+    """How the measures that are sums of intervals change from day to day.
 
     All that changed before day span.first stands on that day.
 
@@ -102,7 +102,7 @@ def _steps(intervals: "ir.Table", windows: dict[str, list[int]], span: Span) -> 
 
 
 def _distinct(pairs: "ir.Table", name: str, span: Span) -> "ir.Table":
-    """Returns the intervals in which a key is among the different ones of a user.
+    """The intervals in which a key is among the different ones of a user.
 
     An occurrence counts from its day on until the next occurrence takes over. Of those up to the
     first day of the span, the last is enough.
@@ -122,7 +122,7 @@ def _distinct(pairs: "ir.Table", name: str, span: Span) -> "ir.Table":
 
 
 def _spread(pairs: "ir.Table", window: int, span: Span) -> "ir.Table":
-    """Returns the changes of the sum over categories of count * ln(count) in a window."""
+    """The changes of the sum over categories of count * ln(count) in a window."""
     import ibis
 
     name = f"spread_{window}"
@@ -174,7 +174,7 @@ def pauses_of_day(activity: "ir.Table", needs: Iterable[Measure], day: int) -> "
 
 
 def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
-    """Returns the intervals of the pauses between sessions, both of which are in the window.
+    """The intervals of the pauses between sessions, both of which are in the window.
 
     A pause within a day is in every window that has the day; one across days leaves with the
     earlier of its sessions. `gap_last` is that before the last session, until the next comes.

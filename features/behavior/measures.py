@@ -75,17 +75,17 @@ class StateColumn:
 
 
 def told_actions(dataset: Dataset) -> list[str]:
-    """Returns the actions with measures of their own: a single one would only repeat `events`."""
+    """The actions with measures of their own: a single one would only repeat `events`."""
     return dataset.actions if len(dataset.actions) > 1 else []
 
 
 def action_measure(dataset: Dataset, action: str) -> str:
-    """Returns the measure that counts the events of an action, or all `events`."""
+    """The measure that counts the events of an action, or all `events`."""
     return f"action_{action}" if action in told_actions(dataset) else "events"
 
 
 def event_columns(dataset: Dataset) -> dict[str, StateColumn]:
-    """Returns the columns of the daily state that are made of events.
+    """The columns of the daily state that are made of events.
 
     The rows have the columns of events and: `n`, the day; `hour`, the local hour; the value as
     `exact` (a decimal), as `number` (a float) and its `square`.
@@ -116,7 +116,7 @@ def event_columns(dataset: Dataset) -> dict[str, StateColumn]:
 
 
 def session_columns() -> dict[str, StateColumn]:
-    """Returns the columns of the daily state that are made of the sessions that close on a day.
+    """The columns of the daily state that are made of the sessions that close on a day.
 
     The rows have the columns of sessions and: `gap`, whole seconds since the session before, if it
     closed on the day; `seconds`, the duration as a decimal.
@@ -140,22 +140,22 @@ def session_columns() -> dict[str, StateColumn]:
 
 
 def state_columns(dataset: Dataset) -> dict[str, StateColumn]:
-    """Returns every column that the daily state of a data set can have, in a fixed order."""
+    """Every column that the daily state of a data set can have, in a fixed order."""
     return event_columns(dataset) | session_columns()
 
 
 def stem_of(measure: str) -> str:
-    """Returns a measure's name without the action or category that it is of."""
+    """A measure's name without the action or category that it is of."""
     return "category" if measure.startswith("category_") else measure.partition("_of_")[0]
 
 
 def action_of(measure: str) -> str:
-    """Returns the action that a measure of items or categories is told by; '' for all."""
+    """The action that a measure of items or categories is told by; '' for all."""
     return measure.partition("_of_")[2]
 
 
 def asked_windows(needs: Iterable[Measure], stems: Iterable[str]) -> dict[str, list[int]]:
-    """Returns the windows of each measure of some stems."""
+    """The windows of each measure of some stems."""
     windows: dict[str, list[int]] = {}
     for name, days in sorted(needs):
         if stem_of(name) in stems:
@@ -164,21 +164,21 @@ def asked_windows(needs: Iterable[Measure], stems: Iterable[str]) -> dict[str, l
 
 
 def is_interval(measure: str) -> bool:
-    """Tells whether a measure is no sum over days, but of what enters and leaves a window."""
+    """Whether a measure is no sum over days, but of what enters and leaves a window."""
     return stem_of(measure) in (*DISTINCT, "spread", *PAUSES)
 
 
 def asks_for_items(needs: Iterable[Measure]) -> bool:
-    """Tells whether some measure is of items or categories."""
+    """Whether some measure is of items or categories."""
     return any(stem_of(name) in (*DISTINCT, *CATEGORIES) for name, _ in needs)
 
 
 def needs_categories(needs: Iterable[Measure]) -> bool:
-    """Tells whether some measure is of categories."""
+    """Whether some measure is of categories."""
     return any(stem_of(name) in CATEGORIES for name, _ in needs)
 
 
 def actions_of(needs: Iterable[Measure]) -> list[str]:
-    """Returns the actions that some measure of items or categories is told by."""
+    """The actions that some measure of items or categories is told by."""
     of_items = (name for name, _ in needs if stem_of(name) in (*DISTINCT, *CATEGORIES))
     return sorted({action_of(name) for name in of_items} - {""})

@@ -54,14 +54,14 @@ def check_catalog(lake: Lake, needs: Iterable[Measure]) -> None:
 
 
 def events_of(engine: "Backend", lake: Lake, span: Span, users: Users) -> "ir.Table":
-    """Returns the events that the windows of a span see, of a range of users."""
+    """The events that the windows of a span see, of a range of users."""
     days = [EPOCH + dt.timedelta(days=n) for n in (span.first - span.longest + 1, span.last)]
     events = read_days(engine, lake, "events", EVENTS, days_between(*days))
     return with_number(of_users(events, users))
 
 
 def pairs_of(events: "ir.Table", needs: Iterable[Measure]) -> "ir.Table":
-    """Returns who had to do with which item on which day.
+    """Who had to do with which item on which day.
 
     Columns: user_id, n, item_id; `pairs`, how many events, and `pairs_of_<a>`, how many of an
     action that some measure is told by.
@@ -172,7 +172,7 @@ def _is(events: "ir.Table", action: str) -> Any:
 
 
 def _of(name: str) -> str:
-    """Returns how a measure is told by action: `_of_<a>`, or nothing."""
+    """How a measure is told by action: `_of_<a>`, or nothing."""
     return f"_of_{action}" if (action := action_of(name)) else ""
 
 

@@ -41,7 +41,7 @@ class FeatureField:
 
 
 def total(measure: str, days: int) -> Term:
-    """Returns a measure as it is."""
+    """A measure as it is."""
     return Term(frozenset({(measure, days)}), lambda rows: rows[f"{measure}_{days}"])
 
 
@@ -56,7 +56,7 @@ def ratio(part: Term, whole: Term, smoothing: float = 0) -> Term:
 
 
 def summed(terms: list[Term]) -> Term:
-    """Returns the sum of integer terms."""
+    """The sum of integer terms."""
     return Term(
         frozenset().union(*(term.needs for term in terms)),
         lambda rows: functools.reduce(operator.add, (term.formula(rows) for term in terms)),
@@ -64,12 +64,12 @@ def summed(terms: list[Term]) -> Term:
 
 
 def or_zero(term: Term) -> Term:
-    """Returns the term, and 0 where there is none."""
+    """The term, and 0 where there is none."""
     return Term(term.needs, lambda rows: term.formula(rows).fill_null(0))
 
 
 def hours_since(last: str, days: int, per: float = 1.0, cap: float | None = None) -> Term:
-    """Returns the time from an instant to the row's end, in units of `per` hours; 0 without."""
+    """The time from an instant to the row's end, in units of `per` hours; 0 without."""
     instant = f"{last}_{days}"
 
     def formula(rows: "ir.Table") -> "ir.Value":
@@ -96,7 +96,7 @@ def daily_change(of: str, short: int, long: int, form: str) -> Term:
 
 
 def deviation(count: Term, sums: Term, squares: Term) -> Term:
-    """Returns the standard deviation (of the population); 0 where all are alike."""
+    """The standard deviation (of the population); 0 where all are alike."""
 
     def formula(rows: "ir.Table") -> "ir.Value":
         import ibis
@@ -126,7 +126,7 @@ def category_entropy(days: int) -> Term:
 
 
 def entropy(parts: list[Term]) -> Term:
-    """Returns the entropy in nats of counts that add up to all; 0 where one has them all."""
+    """The entropy in nats of counts that add up to all; 0 where one has them all."""
     whole = summed(parts)
 
     def formula(rows: "ir.Table") -> "ir.Value":
@@ -144,7 +144,7 @@ def entropy(parts: list[Term]) -> Term:
 
 
 def top_category(place: int, names: list[str], days: int) -> tuple[Term, Term]:
-    """Returns the name of the category with the place-th most events, and its share of all events.
+    """The name of the category with the place-th most events, and its share of all events.
 
     Ties go to the one that is declared first. Name '' and share 0 where there are not so many.
     """

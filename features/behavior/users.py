@@ -39,7 +39,7 @@ USER = pa.schema([pa.field("user_id", pa.string())])
 
 
 def of_users(rows: "ir.Table", users: Users) -> "ir.Table":
-    """Returns the rows of a range of users."""
+    """The rows of a range of users."""
     since, until = users
     if since is not None:
         rows = rows.filter(rows.user_id >= since)

@@ -118,7 +118,7 @@ def _sliding(
 
 
 def _rows(activity: "ir.Table", folds: Folds, span: Span) -> "ir.Table":
-    """Returns the activity of every day that a window of the span can see, and empty rows.
+    """The activity of every day that a window of the span can see, and empty rows.
 
     From a day with activity on, a user has a row on each day of the result until the longest
     window is empty again, and one more.

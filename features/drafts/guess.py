@@ -160,7 +160,7 @@ def _keywords() -> frozenset[str]:
 
 
 def _rank(column: Column, words: tuple[str, ...]) -> int:
-    """Returns how well a name fits: the earlier the word, the higher; 0 for none."""
+    """How well a name fits: the earlier the word, the higher; 0 for none."""
     return max(
         (len(words) - words.index(word) for word in column.words if word in words), default=0
     )

@@ -49,7 +49,7 @@ class StagedEvents:
 
     path: Path
     fragment_rows: int
-    repeats: int  # duplicates that were left out
+    duplicates: int  # rows that were left out
 
 
 def stage_events(
@@ -64,7 +64,7 @@ def stage_events(
       folder: gets one Parquet file a day.
 
     Returns:
-      What was staged, for every day; fragment_rows = rows in the file + repeats.
+      What was staged, for every day; fragment_rows = rows in the file + duplicates.
     """
     days = sorted(set(days))
     fragments: dict[dt.date, list[Fragment]] = {day: [] for day in days}

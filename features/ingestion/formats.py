@@ -24,7 +24,7 @@ import numpy as np
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 from contracts.config.source import FileTable
-from features.sql import struct_of
+from features.expressions import struct_of
 
 UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -80,7 +80,7 @@ class Format:
         return block
 
     def end_of_records(self, data: bytes) -> int:
-        """Returns where the last whole record of data ends; 0 if there is none."""
+        """Where the last whole record of data ends; 0 if there is none."""
         return data.rfind(b"\n") + 1
 
     def record_starts(
@@ -197,7 +197,7 @@ class Delimited(Format):
         return block.decode("latin-1").encode() if self.table.csv.encoding == "latin-1" else block
 
     def end_of_records(self, data: bytes) -> int:
-        """Returns where the last whole record of data ends: not inside a quoted field."""
+        """Where the last whole record of data ends: not inside a quoted field."""
         end = super().end_of_records(data)
         if not self.quote or not data.count(self.quote, 0, end) % 2:
             return end

@@ -28,6 +28,7 @@ from contracts.lake.publishing import publish_file, remove_files
 from contracts.lake.reading import stamps
 from features.ingestion.listing import Arrival, find_arrivals
 from features.ingestion.manifest import (
+    LANDING_FORMAT,
     Manifest,
     all_manifests,
     file_id,
@@ -138,7 +139,7 @@ def land(
 
 
 def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[Arrival]:
-    """Returns those of some landing files that were not read as they lie there."""
+    """Those of some landing files that were not read as they lie there."""
     mapping, known = mapping_hash(dataset), all_manifests(lake)
     return [arrival for arrival in arrivals if _is_new(arrival, known, mapping)]
 
@@ -210,6 +211,7 @@ def _manifest(
         f"{staged.rows} are in fragments and quarantine"
     )
     return Manifest(
+        format=LANDING_FORMAT,
         path=file.path,
         size=file.size,
         stamp=file.stamp,

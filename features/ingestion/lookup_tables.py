@@ -19,10 +19,10 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import ITEMS, USERS
+from features.expressions import check_expressions
 from features.ingestion.listing import find_files, root_of
 from features.ingestion.mapping import exploded, exploded_columns
 from features.ingestion.reader import ROWS, RowReader
-from features.sql import check_expressions
 
 # More rows than this that cannot be read, or have no key, are a broken file and not bad luck.
 MAX_BROKEN_SHARE = 0.05

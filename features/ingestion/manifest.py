@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -25,13 +26,15 @@ from contracts.lake.publishing import publish_file
 from contracts.lake.reading import parse_json, read_texts, side_by_side, sizes, stamps
 from features.provenance import Digest
 
-# Raise it when the same file would be partitioned into other fragments than before.
-LANDING_FORMAT = 1
+# Raise it when the same file would be partitioned into other fragments, or described otherwise:
+# then all files are read anew.
+LANDING_FORMAT: Literal[2] = 2
 
 
 class Manifest(Strict):
     """One landing file as it was read, and where its rows went."""
 
+    format: Literal[2]  # LANDING_FORMAT
     path: str  # as SourceFile.path
     size: int
     stamp: str

@@ -19,8 +19,8 @@ from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENTS
+from features.expressions import check_expressions, column_types, map_of, struct_of
 from features.ingestion.reader import ROWS
-from features.sql import check_expressions, column_types, map_of, struct_of
 
 # Why a row is refused before it is an event.
 UNREADABLE = "unreadable"

@@ -30,9 +30,9 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
 from contracts.base.sql import name
 from contracts.config.source import FileTable
+from features.expressions import column_types
 from features.ingestion.formats import UTF8_MARK, Format, Layout, format_of
 from features.ingestion.streams import Archives, Prefetch, SourceFile, path_on_disk, read_blocks
-from features.sql import column_types
 
 ROWS = "rows_read"
 

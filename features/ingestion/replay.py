@@ -37,6 +37,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table, remove_files
 from contracts.lake.reading import read_table
 from contracts.lake.schemas import EVENTS, FRAGMENT, QUARANTINE
+from features.expressions import struct_of
 from features.ingestion.listing import Arrival
 from features.ingestion.manifest import (
     Manifest,
@@ -52,7 +53,6 @@ from features.ingestion.partition import Partitioner
 from features.ingestion.reader import RowReader
 from features.ingestion.streams import SourceFile
 from features.provenance import digest_of
-from features.sql import struct_of
 
 LANDING = "landing"
 
@@ -257,7 +257,7 @@ class _Mapper:
     folder: Path
 
     def map(self, repairs: pa.Table, dataset: Dataset) -> FileContents:
-        """Returns what repairs become by the mapping of a data set: this one, or `_of_events`."""
+        """What repairs become by the mapping of a data set: this one, or `_of_events`."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         rows = folder / "rows.jsonl"
         rows.write_text("".join(f"{row}\n" for row in repairs["row"].to_pylist()), encoding="utf-8")
@@ -381,7 +381,7 @@ def _of_events(dataset: Dataset) -> Dataset:
 
 
 def _without(rows: pa.Table, lines: pa.ChunkedArray) -> pa.Table:
-    """Returns rows but for those of some lines."""
+    """Rows but for those of some lines."""
     return rows.filter(pc.invert(pc.is_in(rows["source_line"], pc.unique(lines))))
 
 

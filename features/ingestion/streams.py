@@ -314,7 +314,7 @@ class ForwardStream:
         return cls(decompressed(_blocks(handle), path))
 
     def tell(self) -> int:
-        """Returns how many bytes were read."""
+        """How many bytes were read."""
         return self._place
 
     def read(self, size: int) -> bytes:

@@ -108,7 +108,7 @@ def _headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:
 
 
 def _member(name: str, header: tarfile.TarInfo, is_twice: bool) -> Member:
-    """Returns what a header holds, and why the member could not be told from others or read."""
+    """What a header holds, and why the member could not be told from others or read."""
     flaw = ""
     if not header.isreg() or header.issparse():
         flaw = "is a link, a device or a sparse file: pack plain files (tar -h --hard-dereference)"

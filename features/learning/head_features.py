@@ -63,7 +63,7 @@ def write_head_features(dataset: Dataset, lake: Lake, as_of: dt.date) -> HeadFea
 
 
 def known_at(dataset: Dataset, as_of: dt.date) -> dt.datetime:
-    """Returns when the row of the as-of day is known: the later midnight has no row by then.
+    """When the row of the as-of day is known: the later midnight has no row by then.
 
     With a delay of a day or more a later row could not be told apart, so the as-of itself is
     taken: the head then sees the newest row that was known at that instant.
@@ -75,7 +75,7 @@ def known_at(dataset: Dataset, as_of: dt.date) -> dt.datetime:
 
 
 def retrieved(lake: Lake, view: View, users: list[str], instant: dt.datetime) -> pa.Table:
-    """Returns the numeric features of users as known at an instant, ordered by user id."""
+    """The numeric features of users as known at an instant, ordered by user id."""
     import pandas as pd
 
     wanted = [column for column in view.columns if column.kind in ("int64", "float64")]

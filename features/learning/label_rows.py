@@ -21,7 +21,7 @@ from contracts.lake.schemas import HOLDOUT, LABELS
 
 
 def split_of(seed: int = 0) -> str:
-    """Returns the SQL that deals a user_id to a split, by a hash: alike in every task and as-of.
+    """The SQL that deals a user_id to a split, by a hash: alike in every task and as-of.
 
     Seed 0 is the split of all published labels; `footpath compare` deals anew with each seed.
     """
@@ -82,7 +82,7 @@ def publish_labels(
 
 
 def label_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int = 0) -> pa.Table:
-    """Returns the rows of a task from `answers`; a label that is null or no number is none."""
+    """The rows of a task from `answers`; a label that is null or no number is none."""
     value, label = _value_and_label(connection, task)
     rows = connection.sql(
         f"""
@@ -99,7 +99,7 @@ def label_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int = 0)
 
 
 def _value_and_label(connection: duckdb.DuckDBPyConnection, task: Task) -> tuple[str, str]:
-    """Returns the SQL of both, over rows that have a `label` and a `split`."""
+    """The SQL of both, over rows that have a `label` and a `split`."""
     if task.kind == "regression":
         return "TRY_CAST(label AS DOUBLE)", "NULL"
     if task.kind == "ranking":
@@ -117,7 +117,7 @@ def _value_and_label(connection: duckdb.DuckDBPyConnection, task: Task) -> tuple
 
 
 def _commonest(task: Task) -> str:
-    """Returns the SQL of `known` with rare classes made one."""
+    """The SQL of `known` with rare classes made one."""
     if not task.classes:
         return "SELECT * FROM known"
     return f"""
@@ -128,7 +128,7 @@ def _commonest(task: Task) -> str:
 
 
 def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int = 0) -> pa.Table:
-    """Returns the rows of a task from `shown`, lists of which some were chosen and some not."""
+    """The rows of a task from `shown`, lists of which some were chosen and some not."""
     assert task.candidates
     numbers = ", ".join(f"TRY_CAST(({sql}) AS DOUBLE)" for sql in task.candidates.numbers.values())
     rows = connection.sql(
@@ -152,7 +152,7 @@ def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int 
 
 
 def told(dataset: Dataset, task: Task, error: duckdb.Error) -> FootpathError:
-    """Returns the fault of a task whose SQL does not run."""
+    """The fault of a task whose SQL does not run."""
     said = task.sql or (task.candidates and task.candidates.where) or task.of or ""
     return FootpathError(
         f"task {task.name} of data set '{dataset.name}': `{said}` does not run over "

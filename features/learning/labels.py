@@ -24,7 +24,7 @@ from features.learning.label_rows import LabelsReport, label_rows, publish_label
 
 
 def default_as_of(dataset: Dataset, lake: Lake) -> dt.date:
-    """Returns the day that the YAML names, or the last that leaves every task its horizon.
+    """The day that the YAML names, or the last that leaves every task its horizon.
 
     Raises:
       FootpathError: no events are published, or too few days of them.

@@ -152,7 +152,7 @@ def _load_events(
 
 
 def _query(dataset: Dataset) -> str:
-    """Returns the SQL of what was searched for; null where there is an item."""
+    """The SQL of what was searched for; null where there is an item."""
     key = dataset.learning.query
     if key is None:
         return "NULL::VARCHAR"
@@ -165,7 +165,7 @@ def _query(dataset: Dataset) -> str:
 
 
 def _fit(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, list[str]]:
-    """Returns the vocabulary of each field, most frequent first; actions as they are declared."""
+    """The vocabulary of each field, most frequent first; actions as they are declared."""
 
     def frequent(column: str, at_least: int) -> list[str]:
         counted = connection.sql(
@@ -208,7 +208,7 @@ def _load_vocabulary(connection: duckdb.DuckDBPyConnection, words: dict[str, lis
 
 
 def _day_ends(dataset: Dataset, lake: Lake, as_of: dt.date) -> np.ndarray:
-    """Returns when the days of the events end, in microseconds since 1970."""
+    """When the days of the events end, in microseconds since 1970."""
     ends = [
         day_window(day, dataset.timezone)[1] for day in days_between(lake.days("events")[0], as_of)
     ]
@@ -290,7 +290,7 @@ def _whole_users(batches: Iterable[pa.RecordBatch], offsets: np.ndarray) -> Iter
 
 
 def _item_category(connection: duckdb.DuckDBPyConnection, items: int) -> np.ndarray:
-    """Returns the category id of every item id, int32[items]; 0 where it has none."""
+    """The category id of every item id, int32[items]; 0 where it has none."""
     found = connection.sql(
         "SELECT item_words.id AS item, category_words.id AS category FROM item_words "
         "JOIN catalog ON item_words.word = catalog.item_id "

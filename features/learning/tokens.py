@@ -75,7 +75,7 @@ def load_documents(connection: duckdb.DuckDBPyConnection, learning: Learning) ->
 
 
 def fit_tokens(connection: duckdb.DuckDBPyConnection, learning: Learning) -> list[str]:
-    """Returns the markers that occur, then words by how many events say them."""
+    """The markers that occur, then words by how many events say them."""
     found = connection.execute(
         f"""
         WITH used AS (

@@ -52,7 +52,7 @@ class Window:
 def sessions_in_order(
     lake: Lake, windows: list[Window], since: dt.datetime, gap: dt.timedelta, folder: Path
 ) -> Iterator[pa.RecordBatch]:
-    """Gives the sessions that close in the wanted days, with their `day`, in the order of a day.
+    """The sessions that close in the wanted days, with their `day`, in the order of a day.
 
     Args:
       lake: holds `events`; a day that is not published counts as empty.
@@ -151,7 +151,7 @@ def _bounds(begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _left_open(rows: Rows, runs: Runs, day_ends: int, pause: int) -> pa.Table:
-    """Returns the rows that the next day needs: of open sessions, and the last of a cut one."""
+    """The rows that the next day needs: of open sessions, and the last of a cut one."""
     is_open = np.repeat(~runs.is_done, runs.end - runs.first)
     origin = np.where(is_open, OPEN, DONE).astype(np.uint8)
     told = np.concatenate([runs.end[runs.is_cut] - 1, runs.first[runs.was_done]])
@@ -161,7 +161,7 @@ def _left_open(rows: Rows, runs: Runs, day_ends: int, pause: int) -> pa.Table:
 
 
 def _sessions(rows: Rows, runs: Runs) -> pa.Table:
-    """Returns the sessions that belong to the day, as SESSIONS."""
+    """The sessions that belong to the day, as SESSIONS."""
     mine = runs.is_done & ~runs.was_done
     lengths = runs.end - runs.first
     inside = rows if mine.all() else rows.select(np.repeat(mine, lengths))
@@ -190,7 +190,7 @@ def _sessions(rows: Rows, runs: Runs) -> pa.Table:
 def session_numbers(
     time: np.ndarray, firsts: np.ndarray, day_ends: np.ndarray, pause: int
 ) -> np.ndarray:
-    """Returns which of its user's sessions each event is in, counted from 0.
+    """Which of its user's sessions each event is in, counted from 0.
 
     Args:
       time: whole users' events, in microseconds since 1970, by user and time.
@@ -218,7 +218,7 @@ def session_ids(users: pa.Array, started: pa.Array) -> pa.Array:
 
 
 def _distinct(items: Coded, lengths: np.ndarray) -> np.ndarray:
-    """Returns how many different items each session has."""
+    """How many different items each session has."""
     words = max(1, len(items.words))
     keys = np.repeat(np.arange(len(lengths)) * words, lengths) + items.codes
     keys = np.sort(keys[items.codes >= 0])
@@ -228,7 +228,7 @@ def _distinct(items: Coded, lengths: np.ndarray) -> np.ndarray:
 
 
 def _sums(millionths: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Returns each session's sum, from whole millionths, so that it depends on no order."""
+    """Each session's sum, from whole millionths, so that it depends on no order."""
     if not len(first):
         return np.zeros(0)
     fits = len(millionths) * int(np.abs(millionths).max()) < 2**63

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def clock_of(first: dt.date, last: dt.date, timezone: str) -> pa.Table:
-    """Returns the calendar of first..last, each day with the two days after it.
+    """The calendar of first..last, each day with the two days after it.
 
     A session closes at most 24 hours after the day of its last event, so never later than these.
     """
@@ -96,7 +96,7 @@ def _with_start(events: "ir.Table", clock: "ir.Table", pause: "ir.IntervalScalar
 
 
 def _latest(rows: "ir.Table", is_start: "ir.BooleanColumn") -> "ir.TimestampColumn":
-    """Returns the instant of the last start up to each event."""
+    """The instant of the last start up to each event."""
     import ibis
 
     so_far = ibis.window(group_by=rows.user_id, order_by=rows.place, following=0)
@@ -165,7 +165,7 @@ def query_sessions(
     days: list[dt.date],
     gap: dt.timedelta,
 ) -> Iterator[pa.RecordBatch]:
-    """Gives the sessions that close in some days, with their `day`, in the order of a day.
+    """The sessions that close in some days, with their `day`, in the order of a day.
 
     Args:
       engine: where the events are known.

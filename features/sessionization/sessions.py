@@ -72,7 +72,7 @@ def stage_sessions(
 def _passed(
     dataset: Dataset, lake: Lake, days: list[dt.date], folder: Path
 ) -> Iterator[pa.RecordBatch]:
-    """Gives the sessions of some days by one pass over the sorted files."""
+    """The sessions of some days by one pass over the sorted files."""
     gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
     first, since = _lookback(days[0], gap, dataset.timezone)
     wanted = set(days)
@@ -89,7 +89,7 @@ def _queried(
     days: list[dt.date],
     folder: Path,  # noqa: ARG001
 ) -> Iterator[pa.RecordBatch]:
-    """Gives the sessions of some days by one query on the engine of FOOTPATH_ENGINE."""
+    """The sessions of some days by one query on the engine of FOOTPATH_ENGINE."""
     gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
     first, since = _lookback(days[0], gap, dataset.timezone)
     with open_engine(engine_name()) as engine:
@@ -110,20 +110,20 @@ def _runs(dataset: Dataset, days: list[dt.date]) -> list[list[dt.date]]:
 
 
 def session_needs(dataset: Dataset, day: dt.date) -> dict[str, list[dt.date]]:
-    """Returns the days of events that a day of sessions is computed from."""
+    """The days of events that a day of sessions is computed from."""
     gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
     return {"events": days_between(_lookback(day, gap, dataset.timezone)[0], day)}
 
 
 def _lookback(day: dt.date, gap: dt.timedelta, timezone: str) -> tuple[dt.date, dt.datetime]:
-    """Returns what a day needs: the first day to read, and the instant from which (module top)."""
+    """What a day needs: the first day to read, and the instant from which (module top)."""
     before = _day_holding(day_window(day, timezone)[0] - gap, day, timezone)
     instant = day_window(before, timezone)[0] - gap
     return _day_holding(instant, before, timezone), instant
 
 
 def _day_holding(instant: dt.datetime, day: dt.date, timezone: str) -> dt.date:
-    """Returns the day that holds an instant before the end of `day`."""
+    """The day that holds an instant before the end of `day`."""
     while day_window(day, timezone)[0] > instant:
         day -= dt.timedelta(days=1)
     return day

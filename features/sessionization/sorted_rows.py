@@ -55,7 +55,7 @@ class Coded:
         return cls(_plain(column.indices.fill_null(-1)).astype(np.int32), column.dictionary)
 
     def strings(self) -> pa.Array:
-        """Returns the column."""
+        """The column."""
         return self.words.take(pa.array(self.codes, mask=self.codes < 0))
 
     def with_words_of(self, column: pa.Array) -> "tuple[Coded, np.ndarray]":
@@ -81,7 +81,7 @@ class Rows:
     origin: np.ndarray  # NEW, OPEN or DONE
 
     def select(self, chosen: np.ndarray | slice) -> "Rows":
-        """Returns some events; users and starts are left as they are."""
+        """Some events; users and starts are left as they are."""
         return replace(
             self,
             time=self.time[chosen],
@@ -92,12 +92,12 @@ class Rows:
         )
 
     def without_last_user(self) -> "Rows":
-        """Returns all but the last user's events."""
+        """All but the last user's events."""
         rows = self.select(slice(0, self.starts[-2]))
         return replace(rows, users=self.users[:-1], starts=self.starts[:-1])
 
     def waiting(self, places: np.ndarray) -> pa.Table:
-        """Returns the events at some places, ascending, as a table of WAITING."""
+        """The events at some places, ascending, as a table of WAITING."""
         rows = self.select(places)
         user = self.users.take(np.searchsorted(self.starts, places, side="right") - 1)
         strings = (rows.action.strings(), rows.item.strings())
@@ -165,7 +165,7 @@ def _check_order(rows: Rows, last: str, path: Path) -> None:
 
 
 def empty_rows() -> Rows:
-    """Returns a block without an event."""
+    """A block without an event."""
     names = [*WAITING.names[2:4], "user_id"]
     schema = pa.schema([(name, pa.string()) for name in names])
     schema = schema.append(pa.field("timestamp", pa.timestamp("us", "UTC")))
@@ -217,7 +217,7 @@ def weave(waiting: pa.Table, block: Rows) -> Rows:
 def _weave_users(
     block: Rows, users: pa.Array, lengths: np.ndarray, place: np.ndarray, is_new: np.ndarray
 ) -> tuple[pa.Array, np.ndarray]:
-    """Returns the users of both, each once, and where each user's rows begin."""
+    """The users of both, each once, and where each user's rows begin."""
     at = place[is_new] + np.arange(is_new.sum())
     is_block = np.ones(len(block.users) + len(at), bool)
     is_block[at] = False

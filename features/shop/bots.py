@@ -18,7 +18,7 @@ STAGGER = 7  # days over which the bots' spells are spread
 
 
 def is_at_work(bot: np.ndarray, day: int) -> np.ndarray:
-    """Tells which bots, by their place among the bots, work on a day; the first does on day 0."""
+    """Which bots, by their place among the bots, work on a day; the first does on day 0."""
     since = day - bot % STAGGER
     return (since >= 0) & (since % (SPELL + REST) < SPELL)
 
@@ -26,7 +26,7 @@ def is_at_work(bot: np.ndarray, day: int) -> np.ndarray:
 def bot_events(
     catalog: Catalog, population: Population, calendar: Calendar, day: int, seed: int
 ) -> Events:
-    """Returns the bots' events of a day, bot after bot."""
+    """The bots' events of a day, bot after bot."""
     rng = generator(seed, Stream.BOTS)
     pace = rng.integers(SHORTEST, LONGEST, len(population.bots))
     entry = rng.integers(0, catalog.size, len(population.bots))

@@ -50,11 +50,11 @@ class Calendar:
         return np.array([offset.total_seconds() for offset in offsets], np.int32)
 
     def date(self, day: int) -> dt.date:
-        """Returns the date of a day."""
+        """The date of a day."""
         return self.start + dt.timedelta(days=day)
 
     def hour(self, hour: int) -> dt.datetime:
-        """Returns the UTC instant at which an hour of the shop begins."""
+        """The UTC instant at which an hour of the shop begins."""
         return self.origin + dt.timedelta(hours=hour)
 
     def local(self, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -25,27 +25,27 @@ class Codes:
     items: int
 
     def search(self, query: np.ndarray) -> np.ndarray:
-        """Returns the codes of searches by query number."""
+        """The codes of searches by query number."""
         return query
 
     def view(self, slot: np.ndarray) -> np.ndarray:
-        """Returns the codes of views by slot."""
+        """The codes of views by slot."""
         return self._of(0, slot)
 
     def add_to_cart(self, slot: np.ndarray) -> np.ndarray:
-        """Returns the codes of additions to the cart by slot."""
+        """The codes of additions to the cart by slot."""
         return self._of(1, slot)
 
     def purchase(self, slot: np.ndarray) -> np.ndarray:
-        """Returns the codes of purchases by slot."""
+        """The codes of purchases by slot."""
         return self._of(2, slot)
 
     def unknown_action(self, what: np.ndarray) -> np.ndarray:
-        """Returns the codes of rows whose action nobody has heard of, in place of what."""
+        """The codes of rows whose action nobody has heard of, in place of what."""
         return self._of(3, self._slot(what))
 
     def negative_price(self, what: np.ndarray) -> np.ndarray:
-        """Returns the codes of purchases below zero, in place of what."""
+        """The codes of purchases below zero, in place of what."""
         return self._of(4, self._slot(what))
 
     @property
@@ -74,16 +74,16 @@ class Events:
         return len(self.second)
 
     def take(self, rows: np.ndarray | slice) -> Self:
-        """Returns those rows, in that order."""
+        """Those rows, in that order."""
         return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def sort_by(self, key: np.ndarray) -> Self:
-        """Returns the rows in order of an integer key, equal keys as they stood."""
+        """The rows in order of an integer key, equal keys as they stood."""
         return self.take(stable_order(key))
 
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self:
-        """Returns the rows of all parts, one after the other."""
+        """The rows of all parts, one after the other."""
         names = [f.name for f in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -99,7 +99,7 @@ class Rows(Events):
 
 
 def stable_order(key: np.ndarray) -> np.ndarray:
-    """Returns the stable order of non-negative 32-bit keys.
+    """The stable order of non-negative 32-bit keys.
 
     Sorting key and row number as one 64-bit integer uses NumPy's vectorised quicksort, which is
     several times faster than its stable argsort.

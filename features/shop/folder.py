@@ -17,13 +17,13 @@ from features.shop.truth import ShopTruth
 
 
 def is_finished(folder: Path, truth: ShopTruth) -> bool:
-    """Tells whether every file that the truth speaks of is there."""
+    """Whether every file that the truth speaks of is there."""
     return all((folder / name).exists() for name in ("items.csv", "users.csv", *truth.files))
 
 
 @contextlib.contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """Gives an empty work folder, and puts it in the place of `folder` unless the body raises.
+    """An empty work folder, and puts it in the place of `folder` unless the body raises.
 
     Raises:
       FootpathError: the folder holds something other than a shop, or another process builds it.

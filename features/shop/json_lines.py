@@ -78,7 +78,7 @@ class Lines:
                 yield file, text.slice(begin, stop - begin)
 
     def _chunk(self, rows: Rows) -> tuple[pa.Buffer, np.ndarray]:
-        """Returns the text of rows[N], and where each begins and the last ends: int32[N + 1]."""
+        """The text of rows[N], and where each begins and the last ends: int32[N + 1]."""
         heads = self._heads(rows)
         ends = np.arange(len(rows) + 1, dtype=np.int32) * HEAD_TYPE.itemsize
         head = pa.StringArray.from_buffers(len(rows), pa.py_buffer(ends), pa.py_buffer(heads))
@@ -88,7 +88,7 @@ class Lines:
         return text, np.frombuffer(offsets, np.int32, len(rows) + 1)
 
     def _heads(self, rows: Rows) -> np.ndarray:
-        """Returns the heads of rows[N]: HEAD_TYPE[N]."""
+        """The heads of rows[N]: HEAD_TYPE[N]."""
         day, clock, offset = self._calendar.local(rows.second)
         heads = np.empty(len(rows), HEAD_TYPE)
         _bytes(heads)[:] = _bytes(BLANK)  # ten times faster than field by field
@@ -124,7 +124,7 @@ def _bytes(heads: np.ndarray) -> np.ndarray:
 
 
 def _digits(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the upper and the lower four of eight digits: S4[N] each."""
+    """The upper and the lower four of eight digits: S4[N] each."""
     high = numbers // 10_000
     return DIGITS[high], DIGITS[numbers - high * 10_000]
 
@@ -145,7 +145,7 @@ def _fill(heads: np.ndarray, where: np.ndarray, texts: dict[str, bytes]) -> None
 
 
 def _whats(catalog: Catalog) -> pa.StringArray:
-    """Returns the text for each of events.Codes: how the line ends."""
+    """The text for each of events.Codes: how the line ends."""
 
     def with_item(action: str, *rest: object) -> pa.StringArray:
         start = f'"type":"{action}","item":"'

@@ -58,7 +58,7 @@ class Population:
         return len(self.age)
 
     def log_interest(self, users: np.ndarray, day: int) -> np.ndarray:
-        """Returns the log interest of users[S] in each category on a day: float32[G, S]."""
+        """The log interest of users[S] in each category on a day: float32[G, S]."""
         angle = 0.5 * np.pi * day / DRIFT_DAYS
         latent = np.float32(np.cos(angle)) * self.interest[users]
         latent += np.float32(np.sin(angle)) * self.later_interest[users]
@@ -98,7 +98,7 @@ def make_population(users: int, seed: int) -> Population:
 
 
 def user_ids(numbers: np.ndarray) -> pa.StringArray:
-    """Returns the ids of users by number: u and eight digits."""
+    """The ids of users by number: u and eight digits."""
     digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 8, "0")
     return pc.binary_join_element_wise("u", digits, "")
 

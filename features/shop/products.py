@@ -118,7 +118,7 @@ class Catalog:
 
 
 def item_count(users: int) -> int:
-    """Returns how many items a shop with so many users sells."""
+    """How many items a shop with so many users sells."""
     return min(max(300, users // 2), 50_000)
 
 
@@ -159,14 +159,14 @@ def write_items(catalog: Catalog, path: Path) -> None:
 
 
 def season(day_of_year: int) -> np.ndarray:
-    """Returns what the time of year adds to the log interest in each category: float32[20]."""
+    """What the time of year adds to the log interest in each category: float32[20]."""
     peak = np.array([(c.month - 0.5) / 12 for c in CATEGORIES])
     strength = np.array([0.5 if c.month else 0.0 for c in CATEGORIES])
     return (strength * np.cos(2 * math.pi * (day_of_year / 365 - peak))).astype(np.float32)
 
 
 def queries() -> list[str]:
-    """Returns what people type: for each cell, KINDS texts from the exact to the vague."""
+    """What people type: for each cell, KINDS texts from the exact to the vague."""
     texts = []
     for category in CATEGORIES:
         for kind in category.kinds:

@@ -16,6 +16,6 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
-    """Returns the generator of (seed, stream, key): always the same one, in any order of calls."""
+    """The generator of (seed, stream, key): always the same one, in any order of calls."""
     sequence = np.random.SeedSequence([seed, int(stream), *key])
     return np.random.Generator(np.random.SFC64(sequence))

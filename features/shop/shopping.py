@@ -87,7 +87,7 @@ class Behavior:
         self._category = np.full(population.size, -1, np.int8)  # of the last session
 
     def day(self, day: int) -> Events:
-        """Returns the events of the sessions that start on a day, in order of time.
+        """The events of the sessions that start on a day, in order of time.
 
         A session may run past midnight; past the shop's end it is cut off.
         """

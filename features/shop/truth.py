@@ -38,7 +38,7 @@ class ShopTruth:
     by_day: dict[str, dict[str, int]]  # events, repeated, malformed (dated ones) by local day
 
     def is_of(self, users: int, days: int, seed: int, start: dt.date) -> bool:
-        """Tells whether these arguments would give this shop."""
+        """Whether these arguments would give this shop."""
         mine = (self.users, self.days, self.seed, self.start, self.format)
         return mine == (users, days, seed, start.isoformat(), FORMAT)
 
@@ -75,7 +75,7 @@ class Count:
         self.bot_events += int(((bots[place] == rows.user) & (rows.fate < Fate.NOT_JSON)).sum())
 
     def by_day(self, dates: list[dt.date]) -> dict[str, dict[str, int]]:
-        """Returns what a reader of each event day should find."""
+        """What a reader of each event day should find."""
         dated = [fate for fate in BROKEN if fate not in (Fate.NOT_JSON, Fate.BAD_TIMESTAMP)]
         return {
             date.isoformat(): {
@@ -87,10 +87,10 @@ class Count:
         }
 
     def total(self, fate: Fate) -> int:
-        """Returns how many events had a fate."""
+        """How many events had a fate."""
         return int(self.fates[:, fate].sum())
 
 
 def rates() -> dict[str, float]:
-    """Returns the rates at which fates are drawn, by lower-case name."""
+    """The rates at which fates are drawn, by lower-case name."""
     return {fate.name.lower(): rate for fate, rate in RATES.items()}

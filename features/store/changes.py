@@ -43,12 +43,12 @@ class State:
 
     @classmethod
     def empty(cls, token: str) -> "State":
-        """Returns the state of a new store."""
+        """The state of a new store."""
         return cls(token, {}, STATE.empty_table())
 
 
 def read_state(lake: Lake, view: View, token: str) -> State:
-    """Returns the state that was left for the store of this token; an empty one for another."""
+    """The state that was left for the store of this token; an empty one for another."""
     path = _state_path(lake, view)
     if path.exists():
         rows = read_table(path)
@@ -104,7 +104,7 @@ class Changes:
         yield from relation.to_arrow_reader(size)
 
     def state(self) -> State:
-        """Returns the state once every batch is written."""
+        """The state once every batch is written."""
         rows = self._state.rows
         if self.rows:
             rows = self._connection.sql(

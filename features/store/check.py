@@ -70,7 +70,7 @@ def _check_view(
 
 
 def _sample_users(lake: Lake, view: View, sample: int, seed: int) -> tuple[list[str], dt.datetime]:
-    """Returns users with a row in the view, and an instant by which every row is known."""
+    """Users with a row in the view, and an instant by which every row is known."""
     files = str(lake.table(view.table) / "*.parquet")
     with connect() as connection:
         users = connection.execute(

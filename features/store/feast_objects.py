@@ -17,7 +17,7 @@ JOIN_KEY = "user_id"
 
 
 def user_entity() -> "Entity":
-    """Returns the one entity, keyed by `user_id`."""
+    """The one entity, keyed by `user_id`."""
     from feast import Entity, ValueType
 
     return Entity(
@@ -29,7 +29,7 @@ def user_entity() -> "Entity":
 
 
 def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
-    """Returns a Feast view over the daily objects of a table.
+    """A Feast view over the daily objects of a table.
 
     The source's path is absolute: Feast's DuckDB store would resolve a relative one against the
     reader's working directory. Values never expire (ttl 0): a user's all-zero row ends them.
@@ -59,14 +59,14 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
 
 
 def token_view() -> "FeatureView":
-    """Returns the view of the online store's own mark: one row, without an entity."""
+    """The view of the online store's own mark: one row, without an entity."""
     from feast import FeatureView, Field
 
     return FeatureView(name="footpath_token", schema=[Field(name="token", dtype=_dtype("string"))])
 
 
 def feature_services(known: Services, views: dict[str, "FeatureView"]) -> list["FeatureService"]:
-    """Returns every promised service; its views are taken whole, in the promised order."""
+    """Every promised service; its views are taken whole, in the promised order."""
     from feast import FeatureService
 
     return [
@@ -80,7 +80,7 @@ def feature_services(known: Services, views: dict[str, "FeatureView"]) -> list["
 
 
 def project(name: str, title: str, aliases: dict[str, str]) -> "Project":
-    """Returns the Feast project; its tags are the aliases, readable with Feast alone."""
+    """The Feast project; its tags are the aliases, readable with Feast alone."""
     from feast import Project
 
     return Project(name=name, description=title, tags=aliases)

@@ -63,7 +63,7 @@ class OnlineWriter:
             )
 
     def token(self) -> str:
-        """Returns the mark of this store, made in a new one: a lost and remade store has another.
+        """The mark of this store, made in a new one: a lost and remade store has another.
 
         It is a row of a view without an entity, so that every online store can hold it.
         """

@@ -122,7 +122,7 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
 
 
 def _let_feast_read(lake: Lake) -> None:
-    """Gives the engine of Feast's offline store the file system that the lake lies on."""
+    """The engine of Feast's offline store the file system that the lake lies on."""
     import ibis
 
     engine: Any = ibis.get_backend()
@@ -132,7 +132,7 @@ def _let_feast_read(lake: Lake) -> None:
 
 
 def store_kinds(store: "FeatureStore") -> tuple[str, str]:
-    """Returns the types of the online store and of the registry (file, sql)."""
+    """The types of the online store and of the registry (file, sql)."""
     config: Any = store.config
     return config.online_store.type, str(config.registry.registry_type)
 

@@ -25,7 +25,7 @@ class Served:
 
 
 def served_views(dataset: Dataset, lake: Lake) -> Served:
-    """Returns the present views, then those that only older services give features of."""
+    """The present views, then those that only older services give features of."""
     views = current_views(dataset, lake)
     older = known_services(lake).views - {view.name for view in views}
     known, frozen = known_views(lake), []
@@ -40,7 +40,7 @@ def served_views(dataset: Dataset, lake: Lake) -> Served:
 
 
 def missing_column(objects: list[Path], view: View) -> str | None:
-    """Returns which object lacks which column of a view, or None where none does."""
+    """Which object lacks which column of a view, or None where none does."""
     wanted = {JOIN_KEY, *(field.name for field in FEATURE_CLOCKS)}
     wanted |= {column.source for column in view.columns}
     for path in objects:

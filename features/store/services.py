@@ -36,12 +36,12 @@ class Services:
 
     @property
     def views(self) -> set[str]:
-        """Returns the names of all views that a service gives features of."""
+        """The names of all views that a service gives features of."""
         return {view for service in self.services.values() for view in service.features}
 
 
 def known_services(lake: Lake) -> Services:
-    """Returns what `services.json` holds."""
+    """What `services.json` holds."""
     path = repository(lake) / "services.json"
     if not path.exists():
         return Services({}, {})
@@ -73,7 +73,7 @@ def point_alias(lake: Lake, alias: str, views: list[View]) -> str:
 
 
 def promoted_version(lake: Lake) -> str:
-    """Returns the model version behind the alias `user_representation`.
+    """The model version behind the alias `user_representation`.
 
     Raises:
       FootpathError: none was promoted yet.

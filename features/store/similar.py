@@ -68,7 +68,7 @@ def build_index(dataset: Dataset, lake: Lake, version: str) -> IndexReport:
 def similar_users(
     lake: Lake, user_id: str, k: int = 10, version: str | None = None
 ) -> list[tuple[str, float]]:
-    """Returns the k users most like a user and their cosines, nearest first, without the user.
+    """The k users most like a user and their cosines, nearest first, without the user.
 
     Args:
       lake: the data set's lake.
@@ -122,7 +122,7 @@ def _latest_vectors(lake: Lake, table: str, dim: int) -> "tuple[pa.Array, np.nda
 
 
 def _top(scores: "np.ndarray", k: int) -> "np.ndarray":
-    """Returns the rows of the k highest scores, highest first, the first row first where equal."""
+    """The rows of the k highest scores, highest first, the first row first where equal."""
     import numpy as np
 
     if k <= 0:

@@ -51,24 +51,24 @@ class View:
 
     @property
     def contents(self) -> dict[str, str]:
-        """Returns what must not change under this name; descriptions may."""
+        """What must not change under this name; descriptions may."""
         return {column.name: f"{column.kind} from {column.source}" for column in self.columns} | {
             f"tag {key}": value for key, value in self.tags.items()
         }
 
 
 def repository(lake: Lake) -> Path:
-    """Returns the folder of a data set's Feast repository and of the ledgers that go with it."""
+    """The folder of a data set's Feast repository and of the ledgers that go with it."""
     return lake.root / "feature_store"
 
 
 def opened_repository(lake: Lake) -> Path:
-    """Returns what `FeatureStore(repo_path=...)` takes here: the repository, or its local copy."""
+    """What `FeatureStore(repo_path=...)` takes here: the repository, or its local copy."""
     return lake.work / "feature_store"
 
 
 def model_versions(lake: Lake) -> list[str]:
-    """Returns the model versions that have a checkpoint and published embeddings, in order."""
+    """The model versions that have a checkpoint and published embeddings, in order."""
     return sorted(
         version.version
         for version in all_versions(lake)
@@ -78,7 +78,7 @@ def model_versions(lake: Lake) -> list[str]:
 
 
 def current_views(dataset: Dataset, lake: Lake) -> list[View]:
-    """Returns the views to keep up to date: the behavior features, then one per model version."""
+    """The views to keep up to date: the behavior features, then one per model version."""
     return [
         behavior_view(dataset, lake),
         *(embedding_view(lake, version) for version in model_versions(lake)),
@@ -86,7 +86,7 @@ def current_views(dataset: Dataset, lake: Lake) -> list[View]:
 
 
 def behavior_view(dataset: Dataset, lake: Lake) -> View:
-    """Returns the view of the data set's present list of behavior features.
+    """The view of the data set's present list of behavior features.
 
     A list that was registered before gets its version back; a new one gets the next.
     """
@@ -104,7 +104,7 @@ def behavior_view(dataset: Dataset, lake: Lake) -> View:
 
 
 def embedding_view(lake: Lake, version: str) -> View:
-    """Returns the view of one model version's embeddings, with one field named after it.
+    """The view of one model version's embeddings, with one field named after it.
 
     Raises:
       FootpathError: the version has no checkpoint or no embeddings, or its name cannot be a field.
@@ -138,7 +138,7 @@ def embedding_view(lake: Lake, version: str) -> View:
 
 
 def known_views(lake: Lake) -> dict[str, View]:
-    """Returns every view that `views.json` holds, by name."""
+    """Every view that `views.json` holds, by name."""
     path = repository(lake) / "views.json"
     if not path.exists():
         return {}

@@ -34,7 +34,7 @@ def item_counts(sequences: Sequences, examples: Labeled) -> csr_matrix:
 
 
 def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[str, Matrix]]:
-    """Returns the inputs of linear models: tfidf, and lsa where there are enough items and users.
+    """The inputs of linear models: tfidf, and lsa where there are enough items and users.
 
     Args:
       sequences: where the histories are.
@@ -58,7 +58,7 @@ def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[st
 
 
 def is_whole(sequences: Sequences, task: Task) -> bool:
-    """Tells whether every example is all of its user's events."""
+    """Whether every example is all of its user's events."""
     return all(
         (part.lengths_n == sequences.lengths[part.users_n]).all() for part in task.splits.values()
     )

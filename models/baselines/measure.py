@@ -74,7 +74,7 @@ def baselines(job: BaselinesJob, reporter: Reporter) -> dict[str, Any]:
 def _methods(
     job: BaselinesJob, sequences: Sequences, task: Task, numbers: tuple[str, ...]
 ) -> dict[str, Predict]:
-    """Returns what goes with a task."""
+    """What goes with a task."""
     if task.lists:
         lists = ListBaselines(sequences, task, numbers)
         return {method: _by_rows(task, lists, method) for method in lists.methods}

@@ -104,7 +104,7 @@ class ListBaselines:
         return ["popularity", *orders, *(["numbers_lr"] if orders else [])]
 
     def scores(self, method: str, kept: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the scores of validation and test rows; `kept` are the training lists."""
+        """The scores of validation and test rows; `kept` are the training lists."""
         train = self._task.lists["train"].pick(kept)
         lists = {split: self._task.lists[split] for split in ("valid", "test")}
         if method == "popularity":

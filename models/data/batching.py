@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def epoch_batches(users: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Returns the users of an epoch in random order, cut into batches; every user is in one."""
+    """The users of an epoch in random order, cut into batches; every user is in one."""
     order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(users)
     return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
 

@@ -119,7 +119,7 @@ def buckets_of(lengths: tuple[int, ...], max_padding: float, device: torch.devic
 
 
 def lengths_of(buckets: list[Bucket]) -> Tensor:
-    """Returns how many events each sequence of all buckets has [B], in their order."""
+    """How many events each sequence of all buckets has [B], in their order."""
     lengths = torch.tensor([length for bucket in buckets for length in bucket.lengths])
     return lengths.to(buckets[0].device, non_blocking=True)
 

@@ -56,14 +56,14 @@ class Documents:
         return Documents(self.tokens_K[first + ragged_arange(lengths_N)], lengths_N)
 
     def keep(self, where_K: Tensor) -> "Documents":
-        """Returns the same documents without the other tokens; one may become empty."""
+        """The same documents without the other tokens; one may become empty."""
         lengths_M = torch.zeros_like(self.lengths_M).index_add_(
             0, self.document_K, where_K.to(self.lengths_M.dtype)
         )
         return Documents(self.tokens_K[where_K], lengths_M)
 
     def behind(self, prefix_MP: Tensor) -> "Documents":
-        """Returns the same documents with P tokens in front of each."""
+        """The same documents with P tokens in front of each."""
         count, width = prefix_MP.shape
         document_M = torch.arange(count, device=prefix_MP.device)
         tokens = self.tokens_K.new_empty(len(self.tokens_K) + prefix_MP.numel())

@@ -52,7 +52,7 @@ class Lists:
     lengths_n: np.ndarray
 
     def pick(self, index_n: np.ndarray) -> "Lists":
-        """Returns the lists of chosen examples."""
+        """The lists of chosen examples."""
         lengths = self.lengths_n[index_n]
         first = (np.cumsum(self.lengths_n) - self.lengths_n)[index_n]
         nth = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -61,12 +61,12 @@ class Lists:
 
 
 def whole_histories(sequences: Sequences, users_n: np.ndarray) -> Labeled:
-    """Returns one example a user, of all of his events, of which nothing is to be predicted."""
+    """One example a user, of all of their events, of which nothing is to be predicted."""
     return Labeled(users_n, sequences.lengths[users_n], np.zeros(len(users_n), np.int64))
 
 
 def seen_items(sequences: Sequences, examples: Labeled) -> np.ndarray:
-    """Returns the item of every event that is seen of each example, one example after the other."""
+    """The item of every event that is seen of each example, one example after the other."""
     lengths_n = examples.lengths_n.astype(np.int64)
     first_n = sequences.offsets[examples.users_n] + examples.starts_n
     nth = ragged_arange(torch.from_numpy(lengths_n)).numpy()
@@ -88,11 +88,11 @@ def last_windows(sequences: Sequences, examples: Labeled, max_length: int) -> Ev
 
 
 def calendar_instants(as_of_n: np.ndarray) -> np.ndarray | None:
-    """Returns when examples may be said to be looked at; None: in the second of their last event.
+    """When examples may be said to be looked at; None: in the second of their last event.
 
     An as-of that all examples share comes from the calendar, and may be known. One of their own
-    follows from what the user did: he is cut at the event that is to be predicted, or right after
-    the one before, and the time that has gone by would tell when it came.
+    follows from what the user did: they are cut at the event that is to be predicted, or right
+    after the one before, and the time that has gone by would tell when it came.
     """
     return as_of_n if len(np.unique(as_of_n)) == 1 else None
 

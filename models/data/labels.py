@@ -45,7 +45,7 @@ class Task:
         return bool(self.classes)
 
     def share_index(self, share: float, seed: int) -> np.ndarray:
-        """Returns which training examples make up a share of them, of each class alike.
+        """Which training examples make up a share of them, of each class alike.
 
         A larger share of the same seed holds the smaller one. Examples of one user go together.
         """
@@ -60,7 +60,7 @@ class Task:
         return np.sort(np.concatenate(kept))
 
     def train_share(self, share: float, seed: int) -> Labeled:
-        """Returns a share of the training examples."""
+        """A share of the training examples."""
         return self.splits["train"].pick(self.share_index(share, seed))
 
 
@@ -105,7 +105,7 @@ def load_tasks(
 
 
 def _as_labels(path: Path, table: pa.Table) -> pa.Table:
-    """Returns the columns in the types of LABELS."""
+    """The columns in the types of LABELS."""
     columns = {}
     for wanted in LABELS:
         column = table[wanted.name]
@@ -125,12 +125,12 @@ def _check_seen(path: Path, table: pa.Table, sequences: Sequences, model: Model 
         # What is held out lies before the sequences' cutoff: what counts is that it is not there.
         if sequences.pointer.get("holdout", 0) != held_out:
             raise FootpathError(
-                f"{path} labels each user by his last {held_out} events, and {sequences.path} does "
-                f"not leave just these out: build the sequences with holdout={held_out}"
+                f"{path} labels each user by their last {held_out} events, and {sequences.path} "
+                f"does not leave just these out: build the sequences with holdout={held_out}"
             )
         if model and model.fingerprint != sequences.pointer["fingerprint"]:
             raise FootpathError(
-                f"{path} labels each user by his last {held_out} events, and the checkpoint was "
+                f"{path} labels each user by their last {held_out} events, and the checkpoint was "
                 f"trained on other sequences than {sequences.path}: train it on these"
             )
         return
@@ -206,7 +206,7 @@ def _seconds(instants: pa.ChunkedArray) -> np.ndarray:
 
 
 def _item_ids(names: pa.ChunkedArray, sequences: Sequences) -> np.ndarray:
-    """Returns the vocabulary's ids; [UNK] for items that are not in it."""
+    """The vocabulary's ids; [UNK] for items that are not in it."""
     words = pa.array(sequences.vocabulary["item"], pa.string())
     found = pc.index_in(names, words).fill_null(UNK).to_numpy()
     return np.maximum(found, UNK).astype(np.int64)
@@ -215,7 +215,7 @@ def _item_ids(names: pa.ChunkedArray, sequences: Sequences) -> np.ndarray:
 def _lists(
     where: str, table: pa.Table, lengths: np.ndarray, sequences: Sequences, task: TaskSpec
 ) -> Lists:
-    """Returns the candidates of each example; the table's rows are in that order."""
+    """The candidates of each example; the table's rows are in that order."""
     known, numbers = len(task.numbers), table["numbers"]
     if pc.any(pc.not_equal(pc.list_value_length(numbers).fill_null(0), known)).as_py():
         raise FootpathError(

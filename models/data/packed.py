@@ -96,7 +96,7 @@ class Events:
         return self.pick(first_T + ragged_arange(length_N), length_N, clock)
 
     def _clock_of(self, sequence_N: Tensor, ends_N: Tensor) -> Clock | None:
-        """Returns the clock of windows that end there, or nothing where the sequences have none."""
+        """The clock of windows that end there, or nothing where the sequences have none."""
         if self.clock is None:
             return None
         after_N = self.starts_B[sequence_N] + ends_N
@@ -109,7 +109,7 @@ class Events:
         )
 
     def seen_at(self, now_B: Tensor) -> "Events":
-        """Returns the same events, looked at then: unix seconds, not before a sequence's last."""
+        """The same events, looked at then: unix seconds, not before a sequence's last."""
         return dataclasses.replace(self, clock=Clock.at(now_B))
 
     @property
@@ -121,7 +121,7 @@ class Events:
         return ages_T.masked_fill(self.gap_T == MASK, MASK)
 
     def hide(self, where_T: Tensor) -> "Events":
-        """Returns the same events with everything but the position hidden where asked."""
+        """The same events with everything but the position hidden where asked."""
         return dataclasses.replace(
             self,
             item_T=self.item_T.masked_fill(where_T, MASK),
@@ -147,7 +147,7 @@ _NO_INPUTS = {"time_T", "session_T"}
 
 
 def join_clocks(clocks: list[Clock | None]) -> Clock | None:
-    """Returns the clocks of all sequences, in order; none where nobody asked for them."""
+    """The clocks of all sequences, in order; none where nobody asked for them."""
     known = [clock for clock in clocks if clock is not None]
     if not known:
         return None
@@ -158,7 +158,7 @@ def join_clocks(clocks: list[Clock | None]) -> Clock | None:
 
 
 def join(parts: list[Events]) -> Events:
-    """Returns all sequences of the parts, in order."""
+    """All sequences of the parts, in order."""
     names = [f.name for f in dataclasses.fields(Events) if f.name != "clock"]
     return Events(
         **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},

@@ -32,7 +32,7 @@ class Draw:
 
 
 def key_of(*parts: int) -> int:
-    """Returns a 64-bit hash of whole numbers, such as a seed and a step."""
+    """A 64-bit hash of whole numbers, such as a seed and a step."""
     key = np.zeros(1, dtype=np.uint64)
     for part in parts:
         key = _mix(key ^ _mix(np.array([part], dtype=np.uint64)))

@@ -79,7 +79,7 @@ class Sequences:
 
     @property
     def has_text(self) -> bool:
-        """Tells whether any event says something in words."""
+        """Whether any event says something in words."""
         return len(self.document_offsets) > 3
 
     @cached_property
@@ -93,11 +93,11 @@ class Sequences:
         return int(dt.datetime.fromisoformat(self.pointer["train_cutoff"]).timestamp())
 
     def with_clock(self, asked: bool = True) -> "Sequences":
-        """Returns the same sequences, whose windows tell when they are looked at, or do not."""
+        """The same sequences, whose windows tell when they are looked at, or do not."""
         return dataclasses.replace(self, has_clock=asked)
 
     def user_ids(self) -> list[str]:
-        """Returns the user ids in row order."""
+        """The user ids in row order."""
         column = pq.read_table(self.path.parent / self.pointer["folder"] / "users.parquet")
         return column["user_id"].to_pylist()
 
@@ -355,7 +355,7 @@ def same_vocabulary(sequences: Sequences, vocabulary_hash: str, checkpoint: Path
 
 
 def vocabulary_text(sequences: Sequences) -> str:
-    """Returns the vocabulary as the JSON text that a checkpoint keeps."""
+    """The vocabulary as the JSON text that a checkpoint keeps."""
     return json.dumps(sequences.vocabulary, ensure_ascii=False)
 
 

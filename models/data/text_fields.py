@@ -53,7 +53,7 @@ def only_fields(
 
 
 def fields_of(documents: Documents, head_K: Tensor) -> Tensor:
-    """Returns which field each token is in, counted over all documents; -1 for none.
+    """Which field each token is in, counted over all documents; -1 for none.
 
     Args:
       documents: the tokens.

@@ -114,7 +114,7 @@ def put_into(document: Path, name: str, text: str) -> None:
 
 
 def summary(results: Results) -> list[str]:
-    """Returns a line a task: the best row at the most labels."""
+    """A line a task: the best row at the most labels."""
     lines = []
     for board in boards(results.table, results.marks):
         who, cells = board.rows[0]
@@ -127,7 +127,7 @@ def summary(results: Results) -> list[str]:
 
 
 def training_seconds(plan: Plan) -> float:
-    """Returns the process seconds of all pre-trainings whose figures are kept."""
+    """The process seconds of all pre-trainings whose figures are kept."""
     folders = {each.curves.parent for each in plan.measured if each.trial}
     paths = [folder / "metrics.json" for folder in folders]
     return sum(read_json(path).get("seconds", 0.0) for path in paths if path.exists())

@@ -85,18 +85,18 @@ def collect(paths: list[Path]) -> pa.Table:
 
 
 def boards(table: pa.Table, marks: Marks | None = None) -> list[Board]:
-    """Returns a board for each task, in the order of the files."""
+    """A board for each task, in the order of the files."""
     rows = table.to_pylist()
     return [_board(task, rows, marks or {}) for task in dict.fromkeys(row["task"] for row in rows)]
 
 
 def headline_metric(task: str, rows: list[dict]) -> str:
-    """Returns the metric that the data set's YAML asks for: the first of the task's rows."""
+    """The metric that the data set's YAML asks for: the first of the task's rows."""
     return next(row["metric"] for row in rows if row["task"] == task)
 
 
 def who_of(row: Mapping) -> Who:
-    """Returns what a METRICS row is of."""
+    """What a METRICS row is of."""
     return Who(*(row[name] for name in Who._fields))
 
 
@@ -121,7 +121,7 @@ def _board(task: str, rows: list[dict], marks: Marks) -> Board:
 
 
 def _repeats(who: Who, cells: Mapping[Who, dict[float, Cell]]) -> bool:
-    """Tells whether a row with features shows the same figures as the one without them."""
+    """Whether a row with features shows the same figures as the one without them."""
     plain = cells.get(who._replace(inputs=who.inputs.replace("+features", "")), {})
     return "+features" in who.inputs and plain == cells[who]
 

@@ -31,10 +31,10 @@ class Bootstrap:
     def differences(
         self, metric: str, pairs: list[tuple[Predicted, Predicted]]
     ) -> np.ndarray | None:
-        """Returns how much larger the first of each pair is, averaged over pairs -> [1 + R].
+        """How much larger the first of each pair is, averaged over pairs -> [1 + R].
 
         The first figure is that of the users as they are. A user of several pairs is drawn with all
-        that is known of him.
+        that is known of them.
 
         Args:
           metric: what is compared; None is returned where it cannot be weighted.

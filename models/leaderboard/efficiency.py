@@ -44,7 +44,7 @@ def plot(table: pa.Table, path: Path) -> None:
 
 
 def best_rows(board: Board) -> list[Row]:
-    """Returns the rows to draw, best first: the best of each method, and the best baselines."""
+    """The rows to draw, best first: the best of each method, and the best baselines."""
     kept: dict[tuple[str, str], Row] = {}
     for who, cells in board.rows:  # best first
         kept.setdefault((who.method, who.encoder), (who, cells))
@@ -56,7 +56,7 @@ def best_rows(board: Board) -> list[Row]:
 
 
 def label(who: Who) -> str:
-    """Returns what stands at the end of a line."""
+    """What stands at the end of a line."""
     inputs = who.inputs.removeprefix("embedding")
     if who.protocol == "baseline":
         return who.method

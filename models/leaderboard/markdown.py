@@ -32,7 +32,7 @@ def markdown(board: Board) -> str:
 
 
 def repeated(board: Board) -> str:
-    """Returns the sentence that stands below a table whose features add nothing to some rows."""
+    """The sentence that stands below a table whose features add nothing to some rows."""
     names = [" ".join(part for part in who if part != "-") for who in board.repeats]
     return f"The features add nothing to these, which are shown without: {', '.join(names)}."
 

@@ -42,7 +42,7 @@ def write_html(
 
 
 def embedded(path: Path) -> str:
-    """Returns a PNG file as a data URL."""
+    """A PNG file as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

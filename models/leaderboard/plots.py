@@ -101,7 +101,7 @@ def principal(x_nD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def new_figure(rows: int, columns: int, inches: tuple[float, float]):
-    """Returns a figure and its axes, row by row; it needs no screen."""
+    """A figure and its axes, row by row; it needs no screen."""
     import matplotlib as mpl
 
     mpl.use("Agg")

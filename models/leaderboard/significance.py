@@ -1,7 +1,7 @@
 """Is one better than another, or were the test users lucky?
 
 With predictions: a paired bootstrap. Users are drawn with replacement, each with all that is known
-of him in every seed, both models are measured on the draw, and the difference is averaged over the
+of them in every seed, both models are measured on the draw, and the difference is averaged over the
 seeds. Its 95% interval answers for the choice of test users; what pre-training seeds and splits add
 is in the average over seeds, not in the interval. Without predictions: differences over seeds, each
 on its own split, with a t interval; it needs two seeds and is wide with few.
@@ -117,7 +117,7 @@ def differences(
 def marks(
     found: Mapping[tuple[str, Who, float, str], Difference],
 ) -> dict[tuple[str, Who, float], str]:
-    """Returns what stands beside a figure, such as `S+ T-`."""
+    """What stands beside a figure, such as `S+ T-`."""
     shown: dict[tuple[str, Who, float], str] = {}
     for (task, who, share, letter), difference in sorted(found.items(), key=lambda each: each[0]):
         if difference.sign:
@@ -130,7 +130,7 @@ def marks(
 def _references(
     who: Who, known: Iterable[Who], scratch: Mapping[tuple[str, str], str] | None
 ) -> list[tuple[str, Who]]:
-    """Returns what a row is compared with: letter and row."""
+    """What a row is compared with: letter and row."""
     found = []
     if who.protocol not in ("scratch", "baseline"):
         others = [

@@ -29,7 +29,7 @@ class Formula:
 
 
 def weighted(metric: str, found: Predicted) -> Weighted | None:
-    """Returns a metric of predictions as a function of weights; None where there is none."""
+    """A metric of predictions as a function of weights; None where there is none."""
     known = KNOWN_METRICS.get(metric)
     if known is None or found.kind not in known.kinds:
         return None
@@ -125,7 +125,7 @@ def _auc_of(score_n: np.ndarray, is_positive: np.ndarray) -> Weighted:
 
 
 def _from_the_top(found: Predicted) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the users by falling score, the last of each run of equal scores, and who is one."""
+    """The users by falling score, the last of each run of equal scores, and who is one."""
     score, positive = found.scores_nC[:, -1], found.y_n == found.scores_nC.shape[1] - 1
     order = np.argsort(-score, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)

@@ -56,7 +56,7 @@ class Predicted:
     scores_nC: np.ndarray
 
     def pick(self, which_n: np.ndarray) -> "Predicted":
-        """Returns some of the examples."""
+        """Some of the examples."""
         return Predicted(
             self.kind, self.users_n[which_n], self.y_n[which_n], self.scores_nC[which_n]
         )
@@ -91,7 +91,7 @@ def keep_vectors(path: Path, x_nD: "Tensor", task: "Task") -> None:
 
 
 def as_rows(run: dict[str, Any], parts: dict[str, Predicted]) -> list[dict]:
-    """Returns the rows of one run, a row a split."""
+    """The rows of one run, a row a split."""
     return [
         {name: run[name] for name in RUN}
         | {
@@ -107,7 +107,7 @@ def as_rows(run: dict[str, Any], parts: dict[str, Predicted]) -> list[dict]:
 
 
 def predictions_table(rows: list[dict]) -> pa.Table:
-    """Returns rows as a table of schema PREDICTIONS."""
+    """Rows as a table of schema PREDICTIONS."""
     columns = {field.name: [row[field.name] for row in rows] for field in PREDICTIONS}
     return pa.table(columns, schema=PREDICTIONS)
 

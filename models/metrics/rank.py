@@ -32,7 +32,7 @@ class Ranks:
         return cls(first_n - 1, tied_n)
 
     def expected(self, worth: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Returns what each example's place is worth [n], averaged over its ties.
+        """What each example's place is worth [n], averaged over its ties.
 
         `worth` gives what places, which are counted from 1, are worth.
         """
@@ -43,7 +43,7 @@ class Ranks:
 
 
 def join_ranks(parts: list[Ranks]) -> Ranks:
-    """Returns the ranks of all parts, in order."""
+    """The ranks of all parts, in order."""
     return Ranks(
         np.concatenate([part.above_n for part in parts]),
         np.concatenate([part.tied_n for part in parts]),

@@ -41,7 +41,7 @@ def metrics_table(rows: list[dict]) -> pa.Table:
 
 
 def headline(rows: list[dict], tasks: list[Task]) -> dict[str, float]:
-    """Returns each task's own metric at the largest label share, averaged over seeds.
+    """Each task's own metric at the largest label share, averaged over seeds.
 
     Keys say "<task>/<protocol>_<metric>", with the method where there are several.
     """

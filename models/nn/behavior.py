@@ -65,14 +65,14 @@ class BehaviorEncoder(nn.Module):
         return self._one([*vectors, self.text(texts, action)])
 
     def items(self) -> Tensor:
-        """Returns the vectors of all items [V, D], text included, without action and category."""
+        """The vectors of all items [V, D], text included, without action and category."""
         if self.text is None:
             return self.tables["item"]
         document_V = self.text.item_document_V
         return self._items_at(torch.arange(len(document_V), device=document_V.device))
 
     def catalog(self, needed_N: Tensor) -> Catalog:
-        """Returns what a softmax over all items is taken of: all, or in training a sample.
+        """What a softmax over all items is taken of: all, or in training a sample.
 
         Where more texts than `text.sampled` belong to items, a sample is read.
 

@@ -25,7 +25,7 @@ class Catalog:
         return logits_NC if self.log_weight_C is None else logits_NC + self.log_weight_C
 
     def place(self, item_N: Tensor) -> Tensor:
-        """Returns the columns of items that were asked for when the catalog was read."""
+        """The columns of items that were asked for when the catalog was read."""
         if self.item_C is None:
             return item_N
         order_C = torch.argsort(self.item_C)

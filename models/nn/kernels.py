@@ -20,7 +20,7 @@ WIDTHS = range(8, 257, 8)  # of a head, that FlashAttention takes
 
 
 def runs_packed(qkv: Tensor, heads: int) -> bool:
-    """Tells whether `packed_attention` can take queries, keys and values [T, 3D] here."""
+    """Whether `packed_attention` can take queries, keys and values [T, 3D] here."""
     return (
         qkv.is_cuda
         and qkv.dtype in (torch.bfloat16, torch.float16)
@@ -58,7 +58,7 @@ def packed_attention(
 
 
 def bounds_of(lengths_B: Tensor) -> Tensor:
-    """Returns where each sequence begins, and where the last one ends: int32 [B + 1]."""
+    """Where each sequence begins, and where the last one ends: int32 [B + 1]."""
     return F.pad(lengths_B.cumsum(0), (1, 0)).to(torch.int32)
 
 

@@ -64,7 +64,7 @@ class TextEncoder(nn.Module):
         return vectors_MD.index_copy(0, filled, self._encode(texts))
 
     def _prefix(self, action_M: Tensor) -> Tensor:
-        """Returns the tokens in front of each document, [M, 0 to 2]."""
+        """The tokens in front of each document, [M, 0 to 2]."""
         parts = []
         if self.options.encoder == "transformer":
             parts.append(torch.full_like(action_M, self.cls))

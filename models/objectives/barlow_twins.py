@@ -91,12 +91,12 @@ class BarlowTwins(Objective):
         return averaged_PP + (now_PP - now_PP.detach())
 
     def encoded_events(self, sample: Packed) -> int:
-        """Returns the events of both views."""
+        """The events of both views."""
         return len(sample.item_T)
 
 
 def projector(dim: int, width: int) -> nn.Sequential:
-    """Returns the MLP that the loss is taken behind; it is dropped after pre-training."""
+    """The MLP that the loss is taken behind; it is dropped after pre-training."""
     return nn.Sequential(
         nn.Linear(dim, width, bias=False),
         nn.BatchNorm1d(width),

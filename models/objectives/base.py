@@ -67,7 +67,7 @@ class Objective(nn.Module):
 
     @classmethod
     def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
-        """Returns how items are scored without a head; None where training teaches no such score.
+        """How items are scored without a head; None where training teaches no such score.
 
         Args:
           options: of the objective.
@@ -84,7 +84,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def encoded_events(self, sample: Any) -> int:
-        """Returns how many events the encoder sees in a sample, each pass counted."""
+        """How many events the encoder sees in a sample, each pass counted."""
         raise NotImplementedError
 
     def after_step(self, model: UserModel, progress: float) -> None:

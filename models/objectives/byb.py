@@ -12,7 +12,7 @@ no behavior vocabulary. The rest is a reconstruction, and every open choice is a
            dino  cross-entropy of sharpened, centered targets     (Caron et al., 2021)
   helper:  hidden past events are predicted over the item vocabulary (weight hidden_weight)
 
-Cut in time, a user may have been silent for long when he is looked at, and stay so. What is then
+Cut in time, a user may have been silent for long when they are looked at, and stay so. What is then
 predicted is a vector of the teacher's that stands for "nothing happened". It is the same for all,
 so all could end there: the silent weigh at most `empty_share` of the first loss. Cut between two
 events, a user whose window of days holds none is left out of that loss. `empty` in the figures
@@ -122,14 +122,14 @@ class Byb(Objective):
         )
 
     def _seconds(self, window_B: Tensor) -> Tensor:
-        """Returns how long each user's window is, float64 [B]: endless where it counts events."""
+        """How long each user's window is, float64 [B]: endless where it counts events."""
         days = [math.inf] * len(self.options.events) + list(self.options.days)
         return torch.tensor(days, dtype=torch.float64)[window_B] * SECONDS_A_DAY
 
     def _future_events(
         self, windows: Events, cut_B: Tensor, window_B: Tensor, end_B: Tensor
     ) -> Tensor:
-        """Returns how many events after the cut lie in each user's window, as many as are seen."""
+        """How many events after the cut lie in each user's window, as many as are seen."""
         most = [*self.options.events, *[math.inf] * len(self.options.days)]
         is_future = windows.position_T >= cut_B[windows.sequence_T]
         counted = windows.sequence_T[is_future & (windows.time_T <= end_B[windows.sequence_T])]
@@ -146,7 +146,7 @@ class Byb(Objective):
         return future.seen_at(torch.where(end_F.isfinite(), over_F.long(), future.clock.now_B))
 
     def _silent(self, windows: Events, future_B: Tensor, end_B: Tensor) -> Tensor:
-        """Returns the users in whose windows nothing happened, as far as these are known."""
+        """The users in whose windows nothing happened, as far as these are known."""
         assert windows.clock is not None
         is_known_B = end_B < windows.clock.horizon_B
         return torch.nonzero((future_B == 0) & is_known_B)[:, 0]
@@ -178,14 +178,14 @@ class Byb(Objective):
 
     @torch.no_grad()
     def _future(self, sample: Sample, users_BD: Tensor) -> Tensor:
-        """Returns what the teacher makes of each future window, and of each empty one [C, D]."""
+        """What the teacher makes of each future window, and of each empty one [C, D]."""
         seen = users_BD[:0].detach() if sample.future is None else self.teacher(sample.future)
         if not len(sample.silent_E):
             return seen
         return torch.cat([seen, self.nothing_D.to(seen.dtype).expand(len(sample.silent_E), -1)])
 
     def _distances(self, predicted_CP: Tensor, target_CP: Tensor) -> Tensor:
-        """Returns how far each prediction is from its target [C]."""
+        """How far each prediction is from its target [C]."""
         if self.options.loss == "byol":
             return 2 - 2 * F.cosine_similarity(predicted_CP, target_CP, dim=1)
         shares_CP = ((target_CP - self.center_P) / TEACHER_TEMPERATURE).softmax(dim=1)
@@ -195,7 +195,7 @@ class Byb(Objective):
         return -(shares_CP * told_CP).sum(dim=1)
 
     def encoded_events(self, sample: Sample) -> int:
-        """Returns the events of past and future."""
+        """The events of past and future."""
         return len(sample.past.item_T) + (len(sample.future.item_T) if sample.future else 0)
 
     def after_step(self, model: UserModel, progress: float) -> None:
@@ -213,7 +213,7 @@ class Byb(Objective):
 
 
 def _weights(is_silent_C: Tensor, share: float) -> Tensor:
-    """Returns what each user weighs: 1 / C, the silent less where they would be above their share.
+    """What each user weighs: 1 / C, the silent less where they would be above their share.
 
     Where nobody has a future, nothing is learnt: one target alone draws all users to it.
     """

@@ -60,12 +60,12 @@ class Coles(Objective):
         return Outcome(loss, views_VD, figures)
 
     def encoded_events(self, sample: Sample) -> int:
-        """Returns the events of both slices."""
+        """The events of both slices."""
         return len(sample.views.item_T)
 
 
 def info_nce(views_VD: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Returns the loss and accuracy of telling view n's partner n + B (and back) from the rest."""
+    """The loss and accuracy of telling view n's partner n + B (and back) from the rest."""
     unit_VD = F.normalize(views_VD, dim=1)
     logits_VV = unit_VD @ unit_VD.T / temperature
     logits_VV = logits_VV - torch.diag_embed(torch.full_like(logits_VV[0], torch.inf))

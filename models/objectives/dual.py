@@ -77,5 +77,5 @@ class Dual(Objective):
         return Outcome(F.cross_entropy(logits_BB, right_B), users_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:
-        """Returns the events of the past."""
+        """The events of the past."""
         return len(sample.past.item_T)

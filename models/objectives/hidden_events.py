@@ -27,13 +27,13 @@ class HiddenEvents:
 
 
 def hidden_events(whole: Events, view: Events) -> HiddenEvents:
-    """Returns what a view hides of the same events seen whole."""
+    """What a view hides of the same events seen whole."""
     hidden_N = torch.nonzero((view.item_T == MASK) & (whole.item_T != MASK))[:, 0]
     return HiddenEvents(whole.sequence_T[hidden_N], whole.item_T[hidden_N])
 
 
 def hidden_loss(model: UserModel, views_VD: Tensor, hidden: HiddenEvents) -> Tensor:
-    """Returns the mean loss of telling hidden items from their views' vectors; 0 without any."""
+    """The mean loss of telling hidden items from their views' vectors; 0 without any."""
     weight = share(len(hidden.item_N))  # asked on every rank, or some would wait
     if not len(hidden.item_N):
         return 0 * views_VD.sum()

@@ -77,7 +77,7 @@ class MaskedItem(Objective):
         return Outcome(weight * loss, users_HD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Sample) -> int:
-        """Returns the events of the windows."""
+        """The events of the windows."""
         return len(sample.view.item_T)
 
 

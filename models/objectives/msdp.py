@@ -73,5 +73,5 @@ class Msdp(Objective):
         return Outcome(share(users) * loss, users_BD, figures)
 
     def encoded_events(self, sample: Sample) -> int:
-        """Returns the events of the past, hidden view included."""
+        """The events of the past, hidden view included."""
         return len(sample.past.item_T)

@@ -53,14 +53,14 @@ class NextItem(Objective):
         return Outcome(share(len(now_N)) * loss, pooled_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Packed) -> int:
-        """Returns the events of the windows."""
+        """The events of the windows."""
         return len(sample.item_T)
 
 
 def item_loss(
     query_ND: Tensor, item_N: Tensor, catalog: Catalog, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns mean cross-entropy and accuracy over all items, a chunk of targets at a time."""
+    """Mean cross-entropy and accuracy over all items, a chunk of targets at a time."""
     losses, right = [], []
     place_N = catalog.place(item_N)
     for query_nD, place_n in zip(query_ND.split(chunk), place_N.split(chunk), strict=True):

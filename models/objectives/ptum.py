@@ -105,11 +105,11 @@ class Ptum(Objective):
         )
 
     def encoded_events(self, sample: Sample) -> int:
-        """Returns the events of both views."""
+        """The events of both views."""
         return len(sample.views.item_T)
 
     def _others_of(self, user_N: Tensor, slot_N: Tensor) -> Tensor:
-        """Returns which events of other users stand against each target, spares included.
+        """Which events of other users stand against each target, spares included.
 
         Each of a user's 1 + K slots has its own; targets of one slot (many hidden) share them.
         """
@@ -175,7 +175,7 @@ def _next_targets(windows: Events, k: int, offset: int, options: PtumOptions) ->
 def item_losses(
     model: UserModel, users_BD: Tensor, user_N: Tensor, item_N: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns the loss of each item under its user's softmax over all items, and whether it is top.
+    """The loss of each item under its user's softmax over all items, and whether it is top.
 
     A user is scored once, however many items are asked of it.
     """
@@ -185,7 +185,7 @@ def item_losses(
 
 
 def _among_candidates(model: UserModel, users_BD: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
-    """Returns the loss of each target among its P + 1 candidates, and whether it is top."""
+    """The loss of each target among its P + 1 candidates, and whether it is top."""
     content = model.behavior.content(
         sample.item_NC, sample.action_NC, sample.category_NC, sample.document_NC
     )

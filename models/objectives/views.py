@@ -95,6 +95,6 @@ def cut_in_time(
 
 
 def before(windows: Events, cut_B: Tensor, longest: int) -> Events:
-    """Returns the last events before a place of each sequence, at most `longest`."""
+    """The last events before a place of each sequence, at most `longest`."""
     taken_B = cut_B.clamp(max=longest)
     return windows.cut(torch.arange(len(cut_B)), cut_B - taken_B, taken_B)

@@ -37,11 +37,11 @@ class ValidationProbe:
         self.fingerprint = hash_rows(labels, stopping.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
-        """Tells whether to judge after so many epochs; always after the last."""
+        """Whether to judge after so many epochs; always after the last."""
         return epochs % self.stopping.every_epochs == 0 or epochs == planned
 
     def loss(self, model: UserModel) -> float:
-        """Returns the probe's validation loss; the model is left in evaluation mode."""
+        """The probe's validation loss; the model is left in evaluation mode."""
         task, parts = self.task, self.task.splits
         x = {split: self._vectors(model, parts[split]) for split in ("train", "valid")}
         scale = Scale.of(task, parts["train"].y_n)
@@ -55,7 +55,7 @@ class ValidationProbe:
         return loss
 
     def is_over(self, losses_E: Tensor) -> bool:
-        """Tells whether the last `patience` judgments brought nothing better."""
+        """Whether the last `patience` judgments brought nothing better."""
         losses = losses_E[~losses_E.isnan()]
         return len(losses) > 0 and len(losses) - 1 - int(losses.argmin()) >= self.stopping.patience
 

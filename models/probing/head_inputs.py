@@ -49,7 +49,7 @@ def embeddings(
 
 
 def even_pooling(model: UserModel) -> UserModel | None:
-    """Returns a copy whose attention pooling gives all events of a user the same weight.
+    """A copy whose attention pooling gives all events of a user the same weight.
 
     None where the pooling does not weigh events. Pre-training may teach it to look at the few
     events that tell a hidden one, and a task may ask for something else; from here on it learns.

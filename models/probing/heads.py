@@ -173,7 +173,7 @@ def _fitted(train: Blocks, valid: Blocks, weights: tuple[float, float], classes:
 
 
 def _left_out_losses(train: Blocks, fitted: _Fitted, classes: int) -> Tensor:
-    """Returns the loss of each training user by a head that was fitted without him."""
+    """The loss of each training user by a head that was fitted without them."""
     x_nD, y_n = _joined(train, fitted.weights), train[2]
     fold_n = torch.arange(len(y_n)) % FOLDS  # in turn: neighbors may be alike
     losses_n = torch.zeros(len(y_n), dtype=fitted.losses_n.dtype)
@@ -190,7 +190,7 @@ def _joined(blocks: Blocks, weights: tuple[float, float]) -> Tensor:
 
 
 def _skewness(x_nF: np.ndarray) -> np.ndarray:
-    """Returns the third standardized moment of each column, 0 where it does not vary."""
+    """The third standardized moment of each column, 0 where it does not vary."""
     counts = np.maximum((~np.isnan(x_nF)).sum(axis=0), 1)
     centered = x_nF - np.nansum(x_nF, axis=0) / counts
     variance = np.nansum(np.square(centered), axis=0) / counts

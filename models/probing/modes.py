@@ -85,7 +85,7 @@ def run_heads(setting: Setting, task: Task, inputs: Inputs, share: float, seed: 
 def common_columns(
     setting: Setting, task: Task, protocol: str, inputs: str, share: float, seed: int
 ) -> dict:
-    """Returns what the METRICS rows of one measurement have in common, but for users and time."""
+    """What the METRICS rows of one measurement have in common, but for users and time."""
     return {
         "method": setting.checkpoint.recipe.method.name,
         "encoder": setting.checkpoint.recipe.encoder.name,
@@ -159,7 +159,7 @@ def _train(run: Run, protocol: str, setting: Setting) -> TaskModel:
 
 
 def tune_settings(config: Finetuning, protocol: str, seed: int) -> TuneSettings:
-    """Returns how an encoder is trained under a protocol."""
+    """How an encoder is trained under a protocol."""
     return TuneSettings(
         lr=config.scratch_lr if protocol == "scratch" else config.finetune_lr,
         epochs=config.epochs,

@@ -41,7 +41,7 @@ class Standardizer:
         return cls(x_nD.mean(dim=0), scale.expand(x_nD.shape[1]))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Gives the dimensions mean 0, and spread 1 on average, over the training users."""
+        """The dimensions mean 0, and spread 1 on average, over the training users."""
         return (x - self.mean_D) / self.scale_D
 
 
@@ -104,7 +104,7 @@ def head_path(
 
 
 def best_head(heads: list[Linear], x_nD: Tensor, targets_n: Tensor) -> tuple[Linear, int]:
-    """Returns the head with the smallest loss on some users, in float32, and which it is."""
+    """The head with the smallest loss on some users, in float32, and which it is."""
     losses = [float(task_loss(head(x_nD.double()), targets_n)) for head in heads]
     best = int(np.argmin(losses))
     return Linear(heads[best].weight_CD.float(), heads[best].bias_C.float()), best
@@ -116,7 +116,7 @@ def task_loss(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
 
 
 def example_losses(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
-    """Returns the loss of each example, whose mean is `task_loss`."""
+    """The loss of each example, whose mean is `task_loss`."""
     if targets_n.is_floating_point():
         return (scores_nC[:, 0] - targets_n.to(scores_nC.dtype)).abs()
     return F.cross_entropy(scores_nC, targets_n, reduction="none")

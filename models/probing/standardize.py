@@ -12,7 +12,7 @@ def signed_log(x: np.ndarray) -> np.ndarray:
 
 
 def known_moments(x_nF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and spread of what is known of each column; infinite where it never varies."""
+    """Mean and spread of what is known of each column; infinite where it never varies."""
     counts_F = np.maximum((~np.isnan(x_nF)).sum(axis=0), 1)
     mean_F = np.nansum(x_nF, axis=0) / counts_F
     spread_F = np.sqrt(np.nansum(np.square(x_nF - mean_F), axis=0) / counts_F)

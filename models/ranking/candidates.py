@@ -87,7 +87,7 @@ class Rows:
         )
 
     def loss(self, scores_M: Tensor) -> Tensor:
-        """Returns the loss of scores."""
+        """The loss of scores."""
         return list_loss(scores_M, self.relevant_M, self.owner_M, self.lists)
 
 

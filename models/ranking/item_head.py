@@ -78,7 +78,7 @@ class ItemHead(nn.Module):
         return scores_nV
 
     def nll(self, users_nD: Tensor, catalog: Catalog, right_n: Tensor, recent_nR: Tensor) -> Tensor:
-        """Returns the mean cross-entropy of the right items.
+        """The mean cross-entropy of the right items.
 
         The catalog was read for them, and for the recent ones.
         """
@@ -147,7 +147,7 @@ def _fit_repeats(head: ItemHead, examples: Vectors, items_VD: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean_loss(head: ItemHead, vectors: Vectors, items_VD: Tensor) -> float:
-    """Returns the mean loss of examples, a block of them at a time."""
+    """The mean loss of examples, a block of them at a time."""
     parts = (vectors.x_nD, vectors.recent_nR, vectors.y_n)
     losses = [
         item_nll(head(x_nD, items_VD, recent_nR), y_n) * len(y_n)

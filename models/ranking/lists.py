@@ -41,7 +41,7 @@ class NumberScaler:
 
 
 def place_in_list(number_M: np.ndarray, lengths_n: np.ndarray) -> np.ndarray:
-    """Returns each row's place among its list, 0 the smallest to 1; equal numbers share one."""
+    """Each row's place among its list, 0 the smallest to 1; equal numbers share one."""
     owner = np.repeat(np.arange(len(lengths_n)), lengths_n)
     known = ~np.isnan(number_M)
     order = np.lexsort((np.where(known, number_M, np.inf), owner))
@@ -58,12 +58,12 @@ def place_in_list(number_M: np.ndarray, lengths_n: np.ndarray) -> np.ndarray:
 
 
 def owners(lengths_n: np.ndarray) -> Tensor:
-    """Returns the list of each row, int64 [M]."""
+    """The list of each row, int64 [M]."""
     return torch.repeat_interleave(torch.from_numpy(lengths_n.astype(np.int64)))
 
 
 def log_softmax_by_list(scores_M: Tensor, owner_M: Tensor, lists: int) -> Tensor:
-    """Returns the log of each row's share of its list."""
+    """The log of each row's share of its list."""
     top_n = scores_M.new_full((lists,), -torch.inf)
     top_n = top_n.scatter_reduce(0, owner_M, scores_M.detach(), "amax")
     shifted_M = scores_M - top_n[owner_M]
@@ -79,7 +79,7 @@ def list_loss(scores_M: Tensor, relevant_M: Tensor, owner_M: Tensor, lists: int)
 
 
 def first_places(scores_M: np.ndarray, lists: Lists) -> Ranks:
-    """Returns where the best of each list's chosen rows stands among the others."""
+    """Where the best of each list's chosen rows stands among the others."""
     count = len(lists.lengths_n)
     owner = owners(lists.lengths_n).numpy()
     best_n = np.full(count, -np.inf)

@@ -49,7 +49,7 @@ class RankingModel(nn.Module):
         return self.head(self._users(windows), items_VD, recent_BR)
 
     def loss(self, windows: Events, right_B: Tensor, recent_BR: Tensor) -> Tensor:
-        """Returns the cross-entropy of the right items, over all or a sample of the others."""
+        """The cross-entropy of the right items, over all or a sample of the others."""
         users_BD = self._users(windows)
         needed = torch.cat([right_B, recent_BR[recent_BR > UNK]])
         catalog = self.user_model.behavior.catalog(needed)
@@ -125,7 +125,7 @@ def _native(setting: Setting) -> dict[str, Score] | None:
 
 
 def _recent(task: Task, sequences: Sequences, examples: Labeled) -> Tensor:
-    """Returns the items that may come again -> int64 [n, R]; R is 0 where those seen do not."""
+    """The items that may come again -> int64 [n, R]; R is 0 where those seen do not."""
     if task.exclude_history:
         return torch.zeros(len(examples.users_n), 0, dtype=torch.int64)
     return torch.from_numpy(recent_items(sequences, examples))

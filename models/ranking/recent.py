@@ -24,7 +24,7 @@ STEP_PENALTY, LEVEL_PENALTY = 1.0, 0.01
 
 
 def recent_items(sequences: Sequences, examples: Labeled) -> np.ndarray:
-    """Returns the distinct items of each example's last events, the latest first.
+    """The distinct items of each example's last events, the latest first.
 
     Returns:
       int64 [n, RECENT]; [PAD] where there are no more. What the vocabulary does not know is no one.
@@ -96,5 +96,5 @@ def fit_repeats(recent_nR: Tensor, right_n: Tensor, share_nR: Tensor) -> Tensor:
 
 
 def repeat_penalty(weight_R: Tensor) -> Tensor:
-    """Returns what weights cost before any example has spoken: a walk in small steps, from 0."""
+    """What weights cost before any example has spoken: a walk in small steps, from 0."""
     return (STEP_PENALTY * weight_R.diff().square().sum() + LEVEL_PENALTY * weight_R @ weight_R) / 2

@@ -52,7 +52,7 @@ class Native:
 
 @torch.no_grad()
 def native(method: MethodOptions, model: UserModel, sequences: Sequences) -> Native | None:
-    """Returns what scores items without a head, or nothing where pre-training trains no such score.
+    """What scores items without a head, or nothing where pre-training trains no such score.
 
     Args:
       method: of the pre-training.

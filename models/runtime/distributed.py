@@ -29,12 +29,12 @@ class RankLostError(FootpathError):
 
 
 def rank() -> int:
-    """Returns which rank this process is, from 0."""
+    """Which rank this process is, from 0."""
     return dist.get_rank() if _is_joined() else 0
 
 
 def size() -> int:
-    """Returns how many ranks train together."""
+    """How many ranks train together."""
     return dist.get_world_size() if _is_joined() else 1
 
 
@@ -62,14 +62,14 @@ def part(users_B: np.ndarray) -> np.ndarray:
 
 
 def gather(x_BD: Tensor) -> Tensor:
-    """Returns the rows of all ranks in order, with gradient to every rank's own rows."""
+    """The rows of all ranks in order, with gradient to every rank's own rows."""
     if size() == 1:
         return x_BD
     return _Gather.apply(x_BD)  # type: ignore[return-value]
 
 
 def share(count: int) -> float:
-    """Returns what a mean over `count` rows of this rank is to be multiplied by.
+    """What a mean over `count` rows of this rank is to be multiplied by.
 
     The mean over ranks of those products is the mean over the rows of all ranks.
     """
@@ -80,7 +80,7 @@ def share(count: int) -> float:
 
 
 def total(values: Sequence[float]) -> list[float]:
-    """Returns each number summed over ranks, in double precision."""
+    """Each number summed over ranks, in double precision."""
     if size() == 1:
         return list(values)
     summed = torch.tensor(values, dtype=torch.float64)

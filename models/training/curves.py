@@ -47,7 +47,7 @@ def draw_curves(curves: Path) -> bytes:
 
 
 def _values(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where a figure was measured, and what it was."""
+    """Where a figure was measured, and what it was."""
     values = table[name].to_numpy().astype(np.float64)
     known = np.isfinite(values)
     return table["step"].to_numpy()[known], values[known]

@@ -7,7 +7,7 @@ from contracts.recipes.recipe import Recipe
 
 
 def spread(users_BD: Tensor) -> float:
-    """Returns the mean over dimensions of the standard deviation over users; 0 when all agree."""
+    """The mean over dimensions of the standard deviation over users; 0 when all agree."""
     return float(users_BD.detach().float().std(dim=0, correction=0).mean())
 
 
@@ -23,7 +23,7 @@ def effective_rank(users_BD: Tensor) -> float:
 
 
 def fault_of(figures: dict[str, float], recipe: Recipe) -> str:
-    """Returns the sentence for vectors that have collapsed; empty where they have not."""
+    """The sentence for vectors that have collapsed; empty where they have not."""
     limits = {"spread": recipe.min_spread, "effective_rank": recipe.min_effective_rank}
     if recipe.collapse == "off":
         return ""

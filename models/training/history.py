@@ -25,12 +25,12 @@ class History:
 
     @classmethod
     def empty(cls, steps: int, epochs: int) -> "History":
-        """Returns the history of a run that has not begun."""
+        """The history of a run that has not begun."""
         unknown = [torch.full(shape, math.nan) for shape in ((steps,), (steps,), (epochs, 2))]
         return cls(0, 0.0, 0, *unknown, torch.full((epochs,), math.nan))
 
     def curves(self, per_epoch: int) -> pa.Table:
-        """Returns loss and gradient norm of every step, health and validation of every epoch.
+        """Loss and gradient norm of every step, health and validation of every epoch.
 
         What is measured once an epoch stands at the epoch's last step, and is null elsewhere.
         """
@@ -51,7 +51,7 @@ class History:
         return pa.table(table)
 
     def epoch(self, epoch: int, per_epoch: int) -> dict[str, float]:
-        """Returns the figures of one epoch that is over."""
+        """The figures of one epoch that is over."""
         steps = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
         spread, rank = self.health_E2[epoch].tolist()
         found = {
@@ -64,13 +64,13 @@ class History:
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def best_epoch(self) -> int | None:
-        """Returns the epoch with the lowest validation loss; None where none was measured."""
+        """The epoch with the lowest validation loss; None where none was measured."""
         if bool(self.validation_E.isnan().all()):
             return None
         return int(self.validation_E.nan_to_num(math.inf).argmin())
 
     def summary(self, per_epoch: int) -> dict[str, float]:
-        """Returns the figures that a run is judged by."""
+        """The figures that a run is judged by."""
         last = self.losses_S[max(0, self.step - per_epoch) : self.step]
         measured = ~self.health_E2[:, 0].isnan()
         spread, rank = self.health_E2[measured][-1].tolist() if measured.any() else (0.0, 0.0)

@@ -38,7 +38,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def schedule(progress: float, warmup: float) -> float:
-    """Returns the share of the peak learning rate: linear warm-up, then cosine to zero."""
+    """The share of the peak learning rate: linear warm-up, then cosine to zero."""
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / max(1e-9, 1 - warmup))))

@@ -42,7 +42,7 @@ def compiled(module: nn.Module) -> None:
 
 
 def compile_fault(error: Exception) -> FootpathError | None:
-    """Returns the sentence for an error of the compiler, None for another error."""
+    """The sentence for an error of the compiler, None for another error."""
     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return None
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -42,7 +42,7 @@ class Judge(Protocol):
     fingerprint: str  # of what it measures by
 
     def is_due(self, epochs: int, planned: int) -> bool:
-        """Tells whether to measure after so many epochs."""
+        """Whether to measure after so many epochs."""
         ...
 
     def loss(self, model: UserModel) -> float:
@@ -50,7 +50,7 @@ class Judge(Protocol):
         ...
 
     def is_over(self, losses_E: Tensor) -> bool:
-        """Tells whether to stop; what was not measured is not a number."""
+        """Whether to stop; what was not measured is not a number."""
         ...
 
 
@@ -185,13 +185,13 @@ class Trainer:
             raise
 
     def _taught(self) -> UserModel:
-        """Returns the model, or the bag over its event vectors that is trained before it."""
+        """The model, or the bag over its event vectors that is trained before it."""
         if self.bag and self.history.step < self.recipe.bag_epochs * self.per_epoch:
             return self.bag
         return self.model
 
     def _lr(self) -> float:
-        """Returns the learning rate of the step: bag and encoder have a schedule each."""
+        """The learning rate of the step: bag and encoder have a schedule each."""
         recipe, progress = self.recipe, self._progress()
         first = recipe.bag_epochs / recipe.epochs
         factor = (recipe.batch_size / recipe.lr_users) ** 0.5 if recipe.lr_users else 1.0
@@ -238,7 +238,7 @@ class Trainer:
         return self.history.step >= self.steps or self._progress() >= 1
 
     def _elapsed(self) -> float:
-        """Returns the first rank's seconds since it last asked; ranks then share one clock."""
+        """The first rank's seconds since it last asked; ranks then share one clock."""
         now = time.monotonic()
         since, self._since = self._since or now, now
         return now - since if rank() == 0 else 0.0
@@ -272,7 +272,7 @@ class Trainer:
 
 
 def _bag_for(model: UserModel, objective: Objective) -> UserModel:
-    """Returns a bag over the event vectors of a model.
+    """A bag over the event vectors of a model.
 
     Raises:
       FootpathError: the objective needs the encoder itself.
@@ -287,7 +287,7 @@ def _bag_for(model: UserModel, objective: Objective) -> UserModel:
 
 
 def eligible_users(sequences: Sequences, objective: Objective) -> np.ndarray:
-    """Returns the rows of the users that have enough events for an objective.
+    """The rows of the users that have enough events for an objective.
 
     Raises:
       FootpathError: there are none, or there is nobody to tell them from.

@@ -75,6 +75,7 @@ class Runner:
                 while waiting or running:
                     while len(running) < workers and (job := _next(waiting, outcome)):
                         running[pool.submit(self._run_one, job, threads)] = job
+                    assert running or not waiting, f"nothing makes what {waiting[0].title} needs"
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         job = running.pop(future)
                         error = future.exception()

@@ -1,6 +1,7 @@
 """A day is due when its rows change, and not when its landing file does."""
 
 import datetime as dt
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import FRAGMENT, QUARANTINE
@@ -105,6 +107,15 @@ def test_the_same_rows_are_due_in_another_time_zone(one_file):
     moved = SHOP.model_copy(update={"timezone": "Asia/Tokyo"})
     assert [day.day for day in land(moved, one_file.lake, None).days] == [3, 4, 5]
     assert list(find_stale(moved, one_file.lake).reasons["events"]) == DAYS
+
+
+def test_a_manifest_of_another_format_is_refused_and_its_file_read_again(one_file):
+    (path,) = (one_file.lake.table("landing") / "files").glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    with pytest.raises(FootpathError, match=r"1 manifests .* are of another release.*materialize"):
+        find_stale(SHOP, one_file.lake)
+    assert land(SHOP, one_file.lake, None).files_read == 1
+    assert one_file.due == []
 
 
 @settings(max_examples=40, deadline=None)

@@ -86,10 +86,10 @@ def write(folder: Path, day: dt.date, rows: list[dict], schema: pa.Schema) -> Pa
     return path
 
 
-def stage_events(folder: Path, days: dict[dt.date, list[dict]], repeats: int = 0) -> dict:
+def stage_events(folder: Path, days: dict[dt.date, list[dict]], duplicates: int = 0) -> dict:
     """Writes staged days of events."""
     return {
-        day: StagedEvents(write(folder, day, rows, FRAGMENT), len(rows) + repeats, repeats)
+        day: StagedEvents(write(folder, day, rows, FRAGMENT), len(rows) + duplicates, duplicates)
         for day, rows in days.items()
     }
 

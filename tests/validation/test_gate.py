@@ -44,10 +44,10 @@ def lake(lake_home: Path) -> Lake:
     return Lake.of("shop")
 
 
-def gate_events(lake: Lake, days: dict, dataset: Dataset = SHOP, repeats: int = 0) -> dict:
+def gate_events(lake: Lake, days: dict, dataset: Dataset = SHOP, duplicates: int = 0) -> dict:
     """Stages, audits and publishes days of events; returns the verdicts."""
     with lake.staging() as folder:
-        verdicts = audit_events(dataset, lake, stage_events(folder, days, repeats), folder)
+        verdicts = audit_events(dataset, lake, stage_events(folder, days, duplicates), folder)
         for verdict in verdicts.values():
             publish(lake, "events", verdict)
     return verdicts
@@ -66,9 +66,9 @@ def published(lake: Lake, day: dt.date = DAY) -> list[str]:
 
 
 def test_clean_rows_are_published_as_they_were_staged(lake):
-    verdict = gate_events(lake, {DAY: good(5)}, repeats=2)[DAY]
+    verdict = gate_events(lake, {DAY: good(5)}, duplicates=2)[DAY]
     assert verdict.passed
-    assert (verdict.rows_in, verdict.rows_published, verdict.repeats) == (7, 5, 2)
+    assert (verdict.rows_in, verdict.rows_published, verdict.duplicates) == (7, 5, 2)
     assert (verdict.rows_quarantined, verdict.broken, verdict.failures) == (0, {}, [])
     table = pq.read_table(lake.day("events", DAY))
     assert table.schema == EVENTS

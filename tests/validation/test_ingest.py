@@ -54,7 +54,7 @@ class Expected:
                     self.by_day[day].append(event)
                 else:
                     self.refused += 1
-        self.repeats = {day: self._drop_repeats(day) for day in DAYS}
+        self.duplicates = {day: self._drop_duplicates(day) for day in DAYS}
         self.clean = {
             day: [e for e in rows if self._keeps_rules(e)] for day, rows in self.by_day.items()
         }
@@ -70,16 +70,16 @@ class Expected:
         days = [day for day, (start, end) in WINDOWS.items() if start <= instant < end]
         return event, days[0] if days else None
 
-    def _drop_repeats(self, day: dt.date) -> int:
+    def _drop_duplicates(self, day: dt.date) -> int:
         first: dict[str, dict] = {}
         kept = []
         for event in self.by_day[day]:
             if event["id"] is None or event["id"] not in first:
                 first[event["id"]] = event
                 kept.append(event)
-        repeats = len(self.by_day[day]) - len(kept)
+        duplicates = len(self.by_day[day]) - len(kept)
         self.by_day[day] = kept
-        return repeats
+        return duplicates
 
     @staticmethod
     def _keeps_rules(event: dict) -> bool:
@@ -98,8 +98,11 @@ def check(expected: Expected, verdicts: dict[dt.date, Verdict], lake: Lake) -> N
     for day, verdict in verdicts.items():
         staged, clean = expected.by_day[day], expected.clean[day]
         assert verdict.passed == (bool(clean) or not staged)
-        assert verdict.rows_in == len(staged) + expected.repeats[day]
-        assert (verdict.repeats, verdict.rows_published) == (expected.repeats[day], len(clean))
+        assert verdict.rows_in == len(staged) + expected.duplicates[day]
+        assert (verdict.duplicates, verdict.rows_published) == (
+            expected.duplicates[day],
+            len(clean),
+        )
         assert verdict.rows_quarantined == len(staged) - len(clean)
         published = found.get(f"events/{day}.parquet", [])
         ids = Counter((event["event_id"], event["value"]) for event in published)

@@ -58,7 +58,7 @@ def attend_at(
 
 
 def attended(qkv: Tensor, buckets: list[Bucket], heads: int, causal: bool = False) -> Attended:
-    """Returns what `attend` looks at, averaged over the heads, pair by pair."""
+    """What `attend` looks at, averaged over the heads, pair by pair."""
     distances, weights = [], []
     for bucket, part in zip(buckets, qkv.split([b.events for b in buckets]), strict=True):
         q, k, _ = _heads_of(bucket, part, heads)

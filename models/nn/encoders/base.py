@@ -35,7 +35,7 @@ class UserEncoder(nn.Module):
         raise NotImplementedError
 
     def states_at(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
-        """Returns the states of N events alone, in ascending order: [T, D] -> [N, D].
+        """The states of N events alone, in ascending order: [T, D] -> [N, D].
 
         A Transformer overrides it, for its last layer may then leave out all other events.
         """
@@ -46,7 +46,7 @@ class UserEncoder(nn.Module):
         return self.pool(self.states(x_TD, events), events)
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[Attended]:
-        """Returns the attention weights, a layer each, for a batch that is small enough to look at.
+        """The attention weights, a layer each, for a batch that is small enough to look at.
 
         Where events do not look at each other, the pooling may still look at them: its distances
         count from the last event.

@@ -43,7 +43,7 @@ class Bert4Rec(base.UserEncoder):
         return self.norm(x_TD)
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[base.Attended]:
-        """Returns the self-attention of each block."""
+        """The self-attention of each block."""
         buckets, layers = events.buckets(MAX_PADDING), []
         for block in self.blocks:
             qkv = block.project(x_TD)  # type: ignore[operator]

@@ -51,7 +51,7 @@ def _run(network: nn.Module, x_TD: Tensor, buckets: list[Bucket]) -> Tensor:
 
 
 def _backwards(events: Packed) -> Tensor:
-    """Returns the index [T] that turns each sequence around; it undoes itself."""
+    """The index [T] that turns each sequence around; it undoes itself."""
     last_T = events.lengths_B[events.sequence_T] - 1
     here_T = torch.arange(len(events.position_T), device=events.position_T.device)
     return here_T + last_T - 2 * events.position_T

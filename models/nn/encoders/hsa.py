@@ -34,5 +34,5 @@ class Hsa(base.UserEncoder):
         return self.dropout(attend(qkv, events.buckets(MAX_PADDING), self.heads))
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[base.Attended]:
-        """Returns the self-attention."""
+        """The self-attention."""
         return [attended(self.qkv(x_TD), events.buckets(MAX_PADDING), self.heads)]

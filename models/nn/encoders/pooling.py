@@ -43,7 +43,7 @@ class AttentionPooling(nn.Module):
         self.score = nn.Linear(attention, 1, bias=False)  # a bias would not change the softmax
 
     def weights(self, states_TD: Tensor, events: Packed) -> Tensor:
-        """Returns each event's weight, float32 [T]; those of a sequence sum to 1."""
+        """Each event's weight, float32 [T]; those of a sequence sum to 1."""
         scores_T = self.score(torch.tanh(self.project(states_TD)))[:, 0].float()
         users, of_T = len(events.lengths_B), events.sequence_T
         top_B = scores_T.new_full((users,), float("-inf"))

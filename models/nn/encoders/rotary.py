@@ -48,7 +48,7 @@ class Rotary(base.UserEncoder):
         return self.norm(x_TD)
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[base.Attended]:
-        """Returns the self-attention of each block."""
+        """The self-attention of each block."""
         buckets, turns = events.buckets(MAX_PADDING), self._turns(events)
         heads, causal, layers = self.options.heads, self.options.causal, []
         for block in self.blocks:

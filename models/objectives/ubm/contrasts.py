@@ -11,7 +11,7 @@ from torch import Tensor
 def contrast(
     a_ND: Tensor, b_ND: Tensor, key_N: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Returns loss and accuracy of telling each of 2N views' partner from all other views.
+    """Loss and accuracy of telling each of 2N views' partner from all other views.
 
     loss = mean over views v of -log(exp(cos(v, v+) / t) / sum over u != v of exp(cos(v, u) / t)),
     where views of other rows with the same key do not stand in the sum: they are no contrast.
@@ -32,7 +32,7 @@ def contrast(
 def follow_loss(
     seen_MD: Tensor, vectors_MD: Tensor, key_M: Tensor, share_M: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns loss and accuracy of telling what follows from all that follows in the batch.
+    """Loss and accuracy of telling what follows from all that follows in the batch.
 
     loss = mean over m of -log(exp(s_m . v_m - log q_m) / sum over distinct u of exp(s_m . v_u -
     log q_u)), where q_u = 1 - (1 - share_u)^M is how likely u is among the M of a batch: what is

@@ -63,7 +63,7 @@ def next_items(windows: Events) -> tuple[Pairs, Pairs]:
 
 
 def chosen_pairs(windows: Events, draw: Draw, name: str, pairs: Pairs, most: int) -> Pairs:
-    """Returns up to `most` pairs of each window."""
+    """Up to `most` pairs of each window."""
     one, two = pairs
     where_T = np.zeros(len(windows.item_T), dtype=bool)
     where_T[one] = most > 0
@@ -72,7 +72,7 @@ def chosen_pairs(windows: Events, draw: Draw, name: str, pairs: Pairs, most: int
 
 
 def taking_turns(sessions: Events, own: Draw, most: int) -> np.ndarray:
-    """Returns up to `most` random events of each session but its first, an action at a time.
+    """Up to `most` random events of each session but its first, an action at a time.
 
     What a page shows is many events, and what is done about it is few: each action's first choice
     comes before any action's second.

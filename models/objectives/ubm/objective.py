@@ -78,7 +78,7 @@ class Ubm(Objective):
 
     @property
     def is_first(self) -> bool:
-        """Tells whether training is in its first stage."""
+        """Whether training is in its first stage."""
         return float(self.progress) < self.options.first_share
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Sample:  # noqa: ARG002
@@ -106,7 +106,7 @@ class Ubm(Objective):
         return Outcome(loss, torch.cat(views), figures)
 
     def _matched(self, model: UserModel, one: Happenings, other: Happenings) -> Tensor:
-        """Returns the loss of telling what goes with each from what goes with others, and back."""
+        """The loss of telling what goes with each from what goes with others, and back."""
         content = model.behavior.content
         one_PD, other_PD = (
             gather(
@@ -181,7 +181,7 @@ class Ubm(Objective):
         return follow_loss(seen_MD, vectors_MD, key_M, share_M)
 
     def encoded_events(self, sample: Sample) -> int:
-        """Returns the events of both views, in the stage that training is in."""
+        """The events of both views, in the stage that training is in."""
         if self.is_first:
             return 2 * (
                 len(sample.interactions.item_N)

@@ -75,7 +75,7 @@ def chosen_sessions(
 def chosen_events(
     windows: Events, draw: Draw, name: str, where_T: np.ndarray, most: int
 ) -> np.ndarray:
-    """Returns up to `most` random events of each window among those asked for, in order."""
+    """Up to `most` random events of each window among those asked for, in order."""
     index = np.flatnonzero(where_T)
     window, place = windows.sequence_T.numpy()[index], windows.position_T.numpy()[index]
     chance = draw.uniform(name, int(windows.lengths_B.max()))[window, place]

@@ -18,7 +18,7 @@ from models.data.text_fields import ATTRIBUTE, CATEGORY, fields_of
 def text_view(
     documents: Documents, kind_W: Tensor, chance_ML2: Tensor, rates: UbmOptions
 ) -> Documents:
-    """Returns a view of each document.
+    """A view of each document.
 
     Args:
       documents: what to change; every one comes out once, in order.
@@ -63,7 +63,7 @@ def _highest(documents: Documents, chance_K: Tensor, among_K: Tensor) -> Tensor:
 
 
 def _swapped(documents: Documents, head_K: Tensor, moved_K: Tensor) -> Tensor:
-    """Returns the order of tokens in which those that move come after the word behind them."""
+    """The order of tokens in which those that move come after the word behind them."""
     longest = int(documents.lengths_M.max()) + 2 if documents.count else 2
     # Rises at each document and each field, so that no word leaves its own.
     block_K = documents.document_K + head_K.cumsum(0)

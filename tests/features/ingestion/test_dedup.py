@@ -65,7 +65,7 @@ def test_an_id_is_one_event_and_what_was_delivered_first_counts(files):
         first.setdefault(i, price)
     assert {r["event_id"]: r["value"] for r in rows[DAY]} == first
     assert len(rows[DAY]) == len(first)
-    assert parts[DAY].fragment_rows == sum(map(len, files)) == len(first) + parts[DAY].repeats
+    assert parts[DAY].fragment_rows == sum(map(len, files)) == len(first) + parts[DAY].duplicates
 
 
 @settings(max_examples=6, deadline=None)
@@ -84,7 +84,7 @@ def test_without_ids_a_content_counts_as_often_as_in_the_file_that_has_it_most(f
         most |= Counter(rows)
     assert Counter((r["item_id"], r["value"]) for r in found[DAY]) == most
     assert len({r["event_id"] for r in found[DAY]}) == most.total()
-    assert parts[DAY].fragment_rows == sum(map(len, files)) == most.total() + parts[DAY].repeats
+    assert parts[DAY].fragment_rows == sum(map(len, files)) == most.total() + parts[DAY].duplicates
 
 
 def test_ids_made_of_content_do_not_depend_on_the_file(source):
@@ -109,7 +109,7 @@ def test_contents_that_only_look_alike_are_different_events(source):
     )
     source.write("2026-01-05/10", row(None, "2026-01-05T08:00:00Z", query=None, device="x"))
     parts, _ = staged(WITHOUT_IDS)
-    assert (parts[DAY].fragment_rows, parts[DAY].repeats) == (5, 1)
+    assert (parts[DAY].fragment_rows, parts[DAY].duplicates) == (5, 1)
 
 
 def test_rows_whose_id_is_missing_repeat_nothing(source):
@@ -166,7 +166,7 @@ def test_a_day_without_a_fragment_has_no_rows(source):
     land(WITH_IDS, lake, None)
     with lake.staging() as folder:
         part = stage_events(WITH_IDS, lake, [DAY], folder)[DAY]
-        assert (part.fragment_rows, part.repeats) == (0, 0)
+        assert (part.fragment_rows, part.duplicates) == (0, 0)
         assert pq.read_schema(part.path) == FRAGMENT
 
 

@@ -50,7 +50,7 @@ def test_none_of_the_identical_rows_of_online_retail_vanish(lake_home, tmp_path)
     land(shop, lake, None)
     days = days_between(shop.partitions.start, shop.partitions.end or shop.partitions.start)
     ids = Ids(shop, lake, days)
-    assert (ids.delivered, ids.repeats, len(ids.kept)) == (541_909, 0, 541_909)
+    assert (ids.delivered, ids.duplicates, len(ids.kept)) == (541_909, 0, 541_909)
 
     # Rows that say the same in every column, of which all but one could be taken for repeats.
     rows = f"read_csv('{source}/by-day/*.csv', all_varchar = true)"
@@ -65,7 +65,7 @@ def test_none_of_the_identical_rows_of_online_retail_vanish(lake_home, tmp_path)
     day.with_name("2011-11-14-half.csv").write_text("".join(half))
     land(shop, lake, None)
     again = Ids(shop, lake, days)
-    assert again.repeats == len(lines) + len(half) - 2
+    assert again.duplicates == len(lines) + len(half) - 2
     assert again.kept == ids.kept
 
 
@@ -76,7 +76,7 @@ class Ids:
         with lake.staging() as folder:
             staged = stage_events(dataset, lake, days, folder)
             self.delivered = sum(part.fragment_rows for part in staged.values())
-            self.repeats = sum(part.repeats for part in staged.values())
+            self.duplicates = sum(part.duplicates for part in staged.values())
             files = f"read_parquet('{folder}/*.parquet')"
             found = duckdb.execute(f"SELECT event_id FROM {files}").to_arrow_table()
         self.kept = set(found["event_id"].to_pylist())
