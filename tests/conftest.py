@@ -9,6 +9,8 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from contracts.lake.layout import Lake
+
 # What a query takes depends on the machine; pytest's own timeout stops what hangs.
 settings.register_profile("footpath", deadline=None)
 settings.load_profile("footpath")
@@ -27,6 +29,12 @@ def lake_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("FOOTPATH_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def lake(lake_home: Path) -> Lake:
+    """The empty lake of the shop."""
+    return Lake.of("shop")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher, hash_bytes, hash_files, hash_json, hash_rows
-from tests.models.conftest import planted_labels, write_labels
+from tests.builders.sequences import planted_labels, write_labels
 
 
 def test_a_fingerprint_follows_the_rows_of_the_task_and_not_the_file(tmp_path: Path):

@@ -11,13 +11,14 @@ from contracts.lake.schemas import BUILT_FROM, ROWS_STAGED
 from features import reconciliation as accounts_module
 from features.ingestion.landing import land
 from features.reconciliation import reconcile
-from tests.features.ingest import build
-from tests.features.shop_source import Source, row, shop_like
+from tests.builders.daily import ingest
+from tests.builders.datasets import shop_like, without_ids
+from tests.builders.landing import Source, row
 
 DAYS = [dt.date(2026, 1, n) for n in (4, 5, 6)]
 QUALITY = {"max_broken_share": 0.9, "allow_empty_days": True}
 WITH_IDS = shop_like(quality=QUALITY, lateness={"allowed_days": 3})
-WITHOUT_IDS = shop_like(quality=QUALITY, events=WITH_IDS.events.model_dump() | {"event_id": None})
+WITHOUT_IDS = without_ids(shop_like(quality=QUALITY))
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def rewrite(path: Path, drop: int) -> None:
 
 @pytest.mark.parametrize("dataset", [WITH_IDS, WITHOUT_IDS], ids=["ids", "content"])
 def test_every_row_is_accounted_for(lake, dataset):
-    build(dataset, DAYS[:2], ("events",))
+    ingest(dataset, DAYS[:2])
     found = reconcile(dataset, lake, recount=True)
     assert found.faults == []
     assert found.balance == 0
@@ -75,7 +76,7 @@ def test_every_row_is_accounted_for(lake, dataset):
     ],
 )
 def test_a_lost_row_is_told_with_its_place_and_what_to_do(lake, place, sentence):
-    build(WITH_IDS, DAYS[:2], ("events",))
+    ingest(WITH_IDS, DAYS[:2])
     path = max(lake.root.glob(place))
     rewrite(path, drop=1)
     found = reconcile(WITH_IDS, lake)
@@ -86,7 +87,7 @@ def test_a_lost_row_is_told_with_its_place_and_what_to_do(lake, place, sentence)
 
 
 def test_an_object_that_is_gone_is_told(lake):
-    build(WITH_IDS, DAYS[:2], ("events",))
+    ingest(WITH_IDS, DAYS[:2])
     min(lake.root.glob("landing/fragments/2026-01-05/*.parquet")).unlink()
     assert "is gone" in reconcile(WITH_IDS, lake).faults[0]
 
@@ -94,7 +95,7 @@ def test_an_object_that_is_gone_is_told(lake):
 @pytest.mark.parametrize("dataset", [WITH_IDS, WITHOUT_IDS], ids=["ids", "content"])
 def test_a_recount_finds_an_event_that_was_taken_for_a_repeat(lake, dataset, monkeypatch):
     monkeypatch.setattr(accounts_module, "RECOUNT_ROWS", 1)  # a query for every day
-    build(dataset, DAYS[:2], ("events",))
+    ingest(dataset, DAYS[:2])
     # As a fault in the removal of repeats would have it: a row less, and nobody knows of it.
     path = lake.day("events", DAYS[0])
     told = pq.read_metadata(path).metadata or {}
@@ -112,7 +113,7 @@ def test_a_recount_finds_an_event_that_was_taken_for_a_repeat(lake, dataset, mon
 
 
 def test_a_day_that_is_due_waits(lake, tmp_path):
-    build(WITH_IDS, DAYS, ("events",))
+    ingest(WITH_IDS, DAYS)
     assert reconcile(WITH_IDS, lake).waiting_days == []
     Source(tmp_path / "source").write("2026-01-06/09", row("z", "2026-01-05T08:00:00Z"))
     land(WITH_IDS, lake, None)

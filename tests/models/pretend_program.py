@@ -32,8 +32,8 @@ from models.nn.attention_map import attention_by_distance
 from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.trainer import Trainer
-from tests.models.builders import embed_job, evaluation_job, train_job
-from tests.models.conftest import CUTOFF, ITEMS, planted_labels, write_labels, write_sequences
+from tests.builders.jobs import embed_job, evaluation_job, train_job
+from tests.builders.sequences import CUTOFF, ITEMS, planted_labels, write_labels, write_sequences
 from tests.models.pretend_gpu import There, WrongDeviceError, pretend_gpu
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 from models.runtime.distributed import joined, rank
 from models.runtime.report import Reporter
 from models.train import train
-from tests.models.builders import train_job
+from tests.builders.jobs import train_job
 
 if __name__ == "__main__":
     torch.set_default_dtype(getattr(torch, sys.argv[2]))

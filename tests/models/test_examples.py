@@ -23,10 +23,16 @@ from models.finetune import finetune
 from models.nn.vectors import user_vectors, window_vectors
 from models.ranking.zero_shot import native
 from models.runtime.report import Reporter
-from models.train import train
 from models.training.fit import tune
-from tests.models.builders import baselines_job, evaluation_job, train_job
-from tests.models.conftest import ITEMS, START, user_names, write_labels, write_sequences
+from tests.builders.jobs import baselines_job, evaluation_job, pretrain
+from tests.builders.sequences import (
+    ITEMS,
+    START,
+    planted_labels,
+    user_names,
+    write_labels,
+    write_sequences,
+)
 
 USERS, LENGTH = 60, 12
 CUT = 8  # events that are seen
@@ -86,10 +92,7 @@ def logs(tmp_path_factory) -> dict[bool, Path]:
 @pytest.fixture(scope="module")
 def checkpoint(logs, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("model") / "none_gru4rec_v1"
-    settings = {"sequences": str(logs[False]), "out": str(out)}
-    settings |= {"recipe": "none_gru4rec", "dim": 8, "max_length": 6}
-    train(train_job(settings), Reporter())
-    return out
+    return pretrain(logs[False], out, "none_gru4rec", dim=8, max_length=6)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -204,18 +207,18 @@ def test_vectors_of_cut_histories_are_those_of_shorter_users(logs, checkpoint, t
     torch.testing.assert_close(window_vectors(model, short, examples), recent)
 
 
-def test_examples_without_a_past_are_left_out_and_counted(make_sequences, make_labels, plant):
+def test_examples_without_a_past_are_left_out_and_counted(make_sequences, make_labels):
     sequences = open_sequences(make_sequences([5] * 40, train_cutoff="2026-01-01T00:00:00+00:00"))
     early = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    rows = [row | ({"as_of": early} if n < 3 else {}) for n, row in enumerate(plant(40))]
+    rows = [row | ({"as_of": early} if n < 3 else {}) for n, row in enumerate(planted_labels(40))]
     task = load_tasks(make_labels(rows), sequences, (TaskSpec(name="half"),))[0]
     assert task.left_out == 3
     assert sum(len(part.y_n) for part in task.splits.values()) == 37
 
 
-def test_several_examples_of_a_user_are_kept_apart(make_sequences, make_labels, plant):
+def test_several_examples_of_a_user_are_kept_apart(make_sequences, make_labels):
     sequences = open_sequences(make_sequences([30] * 40, train_cutoff="2026-01-01T00:00:00+00:00"))
-    rows = plant(40)
+    rows = planted_labels(40)
     again = [row | {"as_of": dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)} for row in rows]
     task = load_tasks(make_labels(rows + again), sequences, (TaskSpec(name="half"),))[0]
     part = task.splits["train"]
@@ -247,8 +250,8 @@ def test_what_is_known_of_candidates_is_read_row_by_row(make_sequences, make_lab
         load_tasks(make_labels(rows), sequences, (config,))
 
 
-def test_held_out_labels_want_inputs_without_them(make_sequences, make_labels, plant):
-    path = make_labels(plant(20))
+def test_held_out_labels_want_inputs_without_them(make_sequences, make_labels):
+    path = make_labels(planted_labels(20))
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({HOLDOUT: b"2"}), path)
     chosen = (TaskSpec(name="half"),)

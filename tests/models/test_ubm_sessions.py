@@ -14,7 +14,7 @@ from features.learning.sequences import build_sequences
 from features.shop import generate_shop
 from models.data.sequences import open_sequences
 from models.objectives.ubm.sessions import sessions_of
-from tests.features import ingest
+from tests.builders.daily import build, ingest
 
 
 def test_sessions_are_those_of_the_data_set(lake_home, tmp_path):
@@ -23,11 +23,11 @@ def test_sessions_are_those_of_the_data_set(lake_home, tmp_path):
     days = days_between(start, start + dt.timedelta(days=6))
     generate_shop(tmp_path / "files", users=300, days=len(days), start=start)
     link_source("shop", str(tmp_path / "files"))
-    ingest.build(shop, days, ("events",))
+    ingest(shop, days)
     # What is open after the last event closes in these.
     after = [days[-1] + dt.timedelta(days=n) for n in (1, 2)]
-    ingest.build(shop, [*days, *after], ("sessions",), first=False)
     lake = Lake.of("shop")
+    build(shop, lake, [*days, *after], ("sessions",))
     sequences = open_sequences(build_sequences(shop, lake, days[-1]).pointer)
     users = np.arange(sequences.users)
     windows = sequences.windows(users, np.zeros_like(users), sequences.lengths)

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from orchestration.cli.main import app
-from tests.features.event_log import dataset_like
-from tests.features.shop_source import Source, landed, row
+from tests.builders.datasets import dataset_like
+from tests.builders.landing import Source, landed, row
 
 NOON = "2026-01-05T12:00:00Z"
 FILE = "events/2026-01-05/13.jsonl.gz"

@@ -31,7 +31,7 @@ from orchestration.experiments.inputs import day_source
 from orchestration.experiments.programs import ranks
 from orchestration.experiments.store import planner_of, planner_of_version
 from orchestration.progress import Progress
-from tests.models.conftest import planted_labels, write_labels, write_sequences
+from tests.builders.sequences import planted_labels, write_labels, write_sequences
 from tests.orchestration.experiments.in_dagster import run_plan
 
 AS_OF = "2026-01-31"  # of the sequences that tests write

@@ -16,14 +16,13 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.config.feature_list import Declared
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_file
 from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import feature_fields, stage_features
 from features.behavior.daily_state import STATE
-from features.sessionization.sessions import stage_sessions
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events, publish_sessions
 from tests.features.behavior.test_behavior import ACTIONS, CATALOG, CATEGORIES, publish_catalog
 from tests.features.behavior_reference import KINDS, Log, declared_row
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
 
 START = dt.date(2026, 3, 26)  # in Berlin, 29 March has 23 hours
 DAYS = [START + dt.timedelta(days=n) for n in range(9)]
@@ -87,10 +86,7 @@ def publish(dataset: Dataset, lake: Lake, log: list[Event]) -> None:
     midnights = Midnights(START, dataset.timezone)
     publish_catalog(lake)
     publish_events(lake, log, midnights)
-    with lake.staging() as folder:
-        days = [START - dt.timedelta(days=1), *DAYS]
-        for day, path in stage_sessions(dataset, lake, days, folder).items():
-            publish_file(path, lake.day("sessions", day))
+    publish_sessions(dataset, lake, [START - dt.timedelta(days=1), *DAYS])
 
 
 def rows_of(staged: dict[dt.date, Path]) -> dict:

@@ -14,6 +14,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from features.behavior.build import TABLE, stage_features
 from features.behavior.daily_state import STATE
+from tests.builders.events import Event, Midnights
 from tests.features.behavior.test_behavior_declared import (
     DAYS,
     START,
@@ -21,7 +22,6 @@ from tests.features.behavior.test_behavior_declared import (
     random_log,
     shop,
 )
-from tests.features.event_log import Event, Midnights
 from tests.features.spark_engine import Staged, assert_same_rows, needs_spark, on_spark, rows_of
 
 __all__ = ["on_spark"]

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.config.dataset import Dataset
 from features.drafts.preview import Gate, findings, preview
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
 
 SHOP = dataset_like("shop", partitions={"start": "2026-01-01", "end": "2026-01-31"})
 

@@ -24,9 +24,9 @@ from features.ingestion.listing import find_files
 from features.ingestion.lookup_tables import build_items
 from features.ingestion.streams import Archives, read_blocks
 from features.ingestion.tar import members
+from tests.builders.datasets import dataset_like, shop_like
+from tests.builders.landing import Source, landed, refused, row
 from tests.conftest import REAL_DATA
-from tests.features.event_log import dataset_like
-from tests.features.shop_source import Source, landed, refused, row, shop_like
 
 PACK = {".tar": bytes, ".tar.gz": gzip.compress, ".tgz": gzip.compress}
 PACK[".tar.zst"] = zstandard.compress

@@ -6,17 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.base.clock import as_of_instant, day_window
+from contracts.base.clock import day_window
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import USERS
 from features.learning.labels import build_labels, default_as_of
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import AS_OF, BERLIN, CUTOFF, Event, publish_events
 
-AS_OF = dt.date(2026, 3, 10)
-BERLIN = Midnights(AS_OF, "Europe/Berlin")
-CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
 MOMENT = dt.timedelta(microseconds=1)
 WEEK = dt.timedelta(days=7)
 

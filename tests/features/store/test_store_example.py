@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from features.store import materialize, promote, repository
-from tests.features.store_lake import shop, small_lake
+from tests.builders.datasets import shop
+from tests.builders.store import small_lake
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "retrieve.py"
 

@@ -13,7 +13,8 @@ from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from features.store import apply_registry, check_online, materialize, promote, repository
 from features.store.repository import open_store
-from tests.features.store_lake import (
+from tests.builders.datasets import shop
+from tests.builders.store import (
     DAY,
     HOUR,
     behavior_rows,
@@ -21,7 +22,6 @@ from tests.features.store_lake import (
     publish_behavior,
     publish_embeddings,
     publish_model,
-    shop,
     small_lake,
 )
 

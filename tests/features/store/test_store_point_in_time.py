@@ -16,7 +16,8 @@ from contracts.lake.schemas import embeddings_schema
 from features.behavior.build import feature_fields
 from features.store import promote
 from features.store.repository import open_store
-from tests.features.store_lake import HOUR, publish_model, shop
+from tests.builders.datasets import shop
+from tests.builders.store import HOUR, publish_model
 
 MODEL = "ptum_bert4rec_v1"
 ORIGIN = dt.datetime(2026, 1, 9, 23, tzinfo=dt.UTC)

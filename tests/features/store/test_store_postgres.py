@@ -8,7 +8,8 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from features.store import apply_registry, materialize, promote, repository
-from tests.features.store_lake import shop, small_lake
+from tests.builders.datasets import shop
+from tests.builders.store import small_lake
 from tests.postgres import new_database
 
 pytestmark = pytest.mark.server

@@ -9,16 +9,9 @@ import pytest
 from contracts.base.errors import FootpathError
 from features.store import apply_registry, check_online, materialize, promote, repository
 from features.store.repository import open_store
+from tests.builders.datasets import shop
+from tests.builders.store import DAY, HOUR, behavior_rows, midnight, publish_behavior, small_lake
 from tests.features.store.test_store_online import edge_case_lake, first_feature, online
-from tests.features.store_lake import (
-    DAY,
-    HOUR,
-    behavior_rows,
-    midnight,
-    publish_behavior,
-    shop,
-    small_lake,
-)
 from tests.redis_server import redis_server
 
 redis = pytest.importorskip("redis")

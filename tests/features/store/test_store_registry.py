@@ -21,7 +21,8 @@ from features.store import (
     repository,
 )
 from features.store.repository import open_store
-from tests.features.store_lake import publish_model, shop, small_lake
+from tests.builders.datasets import shop
+from tests.builders.store import publish_model, small_lake
 
 TWO = ("ptum_bert4rec_v1", "none_bert4rec_v1")
 ROOT = Path(__file__).parents[3]

@@ -11,7 +11,8 @@ from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from features.store import promote, repository
 from features.store.similar import build_index, similar_users
-from tests.features.store_lake import DAY, publish_embeddings, publish_model, shop
+from tests.builders.datasets import shop
+from tests.builders.store import DAY, publish_embeddings, publish_model
 
 MODEL = "ptum_bert4rec_v1"
 USERS = [f"u{k}" for k in range(200)]

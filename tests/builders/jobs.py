@@ -1,4 +1,4 @@
-"""Jobs and models out of flat settings, as the tests of this room write them."""
+"""Jobs out of flat settings, and small models that are trained by them."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from contracts.recipes.jobs import (
     TrainIO,
     TrainJob,
 )
-from contracts.recipes.methods import METHODS
 from contracts.recipes.recipe import Recipe
-from models.nn.user_model import ModelConfig
-from models.objectives import OBJECTIVES, Objective
+from models.runtime.report import Reporter
+from models.train import train
 
 
 def train_job(settings: dict[str, Any]) -> TrainJob:
@@ -65,26 +64,17 @@ def write_job(job: Strict, path: Path) -> Path:
     return path
 
 
-def model_config(
-    encoder: str,
-    dim: int,
-    max_length: int,
-    fields: Any,
-    options: dict[str, Any],
-    sizes: dict[str, int],
-    text: dict[str, Any] | None = None,
-) -> ModelConfig:
-    """The shape of a recipe's model; the method plays no part in it."""
-    settings = {"method": "none", "encoder": {"name": encoder} | options, "dim": dim}
-    settings |= {"max_length": max_length, "fields": fields, "text": text or None}
-    return ModelConfig.of(Recipe.model_validate(settings), sizes)
+def training(sequences: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """Settings of a small pre-training on one thread of a CPU."""
+    common = {"sequences": str(sequences), "out": str(out), "recipe": "ptum_bag", "dim": 16}
+    common |= {"max_length": 20, "epochs": 4, "batch_size": 16, "threads": 1, "device": "cpu"}
+    return common | changes
 
 
-def build_objective(method: str, model: ModelConfig, options: dict[str, Any]) -> Objective:
-    """An objective of a pair that can be."""
-    chosen = METHODS[method].model_validate({"name": method} | options)
-    chosen.check(model.encoder, model.fields)
-    return OBJECTIVES[method](model, chosen)
+def pretrain(sequences: Path, out: Path, recipe: str, **changes: Any) -> Path:
+    """Pre-trains a small model, and returns its folder."""
+    train(train_job(training(sequences, out, recipe=recipe, **changes)), Reporter())
+    return out
 
 
 def _dealt(settings: dict[str, Any], *sections: type[Strict]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Published events for tests, written as the gate would publish them."""
+"""Published events, sessions and items for tests, written as the gate would publish them."""
 
 import bisect
 import datetime as dt
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from contracts.base.clock import day_window
-from contracts.config.dataset import Dataset, load_dataset
+from contracts.base.clock import as_of_instant, day_window
+from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_table
-from contracts.lake.schemas import EVENTS
+from contracts.lake.publishing import publish_file, publish_table
+from contracts.lake.schemas import EVENTS, ITEMS
+from features.sessionization.sessions import stage_sessions
 
 
 @dataclass(frozen=True, order=True)
@@ -36,21 +37,16 @@ class Midnights:
         self.starts = [day_window(day, timezone)[0] for day in self.days]
 
     def day_of(self, instant: dt.datetime) -> dt.date:
-        """Returns the local day that holds an instant."""
+        """The local day that holds an instant."""
         return self.days[self.index_of(instant)]
 
     def index_of(self, instant: dt.datetime) -> int:
-        """Returns the place in `days` of the day that holds an instant."""
+        """The place in `days` of the day that holds an instant."""
         return bisect.bisect_right(self.starts, instant) - 1
 
     def end_of(self, day: dt.date) -> dt.datetime:
-        """Returns the instant at which a local day ends."""
+        """The instant at which a local day ends."""
         return self.starts[self.days.index(day) + 1]
-
-
-def dataset_like(name: str, **sections: object) -> Dataset:
-    """Returns a configured data set with some sections replaced, and checked again."""
-    return Dataset.model_validate(load_dataset(name).model_dump() | sections)
 
 
 def publish_events(lake: Lake, events: Iterable[Event], midnights: Midnights) -> list[dt.date]:
@@ -64,3 +60,22 @@ def publish_events(lake: Lake, events: Iterable[Event], midnights: Midnights) ->
         )
         publish_table(lake, table, lake.day("events", day))
     return sorted(by_day)
+
+
+def publish_sessions(dataset: Dataset, lake: Lake, days: list[dt.date]) -> None:
+    """Publishes the sessions of some days, without an audit."""
+    with lake.staging() as folder:
+        for day, path in stage_sessions(dataset, lake, days, folder).items():
+            publish_file(path, lake.day("sessions", day))
+
+
+def publish_items(lake: Lake, rows: Iterable[tuple]) -> None:
+    """Publishes a catalog of (item, title, category, attributes)."""
+    table = [dict(zip(ITEMS.names, row, strict=True)) for row in rows]
+    publish_table(lake, pa.Table.from_pylist(table, schema=ITEMS), lake.single("items"))
+
+
+# The as-of day of the tests of learning.
+AS_OF = dt.date(2026, 3, 10)
+BERLIN = Midnights(AS_OF, "Europe/Berlin")
+CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")

@@ -1,4 +1,4 @@
-"""Writes small, contract-true tables into a lake for the tests of the feature store."""
+"""Small, contract-true tables of features and embeddings, for the tests of the feature store."""
 
 import datetime as dt
 from pathlib import Path
@@ -7,33 +7,25 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.base.clock import as_of_instant
-from contracts.config.dataset import Dataset, load_dataset
+from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json, publish_table
 from contracts.lake.schemas import FEATURE_CLOCKS, embeddings_schema
 from contracts.lake.versions import CONFIG, all_versions, allocate, trial_folder
 from features.behavior.build import feature_fields
+from tests.builders.datasets import shop
 
 DAY = dt.date(2026, 1, 10)
 HOUR = dt.timedelta(hours=1)
 
 
-def shop(windows: list[int] | None = None) -> Dataset:
-    """Returns the shop's data set, with other feature windows where they are given."""
-    dataset = load_dataset("shop")
-    if windows is None:
-        return dataset
-    features = dataset.features.model_copy(update={"windows": windows})
-    return dataset.model_copy(update={"features": features})
-
-
 def midnight(dataset: Dataset, day: dt.date) -> dt.datetime:
-    """Returns the event_timestamp of a day's rows."""
+    """The event_timestamp of a day's rows."""
     return as_of_instant(day, dataset.timezone)
 
 
 def clocks(event_timestamp: list, created: list, written_at: list) -> list[pa.Array]:
-    """Returns the three clock columns."""
+    """The three clock columns."""
     columns = (event_timestamp, created, written_at)
     return [pa.array(c, field.type) for c, field in zip(columns, FEATURE_CLOCKS, strict=True)]
 
@@ -46,7 +38,7 @@ def behavior_rows(
     late: dt.timedelta = HOUR,
     written: dt.timedelta | None = None,
 ) -> pa.Table:
-    """Returns one row a user; every feature of the k-th user is `number + k`.
+    """One row a user; every feature of the k-th user is `number + k`.
 
     The rows were known `late` after the day's end, and written then, or `written` after it.
     """
@@ -105,7 +97,7 @@ def publish_embeddings(
 
 
 def small_lake(home: Path, versions: tuple[str, ...] = ("ptum_bert4rec_v1",)) -> Lake:
-    """Returns a lake of the shop with three days, five users, and a vector of each version."""
+    """A lake of the shop with three days, five users, and a vector of each version."""
     dataset, lake = shop(), Lake(home / "lake" / "shop")
     users = [f"u{k}" for k in range(5)]
     for back in (2, 1, 0):
