@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from contracts.base.clock import as_of_instant, day_window
 from contracts.config.dataset import Dataset
@@ -73,6 +74,12 @@ def publish_items(lake: Lake, rows: Iterable[tuple]) -> None:
     """Publishes a catalog of (item, title, category, attributes)."""
     table = [dict(zip(ITEMS.names, row, strict=True)) for row in rows]
     publish_table(lake, pa.Table.from_pylist(table, schema=ITEMS), lake.single("items"))
+
+
+def labels_of(lake: Lake, task: str) -> dict[str, str | float]:
+    """What a user's label is in a task, as of AS_OF."""
+    rows = pq.read_table(lake.day("labels", AS_OF)).to_pylist()
+    return {r["user_id"]: r["label"] or r["value"] for r in rows if r["task"] == task}
 
 
 # The as-of day of the tests of learning.

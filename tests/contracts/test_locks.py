@@ -14,8 +14,7 @@ from contracts.base.locks import locked
 from contracts.config.sources import source_folder
 from contracts.lake.layout import Lake, home
 from contracts.lake.versions import all_versions
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import REPOSITORY
 
 HOLD = (
     "import sys, time; from pathlib import Path; from contracts.base.locks import locked\n"
@@ -44,7 +43,7 @@ def run_together(program: str, start: Path, count: int) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, str(start), str(number)],
-            cwd=ROOT,
+            cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -75,7 +74,7 @@ def test_versions_allocated_by_several_processes_are_all_different(lake_home, tm
 def test_a_lock_is_refused_while_held_and_free_when_its_holder_is_killed(tmp_path):
     path = tmp_path / "below" / ".lock"
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"

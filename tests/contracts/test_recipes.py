@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +23,8 @@ from contracts.recipes.jobs import (
 )
 from contracts.recipes.methods import METHODS
 from contracts.recipes.recipe import Recipe
+from tests.conftest import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 IO = {"sequences": "s.json", "out": "models/m_v1"}
 LABELED = {"sequences": "s.json", "labels": "l.parquet", "out": "m.parquet"}
 TASK = {"name": "age", "kind": "regression", "metric": "mae"}
@@ -142,7 +141,7 @@ def test_every_slip_is_told_by_its_place_in_the_yaml(change, place, text):
 
 
 def test_a_slip_of_a_data_set_is_told_by_file_line_and_field(tmp_path):
-    text = (ROOT / "datasets" / "shop.yaml").read_text()
+    text = (REPOSITORY / "datasets" / "shop.yaml").read_text()
     broken = text.replace("  settings:\n", "  settings:\n    ptum_bert4rec: {method: {negs: 4}}\n")
     if broken == text or "ptum_bert4rec:" in text:
         broken = text.replace("    ptum_bert4rec: {", "    ptum_bert4rec: {method: {negs: 4}, ")
@@ -157,7 +156,7 @@ def test_a_slip_of_a_data_set_is_told_by_file_line_and_field(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("benchmarks/compare/*.yaml")), ids=lambda p: p.stem
+    "path", sorted(REPOSITORY.glob("benchmarks/compare/*.yaml")), ids=lambda p: p.stem
 )
 def test_the_recipes_of_the_benchmarks_resolve(path):
     told = yaml.safe_load(path.read_text())
@@ -307,7 +306,7 @@ def test_recipes_and_jobs_need_no_torch():
         "import sys, contracts.recipes.checkpoint, contracts.config.dataset\n"
         "assert not {'torch', 'models', 'sklearn', 'dagster'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
 
 
 def test_the_classes_of_models_are_those_that_have_options():

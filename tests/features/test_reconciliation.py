@@ -22,7 +22,7 @@ WITHOUT_IDS = without_ids(shop_like(quality=QUALITY))
 
 
 @pytest.fixture
-def lake(tmp_path: Path, lake_home: Path) -> Lake:
+def lake(lake: Lake, tmp_path: Path) -> Lake:
     """A lake of two days of events, with rows of every fate; the third day is not built."""
     source = Source(tmp_path / "source")
     good = [row(f"a{n}", f"2026-01-0{4 + n % 2}T08:00:00Z", item=f"i{n}") for n in range(8)]
@@ -36,7 +36,7 @@ def lake(tmp_path: Path, lake_home: Path) -> Lake:
         row("e", "2026-01-05T10:00:00Z", type="explode"),
     )
     source.write("2026-01-06/01", *good[:4], good[0], row("f", "2026-01-06T00:30:00Z"))
-    return Lake.of("shop")
+    return lake
 
 
 def rewrite(path: Path, drop: int) -> None:

@@ -23,8 +23,8 @@ from models.probing.task_model import scores_of, task_model_of
 from models.runtime.report import Reporter
 from tests.builders.jobs import embed_job, evaluation_job, pretrain, write_job
 from tests.builders.sequences import CUTOFF, planted_labels, write_labels, write_sequences
+from tests.conftest import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 USERS = np.arange(40)
 AS_OF, CREATED = "2026-02-01T00:00:00+00:00", "2026-02-01T01:00:00+00:00"
 
@@ -126,7 +126,7 @@ def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, tmp_path
     pointer, folder = tuned
     job = settings_of((pointer, folder / "tasks" / task), out=tmp_path / "e.parquet")
     command = [sys.executable, "-m", "models.embed", str(write_job(job, tmp_path / "job.json"))]
-    subprocess.run(command, cwd=ROOT, check=True)  # in a process that never saw it trained
+    subprocess.run(command, cwd=REPOSITORY, check=True)  # in a process that never saw it trained
     table = pq.read_table(job.io.out)
     checkpoint, sequences = load_checkpoint(folder / "tasks" / task), open_sequences(pointer)
     facts = checkpoint.facts.task

@@ -8,34 +8,29 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.config.dataset import Dataset
-from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.progress import Progress
+from tests.builders.datasets import tiny
+from tests.builders.landing import linked
 
 DAYS = ["2026-03-01", "2026-03-02", "2026-03-03"]
 
 
 def dataset() -> Dataset:
-    return Dataset.model_validate(
-        {
-            "name": "tiny",
-            "title": "Tiny",
-            "timezone": "UTC",
-            "partitions": {"start": DAYS[0], "end": DAYS[-1]},
-            "landing": {
-                "url": "{year}-{month}-{day}.csv",
-                "format": "csv",
-                "columns": {"who": "VARCHAR", "ts": "VARCHAR", "what": "VARCHAR"},
-            },
-            "events": {
-                "user_id": "who",
-                "timestamp": "TRY_CAST(ts AS TIMESTAMPTZ)",
-                "action": "what",
-            },
-            "actions": ["view"],
-        }
+    return tiny(
+        partitions={"start": DAYS[0], "end": DAYS[-1]},
+        landing={
+            "url": "{year}-{month}-{day}.csv",
+            "format": "csv",
+            "columns": {"who": "VARCHAR", "ts": "VARCHAR", "what": "VARCHAR"},
+        },
+        events={
+            "user_id": "who",
+            "timestamp": "TRY_CAST(ts AS TIMESTAMPTZ)",
+            "action": "what",
+        },
     )
 
 
@@ -46,10 +41,7 @@ def write(folder: Path, day: str, action: str, users: int = 3) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path, lake_home: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    link_source("tiny", str(folder))
-    return folder
+    return linked(tmp_path / "source", "tiny")
 
 
 def materialize(instance: dg.DagsterInstance, first: str, last: str) -> dg.ExecuteInProcessResult:

@@ -17,10 +17,9 @@ FILE = "events/2026-01-05/13.jsonl.gz"
 
 
 @pytest.fixture
-def lake(tmp_path: Path, lake_home: Path) -> Lake:
+def lake(lake: Lake, tmp_path: Path) -> Lake:
     source = Source(tmp_path / "source")
     source.write("2026-01-05/13", row("a", NOON), row("b", "?"), "{not json")
-    lake = Lake.of("shop")
     land(dataset_like("shop"), lake, None)
     return lake
 

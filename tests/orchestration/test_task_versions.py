@@ -12,7 +12,6 @@ from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.versions import latest_finished
 from contracts.recipes.checkpoint import load_facts
-from features.shop import generate_shop
 from features.store import apply_registry
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.learning import learning_assets
@@ -25,11 +24,9 @@ SHOP: Dataset = chain.SHOP.model_copy(update={"learning": LEARNING})
 
 
 @pytest.fixture
-def lake(lake_home: Path, tmp_path: Path) -> Lake:
+def lake(lake: Lake, shop_folder: Path) -> Lake:
     """The daily tables, labels and sequences of 50 users and five days."""
-    generate_shop(tmp_path / "shop", users=50, days=5)
-    link_source("shop", str(tmp_path / "shop"))
-    lake = Lake.of("shop")
+    link_source("shop", str(shop_folder))
     chain.build_tables(lake)
     return lake
 

@@ -21,6 +21,7 @@ from tests.builders.events import (
     BERLIN,
     CUTOFF,
     Event,
+    labels_of,
     publish_events,
     publish_items,
     publish_sessions,
@@ -215,11 +216,6 @@ def test_lists_hold_what_was_shown_and_what_was_chosen(lake):
 
 def daily(name: str, sql: str, **more: object) -> dict:
     return {"name": name, "sql": sql, "horizon_days": 1, "metric": "auc"} | more
-
-
-def labels_of(lake: Lake, name: str) -> dict[str, str]:
-    rows = pq.read_table(lake.day("labels", AS_OF)).to_pylist()
-    return {row["user_id"]: row["label"] for row in rows if row["task"] == name}
 
 
 def test_a_label_may_compare_the_future_with_the_past(lake):

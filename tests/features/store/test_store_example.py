@@ -9,8 +9,9 @@ from pathlib import Path
 from features.store import materialize, promote, repository
 from tests.builders.datasets import shop
 from tests.builders.store import small_lake
+from tests.conftest import REPOSITORY
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "retrieve.py"
+EXAMPLE = REPOSITORY / "docs" / "examples" / "retrieve.py"
 
 
 def test_the_example_imports_only_feast_and_what_comes_with_it():

@@ -1,7 +1,6 @@
 """On Redis: Feast's own bytes, and corrections that Feast's own writer would drop."""
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +11,17 @@ from features.store.repository import open_store
 from tests.builders.datasets import shop
 from tests.builders.store import DAY, HOUR, behavior_rows, midnight, publish_behavior, small_lake
 from tests.features.store.test_store_online import edge_case_lake, first_feature, online
-from tests.redis_server import redis_server
 
 redis = pytest.importorskip("redis")
 
 pytestmark = pytest.mark.server
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A Redis server of the test's own, on a free port of the loopback."""
-    with redis_server(tmp_path_factory.mktemp("redis")) as port:
-        yield port
-
-
 @pytest.fixture
-def client(server: int, monkeypatch: pytest.MonkeyPatch) -> "redis.Redis":
+def client(redis_port: int, monkeypatch: pytest.MonkeyPatch) -> "redis.Redis":
     """An empty database, which FOOTPATH_ONLINE_STORE points at."""
-    monkeypatch.setenv("FOOTPATH_ONLINE_STORE", f"redis://127.0.0.1:{server}/0")
-    client = redis.Redis(port=server)
+    monkeypatch.setenv("FOOTPATH_ONLINE_STORE", f"redis://127.0.0.1:{redis_port}/0")
+    client = redis.Redis(port=redis_port)
     client.flushall()
     return client
 

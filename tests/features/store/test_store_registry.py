@@ -23,9 +23,9 @@ from features.store import (
 from features.store.repository import open_store
 from tests.builders.datasets import shop
 from tests.builders.store import publish_model, small_lake
+from tests.conftest import REPOSITORY
 
 TWO = ("ptum_bert4rec_v1", "none_bert4rec_v1")
-ROOT = Path(__file__).parents[3]
 
 
 def contents(lake: Lake, service: str) -> dict[str, list[str]]:
@@ -40,7 +40,7 @@ def test_importing_the_store_loads_nothing_heavy():
         "print({'feast', 'pandas', 'ibis', 'torch', 'redis'} & sys.modules.keys())"
     )
     loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "set()"
 
@@ -183,7 +183,7 @@ def test_the_written_profile_is_the_one_in_deploy(lake_home: Path, monkeypatch: 
     lake = Lake(lake_home / "lake" / "shop")
     write_config(shop(), lake)
     written = (repository(lake) / "feature_store.yaml").read_text()
-    deployed = (ROOT / "deploy" / "feature_store.redis.yaml").read_text()
+    deployed = (REPOSITORY / "deploy" / "feature_store.redis.yaml").read_text()
 
     assert "secret" not in written
     assert "hunter2" not in written
