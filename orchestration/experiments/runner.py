@@ -70,6 +70,8 @@ class Runner:
         total = len(waiting)
         workers = self.workers or workers_here()
         threads = 1 if min(workers, total) > 1 else 0
+        # Models that are fine-tuned here get a name, or none, only after the run.
+        tuned = {cell.key for job in waiting for cell in job.cells if cell.keeps_model}
         with ThreadPoolExecutor(workers) as pool:
             try:
                 while waiting or running:
@@ -87,7 +89,7 @@ class Runner:
                         else:
                             outcome.done[job.name] = future.result()
                         self._tell(job, outcome, total, time.monotonic() - began)
-                        still = set(trials_of([*waiting, *running.values()]))
+                        still = tuned.union(trials_of([*waiting, *running.values()]))
                         evict(self.lake, still, self.keep_bytes)
             except BaseException:  # such as a run that is terminated: Pipes stops no other thread's
                 pool.shutdown(wait=False, cancel_futures=True)
