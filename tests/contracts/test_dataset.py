@@ -51,7 +51,7 @@ def test_a_fault_names_file_line_and_field(tmp_path, old, new, field, reason):
     ("new", "reason"),
     [
         ("coles_gru: {epochs: 20", "settings of 'coles_gru': recipes has ptum_bert4rec"),
-        ("coles_bag: {seed: 20", r"learning.settings.coles_bag.seed: Extra inputs"),
+        ("coles_bag: {seed: 20", r"learning.settings.coles_bag.seed: there is no such field"),
         ("coles_bag: {validation: 20", "validation is learning.validation, for all recipes"),
     ],
 )

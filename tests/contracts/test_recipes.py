@@ -57,7 +57,7 @@ def test_a_recipe_comes_back_from_json_as_it_was(method, encoder):
 @pytest.mark.parametrize(
     ("change", "place", "text"),
     [
-        ({"dims": 64}, "dims", "Extra inputs"),
+        ({"dims": 64}, "dims", "there is no such field"),
         ({"dim": "many"}, "dim", "valid integer"),
         ({"dim": 64.5}, "dim", "valid integer"),
         ({"epochs": 0}, "epochs", "greater than or equal to 1"),
@@ -72,7 +72,7 @@ def test_a_recipe_comes_back_from_json_as_it_was(method, encoder):
         ({"method": []}, "method", "valid dictionary"),
         ({"method": "lstm"}, "method", "there is no method 'lstm'"),
         ({"method": {"negatives": 4}}, "method", "the method has no name"),
-        ({"method": {"name": "ptum", "negative": 4}}, "method.negative", "Extra inputs"),
+        ({"method": {"name": "ptum", "negative": 4}}, "method.negative", "there is no such field"),
         ({"method": {"name": "ptum", "next_events": -1}}, "method.next_events", "or equal to 0"),
         ({"method": {"name": "ptum", "next_events": 1.5}}, "method.next_events", "valid integer"),
         ({"method": {"name": "ptum", "hide_share": 1.0}}, "method.hide_share", "less than 1"),
@@ -109,7 +109,7 @@ def test_a_recipe_comes_back_from_json_as_it_was(method, encoder):
         ),
         ({"method": "ubm"}, "", "fields leave 'text' out"),
         ({"encoder": "lstm"}, "encoder", "there is no encoder 'lstm'"),
-        ({"encoder": {"name": "bert4rec", "layer": 3}}, "encoder.layer", "Extra inputs"),
+        ({"encoder": {"name": "bert4rec", "layer": 3}}, "encoder.layer", "there is no such field"),
         ({"encoder": {"name": "gru4rec", "dropout": 1.5}}, "encoder.dropout", "less than 1"),
         ({"encoder": {"name": "gru4rec", "attention": 0}}, "encoder.attention", "equal to 1"),
         ({"encoder": {"name": "gru4rec", "pooling": "max"}}, "encoder.pooling", "'attention'"),
