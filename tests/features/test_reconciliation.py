@@ -22,9 +22,8 @@ WITHOUT_IDS = without_ids(shop_like(quality=QUALITY))
 
 
 @pytest.fixture
-def lake(lake: Lake, tmp_path: Path) -> Lake:
+def lake(lake: Lake, source: Source) -> Lake:
     """A lake of two days of events, with rows of every fate; the third day is not built."""
-    source = Source(tmp_path / "source")
     good = [row(f"a{n}", f"2026-01-0{4 + n % 2}T08:00:00Z", item=f"i{n}") for n in range(8)]
     source.write(
         "2026-01-05/09",
@@ -112,10 +111,10 @@ def test_a_recount_finds_an_event_that_was_taken_for_a_repeat(lake, dataset, mon
     assert fault.startswith(f"events 2026-01-04: {told}")
 
 
-def test_a_day_that_is_due_waits(lake, tmp_path):
+def test_a_day_that_is_due_waits(lake, source):
     ingest(WITH_IDS, DAYS)
     assert reconcile(WITH_IDS, lake).waiting_days == []
-    Source(tmp_path / "source").write("2026-01-06/09", row("z", "2026-01-05T08:00:00Z"))
+    source.write("2026-01-06/09", row("z", "2026-01-05T08:00:00Z"))
     land(WITH_IDS, lake, None)
     found = reconcile(WITH_IDS, lake, recount=True)
     assert (found.waiting_days, found.faults, found.balance) == ([DAYS[1]], [], 0)

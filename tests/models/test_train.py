@@ -249,7 +249,8 @@ def test_a_fault_ends_the_program_with_one_sentence_and_no_traceback(pointer, tm
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip().splitlines() == [
-        f"{tmp_path}/config.json: recipe.batchsize: there is no such field: did you mean 'batch_size'?"
+        f"{tmp_path}/config.json: recipe.batchsize: there is no such field: "
+        "did you mean 'batch_size'?"
     ]
 
 

@@ -17,7 +17,7 @@ from tests.builders.store import (
     publish_embeddings,
     publish_model,
 )
-from tests.features.store.test_store_example import EXAMPLE
+from tests.features.store.test_example import EXAMPLE
 from tests.s3.conftest import Bucket
 
 VERSION = "ptum_bert4rec_v1"

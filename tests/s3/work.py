@@ -1,6 +1,6 @@
 """What the kill tests run in processes of their own: one stage over all days, on any lake.
 
-Modules are imported here, once, for all children (tests/features/crash.py).
+Modules are imported here, once, for all children (tests/crash.py).
 """
 
 import os

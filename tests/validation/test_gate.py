@@ -15,10 +15,10 @@ import pytest
 
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS, FRAGMENT, QUARANTINE, SESSIONS
+from tests import crash
 from tests.builders.daily import gate
 from tests.builders.datasets import dataset_like
 from tests.conftest import REPOSITORY
-from tests.features import crash
 from tests.validation.staged import (
     DAY,
     END,
@@ -272,7 +272,7 @@ import datetime as dt
 from pathlib import Path
 from contracts.lake.layout import Lake
 from features.ingestion.dedup import StagedEvents
-from tests.features import crash
+from tests import crash
 from tests.builders.datasets import dataset_like
 from validation.gate import audit_events
 staged = {{dt.date(2026, 1, 5): StagedEvents(Path({str(path)!r}), 3, 0)}}

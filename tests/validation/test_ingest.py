@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from contracts.base.clock import day_window, days_between
 from contracts.lake import schemas
 from contracts.lake.layout import Lake
+from tests import crash
 from tests.builders.daily import ingest, ingest_in
 from tests.builders.datasets import four_days
 from tests.builders.landing import Source, row
-from tests.features import crash
 from validation.gate import Verdict
 
 SHOP = four_days()

@@ -19,7 +19,7 @@ from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from tests.builders.datasets import dataset_like
-from tests.features import broken_files as broken
+from tests.features.ingestion import broken_files as broken
 
 GOOD = {
     "jsonl": ("a.jsonl", broken.JSONL),

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from features.staleness import find_stale
+from tests import crash
 from tests.builders.daily import build, build_unaudited
 from tests.builders.datasets import LAX, shop_like, without_ids
 from tests.builders.landing import Source, row
-from tests.features import crash
 
 WITH_IDS = shop_like(quality=LAX)
 WITHOUT_IDS = without_ids(WITH_IDS)

@@ -9,9 +9,9 @@ from features.ingestion.editable import read_editable
 from features.ingestion.landing import land
 from features.ingestion.manifest import committed_fragments
 from features.ingestion.replay import repair
+from tests import crash
 from tests.builders.datasets import shop_like
 from tests.builders.landing import landed, refused, row
-from tests.features import crash
 from tests.features.ingestion.test_replay import mended
 
 SHOP = shop_like()

@@ -22,7 +22,7 @@ from models.train import train
 from tests.builders.jobs import train_job, training, write_job
 from tests.conftest import REPOSITORY
 
-PROGRAM = Path(__file__).parents[1] / "ranks_program.py"
+PROGRAM = Path(__file__).parent / "ranks_program.py"
 METHODS = [name for name, kind in METHODS.items() if kind.trains]
 ENCODER_OF = {"next": "gru4rec", "barlow": "bag"}
 OPTIONS = {"byb": {"events": [3, 5]}, "msdp": {"events": [3, 5]}}

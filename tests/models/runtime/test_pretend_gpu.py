@@ -14,7 +14,7 @@ MIXTURES = 10  # that a GPU refuses; the cases after them it takes
 
 def run(folder: Path) -> dict[str, dict]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.models.pretend_program", str(folder)],
+        [sys.executable, "-m", "tests.models.runtime.pretend_program", str(folder)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

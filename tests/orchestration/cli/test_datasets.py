@@ -7,8 +7,8 @@ import pytest
 
 from contracts.config.dataset import DATASETS
 from orchestration.cli.terminal import _print_table
+from tests.orchestration.cli.test_main import refused
 from tests.orchestration.conftest import footpath
-from tests.orchestration.test_cli import refused
 
 ROWS = "".join(
     f"u{n % 9},2026-03-0{1 + n % 3}T10:{n % 60:02}:00Z,{('view', 'buy')[n % 2]},p{n % 7}\n"

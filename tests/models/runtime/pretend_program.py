@@ -1,6 +1,6 @@
 """What the models do on the CPU and on a GPU that is not there, case by case.
 
-    python -m tests.models.pretend_program FOLDER [CASE ...]
+    python -m tests.models.runtime.pretend_program FOLDER [CASE ...]
 
 Leaves FOLDER/found.json: by case what came out on the CPU, and on the GPU or the fault there.
 
@@ -34,7 +34,7 @@ from models.train import build, train
 from models.training.trainer import Trainer
 from tests.builders.jobs import embed_job, evaluation_job, train_job
 from tests.builders.sequences import CUTOFF, ITEMS, planted_labels, write_labels, write_sequences
-from tests.models.pretend_gpu import There, WrongDeviceError, pretend_gpu
+from tests.models.runtime.pretend_gpu import There, WrongDeviceError, pretend_gpu
 
 CPU = torch.device("cpu")
 FIELDS = ["item", "action", "category", "gap", "value", "position"]

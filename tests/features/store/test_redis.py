@@ -10,7 +10,7 @@ from features.store import apply_registry, check_online, materialize, promote, r
 from features.store.repository import open_store
 from tests.builders.datasets import shop
 from tests.builders.store import DAY, HOUR, behavior_rows, midnight, publish_behavior, small_lake
-from tests.features.store.test_store_online import edge_case_lake, first_feature, online
+from tests.features.store.test_online import edge_case_lake, first_feature, online
 
 redis = pytest.importorskip("redis")
 

@@ -21,8 +21,8 @@ from features.behavior.build import feature_fields, stage_features
 from features.behavior.daily_state import STATE
 from tests.builders.datasets import dataset_like
 from tests.builders.events import Event, Midnights, publish_events, publish_sessions
+from tests.features.behavior.reference import KINDS, Log, declared_row
 from tests.features.behavior.test_behavior import ACTIONS, CATALOG, CATEGORIES, publish_catalog
-from tests.features.behavior_reference import KINDS, Log, declared_row
 
 START = dt.date(2026, 3, 26)  # in Berlin, 29 March has 23 hours
 DAYS = [START + dt.timedelta(days=n) for n in range(9)]

@@ -15,7 +15,7 @@ from contracts.lake.publishing import publish_file
 from features.behavior.build import TABLE, stage_features
 from features.behavior.daily_state import STATE
 from tests.builders.events import Event, Midnights
-from tests.features.behavior.test_behavior_declared import (
+from tests.features.behavior.test_declared import (
     DAYS,
     START,
     publish,
