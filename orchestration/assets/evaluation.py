@@ -1,6 +1,6 @@
 """Encoders and labels to task models, baselines, the leaderboard, and comparisons."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -240,7 +240,7 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
             context.log.error(f"{title}: {sentence}")
         say("tables and pictures")
         folder = comparison_folder(lake, name)
-        result = _shown(plan, asked, lake, folder, [])
+        result = _shown(plan, asked, lake, folder, [], say)
         outcome.raise_failures()
         return result
 
@@ -248,13 +248,20 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
 
 
 def _shown(
-    plan: Plan, comparison: Comparison, lake: Lake, folder: Path, notes: list[str]
+    plan: Plan,
+    comparison: Comparison,
+    lake: Lake,
+    folder: Path,
+    notes: list[str],
+    say: Callable[[str], object] = str,
 ) -> dg.MaterializeResult:
-    """Publishes the board of what is measured, and shows it in the UI."""
-    from models.experiments.results import collect, markdown, write
+    """Publishes the board of what is measured, says the best of each task, and shows it all."""
+    from models.experiments.results import collect, markdown, summary, write
 
     results = collect(plan, comparison, notes)
     paths = write(results, plan, comparison, lake, folder)
+    for line in summary(results):
+        say(line)
     pictures = {
         picture.stem.removeprefix(f"{folder.name}-"): dg.MetadataValue.md(
             shown_picture(picture.stem, picture.read_bytes())

@@ -62,7 +62,7 @@ def test_the_leaderboard_has_every_recipe_and_the_baselines(lake):
     assert re.search(r"^\w+_v1 leads by its validation users \(frozen probe, mean", table, re.M)
     for name in ("ptum", "bert4rec", "byb", "barlow", "coles", "bag", "majority", "tfidf"):
         assert name in table
-    assert (lake / "leaderboard/leaderboard.png").stat().st_size > 10_000
+    assert (lake / "leaderboard/leaderboard-labels.png").stat().st_size > 10_000
 
 
 def test_of_every_figure_of_the_leaderboard_the_predictions_are_kept(lake):
@@ -106,3 +106,31 @@ def test_embeddings_carry_version_and_clocks(lake):
     rows = pq.read_table(path, columns=["model_version", "event_timestamp", "created"]).to_pylist()
     assert {row["model_version"] for row in rows} == {path.parent.name}
     assert all(row["created"] >= row["event_timestamp"] for row in rows)
+
+
+def test_a_comparison_by_the_command_line_shows_what_it_measured_and_measures_it_once(
+    small_shop, tmp_path
+):
+    into = tmp_path / "results.md"
+    arguments = [
+        "compare", "--methods", "coles", "--encoders", "bag", "--tasks", "gender", "--labels",
+        "100", "--seeds", "1", "--protocols", "frozen", "--set", "epochs=1", "--name", "mine",
+        "--into", str(into),
+    ]  # fmt: skip
+    dry = footpath(small_shop, *arguments, "--dry-run")
+    assert "  coles bag, seed 0: pre-training" in dry.stdout, dry.stdout + dry.stderr
+    first = footpath(small_shop, *arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "] coles bag, seed 0: gender" in first.stdout
+    assert re.search(r"^gender: .* at 100% labels$", first.stdout, re.M)
+    assert "comparisons/mine/mine.html (" in first.stdout
+    assert "<!-- compare mine -->" in into.read_text()
+    again = footpath(small_shop, *arguments)
+    assert "0 processes to run" in again.stdout
+    failing = footpath(
+        small_shop, *arguments, "--set", "collapse=stop", "--set", "min_spread=1000.0"
+    )
+    assert failing.returncode == 1
+    assert "coles bag, seed 0: pre-training: " in failing.stderr
+    assert "comparisons/mine/mine.html (" in failing.stdout  # the baselines count
+    assert "not measured" in into.read_text()

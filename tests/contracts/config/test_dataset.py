@@ -33,7 +33,12 @@ def test_an_unknown_data_set_names_the_known_ones():
     ("old", "new", "field", "reason"),
     [
         ("timezone: Europe/Berlin", "timezone: Mars/Phobos", "timezone", "IANA"),
-        ("user_id: user", "user: user", "events.user", "not permitted"),
+        (
+            "user_id: user",
+            "user: user",
+            "events.user",
+            "there is no such field: did you mean 'user_id'?",
+        ),
         ("format: jsonl", "format: xml", "landing.format", "jsonl"),
         ("horizon_days: 7", "horizon_days: 0", "tasks.2.horizon_days", "greater than"),
         ("start: 2026-01-01", "start: yesterday", "partitions.start", "date"),
@@ -66,7 +71,7 @@ def test_settings_are_those_of_a_recipe_that_is_there(tmp_path, new, reason):
     [
         ("{task: shoe_size}", r"task 'shoe_size', and the tasks .* are gender, age, purchase_7d"),
         ("{task: gender, patience: 0}", r"learning.validation.patience: .*greater than"),
-        ("{task: gender, labels: here}", r"learning.validation.labels: .*not permitted"),
+        ("{task: gender, labels: here}", r"learning.validation.labels: there is no such field"),
     ],
 )
 def test_what_stops_pre_training_is_a_task_of_the_data_set(tmp_path, new, reason):

@@ -6,13 +6,15 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from feast import FeatureStore
 
 from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.versions import latest_finished
 from contracts.recipes.checkpoint import load_facts
-from features.store import apply_registry
+from features.store import apply_registry, opened_repository
+from features.store import materialize as bring_online
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
@@ -68,3 +70,10 @@ def test_a_fine_tuned_model_embeds_and_scores_the_users_of_a_day(lake):
     assert scored["embedding"].to_pylist() != vectors["embedding"].to_pylist()  # its own encoder
     views = apply_registry(SHOP, lake).views
     assert {f"user_embeddings_{version}" for version in known} <= set(views)
+    bring_online(SHOP, lake)
+    store = FeatureStore(repo_path=str(opened_repository(lake)))
+    found = store.get_online_features(
+        features=["user_embeddings_coles_bag_v1_age:scores_coles_bag_v1_age"],
+        entity_rows=[{"user_id": user} for user in scored["user_id"].to_pylist()[:5]],
+    ).to_dict()
+    assert found["scores_coles_bag_v1_age"] == rows[:5]
