@@ -19,7 +19,9 @@ from orchestration.assets.ingestion import ingestion_assets
 from orchestration.jobs import stage_jobs
 from orchestration.progress import Progress
 from orchestration.rebuild import new_files_sensor, rebuild_sensor, stale_embeddings
-from tests.features.late_log import DAYS, FIRST, LAST, TABLES, Deliveries, at, tiny, values
+from tests.builders.daily import TABLES, values
+from tests.builders.datasets import DAYS, FIRST, LAST, tiny
+from tests.builders.landing import Deliveries, at
 
 # A row of the third day that comes with a file of the last.
 LATE = DAYS[2]

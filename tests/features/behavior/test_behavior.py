@@ -16,11 +16,10 @@ import features.behavior.users
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_file, publish_table
-from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, ITEMS, SESSIONS
+from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import feature_fields, feature_schema, stage_features
-from features.sessionization.sessions import stage_sessions
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events, publish_items, publish_sessions
 
 START = dt.date(2026, 3, 25)  # in Berlin, 29 March has 23 hours
 DAYS = [START + dt.timedelta(days=n) for n in range(20)]
@@ -39,11 +38,7 @@ def shop(windows: list[int], timezone: str = "Europe/Berlin") -> Dataset:
 
 
 def publish_catalog(lake: Lake) -> None:
-    rows = [
-        {"item_id": item, "title": None, "category": category, "attributes": None}
-        for item, category in CATALOG.items()
-    ]
-    publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
+    publish_items(lake, [(item, None, category, None) for item, category in CATALOG.items()])
 
 
 def random_log(rng: random.Random, midnights: Midnights) -> list[Event]:
@@ -70,10 +65,7 @@ def random_log(rng: random.Random, midnights: Midnights) -> list[Event]:
 def publish_all(dataset: Dataset, lake: Lake, log: list[Event], midnights: Midnights) -> None:
     publish_catalog(lake)
     publish_events(lake, log, midnights)
-    days = [START - dt.timedelta(days=1), *DAYS]
-    with lake.staging() as folder:
-        for day, path in stage_sessions(dataset, lake, days, folder).items():
-            publish_file(path, lake.day("sessions", day))
+    publish_sessions(dataset, lake, [START - dt.timedelta(days=1), *DAYS])
 
 
 # --- The definition of every feature, once more, in plain Python ------------------------------

@@ -13,8 +13,8 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, publish_table
 from contracts.lake.schemas import EVENTS
 from features.behavior.build import stage_features
-from features.sessionization.sessions import stage_sessions
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events, publish_sessions
 
 DAY = dt.date(2026, 3, 10)
 DAYS = [DAY + dt.timedelta(days=n) for n in range(3)]
@@ -45,9 +45,7 @@ def publish_log(dataset: Dataset, lake: Lake, log: list[Event]) -> None:
     for day in DAYS:
         publish_table(lake, EVENTS.empty_table(), lake.day("events", day))
     publish_events(lake, log, MIDNIGHTS)
-    with lake.staging() as folder:
-        for day, path in stage_sessions(dataset, lake, DAYS, folder).items():
-            publish_file(path, lake.day("sessions", day))
+    publish_sessions(dataset, lake, DAYS)
 
 
 def build(dataset: Dataset, lake: Lake, days: list[dt.date] = DAYS) -> dict[dt.date, pa.Table]:

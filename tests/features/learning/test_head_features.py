@@ -11,7 +11,8 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import LABELS
 from features.learning.head_features import known_at, write_head_features
-from tests.features.store_lake import DAY, behavior_rows, midnight, publish_behavior, shop
+from tests.builders.datasets import shop
+from tests.builders.store import DAY, behavior_rows, midnight, publish_behavior
 
 ONE = dt.timedelta(days=1)
 

@@ -26,7 +26,7 @@ from models.experiments.cells import (
     read_measured,
 )
 from models.experiments.planning import Job, Source
-from tests.models.conftest import planted_labels, write_labels, write_sequences
+from tests.builders.sequences import planted_labels, write_labels, write_sequences
 from tests.models.experiments.planted import (
     SMALL,
     TASKS,
