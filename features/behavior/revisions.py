@@ -11,7 +11,7 @@ to the byte.
 import datetime as dt
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -22,8 +22,6 @@ from contracts.lake.reading import read_schema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-
-CLOCKS = ("day", "user_id", "event_timestamp", "created", "written_at")
 
 
 def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Schema) -> None:
@@ -44,18 +42,23 @@ def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Sche
 
 
 def merge_revisions(
-    fresh: "ir.Table", published: "ir.Table", days: list[dt.date], written: dt.datetime
+    fresh: "ir.Table",
+    published: "ir.Table",
+    nothing: Mapping[str, int | None],
+    days: list[dt.date],
+    written: dt.datetime,
 ) -> "ir.Table":
     """Adds to the published rows what the fresh ones say anew.
 
     - A user whose values differ from the latest published gets one more row, `created` now.
     - A user without a row gets the first one. Where the day is published already, `created` is now
       too, for nobody knew of it before.
-    - A user who is gone from a published day gets a row of zeros, `created` now.
+    - A user who is gone from a published day gets a row of nothing, `created` now.
 
     Args:
       fresh: day, user_id, event_timestamp, created (as if built in time), written_at, then values.
       published: the same columns, all revisions.
+      nothing: value column -> what it holds for a user without events and sessions.
       days: those whose object is published, be it empty.
       written: the present. `created` is at least this and after the row that it corrects.
 
@@ -64,28 +67,24 @@ def merge_revisions(
     """
     import ibis
 
-    values = [name for name in fresh.columns if name not in CLOCKS]
     present = ibis.literal(written, "timestamp('UTC', 6)")
     latest = _latest(published)
     latest = latest.mutate(
         corrected=ibis.greatest(present, latest.created + ibis.interval(microseconds=1))
     )
 
-    known = latest.select("day", "user_id", "corrected", **{f"old_{n}": latest[n] for n in values})
+    known = latest.select("day", "user_id", "corrected", **{f"old_{n}": latest[n] for n in nothing})
     both = fresh.left_join(known, ["day", "user_id"])
     late = both.day.isin(days).ifelse(ibis.greatest(present, both.created), both.created)
-    changed = _any(both[name] != both[f"old_{name}"] for name in values)
+    changed = _any(~both[name].identical_to(both[f"old_{name}"]) for name in nothing)
     added = both.mutate(created=both.corrected.coalesce(late))
     added = added.filter(both.corrected.isnull() | changed)
 
     gone = latest.anti_join(fresh, ["day", "user_id"])
-    nothing = {
-        name: ibis.literal("" if gone[name].type().is_string() else 0, gone[name].type())
-        for name in values
-    }
-    gone = gone.filter(_any(gone[name] != value for name, value in nothing.items()))
+    empty = {name: ibis.literal(value, gone[name].type()) for name, value in nothing.items()}
+    gone = gone.filter(_any(~gone[name].identical_to(value) for name, value in empty.items()))
     gone = gone.mutate(
-        created=gone.corrected, written_at=present.cast(gone.written_at.type()), **nothing
+        created=gone.corrected, written_at=present.cast(gone.written_at.type()), **empty
     )
     return ibis.union(*(rows.select(fresh.columns) for rows in (published, added, gone)))
 
