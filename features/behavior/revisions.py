@@ -32,13 +32,22 @@ def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Sche
     """
     published = set(lake.days(table))
     for path in (lake.day(table, day) for day in days if day in published):
-        if (found := read_schema(path).names) != schema.names:
-            more, less = set(found) - set(schema.names), set(schema.names) - set(found)
+        found = read_schema(path)
+        if _nulls(found) != _nulls(schema) or found.names != schema.names:
+            more, less = set(found.names) - set(schema.names), set(schema.names) - set(found.names)
+            changed = _nulls(found).items() ^ _nulls(schema).items()
+            other = sorted({name for name, _ in changed} - more - less)
             raise FootpathError(
                 f"{path} has other columns than the data set now declares "
-                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}): "
+                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}, "
+                f"null where they were 0, or the other way: {other or 'none'}): "
                 f"remove the folder {lake.table(table)} and rebuild all its days"
             )
+
+
+def _nulls(schema: pa.Schema) -> dict[str, bool]:
+    """Column -> whether it may hold nulls."""
+    return {column.name: column.nullable for column in schema}
 
 
 def merge_revisions(

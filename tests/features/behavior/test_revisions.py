@@ -191,3 +191,14 @@ def test_published_days_with_other_columns_are_refused(dataset: Dataset, lake: L
     wider = dataset_like("shop", timezone="UTC", items=None, features={"windows": [1, 2, 9]})
     with pytest.raises(FootpathError, match=r"03-10.*missing.*active_days_9d.*remove the folder"):
         build(wider, lake)
+
+
+def test_published_days_with_zeros_for_nothing_are_refused(dataset: Dataset, lake: Lake) -> None:
+    publish_log(dataset, lake, [ANN])
+    table = build(dataset, lake)[DAY]
+    name = "hours_since_last_purchase"
+    place = table.schema.get_field_index(name)
+    zeros = table.set_column(place, pa.field(name, pa.float64(), nullable=False), [[0.0]])
+    publish_table(lake, zeros, lake.day(TABLE, DAY))
+    with pytest.raises(FootpathError, match=rf"03-10.*null where.*\['{name}'\].*remove the folder"):
+        build(dataset, lake)
