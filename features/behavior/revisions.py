@@ -11,7 +11,7 @@ to the byte.
 import datetime as dt
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -23,8 +23,6 @@ from contracts.lake.reading import read_schema
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-CLOCKS = ("day", "user_id", "event_timestamp", "created", "written_at")
-
 
 def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Schema) -> None:
     """Checks that a table's published days have the columns that are about to be added to.
@@ -34,28 +32,42 @@ def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Sche
     """
     published = set(lake.days(table))
     for path in (lake.day(table, day) for day in days if day in published):
-        if (found := read_schema(path).names) != schema.names:
-            more, less = set(found) - set(schema.names), set(schema.names) - set(found)
+        found = read_schema(path)
+        if _nulls(found) != _nulls(schema) or found.names != schema.names:
+            more, less = set(found.names) - set(schema.names), set(schema.names) - set(found.names)
+            changed = _nulls(found).items() ^ _nulls(schema).items()
+            other = sorted({name for name, _ in changed} - more - less)
             raise FootpathError(
                 f"{path} has other columns than the data set now declares "
-                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}): "
+                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}, "
+                f"null where they were 0, or the other way: {other or 'none'}): "
                 f"remove the folder {lake.table(table)} and rebuild all its days"
             )
 
 
+def _nulls(schema: pa.Schema) -> dict[str, bool]:
+    """Column -> whether it may hold nulls."""
+    return {column.name: column.nullable for column in schema}
+
+
 def merge_revisions(
-    fresh: "ir.Table", published: "ir.Table", days: list[dt.date], written: dt.datetime
+    fresh: "ir.Table",
+    published: "ir.Table",
+    nothing: Mapping[str, int | None],
+    days: list[dt.date],
+    written: dt.datetime,
 ) -> "ir.Table":
     """Adds to the published rows what the fresh ones say anew.
 
     - A user whose values differ from the latest published gets one more row, `created` now.
     - A user without a row gets the first one. Where the day is published already, `created` is now
       too, for nobody knew of it before.
-    - A user who is gone from a published day gets a row of zeros, `created` now.
+    - A user who is gone from a published day gets a row of nothing, `created` now.
 
     Args:
       fresh: day, user_id, event_timestamp, created (as if built in time), written_at, then values.
       published: the same columns, all revisions.
+      nothing: value column -> what it holds for a user without events and sessions.
       days: those whose object is published, be it empty.
       written: the present. `created` is at least this and after the row that it corrects.
 
@@ -64,28 +76,24 @@ def merge_revisions(
     """
     import ibis
 
-    values = [name for name in fresh.columns if name not in CLOCKS]
     present = ibis.literal(written, "timestamp('UTC', 6)")
     latest = _latest(published)
     latest = latest.mutate(
         corrected=ibis.greatest(present, latest.created + ibis.interval(microseconds=1))
     )
 
-    known = latest.select("day", "user_id", "corrected", **{f"old_{n}": latest[n] for n in values})
+    known = latest.select("day", "user_id", "corrected", **{f"old_{n}": latest[n] for n in nothing})
     both = fresh.left_join(known, ["day", "user_id"])
     late = both.day.isin(days).ifelse(ibis.greatest(present, both.created), both.created)
-    changed = _any(both[name] != both[f"old_{name}"] for name in values)
+    changed = _any(~both[name].identical_to(both[f"old_{name}"]) for name in nothing)
     added = both.mutate(created=both.corrected.coalesce(late))
     added = added.filter(both.corrected.isnull() | changed)
 
     gone = latest.anti_join(fresh, ["day", "user_id"])
-    nothing = {
-        name: ibis.literal("" if gone[name].type().is_string() else 0, gone[name].type())
-        for name in values
-    }
-    gone = gone.filter(_any(gone[name] != value for name, value in nothing.items()))
+    empty = {name: ibis.literal(value, gone[name].type()) for name, value in nothing.items()}
+    gone = gone.filter(_any(~gone[name].identical_to(value) for name, value in empty.items()))
     gone = gone.mutate(
-        created=gone.corrected, written_at=present.cast(gone.written_at.type()), **nothing
+        created=gone.corrected, written_at=present.cast(gone.written_at.type()), **empty
     )
     return ibis.union(*(rows.select(fresh.columns) for rows in (published, added, gone)))
 

@@ -56,6 +56,20 @@ def test_a_feature_that_moves_is_a_warning_and_the_others_are_not(lake):
     assert gate_days(lake, {after: steady(after)})[after].warnings == []
 
 
+def test_a_feature_that_is_null_more_often_has_drifted(lake):
+    def partly(day: dt.date, share: float) -> list[dict]:
+        rows = steady(day)
+        return [row | {"value_1d": None} if n < share * 300 else row for n, row in enumerate(rows)]
+
+    days = {DAY + dt.timedelta(days=n): partly(DAY + dt.timedelta(days=n), 0.2) for n in range(9)}
+    assert not any(verdict.warnings for verdict in gate_days(lake, days).values())
+    moved = gate_days(lake, {LAST: partly(LAST, 0.7)})[LAST]
+    assert moved.passed
+    assert moved.profile["psi"]["events_1d"] < 0.1 < 0.5 < moved.profile["psi"]["value_1d"]
+    (warning,) = moved.warnings
+    assert "value_1d" in warning
+
+
 def test_days_in_which_windows_still_fill_are_no_reference(lake):
     days = {DAY + dt.timedelta(days=n): steady(DAY + dt.timedelta(days=n)) for n in range(10)}
     verdicts = gate_days(lake, days, NEW)

@@ -35,7 +35,7 @@ class Log:
         zone = ZoneInfo(dataset.timezone)
         self.events: Rows = [
             event
-            | {"category": catalog.get(event["item_id"]) or "(none)"}
+            | {"category": catalog.get(event["item_id"]) or None}
             | {"hour": event["timestamp"].astimezone(zone).hour}
             for event in events
         ]
@@ -70,8 +70,12 @@ def _of(action: str | None, events: Rows) -> Rows:
     return [event for event in events if action in (None, event["action"])]
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _known(events: Rows, key: str) -> list:
+    return [event[key] for event in events if event[key] is not None]
 
 
 def _slug(category: str) -> str:
@@ -89,8 +93,8 @@ def _count(_dataset: Dataset, entry: Count, events: Rows, _sessions: Rows) -> di
 def _distinct(_dataset: Dataset, entry: Distinct, events: Rows, sessions: Rows) -> dict:
     chosen = _of(entry.action, events)
     values = {
-        "items": lambda: {event["item_id"] for event in chosen} - {None},
-        "categories": lambda: {event["category"] for event in chosen},
+        "items": lambda: {*_known(chosen, "item_id")},
+        "categories": lambda: {*_known(chosen, "category")},
         "sessions": lambda: {session["session_id"] for session in sessions},
         "active_days": lambda: {event["day"] for event in chosen},
     }[entry.of]()
@@ -99,9 +103,10 @@ def _distinct(_dataset: Dataset, entry: Distinct, events: Rows, sessions: Rows) 
 
 def _entropy(_dataset: Dataset, entry: Entropy, events: Rows, _sessions: Rows) -> dict:
     key = {"categories": "category", "actions": "action", "hours": "hour"}[entry.of]
-    counts = Counter(event[key] for event in events).values()
-    shares = [count / len(events) for count in counts]
-    return {f"{key}_entropy": -sum(share * math.log(share) for share in shares) + 0.0}
+    counts = Counter(_known(events, key)).values()
+    shares = [count / sum(counts) for count in counts]
+    entropy = -sum(share * math.log(share) for share in shares) + 0.0
+    return {f"{key}_entropy": entropy if shares else None}
 
 
 def _gaps(_dataset: Dataset, entry: Gaps, _events: Rows, sessions: Rows) -> dict:
@@ -114,37 +119,37 @@ def _gaps(_dataset: Dataset, entry: Gaps, _events: Rows, sessions: Rows) -> dict
         "std": lambda: statistics.pstdev(gaps),
         "last": lambda: gaps[-1],
     }
-    return {f"gap_seconds_{stat}": of[stat]() if gaps else 0.0 for stat in entry.stats}
+    return {f"gap_seconds_{stat}": of[stat]() if gaps else None for stat in entry.stats}
 
 
 def _funnel(_dataset: Dataset, entry: Funnel, events: Rows, _sessions: Rows) -> dict:
     of, per = len(_of(entry.of, events)), len(_of(entry.per, events))
     name = f"{entry.of}_per_{entry.per}" + ("_smoothed" if entry.smoothing else "")
-    return {name: of / (per + entry.smoothing) if per else 0.0}
+    return {name: of / (per + entry.smoothing) if per else None}
 
 
 def _top(dataset: Dataset, entry: TopCategories, events: Rows, _sessions: Rows) -> dict:
-    counts = Counter(event["category"] for event in events)
+    counts = Counter(_known(events, "category"))
     known = [name for name in dataset.features.categories if counts[name]]
     ranked = sorted(known, key=lambda name: -counts[name])  # stable: ties as declared
     row = {}
     for place in range(1, entry.k + 1):
-        name = ranked[place - 1] if place <= len(ranked) else ""
+        name = ranked[place - 1] if place <= len(ranked) else None
         row[f"top_category_{place}"] = name
-        row[f"top_category_{place}_share"] = _share(counts[name], len(events)) if name else 0.0
+        row[f"top_category_{place}_share"] = counts[name] / counts.total() if name else None
     return row
 
 
 def _value(_dataset: Dataset, entry: Value, events: Rows, _sessions: Rows) -> dict:
-    values = [e["value"] for e in _of(entry.action, events) if e["value"] is not None]
-    of: dict[str, Callable[[], float]] = {
+    values = _known(_of(entry.action, events), "value")
+    of: dict[str, Callable[[], float | None]] = {
         "sum": lambda: math.fsum(values),
-        "mean": lambda: math.fsum(values) / len(values),
-        "max": lambda: max(values),
-        "std": lambda: statistics.pstdev(values),
+        "mean": lambda: _share(math.fsum(values), len(values)),
+        "max": lambda: max(values, default=None),
+        "std": lambda: statistics.pstdev(values) if values else None,
     }
     prefix = f"{entry.action}_" if entry.action else ""
-    return {f"{prefix}value_{stat}": of[stat]() if values else 0.0 for stat in entry.stats}
+    return {f"{prefix}value_{stat}": of[stat]() for stat in entry.stats}
 
 
 def _sessions(_dataset: Dataset, entry: SessionStats, _events: Rows, sessions: Rows) -> dict:
@@ -155,8 +160,8 @@ def _sessions(_dataset: Dataset, entry: SessionStats, _events: Rows, sessions: R
     row = {}
     for stat in entry.stats:
         what, _, how = stat.partition("_")
-        values = lists[what] or [0]
-        row[f"session_{stat}"] = max(values) if how == "max" else statistics.fmean(values)
+        mean_or_max = max if how == "max" else statistics.fmean
+        row[f"session_{stat}"] = mean_or_max(lists[what]) if sessions else None
     return row
 
 
@@ -177,8 +182,8 @@ def _recency(dataset: Dataset, entry: Recency, log: Log, day: dt.date, ends: dt.
     row = {}
     for name in entry.of or ["event", *dataset.actions]:
         times = [e["timestamp"] for e in _of(None if name == "event" else name, events)]
-        days = (ends - max(times)) / dt.timedelta(days=1) if times else 0.0
-        row[f"days_since_last_{name}"] = min(days, entry.cap_days or days)
+        days = (ends - max(times)) / dt.timedelta(days=1) if times else None
+        row[f"days_since_last_{name}"] = days and min(days, entry.cap_days or days)
     return row
 
 

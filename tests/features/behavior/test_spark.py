@@ -75,7 +75,8 @@ def test_every_kind_in_a_range_and_a_day_alone_are_the_same(
 def test_a_late_rebuild_adds_the_same_rows_and_without_news_none(
     on_spark: OnSpark, tmp_path: Path
 ) -> None:
-    dataset, days = shop(ZONE, declared=[{"kind": "count", "action": "view"}]), DAYS[:4]
+    declared = [{"kind": "count", "action": "view"}, {"kind": "recency"}, {"kind": "value"}]
+    dataset, days = shop(ZONE, declared=declared), DAYS[:4]
     midnights = Midnights(START, ZONE)
     log = random_log(random.Random(3), midnights)
     gone = [event for event in log if event.user_id == "u0"]

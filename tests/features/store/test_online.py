@@ -72,6 +72,9 @@ def edge_case_lake(home: Path) -> Lake:
         elif field.type == pa.int64():
             values = random.integers(-(2**62), 2**62, len(users))
             table = table.set_column(index, field, pa.array(values))
+        elif field.type == pa.string() and field.name != "user_id":
+            values = [None if k % 3 else f"category {k} – ü" for k in range(len(users))]
+            table = table.set_column(index, field, pa.array(values, pa.string()))
     publish_behavior(lake, DAY, table)
     publish_model(lake, MODEL)
     vectors = random.standard_normal((len(users), 64)).astype(np.float32)
@@ -122,6 +125,29 @@ def test_a_correction_with_an_equal_event_timestamp_reaches_the_store(lake_home:
 
     assert report.views["user_behavior_features_v1"] == 1
     assert online(lake, first_feature(lake, "int64"), ["u2", "u3"]) == [32, 99]
+
+
+def test_what_becomes_unknown_reaches_the_store_and_so_does_what_becomes_known(lake_home: Path):
+    dataset, lake = shop(), small_lake(lake_home)
+    apply_registry(dataset, lake)
+    materialize(dataset, lake)
+    names = [first_feature(lake, "float64"), first_feature(lake, "string")]
+    revisions = [behavior_rows(dataset, DAY, [f"u{k}" for k in range(5)], 30)]
+    known = [online(lake, name, ["u2", "u3"]) for name in names]
+    for late, expected in ((5, [None, None]), (6, [99.0, "99"])):
+        row = behavior_rows(dataset, DAY, ["u3"], 99, late=late * HOUR)
+        for name in names if late == 5 else ():
+            place = row.schema.get_field_index(name)
+            row = row.set_column(place, name, pa.nulls(1, row.schema.field(name).type))
+        publish_behavior(lake, DAY, *revisions, row)
+        revisions.append(row)
+
+        assert materialize(dataset, lake).views["user_behavior_features_v1"] == 1
+
+        served = [online(lake, name, ["u2", "u3"]) for name in names]
+        assert served == [[before[0], value] for before, value in zip(known, expected, strict=True)]
+        check = check_online(dataset, lake)
+        assert (check.sampled, check.mismatches) == (10, [])
 
 
 def test_a_late_old_day_does_not_overwrite_a_newer_row(lake_home: Path):
