@@ -9,8 +9,9 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from features.store import apply_registry, check_online, materialize
 from features.store.repository import open_store
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event
 from tests.features.behavior.test_revisions import ANN, BOB, ENDS, build, publish_log
-from tests.features.event_log import Event, dataset_like
 
 VIEW = "user_behavior_features_v1"
 NAMES = ["events_2d", "value_sum_2d", "value_mean_2d", "hours_since_last_purchase"]
