@@ -6,6 +6,7 @@ same thing and see the same runs.
 
 import datetime as dt
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
 from contracts.lake.versions import latest_finetuned, latest_finished
+from orchestration.dead_runs import process_tags
 from orchestration.tags import range_tags
 
 # In the order in which they run.
@@ -159,7 +161,8 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
     Raises:
       FootpathError: it failed; what was published before stays.
     """
-    tags = dict(stage.tags or {})
+    run_id = str(uuid.uuid4())
+    tags = process_tags(run_id) | (stage.tags or {})
     if stage.first and stage.last:
         tags |= range_tags(stage.first, stage.last)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -168,6 +171,7 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
             instance=runner.instance,
             run_config={**quiet, **(stage.config or {})},
             tags=tags,
+            run_id=run_id,
             raise_on_error=False,
             resources=runner.resources,
         )

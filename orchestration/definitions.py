@@ -21,6 +21,7 @@ from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
 from orchestration.chain import StageRunner
+from orchestration.dead_runs import dead_runs_sensor, in_process_executor
 from orchestration.instance import open_instance
 from orchestration.jobs import chain_job, schedules, sensors, stage_jobs
 from orchestration.progress import Progress
@@ -73,7 +74,7 @@ defs = dg.Definitions.merge(
     *configured(),
     dg.Definitions(
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
-        # A process a step would import everything again for each; what is heavy has its own anyway.
-        executor=dg.in_process_executor,
+        sensors=[dead_runs_sensor],
+        executor=in_process_executor,
     ),
 )
