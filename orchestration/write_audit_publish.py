@@ -22,6 +22,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.remote import told
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.partitions import days_of
+from orchestration.retries import retried
 from orchestration.tags import REBUILD
 
 CHECK = "audit"
@@ -61,7 +62,7 @@ def build_days(
     if REBUILD in context.run.tags:
         # The range of a rebuild holds days that are as they should be.
         days = days_to_build(dataset, lake, table, days)
-    with told(str(lake.root)), lake.staging() as folder:
+    with retried(context), told(str(lake.root)), lake.staging() as folder:
         verdicts = audit(stage(days, folder), folder)
         for verdict in verdicts.values():
             publish(lake, table, verdict)
