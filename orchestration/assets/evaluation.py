@@ -35,6 +35,7 @@ from orchestration.experiments.store import (
 from orchestration.partitions import comparisons, model_versions, recipes
 from orchestration.progress import Progress
 from orchestration.promotion import leader, name_finetuned
+from orchestration.retries import retried
 
 
 def evaluation_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
@@ -87,7 +88,8 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
         ]
         trainings = [job.needs for job in jobs if job.needs]
         outcome = Runner(context, pipes, lake).run([*dict.fromkeys(trainings), *jobs])
-        outcome.raise_failures()
+        with retried(context):
+            outcome.raise_failures()
         kept = {name: [e for e in plan.measured if e.recipe] for name, plan in plans.items()}
         for recipe, measured in kept.items():
             keep_measured(lake, versions[recipe].version, measured)
@@ -147,7 +149,8 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
         plan = planner_of(dataset, lake, {}, as_of, config.seed).plan()
-        Runner(context, pipes, lake).run(plan.jobs).raise_failures()
+        with retried(context):
+            Runner(context, pipes, lake).run(plan.jobs).raise_failures()
         keep_measured(lake, "baselines", plan.measured)
         return dg.MaterializeResult(
             metadata={
@@ -234,14 +237,16 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
         runner = Runner(context, pipes, lake, config.workers, config.keep_gb * 1e9, say)
         outcome = runner.run(jobs)
         if parts > 1:  # the partition of the whole shows what all parts have measured
-            outcome.raise_failures()
+            with retried(context):
+                outcome.raise_failures()
             return dg.MaterializeResult(metadata={"jobs": len(jobs)})
         for title, sentence in outcome.failed.items():
             context.log.error(f"{title}: {sentence}")
         say("tables and pictures")
         folder = comparison_folder(lake, name)
         result = _shown(plan, asked, lake, folder, [], say)
-        outcome.raise_failures()
+        with retried(context):
+            outcome.raise_failures()
         return result
 
     return comparison

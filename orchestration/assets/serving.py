@@ -18,6 +18,7 @@ from orchestration.experiments.programs import run_program
 from orchestration.partitions import days_by_version
 from orchestration.progress import Progress
 from orchestration.promotion import leader, leading_version
+from orchestration.retries import retried
 from orchestration.write_audit_publish import column_schema
 
 GROUP = "serving"
@@ -79,10 +80,11 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
                     out=lake.work / out.relative_to(lake.root).as_posix(),
                 ),
             )
-            result = run_program(
-                context, pipes, lake, f"embed-{version}-{day}", "models.embed", job
-            )
-            send_copy(lake, out)
+            with retried(context):
+                result = run_program(
+                    context, pipes, lake, f"embed-{version}-{day}", "models.embed", job
+                )
+                send_copy(lake, out)
             context.add_asset_metadata({"dagster/row_count": result["rows"]}, partition_key=key)
         return dg.MaterializeResult()
 
@@ -143,7 +145,8 @@ def _online(dataset: Dataset) -> dg.AssetsDefinition:
         from features.store import check_online, materialize
 
         lake = Lake.of(dataset.name)
-        report = materialize(dataset, lake, progress.of(context, "online rows"))
+        with retried(context):
+            report = materialize(dataset, lake, progress.of(context, "online rows"))
         comparison = check_online(dataset, lake)
         result = dg.AssetCheckResult(
             check_name="online_equals_offline",

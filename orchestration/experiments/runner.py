@@ -14,12 +14,13 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FootpathError, TransientError
 from contracts.lake.layout import Lake
 from contracts.recipes.jobs import EvaluationJob
 from models.experiments.cells import evict, local_model
 from models.experiments.planning import Job, trials_of
 from orchestration.experiments.programs import run_program, stop_programs, workers_here
+from orchestration.retries import is_transient
 
 KEEP_BYTES = 2e9  # of checkpoints that have no name
 
@@ -30,15 +31,18 @@ class Outcome:
 
     done: dict[str, dict[str, Any]] = field(default_factory=dict)  # job's name -> program's result
     failed: dict[str, str] = field(default_factory=dict)  # job's title -> sentence
+    may_pass: bool = False  # whether a failure may pass by itself
 
     def raise_failures(self) -> None:
         """Raises where a job failed, naming each.
 
         Raises:
+          TransientError: at least one did, and what is left may succeed another time.
           FootpathError: at least one did.
         """
         if self.failed:
-            raise FootpathError("\n".join(f"{t}: {said}" for t, said in self.failed.items()))
+            kind = TransientError if self.may_pass else FootpathError
+            raise kind("\n".join(f"{title}: {said}" for title, said in self.failed.items()))
 
 
 @dataclass
@@ -86,6 +90,7 @@ class Runner:
                             continue
                         if error:
                             outcome.failed[job.title] = _sentence(error)
+                            outcome.may_pass |= is_transient(error)
                         else:
                             outcome.done[job.name] = future.result()
                         self._tell(job, outcome, total, time.monotonic() - began)

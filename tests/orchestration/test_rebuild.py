@@ -256,3 +256,17 @@ def test_after_a_rebuild_the_published_embeddings_from_its_first_day_on_are_made
         publish_table(lake, table, lake.day(f"user_embeddings/{version}", day))
     found = list(stale_embeddings(lake, version, LATE))
     assert found == [f"{day}|{version}" for day in (DAYS[4], DAYS[8])]
+
+
+def test_a_run_that_was_killed_is_requested_again_but_not_for_ever(shop, source):
+    source.write(DAYS[9], "late", [LATE_ROW])
+    keys = []
+    for _ in range(3):
+        (request,) = shop.tick("new").run_requests or []
+        keys.append(request.run_key)
+        killed = shop.instance.create_run_for_job(
+            shop.defs.resolve_job_def("tiny_landing"), tags=dict(request.tags)
+        )
+        shop.instance.report_run_failed(killed, "killed")
+    assert len(set(keys)) == 3
+    assert "killed, 3 times in a row" in said(shop.tick("new"))
