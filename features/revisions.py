@@ -11,7 +11,7 @@ to the byte.
 import datetime as dt
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from contracts.lake.reading import read_schema
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+
 
 CLOCKS = ("day", "user_id", "event_timestamp", "created", "written_at")
 
@@ -34,18 +35,27 @@ def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Sche
     """
     published = set(lake.days(table))
     for path in (lake.day(table, day) for day in days if day in published):
-        if (found := read_schema(path).names) != schema.names:
-            more, less = set(found) - set(schema.names), set(schema.names) - set(found)
+        found = read_schema(path)
+        if _nulls(found) != _nulls(schema) or found.names != schema.names:
+            more, less = set(found.names) - set(schema.names), set(schema.names) - set(found.names)
+            changed = _nulls(found).items() ^ _nulls(schema).items()
+            other = sorted({name for name, _ in changed} - more - less)
             raise FootpathError(
                 f"{path} has other columns than the data set now declares "
-                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}): "
+                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}, "
+                f"null where they were 0, or the other way: {other or 'none'}): "
                 f"remove the folder {lake.table(table)} and rebuild all its days"
             )
 
 
+def _nulls(schema: pa.Schema) -> dict[str, bool]:
+    """Column -> whether it may hold nulls."""
+    return {column.name: column.nullable for column in schema}
+
+
 def values_differ(both: "ir.Table", values: list[str]) -> "ir.BooleanValue":
     """Whether any value of a row is another than in the column `old_<value>`."""
-    return _any(both[name] != both[f"old_{name}"] for name in values)
+    return _any(~both[name].identical_to(both[f"old_{name}"]) for name in values)
 
 
 def add_revisions(
@@ -85,22 +95,29 @@ def add_revisions(
     return ibis.union(*(rows.select(fresh.columns) for rows in (published, added)))
 
 
-def zero_rows(fresh: "ir.Table", published: "ir.Table", written: dt.datetime) -> "ir.Table":
-    """One row of zeros, `created` now, of each user who is gone from a published day.
+def rows_of_nothing(
+    fresh: "ir.Table",
+    published: "ir.Table",
+    nothing: Mapping[str, int | None],
+    written: dt.datetime,
+) -> "ir.Table":
+    """One row of nothing, `created` now, of each user who is gone from a published day.
 
-    Args and columns are those of `add_revisions`. Who has zeros already gets no more.
+    Who has a row of nothing already gets no more.
+
+    Args:
+      fresh: as of `add_revisions`.
+      published: as of `add_revisions`.
+      nothing: value column -> what it holds for a user without events and sessions.
+      written: the present.
     """
     import ibis
 
     gone = _latest(published, written).anti_join(fresh, ["day", "user_id"])
-    nothing = {
-        name: ibis.literal("" if gone[name].type().is_string() else 0, gone[name].type())
-        for name in fresh.columns
-        if name not in CLOCKS
-    }
-    gone = gone.filter(_any(gone[name] != value for name, value in nothing.items()))
+    empty = {name: ibis.literal(value, gone[name].type()) for name, value in nothing.items()}
+    gone = gone.filter(_any(~gone[name].identical_to(value) for name, value in empty.items()))
     present = _instant(written).cast(gone.written_at.type())
-    gone = gone.mutate(created=gone.corrected, written_at=present, **nothing)
+    gone = gone.mutate(created=gone.corrected, written_at=present, **empty)
     return gone.select(fresh.columns)
 
 

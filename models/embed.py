@@ -94,7 +94,7 @@ def _scores(task: TaskFacts, model: TaskModel, vectors_nD: Tensor) -> dict[str, 
         is_known_n = np.isfinite(predicted_nC).all(axis=1)
         return {"scores": _vectors(predicted_nC, pa.array(~is_known_n))}
     score_n = predicted_nC[:, -1]  # a number, or the probability of the second class
-    return {"score": pa.array(score_n, mask=~np.isfinite(score_n))}
+    return {"score": pa.array(score_n, pa.float64(), mask=~np.isfinite(score_n))}
 
 
 def _vectors(x_nD: np.ndarray, mask: pa.Array | None = None) -> pa.FixedSizeListArray:

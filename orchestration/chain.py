@@ -6,6 +6,7 @@ same thing and see the same runs.
 
 import datetime as dt
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,8 +17,10 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
+from orchestration.dead_runs import process_tags
 from orchestration.promotion import versions_to_serve
 from orchestration.tags import range_tags
+from orchestration.write_audit_publish import EVERY_DAY
 
 # In the order in which they run.
 STAGES = (
@@ -32,6 +35,10 @@ class WholeChain(dg.Config):
     last_day: str = ""
     seed: int = 0
     until: str = ""  # the last stage to run, such as daily; by default all of them
+
+
+class DaysStoppedError(FootpathError):
+    """The gate has stopped some of the days of a run; the others are published."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +70,26 @@ def run_chain(runner: StageRunner, config: WholeChain, say: Callable[[str], None
     """Runs every stage of a data set.
 
     Raises:
+      DaysStoppedError: the gate has stopped some of the days; every stage has run on the others.
       FootpathError: a stage failed; what was published before stays. Or there is no such stage.
     """
     if config.until and config.until not in STAGES:
         raise FootpathError(f"there is no stage '{config.until}': they are {', '.join(STAGES)}")
+    stopped: DaysStoppedError | None = None
     for number, stage in enumerate(_stages(runner.dataset, config), start=1):
         started = time.monotonic()
         say(f"{number}. {stage.title}")
-        rows = run_stage(runner, stage)
-        made = ", ".join(f"{name} {count:,}" for name, count in rows.items())
-        say(f"   {time.monotonic() - started:.1f} s{f'; rows: {made}' if made else ''}")
+        try:
+            rows = run_stage(runner, stage)
+            made = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+            say(f"   {time.monotonic() - started:.1f} s{f'; rows: {made}' if made else ''}")
+        except DaysStoppedError as error:
+            say(f"   {time.monotonic() - started:.1f} s; without the days that the gate stopped")
+            stopped = error
         if stage.job == config.until:
-            return
+            break
+    if stopped:
+        raise stopped
 
 
 def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
@@ -147,9 +162,11 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
     """Runs one stage and returns the rows of every asset that it has made.
 
     Raises:
+      DaysStoppedError: the gate has stopped some of the days, and the others are published.
       FootpathError: it failed; what was published before stays.
     """
-    tags = dict(stage.tags or {})
+    run_id = str(uuid.uuid4())
+    tags = process_tags(run_id) | (stage.tags or {})
     if stage.first and stage.last:
         tags |= range_tags(stage.first, stage.last)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -158,13 +175,16 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
             instance=runner.instance,
             run_config={**quiet, **(stage.config or {})},
             tags=tags,
+            run_id=run_id,
             raise_on_error=False,
             resources=runner.resources,
         )
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
     if not result.success:
-        raise FootpathError(_reason(result))
+        failed = {event.step_key for event in result.all_events if event.is_step_failure}
+        partial = failed == {f"{runner.dataset.slug}_{EVERY_DAY}"}
+        raise (DaysStoppedError if partial else FootpathError)(_reason(result))
     rows: dict[str, int] = {}
     for event in result.get_asset_materialization_events():
         made = event.step_materialization_data.materialization

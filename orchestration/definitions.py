@@ -21,9 +21,11 @@ from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
 from orchestration.chain import StageRunner
+from orchestration.dead_runs import dead_runs_sensor, in_process_executor
 from orchestration.instance import open_instance
-from orchestration.jobs import chain_job, schedules, sensors, stage_jobs
+from orchestration.jobs import DAILY, chain_job, schedules, sensors, stage_jobs
 from orchestration.progress import Progress
+from orchestration.write_audit_publish import days_check
 
 
 def dataset_definitions(name: str) -> dg.Definitions:
@@ -39,6 +41,7 @@ def dataset_definitions(name: str) -> dg.Definitions:
     jobs = stage_jobs(dataset, assets)
     return dg.Definitions(
         assets=assets,
+        asset_checks=[days_check(dataset, DAILY)],
         jobs=[*jobs, chain_job(dataset, job_of)],
         schedules=schedules(dataset, jobs),
         sensors=sensors(dataset, jobs),
@@ -73,7 +76,7 @@ defs = dg.Definitions.merge(
     *configured(),
     dg.Definitions(
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
-        # A process a step would import everything again for each; what is heavy has its own anyway.
-        executor=dg.in_process_executor,
+        sensors=[dead_runs_sensor],
+        executor=in_process_executor,
     ),
 )

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import dagster as dg
 
 from contracts.lake.layout import home
+from orchestration.dead_runs import end_dead_runs
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -29,6 +31,9 @@ def prepare_instance() -> Path:
 
 
 def open_instance() -> dg.DagsterInstance:
-    """Opens the instance of the home folder."""
+    """Opens the instance of the home folder, and ends the dead runs that it finds there."""
     prepare_instance()
-    return dg.DagsterInstance.get()
+    instance = dg.DagsterInstance.get()
+    for ended in end_dead_runs(instance):
+        sys.stderr.write(f"{ended}\n")
+    return instance

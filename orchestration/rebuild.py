@@ -8,6 +8,7 @@ twice: what failed on the same data is told, not tried again.
 import datetime as dt
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -19,7 +20,8 @@ from contracts.lake.layout import Lake
 from orchestration.chain import Stage, StageRunner, run_stage
 from orchestration.partitions import days
 from orchestration.promotion import versions_to_serve
-from orchestration.tags import NEW_FILES, REBUILD, range_tags
+from orchestration.retries import RETRIES
+from orchestration.tags import FAILURE_REASON, MAX_RETRIES, NEW_FILES, REBUILD, range_tags
 
 if TYPE_CHECKING:
     from features.ingestion.listing import Arrival
@@ -69,14 +71,14 @@ def rebuild_sensor(dataset: Dataset, landing: str, daily: Any) -> dg.SensorDefin
             return _skip(NOTHING_DUE, _cursor(state, NOTHING_DUE))
         first, last = closure.span(MAX_DAYS)
         key = closure.key(first, last)
-        if run := _earlier(context.instance, {REBUILD: key}):
+        earlier = _earlier(context.instance, {REBUILD: key})
+        if earlier.run_id:
             reason = (
-                f"{tell_due(closure)}, and run {run} did not rebuild {first} to {last}: mend what "
-                f"it complains of, then `footpath rebuild --dataset {dataset.name}`"
+                f"{tell_due(closure)}, and run {earlier.run_id} did not rebuild {first} to {last}: "
+                f"{earlier.advice}, then `footpath rebuild --dataset {dataset.name}`"
             )
             return _skip(reason, _cursor(state, reason))
-        tags = range_tags(first, last) | {REBUILD: key}
-        return dg.SensorResult([dg.RunRequest(run_key=key, tags=tags)])
+        return _request(earlier, key, range_tags(first, last) | {REBUILD: key})
 
     return rebuild_late_days
 
@@ -107,17 +109,17 @@ def new_files_sensor(dataset: Dataset, landing: Any) -> dg.SensorDefinition:
             reason = "every landing file of a finished day has landed"
             return _skip(reason, _cursor(state, reason))
         key = _state_of(dataset, new)
-        if run := _earlier(context.instance, {NEW_FILES: key}):
+        earlier = _earlier(context.instance, {NEW_FILES: key})
+        if earlier.run_id:
             more = f" and {len(new) - 1:,} more files" if len(new) > 1 else ""
             reason = (
-                f"run {run} did not land {new[0].file.path}{more}: mend what it complains of, "
+                f"run {earlier.run_id} did not land {new[0].file.path}{more}: {earlier.advice}, "
                 f"then materialize landing"
             )
             return _skip(reason, _cursor(state, reason))
-        tags = {NEW_FILES: key}
-        if span := _arrival_span(new):
-            tags |= range_tags(*span)
-        return dg.SensorResult([dg.RunRequest(run_key=key, tags=tags)])
+        span = _arrival_span(new)
+        tags = {NEW_FILES: key} | (range_tags(*span) if span else {})
+        return _request(earlier, key, tags)
 
     return new_files
 
@@ -210,10 +212,36 @@ def _unfinished(instance: dg.DagsterInstance, jobs: list[str]) -> str | None:
     return None
 
 
-def _earlier(instance: dg.DagsterInstance, tags: dict[str, str]) -> str | None:
-    """Id of the last run with these tags."""
-    found = instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
-    return found[0].run_id if found else None
+@dataclass(frozen=True)
+class Earlier:
+    """What became of earlier runs of the same request."""
+
+    run_id: str | None  # the last one, where the request is not to be made again
+    advice: str
+    killed: int  # runs whose process died
+
+
+def _earlier(instance: dg.DagsterInstance, tags: dict[str, str]) -> Earlier:
+    """Looks at earlier runs with these tags: a refusal is final, a death is not at once."""
+    found = instance.get_runs(dg.RunsFilter(tags=tags))
+    killed = sum(
+        run.status == dg.DagsterRunStatus.FAILURE
+        and run.tags.get(FAILURE_REASON) in (None, "UNEXPECTED_TERMINATION")
+        for run in found
+    )
+    if killed < len(found):
+        return Earlier(found[0].run_id, "mend what it complains of", killed)
+    if killed > RETRIES:
+        advice = f"its process was killed, {killed} times in a row: look at the memory of its host"
+        return Earlier(found[0].run_id, advice, killed)
+    return Earlier(None, "", killed)
+
+
+def _request(earlier: Earlier, key: str, tags: dict[str, str]) -> dg.SensorResult:
+    """Requests a run, under another key where one of this key was killed."""
+    run_key = f"{key}/{earlier.killed}" if earlier.killed else key
+    # The sensor itself asks again, so that Dagster need not.
+    return dg.SensorResult([dg.RunRequest(run_key=run_key, tags=tags | {MAX_RETRIES: "0"})])
 
 
 def _state_of(dataset: Dataset, arrivals: "list[Arrival]") -> str:

@@ -10,6 +10,15 @@ LAST_PARTITION = "dagster/asset_partition_range_end"
 REBUILD = "footpath/rebuild"
 NEW_FILES = "footpath/new_files"
 
+# Dagster's: why a run failed (absent where its process died), and how often it retries one.
+FAILURE_REASON = "dagster/failure_reason"
+MAX_RETRIES = "dagster/max_retries"
+
+# The process that carries a run: its host, the start of that host, and the process itself.
+HOST = "footpath/host"
+BOOT = "footpath/boot"
+PROCESS = "footpath/process"
+
 
 def range_tags(first: dt.date | str, last: dt.date | str) -> dict[str, str]:
     """Tags of a run over a range of partitions, such as days."""

@@ -1,13 +1,16 @@
 """Stage, audit, publish: how every daily table is built in Dagster.
 
 A good day becomes visible in one step. A bad day leaves the published one as it was, and is not
-recorded as materialized: the failed check is yielded and the step fails, naming the bad days. What
-is strange about a day but does not stop it is a check of its own, which warns and blocks nothing.
+recorded as materialized: the check fails and names it. Of a range with good days, the steps
+downstream go on with these, and the last step of the run fails for the bad ones (`days_check`);
+without a good day, the step itself fails. What is strange about a day but does not stop it is a
+check of its own, which warns and blocks nothing.
 """
 
 import datetime as dt
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,22 @@ import pyarrow as pa
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
+from orchestration.dagster_private import NOT_RECORDED
 from orchestration.partitions import days_of
+from orchestration.retries import retried
 from orchestration.tags import REBUILD
 
 CHECK = "audit"
+EVERY_DAY = "every_day"
 PROFILE = "profile"
 DRIFT = "drift"
 
+# Metadata of a failed audit.
+STOPPED = "days stopped"
+
 TOO_FEW = "too few days before"
+
+EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 
 Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
 Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
@@ -35,17 +46,23 @@ def build_days(
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """Builds the days of this run, whether one or a range, and yields what Dagster is to record.
 
+    Days that this run has stopped in a table before this one are left out.
+
     Raises:
-      Failure: a day was stopped by the gate. The good days are published and recorded.
+      Failure: the gate has stopped every day.
     """
     from features.staleness import days_to_build
     from validation.gate import publish
 
     lake, days = Lake.of(dataset.name), days_of(context)
+    stopped = stopped_days(context.instance, context.run)
+    left_out = {day for before in stopped for day in before.days if before.table != table}
+    partial = not left_out.isdisjoint(days)
+    days = [day for day in days if day not in left_out]
     if REBUILD in context.run.tags:
         # The range of a rebuild holds days that are as they should be.
         days = days_to_build(dataset, lake, table, days)
-    with told(str(lake.root)), lake.staging() as folder:
+    with retried(context), told(str(lake.root)), lake.staging() as folder:
         verdicts = audit(stage(days, folder), folder)
         for verdict in verdicts.values():
             publish(lake, table, verdict)
@@ -58,9 +75,14 @@ def build_days(
     drift = dg.AssetCheckKey(context.asset_key, DRIFT)
     if drift in context.selected_asset_check_keys:
         checks.append(_drift_result(drift, dataset, lake, [*good, *bad]))
+    if bad and not good:
+        yield from checks
+        raise dg.Failure(
+            description=_sentences(bad), metadata={STOPPED: _listed(bad)}, allow_retries=False
+        )
+    partial = partial or bool(bad)
     for verdict in good:
-        if bad:
-            # Nothing that is returned counts when a step fails, so the good days are told now.
+        if partial:
             context.log_event(
                 dg.AssetMaterialization(
                     context.asset_key, partition=str(verdict.day), metadata=_metadata(verdict)
@@ -68,22 +90,84 @@ def build_days(
             )
         else:
             context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
-    if bad:
-        yield from checks
-        raise dg.Failure(
-            description="\n".join(sentence for verdict in bad for sentence in verdict.failures),
-            metadata={"days stopped": ", ".join(str(verdict.day) for verdict in bad)},
-            allow_retries=False,
-        )
-    yield dg.MaterializeResult(check_results=checks)
+    unrecorded = {NOT_RECORDED: True} if partial else None
+    yield dg.MaterializeResult(check_results=checks, metadata=unrecorded)
+
+
+@dataclass(frozen=True)
+class StoppedDays:
+    """Days of a table that the gate has stopped in a run, and why."""
+
+    table: str
+    days: list[dt.date]
+    reason: str
+
+
+def stopped_days(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[StoppedDays]:
+    """Days that a run has stopped, table by table, from the failed audits in its event log.
+
+    Where a run goes on with another that failed, the audits of that one count too.
+    """
+    found: dict[dg.AssetKey, StoppedDays] = {}
+    audited: set[dg.AssetKey] = set()
+    after: dg.DagsterRun | None = run
+    while after:
+        # The latest audit of a table counts: its step may have been retried.
+        for entry in reversed(instance.all_logs(after.run_id, of_type=EVALUATED)):
+            assert entry.dagster_event
+            check = entry.dagster_event.asset_check_evaluation_data
+            if check.check_name != CHECK or check.asset_key in audited:
+                continue
+            audited.add(check.asset_key)
+            if not check.passed:
+                days = str(check.metadata[STOPPED].value).split(", ")
+                found[check.asset_key] = StoppedDays(
+                    check.asset_key.path[-1],
+                    [dt.date.fromisoformat(day) for day in days],
+                    check.description or "",
+                )
+        after = instance.get_run_by_id(after.parent_run_id) if after.parent_run_id else None
+    return list(found.values())
+
+
+def days_check(dataset: Dataset, tables: list[str]) -> dg.AssetChecksDefinition:
+    """Last step of a daily run: it fails if the gate has stopped some of the days."""
+
+    @dg.multi_asset_check(
+        name=f"{dataset.slug}_{EVERY_DAY}",
+        specs=[
+            dg.AssetCheckSpec(
+                EVERY_DAY,
+                asset=dg.AssetKey([dataset.slug, table]),
+                description="Fails the run if the gate has stopped some of its days.",
+            )
+            for table in tables
+        ],
+        can_subset=True,
+    )
+    def every_day(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        stopped = {found.table: found for found in stopped_days(context.instance, context.run)}
+        bad = []
+        for key in sorted(context.selected_asset_check_keys):
+            found = stopped.get(key.asset_key.path[-1])
+            bad += [found] if found else []
+            yield dg.AssetCheckResult(
+                passed=not found,
+                asset_key=key.asset_key,
+                check_name=key.name,
+                description=found.reason if found else None,
+            )
+        if bad:
+            raise dg.Failure("\n".join(found.reason for found in bad), allow_retries=False)
+
+    return every_day
 
 
 def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Blocking check that goes with a gated table."""
+    """Check that goes with a gated table; the gate itself has kept back what fails it."""
     return dg.AssetCheckSpec(
         CHECK,
         asset=dg.AssetKey(asset_key),
-        blocking=True,
         description="Great Expectations suite of the staged day, and the row rules made from it.",
     )
 
@@ -118,6 +202,14 @@ def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = No
         for field in schema
     ]
     return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
+def _listed(verdicts: list) -> str:
+    return ", ".join(str(verdict.day) for verdict in verdicts)
+
+
+def _sentences(verdicts: list) -> str:
+    return "\n".join(sentence for verdict in verdicts for sentence in verdict.failures)
 
 
 def _metadata(verdict: Any) -> dict[str, int | float]:
@@ -205,7 +297,7 @@ def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResul
         description=_told(verdict.failures for verdict in bad),
         metadata={
             "days audited": len(verdicts),
-            "days stopped": len(bad),
+            STOPPED: _listed(bad) or "none",
             "rows quarantined": sum(verdict.rows_quarantined for verdict in verdicts),
             "broken rows by rule": by_rule or "none",
         }

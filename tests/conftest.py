@@ -2,12 +2,17 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+
+from contracts.lake.layout import Lake
+from features.shop import generate_shop
+from tests.redis_server import redis_server
 
 # What a query takes depends on the machine; pytest's own timeout stops what hangs.
 settings.register_profile("footpath", deadline=None)
@@ -29,6 +34,12 @@ def lake_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def lake(lake_home: Path) -> Lake:
+    """The empty lake of the shop."""
+    return Lake.of("shop")
+
+
 @pytest.fixture(scope="session")
 def ml_100k() -> Path:
     """The folder of the genuine MovieLens 100K files."""
@@ -36,6 +47,21 @@ def ml_100k() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there: put the MovieLens 100K files in it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The landing files of a shop of 50 users and five days."""
+    folder = tmp_path_factory.mktemp("source") / "shop"
+    generate_shop(folder, users=50, days=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a Redis server on the loopback."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as port:
+        yield port
 
 
 _skipped_servers: list[str] = []

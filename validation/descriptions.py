@@ -22,6 +22,8 @@ from contracts.lake.reading import read_json
 PER_OCTAVE = 8
 # Above any |floor(log2(v) * PER_OCTAVE)|, so that the sign of a bin is the sign of its numbers.
 MIDDLE = 10_000
+# The bin of nulls, where they count: below all others.
+MISSING = -2 * MIDDLE
 # More kinds than this are put together as one: a mix is to stay small.
 KINDS = 64
 OTHERS = "(others)"

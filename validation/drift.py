@@ -24,6 +24,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_text
 from validation.data_docs import document
 from validation.descriptions import (
+    MISSING,
     Described,
     added,
     bin_of,
@@ -42,9 +43,9 @@ SHOWN = 5
 
 
 def features_profile(staged: pa.Schema) -> dict[str, str]:
-    """The aggregates that describe a day: a histogram of every number."""
+    """The aggregates that describe a day: a histogram of every number, with its nulls."""
     numbers = (c for c in staged if pat.is_integer(c.type) or pat.is_floating(c.type))
-    return {f"bins.{c.name}": f"histogram({bin_of(c.name)})" for c in numbers}
+    return {f"bins.{c.name}": f"histogram(coalesce({bin_of(c.name)}, {MISSING}))" for c in numbers}
 
 
 def with_drift(

@@ -6,3 +6,7 @@ class FootpathError(Exception):
 
     The message is one sentence: which file, which row or field, what was expected, what to do.
     """
+
+
+class TransientError(FootpathError):
+    """A fault that may pass by itself: a store that does not answer, a process that was killed."""

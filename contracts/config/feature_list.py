@@ -85,7 +85,7 @@ class Distinct(OfAction):
 
 
 class Entropy(Windowed):
-    """How evenly events spread: 0 where all are alike."""
+    """How evenly events spread: 0 where all are alike, null where there are none."""
 
     kind: Literal["entropy"]
     of: Literal["categories", "actions", "hours"]
@@ -96,7 +96,7 @@ class Entropy(Windowed):
 
 
 class Recency(Entry):
-    """Days back to the last event, and to the last of each action: 0 where there is none."""
+    """Days back to the last event, and to the last of each action: null where there is none."""
 
     kind: Literal["recency"]
     of: list[Name] | None = Field(

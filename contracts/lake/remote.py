@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FootpathError, TransientError
 
 # DuckDB reads a store through Python, and its own error quotes the end of Python's stack trace.
 _QUOTED = re.compile(r"^(?:[\w.]+\.)?(\w+): (.*)$", re.M)
@@ -26,19 +26,8 @@ def sentence(kind: type | str, said: str, url: str) -> str | None:
       said: its message.
       url: what was asked for.
     """
-    from botocore import exceptions as botocore
-
-    silent = (botocore.ConnectionError, botocore.HTTPClientError)
-    nameless = (
-        botocore.NoCredentialsError,
-        botocore.PartialCredentialsError,
-        botocore.TokenRetrievalError,
-    )
-    kind = _class_of(kind)
-    for name, quoted in _QUOTED.findall(said):
-        if issubclass(found := _class_of(name), (*silent, *nameless, PermissionError)):
-            kind, said = found, quoted
-            break
+    silent, nameless = _silent_and_nameless()
+    kind, said = _cause(kind, said)
     if issubclass(kind, silent):
         where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return (
@@ -57,6 +46,28 @@ def sentence(kind: type | str, said: str, url: str) -> str | None:
     return None
 
 
+def _silent_and_nameless() -> tuple[tuple[type, ...], tuple[type, ...]]:
+    """Exception classes of a store that does not answer, and of missing credentials."""
+    from botocore import exceptions as botocore
+
+    silent = (botocore.ConnectionError, botocore.HTTPClientError)
+    nameless = (
+        botocore.NoCredentialsError,
+        botocore.PartialCredentialsError,
+        botocore.TokenRetrievalError,
+    )
+    return silent, nameless
+
+
+def _cause(kind: type | str, said: str) -> tuple[type, str]:
+    """Class and message of an exception, or of the one about the store that it quotes."""
+    silent, nameless = _silent_and_nameless()
+    for name, quoted in _QUOTED.findall(said):
+        if issubclass(found := _class_of(name), (*silent, *nameless, PermissionError)):
+            return found, quoted
+    return _class_of(kind), said
+
+
 def _class_of(kind: type | str) -> type:
     from botocore import exceptions as botocore
 
@@ -71,13 +82,16 @@ def told(url: str) -> Iterator[None]:
     """Turns what a store's client raises into one sentence.
 
     Raises:
-      FootpathError: the store does not answer, or refuses.
+      TransientError: the store does not answer.
+      FootpathError: it refuses.
     """
     try:
         yield
     except Exception as error:
         if found := sentence(type(error), str(error), url):
-            raise FootpathError(found) from None
+            silent, _ = _silent_and_nameless()
+            is_silent = issubclass(_cause(type(error), str(error))[0], silent)
+            raise (TransientError if is_silent else FootpathError)(found) from None
         raise
 
 

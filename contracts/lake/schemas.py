@@ -120,7 +120,7 @@ def embeddings_schema(dim: int, scores: int = 0) -> pa.Schema:
     """
     predicted = []
     if scores:
-        kind = pa.float32() if scores == 1 else pa.list_(pa.float32(), scores)
+        kind = pa.float64() if scores == 1 else pa.list_(pa.float32(), scores)
         predicted = [pa.field("score" if scores == 1 else "scores", kind)]  # null: not known
     return pa.schema(
         [

@@ -2,9 +2,10 @@
 
 A row of day D says what was known of a user at the midnight that ends D: `event_timestamp` is
 that midnight, and a window of w days is the local days D-w+1 .. D. A user has a row every day on
-which the longest window is not empty, and one row of zeros after, so that the online store does
-not keep a ghost. `created` is when the row would have been known; a rebuild that finds other
-values adds rows and keeps the old ones (`features/revisions.py`).
+which the longest window is not empty, and one row after, so that the online store does not keep a
+ghost. Counts and sums of nothing are 0 in it, and all other features of nothing are null. `created`
+is when the row would have been known; a rebuild that finds other values adds rows and keeps the old
+ones (`features/revisions.py`).
 
 What users did per day is a small state that is published beside the features and kept up to date
 with events and sessions (`daily_state.py`); of the events themselves only users and items are
@@ -53,7 +54,7 @@ from features.behavior.users import DayFiles, Users, of_users, user_ranges
 from features.behavior.windows import windows_of_day, windows_of_range
 from features.daily import calendar, keep, open_engine, read_days, register, stream
 from features.provenance import published_inputs
-from features.revisions import add_revisions, check_published, zero_rows
+from features.revisions import add_revisions, check_published, rows_of_nothing
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -100,7 +101,7 @@ def stage_features(
                 with open_engine(engine_name()) as engine:
                     windows = _windows(engine, dataset, lake, needs, run, users)
                     fresh = _features(dataset, fields, windows, written)
-                    rows = _with_published(engine, lake, fresh, run, written, users)
+                    rows = _with_published(engine, lake, fields, fresh, run, written, users)
                     files.write(stream(engine, rows, ["day", "user_id", "created"]))
         staged |= files.paths
     return staged
@@ -183,6 +184,7 @@ def _features(
 def _with_published(
     engine: "Backend",
     lake: Lake,
+    fields: list[FeatureField],
     fresh: "ir.Table",
     days: list[dt.date],
     written: dt.datetime,
@@ -193,6 +195,7 @@ def _with_published(
     if not known:
         return fresh
     published = of_users(read_days(engine, lake, TABLE, feature_schema([]), known), users)
+    nothing = {field.name: field.of_nothing for field in fields}
     fresh = keep(engine, "fresh", fresh)
     added = add_revisions(fresh, published, known, written)
-    return added.union(zero_rows(fresh, published, written))
+    return added.union(rows_of_nothing(fresh, published, nothing, written))

@@ -29,6 +29,7 @@ from features.behavior import terms
 from features.behavior.measures import action_measure
 from features.behavior.terms import FeatureField, Term, ratio, total
 
+CATEGORY_ENTROPY = "entropy in nats of the categories of events, 0 if one, null without any,"
 STATISTICS = {"mean": "mean", "std": "standard deviation", "max": "largest", "sum": "sum"}
 
 
@@ -99,14 +100,13 @@ def _distinct(entry: Distinct, days: int) -> Column:
 
 def _entropy(dataset: Dataset, entry: Entropy, days: int) -> Column:
     if entry.of == "categories":
-        text = "entropy in nats of the categories of events, 0 if one,"
-        return "category_entropy", "float64", text, terms.category_entropy(days)
+        return "category_entropy", "float64", CATEGORY_ENTROPY, terms.category_entropy(days)
     if entry.of == "actions":
         parts = [total(action_measure(dataset, action), days) for action in dataset.actions]
-        text = "entropy in nats of the actions of events, 0 if one,"
+        text = "entropy in nats of the actions of events, 0 if one, null without any,"
         return "action_entropy", "float64", text, terms.entropy(parts)
     parts = [total(f"hour_{hour}", days) for hour in range(24)]
-    text = "entropy in nats of the local hours of events, 0 if one,"
+    text = "entropy in nats of the local hours of events, 0 if one, null without any,"
     return "hour_entropy", "float64", text, terms.entropy(parts)
 
 
@@ -115,9 +115,9 @@ def _gaps(entry: Gaps, days: int) -> Iterator[Column]:
     of = {
         "mean": ratio(seconds, count),
         "std": terms.deviation(count, seconds, squares),
-        "last": total("gap_last", days),
+        "last": terms.where_any(count, total("gap_last", days)),
     }
-    text = "pause in seconds between a session and the next, 0 without two sessions,"
+    text = "pause in seconds between a session and the next, null without two sessions,"
     for stat in entry.stats:
         yield f"gap_seconds_{stat}", "float64", f"{STATISTICS.get(stat, stat)} {text}", of[stat]
 
@@ -127,7 +127,7 @@ def _funnel(dataset: Dataset, entry: Funnel, days: int) -> Column:
     name, smooth = f"{entry.of}_per_{entry.per}", ""
     if entry.smoothing:
         name, smooth = f"{name}_smoothed", f" plus {entry.smoothing:g}"
-    text = f"events {entry.of} per event {entry.per}{smooth}, 0 without any {entry.per},"
+    text = f"events {entry.of} per event {entry.per}{smooth}, null without any {entry.per},"
     return name, "float64", text, ratio(of, per, entry.smoothing)
 
 
@@ -135,26 +135,28 @@ def _top(dataset: Dataset, entry: TopCategories, days: int) -> Iterator[Column]:
     for place in range(1, entry.k + 1):
         name, share = terms.top_category(place, dataset.features.categories, days)
         which = f"the category with the most events, place {place},"
-        yield f"top_category_{place}", "string", f"{which} empty if there is none,", name
-        yield f"top_category_{place}_share", "float64", f"share of events of {which}", share
+        yield f"top_category_{place}", "string", f"{which} null if there is none,", name
+        text = f"share of {which} among the events with a category,"
+        yield f"top_category_{place}_share", "float64", text, share
 
 
 def _values(dataset: Dataset, entry: Value, days: int) -> Iterator[Column]:
     suffix = f"_{action_measure(dataset, entry.action)}" if entry.action else ""
     if suffix == "_events":  # the only action there is
         suffix = ""
-    count, sums, squares, largest = (
-        total(f"value_{name}{suffix}", days) for name in ("count", "sum", "squares", "max")
+    count, sums, squares = (
+        total(f"value_{name}{suffix}", days) for name in ("count", "sum", "squares")
     )
     of = {
         "sum": sums,
         "mean": ratio(sums, count),
-        "max": terms.or_zero(largest),
+        "max": terms.largest(f"value_max{suffix}", days),
         "std": terms.deviation(count, sums, squares),
     }
     prefix = f"{entry.action}_" if entry.action else ""
     for stat in entry.stats:
-        text = f"{STATISTICS[stat]} of the values of {_told(entry)}, 0 without any,"
+        none = "0" if stat == "sum" else "null"
+        text = f"{STATISTICS[stat]} of the values of {_told(entry)}, {none} without any,"
         yield f"{prefix}value_{stat}", "float64", text, of[stat]
 
 
@@ -166,8 +168,8 @@ def _sessions(entry: SessionStats, days: int) -> Iterator[Column]:
         if how == "mean":
             text, term = f"{unit} per session", ratio(total(measure, days), total("sessions", days))
         else:
-            text, term = f"most {unit} of a session", terms.or_zero(total(f"{measure}_max", days))
-        yield f"session_{stat}", "float64", f"{text} that closed, 0 without any,", term
+            text, term = f"most {unit} of a session", terms.largest(f"{measure}_max", days)
+        yield f"session_{stat}", "float64", f"{text} that closed, null without any,", term
 
 
 def _time_of_day(entry: TimeOfDay, days: int) -> Iterator[Column]:
@@ -185,7 +187,7 @@ def _trend(dataset: Dataset, entry: Trend) -> FeatureField:
     word = {"ratio": "trend", "difference": "change"}[entry.form]
     text = f"{what} a day {within(entry.short)} {how} those {within(entry.long)}"
     if entry.form == "ratio":
-        text += "; 0 without any"
+        text += "; null without any"
     return FeatureField(f"{entry.of}_{word}_{entry.short}d_{entry.long}d", "float64", text, term)
 
 
@@ -195,7 +197,7 @@ def _recency(dataset: Dataset, entry: Recency) -> Iterator[FeatureField]:
     for name in dict.fromkeys(entry.of or ["event", *dataset.actions]):
         measure = action_measure(dataset, "events" if name == "event" else name)
         last = "last_event" if measure == "events" else f"last_{measure}"
-        text = f"days from the last {name} to the end of the day{cap}; 0 if the last {longest} "
+        text = f"days from the last {name} to the end of the day{cap}; null if the last {longest} "
         term = terms.hours_since(last, longest, per=24.0, cap=entry.cap_days)
         yield FeatureField(f"days_since_last_{name}", "float64", f"{text}days have none", term)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import FEATURE_CLOCKS
-from features.behavior.declared import declared_fields, slug, within
+from features.behavior.declared import CATEGORY_ENTROPY, declared_fields, slug, within
 from features.behavior.measures import told_actions
 from features.behavior.terms import (
     FeatureField,
@@ -47,7 +47,7 @@ def feature_fields(dataset: Dataset) -> list[FeatureField]:
 
 def feature_schema(fields: list[FeatureField]) -> pa.Schema:
     """The schema of `user_behavior_features`: user, three clocks, then the fields."""
-    columns = [pa.field(f.name, pa.type_for_alias(f.kind), nullable=False) for f in fields]
+    columns = [pa.field(f.name, pa.type_for_alias(f.kind), f.term.is_nullable) for f in fields]
     user = pa.field("user_id", pa.string(), nullable=False)
     return pa.schema([user, *FEATURE_CLOCKS, *columns])
 
@@ -81,7 +81,7 @@ def _window_fields(dataset: Dataset, days: int) -> list[FeatureField]:
         return FeatureField(f"{name}_{days}d", "int64", f"{text} {within(days)}", _of(measure))
 
     def mean(name: str, part: str, of: str, text: str) -> FeatureField:
-        text = f"{text}, 0 without any, {within(days)}"
+        text = f"{text}, null without any, {within(days)}"
         return FeatureField(f"{name}_{days}d", "float64", text, ratio(_of(part), _of(of)))
 
     def _of(measure: str) -> Term:
@@ -104,8 +104,8 @@ def _window_fields(dataset: Dataset, days: int) -> list[FeatureField]:
 
 
 def _recency_fields(dataset: Dataset, days: int) -> list[FeatureField]:
-    """Hours back to the last event. Above zero by nature, so that zero can say: none."""
-    rest = f"event to the end of the day; 0 if the last {days} days have none"
+    """Hours back to the last event."""
+    rest = f"event to the end of the day; null if the last {days} days have none"
     lasts = {"event": ("last_event", "the last")}
     lasts |= {a: (f"last_action_{a}", f"the last {a}") for a in told_actions(dataset)}
     return [
@@ -136,7 +136,7 @@ def _action_fields(dataset: Dataset, days: int) -> list[FeatureField]:
         FeatureField(
             f"{goal}_per_{action}_{days}d",
             "float64",
-            f"events {goal} per event {action}, 0 without any {action}, {within(days)}",
+            f"events {goal} per event {action}, null without any {action}, {within(days)}",
             ratio(counts[goal], count),
         )
         for action, count in counts.items()
@@ -149,11 +149,11 @@ def _category_fields(dataset: Dataset, days: int) -> list[FeatureField]:
     """How evenly a user spreads over categories, and the share of each that has a column."""
     if not has_categories(dataset):
         return []
-    text = f"entropy in nats of the categories of events, 0 if one, {within(days)}"
+    text = f"{CATEGORY_ENTROPY} {within(days)}"
     fields = [FeatureField(f"category_entropy_{days}d", "float64", text, category_entropy(days))]
     for place, category in enumerate(dataset.features.categories):
-        term = ratio(total(f"category_{place}", days), total("events", days))
-        text = f"share of category {category} among the events of the last {days} days"
+        term = ratio(total(f"category_{place}", days), total("categorized", days))
+        text = f"share of category {category} among the events with a category {within(days)}"
         name = f"category_share_{slug(category)}_{days}d"
         fields.append(FeatureField(name, "float64", text, term))
     return fields

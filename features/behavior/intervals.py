@@ -126,6 +126,7 @@ def _spread(pairs: "ir.Table", window: int, span: Span) -> "ir.Table":
     import ibis
 
     name = f"spread_{window}"
+    pairs = pairs.filter(pairs.category.notnull())
     counts = pairs.group_by("user_id", "category", "n").agg(
         change=pairs["pairs"].sum().cast("int64")
     )

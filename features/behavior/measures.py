@@ -6,8 +6,9 @@ ends with the day of a row. There are three sorts.
 - Columns of the daily state (`state_columns`): a user's day is summed up to one value, and the days
   of a window to one again, by a sum or a maximum. A new one is an entry below.
 - Of items and categories (`pairs.py`): `items` and `categories`, how many different ones there are;
-  `category_<i>`, events of the i-th of features.categories, each also `_of_<action>`; `spread`, the
-  sum over categories of count * ln(count), in ENTROPY_UNITS.
+  `category_<i>`, events of the i-th of features.categories, each also `_of_<action>`;
+  `categorized`, events with any category; `spread`, the sum over categories of count * ln(count),
+  in ENTROPY_UNITS. No category is none: an event without one counts in none of these.
 - Of the pauses between sessions that closed in the window (`intervals.py`): `gaps`, how many, and
   `gap_seconds`, `gap_squares`, `gap_last`.
 
@@ -42,7 +43,7 @@ ENTROPY_UNITS = 1_000_000_000
 
 # How many different ones there are -> the column that tells them apart.
 DISTINCT = {"items": "item_id", "categories": "category"}
-CATEGORIES = ("categories", "category", "spread")
+CATEGORIES = ("categories", "category", "categorized", "spread")
 PAUSES = ("gaps", "gap_seconds", "gap_squares", "gap_last")
 # What pauses are made of: those within a day, and the sessions that end and begin a user's day.
 PAUSE_COLUMNS = (

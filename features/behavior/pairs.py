@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
-# The category of an event whose item is not in the catalog, or that has none.
-NO_CATEGORY = "(none)"
-
 
 def check_catalog(lake: Lake, needs: Iterable[Measure]) -> None:
     """Checks that the catalog is there if categories are needed.
@@ -73,31 +70,28 @@ def pairs_of(events: "ir.Table", needs: Iterable[Measure]) -> "ir.Table":
 
 
 def with_category(engine: "Backend", dataset: Dataset, lake: Lake, rows: "ir.Table") -> "ir.Table":
-    """Adds each item's `category`, and its `place` in features.categories, or -1."""
+    """Adds each item's `category`, null if none, and its `place` in features.categories, or -1."""
     import ibis
 
     items = read_object(engine, lake.single("items"))
     places = [(items.category == name, n) for n, name in enumerate(dataset.features.categories)]
     place = ibis.cases(*places, else_=-1) if places else ibis.literal(-1)
-    items = items.select("item_id", "category", place=place)
+    items = items.select("item_id", category=items.category.nullif(""), place=place)
     rows = rows.left_join(items, "item_id").drop("item_id_right")
-    return rows.mutate(
-        category=rows.category.fill_null(NO_CATEGORY), place=rows.place.fill_null(-1)
-    )
+    return rows.mutate(place=rows.place.fill_null(-1))
 
 
 def with_categories(
     activity: "ir.Table", pairs: "ir.Table", needs: Iterable[Measure]
 ) -> "ir.Table":
     """Adds to each user and day the events of each category that is asked for."""
-    names = list(asked_windows(needs, ["category"]))
+    names = list(asked_windows(needs, ["category", "categorized"]))
     if not names:
         return activity
     counts = {}
     for name in names:
-        place, _, action = name.removeprefix("category_").partition("_of_")
-        column = pairs[f"pairs_of_{action}"] if action else pairs["pairs"]
-        counts[name] = column.sum(where=pairs.place == int(place)).fill_null(0).cast("int64")
+        column = pairs[f"pairs{_of(name)}"]
+        counts[name] = column.sum(where=_is_in(pairs, name)).fill_null(0).cast("int64")
     by_day = pairs.group_by("user_id", "n").agg(**counts)
     both = activity.left_join(by_day, ["user_id", "n"])
     return both.select(*activity.columns, **{name: both[name].fill_null(0) for name in names})
@@ -122,7 +116,9 @@ def items_of_day(
     """
     needs = sorted(needs)
     actions = ["", *(f"_of_{action}" for action in actions_of(needs))]
-    windows = sorted({w for name, w in needs if stem_of(name) in ("category", "spread")})
+    windows = sorted(
+        {w for name, w in needs if stem_of(name) in ("category", "categorized", "spread")}
+    )
     is_of = {of: _is(events, of.removeprefix("_of_")) for of in actions}
     seen = events.group_by("user_id", "item_id").agg(
         **{f"last{of}": events.n.max(where=where) for of, where in is_of.items()},
@@ -157,12 +153,17 @@ def items_of_day(
 
 def _of_categories(seen: "ir.Table", name: str, day: int, w: int) -> "ir.Value":
     """Sums rows of a user and category to one measure."""
-    if name == "spread":
-        return _sum(scaled(seen[f"count_{w}"]))
     if stem_of(name) == "categories":
-        return _sum(_within(seen[f"last{_of(name)}"], day, w))
-    place = int(name.removeprefix("category_").partition("_of_")[0])
-    return _sum((seen["place"] == place).ifelse(seen[f"count{_of(name)}_{w}"], 0))
+        return _sum(_within(seen[f"last{_of(name)}"], day, w) & seen.category.notnull())
+    count = seen[f"count{_of(name)}_{w}"]
+    return _sum(_is_in(seen, name).ifelse(scaled(count) if name == "spread" else count, 0))
+
+
+def _is_in(rows: "ir.Table", name: str) -> Any:
+    """Whether rows of items or categories count in a measure: of one category, or of any."""
+    if stem_of(name) != "category":
+        return rows.category.notnull()
+    return rows["place"] == int(name.removeprefix("category_").partition("_of_")[0])
 
 
 def _is(events: "ir.Table", action: str) -> Any:

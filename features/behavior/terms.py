@@ -9,7 +9,7 @@ computed that some feature asks for. A feature is a term with a name, a kind and
 import functools
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from features.behavior.measures import ENTROPY_UNITS, Measure
@@ -28,29 +28,56 @@ class Term:
 
     needs: frozenset[Measure]
     formula: "Callable[[ir.Table], ir.Value]"
+    is_nullable: bool = True  # counts and sums are not: those of nothing are 0
 
 
 @dataclass(frozen=True)
 class FeatureField:
-    """One behavior feature: a column without nulls, 0 or '' where a user has nothing."""
+    """One behavior feature, which is a column."""
 
     name: str
     kind: str  # int64, float64 or string
     description: str
     term: Term = field(repr=False, compare=False)
 
+    @property
+    def of_nothing(self) -> int | None:
+        """The value for a user without events and sessions."""
+        return None if self.term.is_nullable else 0
+
 
 def total(measure: str, days: int) -> Term:
-    """A measure as it is."""
-    return Term(frozenset({(measure, days)}), lambda rows: rows[f"{measure}_{days}"])
+    """A count or sum as it is."""
+    needs = frozenset({(measure, days)})
+    return Term(needs, lambda rows: rows[f"{measure}_{days}"], is_nullable=False)
+
+
+def largest(measure: str, days: int) -> Term:
+    """A maximum as it is; null of nothing."""
+    return replace(total(measure, days), is_nullable=True)
+
+
+def where_any(count: Term, term: Term) -> Term:
+    """A term; null where the count is 0."""
+
+    def formula(rows: "ir.Table") -> "ir.Value":
+        return _where_any(count.formula(rows), term.formula(rows))
+
+    return Term(count.needs | term.needs, formula)
+
+
+def _where_any(count: "ir.Value", value: "ir.Value") -> "ir.Value":
+    import ibis
+
+    return (count > 0).ifelse(value, ibis.null(value.type()))
 
 
 def ratio(part: Term, whole: Term, smoothing: float = 0) -> Term:
-    """Returns part / (whole + smoothing); 0 where the whole is not above 0."""
+    """Returns part / (whole + smoothing); null where the whole is not above 0."""
 
     def formula(rows: "ir.Table") -> "ir.Value":
         below = whole.formula(rows).cast("float64")
-        return (below > 0).ifelse(part.formula(rows).cast("float64") / (below + smoothing), 0.0)
+        return _where_any(below, part.formula(rows).cast("float64") / (below + smoothing))
 
     return Term(part.needs | whole.needs, formula)
 
@@ -60,93 +87,95 @@ def summed(terms: list[Term]) -> Term:
     return Term(
         frozenset().union(*(term.needs for term in terms)),
         lambda rows: functools.reduce(operator.add, (term.formula(rows) for term in terms)),
+        is_nullable=False,
     )
 
 
-def or_zero(term: Term) -> Term:
-    """The term, and 0 where there is none."""
-    return Term(term.needs, lambda rows: term.formula(rows).fill_null(0))
-
-
 def hours_since(last: str, days: int, per: float = 1.0, cap: float | None = None) -> Term:
-    """The time from an instant to the row's end, in units of `per` hours; 0 without."""
+    """The time from an instant to the row's end, in units of `per` hours; null without."""
     instant = f"{last}_{days}"
 
     def formula(rows: "ir.Table") -> "ir.Value":
-        import ibis
-
         # A float first: Spark takes 3.6e9 for a decimal.
         since = rows.ends.delta(rows[instant], unit="microsecond").cast("float64") / (3.6e9 * per)
-        since = since.fill_null(0.0)  # before the cap: `least` of nothing and a cap is the cap
-        return since if cap is None else ibis.least(since, float(cap))
+        # Not `least`, which takes the cap where there is nothing.
+        return since if cap is None else (since > cap).ifelse(float(cap), since)
 
     return Term(frozenset({(last, days)}), formula)
 
 
 def daily_change(of: str, short: int, long: int, form: str) -> Term:
-    """Returns events a day in a short window over, or less, those in a long one."""
+    """Returns events a day in a short window over, or less, those in a long one.
+
+    A difference of nothing is 0, a ratio to nothing is null.
+    """
     recent, usual = total(of, short), total(of, long)
 
     def formula(rows: "ir.Table") -> "ir.Value":
         new = recent.formula(rows).cast("float64") / short
         old = usual.formula(rows).cast("float64") / long
-        return new - old if form == "difference" else (old > 0).ifelse(new / old, 0.0)
+        return new - old if form == "difference" else _where_any(old, new / old)
 
-    return Term(recent.needs | usual.needs, formula)
+    return Term(recent.needs | usual.needs, formula, is_nullable=form != "difference")
 
 
 def deviation(count: Term, sums: Term, squares: Term) -> Term:
-    """The standard deviation (of the population); 0 where all are alike."""
+    """The standard deviation (of the population); 0 where all are alike, null of nothing."""
 
     def formula(rows: "ir.Table") -> "ir.Value":
         import ibis
 
         # At least 1, for Spark may divide before it looks at the condition.
-        number = ibis.greatest(count.formula(rows).cast("float64"), 1.0)
+        known = count.formula(rows).cast("float64")
+        number = ibis.greatest(known, 1.0)
         mean = sums.formula(rows).cast("float64") / number
         square = squares.formula(rows).cast("float64") / number
         variance = square - mean * mean
         varies = (number > 1) & (variance > square * ALIKE)
-        return varies.ifelse(varies.ifelse(variance, 0.0).sqrt(), 0.0)
+        return _where_any(known, varies.ifelse(varies.ifelse(variance, 0.0).sqrt(), 0.0))
 
     return Term(count.needs | sums.needs | squares.needs, formula)
 
 
 def category_entropy(days: int) -> Term:
-    """Returns ln(N) - sum(count * ln(count)) / N, rounded to what the integers carry."""
-    names = [(name, days) for name in ("events", "spread", "categories")]
+    """Returns ln(N) - sum(count * ln(count)) / N, rounded to what the integers carry.
+
+    N are the events with a category: 0 where all have one category, null where none has any.
+    """
+    names = [(name, days) for name in ("categorized", "spread", "categories")]
 
     def formula(rows: "ir.Table") -> "ir.Value":
-        events, spread, categories = (rows[f"{name}_{days}"] for name, _ in names)
-        number = events.cast("float64")
+        categorized, spread, categories = (rows[f"{name}_{days}"] for name, _ in names)
+        number = categorized.cast("float64")
         value = (number.ln() - spread / ENTROPY_UNITS / number).round(6)
-        return ((number > 0) & (categories > 1)).ifelse(value, 0.0)
+        return _where_any(number, (categories > 1).ifelse(value, 0.0))
 
     return Term(frozenset(names), formula)
 
 
 def entropy(parts: list[Term]) -> Term:
-    """The entropy in nats of counts that add up to all; 0 where one has them all."""
+    """The entropy in nats of counts that add up to all; 0 if one has them all, null of nothing."""
     whole = summed(parts)
 
     def formula(rows: "ir.Table") -> "ir.Value":
         import ibis
 
-        number = ibis.greatest(whole.formula(rows).cast("float64"), 1.0)  # as in `deviation`
+        known = whole.formula(rows).cast("float64")
+        number = ibis.greatest(known, 1.0)  # as in `deviation`
         counts = [part.formula(rows).cast("float64") for part in parts]
         spread = functools.reduce(
             operator.add, (count * ibis.greatest(count, 1.0).ln() for count in counts)
         )
         value = (number.ln() - spread / number).round(6)
-        return (value > 0).ifelse(value, 0.0)
+        return _where_any(known, (value > 0).ifelse(value, 0.0))
 
     return Term(whole.needs, formula)
 
 
 def top_category(place: int, names: list[str], days: int) -> tuple[Term, Term]:
-    """The name of the category with the place-th most events, and its share of all events.
+    """The name of the category with the place-th most events, and its share of those with one.
 
-    Ties go to the one that is declared first. Name '' and share 0 where there are not so many.
+    Ties go to the one that is declared first. Both are null where there are not so many.
     """
     needs = frozenset((f"category_{n}", days) for n in range(len(names)))
     many = len(names)
@@ -163,10 +192,10 @@ def top_category(place: int, names: list[str], days: int) -> tuple[Term, Term]:
 
         code = ranked(rows)
         known = ibis.cases(*((code % many == many - 1 - n, text) for n, text in enumerate(names)))
-        return (code >= many).ifelse(known, "")
+        return (code >= many).ifelse(known, ibis.null("string"))
 
     def share(rows: "ir.Table") -> "ir.Value":
-        events = rows[f"events_{days}"].cast("float64")
-        return (events > 0).ifelse((ranked(rows) // many).cast("float64") / events, 0.0)
+        count = (ranked(rows) // many).cast("float64")
+        return _where_any(count, count / rows[f"categorized_{days}"].cast("float64"))
 
-    return Term(needs, name), Term(needs | {("events", days)}, share)
+    return Term(needs, name), Term(needs | {("categorized", days)}, share)

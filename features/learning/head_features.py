@@ -1,7 +1,8 @@
 """The behavior features of every labeled user as of the as-of: what a task's head may add.
 
 In: the feature store and `labels/<as_of>.parquet`. Out: `head_features/<as_of>.parquet`, `user_id`
-and numeric columns, null where the store knows nothing of a user.
+and numeric columns, null where the store knows nothing of a user or the user has none of the kind:
+a head gets a flag for it (models/probing/heads.py).
 
 The values come the way a downstream team gets them (docs/retrieval.md): Feast's point-in-time join
 under its `created` rule, so that a correction which came later is not seen. They are asked for at
@@ -10,6 +11,7 @@ windows end where the training sequences end, and no later row is known by then.
 """
 
 import datetime as dt
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +59,9 @@ def write_head_features(dataset: Dataset, lake: Lake, as_of: dt.date) -> HeadFea
     table = retrieved(lake, view, users, known_at(dataset, as_of))
     target = lake.day(TABLE, as_of)
     publish_table(lake, table, target)
-    columns = table.num_columns - 1
-    known = len(users) - (table.column(1).null_count if columns else 0)
-    return HeadFeaturesReport(target, len(users), known, columns)
+    columns = table.columns[1:]
+    is_known = functools.reduce(pc.or_, (column.is_valid() for column in columns))
+    return HeadFeaturesReport(target, len(users), pc.sum(is_known).as_py() or 0, len(columns))
 
 
 def known_at(dataset: Dataset, as_of: dt.date) -> dt.datetime:

@@ -104,7 +104,7 @@ def behavior_view(dataset: Dataset, lake: Lake) -> View:
 
 
 def embedding_view(lake: Lake, version: str) -> View:
-    """The view of one model version's embeddings, with one field named after it.
+    """The view of one model version's embeddings, and of what it predicts; fields bear its name.
 
     Raises:
       FootpathError: the version has no checkpoint or no embeddings, or its name cannot be a field.
@@ -121,18 +121,28 @@ def embedding_view(lake: Lake, version: str) -> View:
             f"model version '{version}' has no embeddings in {lake.table(EMBEDDINGS) / version}: "
             "materialize user_embeddings for it first"
         )
-    dim = _vector_length(objects[-1])
-    column = Column(
-        f"embedding_{version}",
-        "embedding",
-        f"float32[{dim}]",
-        f"the user's vector of {dim} values by model {version}",
-    )
+    schema = read_schema(objects[-1])
+    dim = _vector_length(objects[-1], schema)
+    columns = [
+        Column(
+            f"embedding_{version}",
+            "embedding",
+            f"float32[{dim}]",
+            f"the user's vector of {dim} values by model {version}",
+        )
+    ]
+    if "score" in schema.names:
+        what = f"what model {version} predicts: a number, or the chance of the second class"
+        columns.append(Column(f"score_{version}", "score", "float64", what))
+    if "scores" in schema.names:
+        kind = f"float32[{schema.field('scores').type.list_size}]"
+        what = f"the chance of each class by model {version}"
+        columns.append(Column(f"scores_{version}", "scores", kind, what))
     identity = {key: str(config[key]) for key in IDENTITY if key in config}
     return View(
         f"user_embeddings_{version}",
         f"{EMBEDDINGS}/{version}",
-        (column,),
+        tuple(columns),
         {"model_version": version, "dim": str(dim)} | identity,
     )
 
@@ -183,8 +193,8 @@ def _refuse_change(before: View, now: View) -> None:
             )
 
 
-def _vector_length(path: Path) -> int:
-    kind = read_schema(path).field("embedding").type
+def _vector_length(path: Path, schema: pa.Schema) -> int:
+    kind = schema.field("embedding").type
     if not pa.types.is_fixed_size_list(kind):
         raise FootpathError(
             f"{path}: column embedding is {kind}, and a list of a fixed number of float32 values "

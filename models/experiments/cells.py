@@ -62,13 +62,16 @@ class Cell:
         """What was predicted of whom."""
         return self.lake.root / "measurements" / f"{self.key}.predictions.parquet"
 
-    def is_done(self) -> bool:
-        """Whether the cell was measured, and its model kept: a file that is cut off was not."""
+    def is_measured(self) -> bool:
+        """Whether its figures are there: a file that is cut off was not written."""
         try:
-            is_measured = self.predictions.exists() and bool(self.code())
+            return self.predictions.exists() and bool(self.code())
         except (OSError, pa.ArrowInvalid):
             return False
-        return is_measured and (not self.keeps_model or is_trained(self.lake, self.key))
+
+    def is_done(self) -> bool:
+        """Whether it is measured, and its model, where one is to be kept, is still there."""
+        return self.is_measured() and (not self.keeps_model or is_trained(self.lake, self.key))
 
     def code(self) -> str:
         """The code that measured it."""

@@ -21,7 +21,7 @@ from contracts.config.comparison import Comparison, scratch_labels
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
-from contracts.lake.reading import read_json, read_table
+from contracts.lake.reading import read_table
 from contracts.lake.schemas import METRICS
 from models.experiments.pictures import draw
 from models.experiments.planning import Plan
@@ -55,7 +55,7 @@ def collect(plan: Plan, comparison: Comparison, notes: Iterable[str] = ()) -> Re
     missing = 0
     for measured in plan.measured:
         for cell in measured.cells:
-            if not cell.is_done():
+            if not cell.is_measured():
                 missing += 1
                 continue
             label = measured.recipe.label if measured.recipe else ""
@@ -124,13 +124,6 @@ def summary(results: Results) -> list[str]:
             f"{board.task}: {named}, {board.metric.name} {cells[share]} at {share:.0%} labels"
         )
     return lines
-
-
-def training_seconds(plan: Plan) -> float:
-    """The process seconds of all pre-trainings whose figures are kept."""
-    folders = {each.curves.parent for each in plan.measured if each.trial}
-    paths = [folder / "metrics.json" for folder in folders]
-    return sum(read_json(path).get("seconds", 0.0) for path in paths if path.exists())
 
 
 def _notes(comparison: Comparison, codes: Counter[str], missing: int, table: pa.Table) -> list[str]:

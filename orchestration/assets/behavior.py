@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from functools import partial
 
 import dagster as dg
-import pyarrow as pa
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from contracts.lake.schemas import FEATURE_CLOCKS, SESSIONS
-from features.behavior.build import feature_fields
+from contracts.lake.schemas import SESSIONS
+from features.behavior.build import feature_fields, feature_schema
 from orchestration.partitions import days
 from orchestration.write_audit_publish import build_days, check_spec, column_schema, drift_spec
 
@@ -57,10 +56,6 @@ def _sessions(dataset: Dataset) -> dg.AssetsDefinition:
 def _features(dataset: Dataset) -> dg.AssetsDefinition:
     key = [dataset.slug, "user_behavior_features"]
     fields = feature_fields(dataset)
-    schema = pa.schema(
-        [pa.field("user_id", pa.string(), nullable=False), *FEATURE_CLOCKS]
-        + [pa.field(f.name, pa.type_for_alias(f.kind), nullable=False) for f in fields]
-    )
     upstream = ["events", "sessions", *(["items"] if dataset.items else [])]
 
     @dg.asset(
@@ -72,7 +67,7 @@ def _features(dataset: Dataset) -> dg.AssetsDefinition:
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[check_spec(key), drift_spec(key)],
-        metadata=column_schema(schema, {f.name: f.description for f in fields}),
+        metadata=column_schema(feature_schema(fields), {f.name: f.description for f in fields}),
     )
     def user_behavior_features(context: dg.AssetExecutionContext) -> Iterator:
         """Per user: counts, recency, variety and value over windows that end with the day."""

@@ -1,6 +1,6 @@
 """Encoders and labels to task models, baselines, the leaderboard, and comparisons."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from orchestration.experiments.store import (
 from orchestration.partitions import comparisons, model_versions, recipes
 from orchestration.progress import Progress
 from orchestration.promotion import leader, name_finetuned
+from orchestration.retries import retried
 
 
 def evaluation_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
@@ -87,7 +88,8 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
         ]
         trainings = [job.needs for job in jobs if job.needs]
         outcome = Runner(context, pipes, lake).run([*dict.fromkeys(trainings), *jobs])
-        outcome.raise_failures()
+        with retried(context):
+            outcome.raise_failures()
         kept = {name: [e for e in plan.measured if e.recipe] for name, plan in plans.items()}
         for recipe, measured in kept.items():
             keep_measured(lake, versions[recipe].version, measured)
@@ -147,7 +149,8 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
         plan = planner_of(dataset, lake, {}, as_of, config.seed).plan()
-        Runner(context, pipes, lake).run(plan.jobs).raise_failures()
+        with retried(context):
+            Runner(context, pipes, lake).run(plan.jobs).raise_failures()
         keep_measured(lake, "baselines", plan.measured)
         return dg.MaterializeResult(
             metadata={
@@ -234,27 +237,36 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
         runner = Runner(context, pipes, lake, config.workers, config.keep_gb * 1e9, say)
         outcome = runner.run(jobs)
         if parts > 1:  # the partition of the whole shows what all parts have measured
-            outcome.raise_failures()
+            with retried(context):
+                outcome.raise_failures()
             return dg.MaterializeResult(metadata={"jobs": len(jobs)})
         for title, sentence in outcome.failed.items():
             context.log.error(f"{title}: {sentence}")
         say("tables and pictures")
         folder = comparison_folder(lake, name)
-        result = _shown(plan, asked, lake, folder, [])
-        outcome.raise_failures()
+        result = _shown(plan, asked, lake, folder, [], say)
+        with retried(context):
+            outcome.raise_failures()
         return result
 
     return comparison
 
 
 def _shown(
-    plan: Plan, comparison: Comparison, lake: Lake, folder: Path, notes: list[str]
+    plan: Plan,
+    comparison: Comparison,
+    lake: Lake,
+    folder: Path,
+    notes: list[str],
+    say: Callable[[str], object] = str,
 ) -> dg.MaterializeResult:
-    """Publishes the board of what is measured, and shows it in the UI."""
-    from models.experiments.results import collect, markdown, write
+    """Publishes the board of what is measured, says the best of each task, and shows it all."""
+    from models.experiments.results import collect, markdown, summary, write
 
     results = collect(plan, comparison, notes)
     paths = write(results, plan, comparison, lake, folder)
+    for line in summary(results):
+        say(line)
     pictures = {
         picture.stem.removeprefix(f"{folder.name}-"): dg.MetadataValue.md(
             shown_picture(picture.stem, picture.read_bytes())

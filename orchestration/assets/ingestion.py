@@ -12,6 +12,7 @@ from contracts.lake.remote import told
 from contracts.lake.schemas import EVENTS, ITEMS, USERS
 from orchestration.partitions import days, days_of
 from orchestration.progress import Progress
+from orchestration.retries import retried
 from orchestration.write_audit_publish import build_days, check_spec, column_schema, profile_spec
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
         from features.ingestion.landing import land
 
         lake, wanted = Lake.of(dataset.name), days_of(context) if dated else None
-        with told(str(lake.root)):
+        with retried(context), told(str(lake.root)):
             report = land(dataset, lake, wanted, progress.of(context, "landing files"))
         if not dated:
             return dg.MaterializeResult(metadata=_counts(report.files))

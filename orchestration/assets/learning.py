@@ -23,6 +23,7 @@ from orchestration.assets.learning_inputs import (
 from orchestration.experiments.runner import Runner
 from orchestration.experiments.store import planner_of
 from orchestration.partitions import days, days_of, model_versions, recipes
+from orchestration.retries import retried
 from orchestration.write_audit_publish import column_schema
 
 
@@ -51,7 +52,8 @@ def _labels(dataset: Dataset) -> dg.AssetsDefinition:
         from features.learning.labels import build_labels
 
         for day in days_of(context):
-            report = build_labels(dataset, Lake.of(dataset.name), day)
+            with retried(context):
+                report = build_labels(dataset, Lake.of(dataset.name), day)
             for warning in report.warnings:
                 context.log.warning(warning)
             context.add_asset_metadata(
@@ -80,7 +82,8 @@ def _training_sequences(dataset: Dataset) -> dg.AssetsDefinition:
         from features.learning.sequences import build_sequences
 
         for day in days_of(context):
-            report = build_sequences(dataset, Lake.of(dataset.name), day)
+            with retried(context):
+                report = build_sequences(dataset, Lake.of(dataset.name), day)
             context.add_asset_metadata(
                 {
                     "dagster/row_count": report.events,
@@ -132,13 +135,18 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
                 str(model_versions(dataset).name), [version.version]
             )
             checkpoint = local_model(lake, job.trial)
-            context.add_asset_metadata(
+            metadata = (
                 {"checkpoint": dg.MetadataValue.path(str(checkpoint)), "version": version.version}
                 | plottable(read_json(checkpoint / "metrics.json"))
-                | _curves(checkpoint),
-                partition_key=name,
+                | _curves(checkpoint)
             )
-        outcome.raise_failures()
+            if outcome.failed:  # nothing that is returned would count
+                made = dg.AssetMaterialization(context.asset_key, partition=name, metadata=metadata)
+                context.log_event(made)
+            else:
+                context.add_asset_metadata(metadata, partition_key=name)
+        with retried(context):
+            outcome.raise_failures()
         return dg.MaterializeResult()
 
     return pretrained_encoder

@@ -17,6 +17,7 @@ from orchestration.experiments.programs import run_program
 from orchestration.partitions import days_by_version
 from orchestration.progress import Progress
 from orchestration.promotion import leader
+from orchestration.retries import retried
 from orchestration.write_audit_publish import column_schema
 
 GROUP = "serving"
@@ -59,7 +60,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
             instant = as_of_instant(day, dataset.timezone)
             pointer = local_copy(lake, sequences.pointer)
             local_copy(lake, sequences.pointer.parent / read_json(sequences.pointer)["folder"])
-            with lake.staging() as folder:
+            with lake.staging() as folder, retried(context):
                 staged = folder / f"{day}.parquet"
                 job = EmbedJob(
                     model_version=version,
@@ -145,7 +146,8 @@ def _online(dataset: Dataset) -> dg.AssetsDefinition:
         from features.store import check_online, materialize
 
         lake = Lake.of(dataset.name)
-        report = materialize(dataset, lake, progress.of(context, "online rows"))
+        with retried(context):
+            report = materialize(dataset, lake, progress.of(context, "online rows"))
         comparison = check_online(dataset, lake)
         result = dg.AssetCheckResult(
             check_name="online_equals_offline",

@@ -80,11 +80,7 @@ def compare(
     if parts > 1:
         plan_parts(config, name, comparison, parts)
         return
-    page = run_comparison(config, name, comparison, settings_of_run, dry_run)
-    if page and into:
-        from models.experiments.results import put_into
-
-        put_into(into, name, page.with_suffix(".md").read_text())
+    run_comparison(config, name, comparison, settings_of_run, dry_run, into)
 
 
 def plan_parts(dataset: Dataset, name: str, comparison: Comparison, parts: int) -> None:
@@ -104,32 +100,52 @@ def plan_parts(dataset: Dataset, name: str, comparison: Comparison, parts: int) 
 
 
 def run_comparison(
-    dataset: Dataset, name: str, comparison: Comparison, settings: dict, dry_run: bool
-) -> Path | None:
-    """Plans a comparison, and runs it as a partition of the asset `comparison`."""
+    dataset: Dataset,
+    name: str,
+    comparison: Comparison,
+    settings: dict,
+    dry_run: bool = False,
+    into: Path | None = None,
+) -> None:
+    """Plans a comparison, runs it as a partition of the asset `comparison`, and tells the page.
+
+    Raises:
+      FootpathError: a job failed; what the others have measured is shown all the same.
+    """
     from orchestration.chain import Stage, run_stage
     from orchestration.definitions import open_runner
     from orchestration.experiments.store import comparison_folder, planned, write_comparison
     from orchestration.partitions import comparisons
     from orchestration.progress import TerminalProgress
 
-    began, lake = time.monotonic(), Lake.of(dataset.name)
+    began, lake = time.time(), Lake.of(dataset.name)
     _build_events(dataset)
     if dry_run:
         for job in planned(dataset, lake, comparison, typer.echo).jobs:
             typer.echo(f"  {job.title}")
-        return None
+        return
     write_comparison(lake, name, comparison)
+    stage = Stage(
+        "comparison", f"Comparison {name}", name, name,
+        {"ops": {f"{dataset.slug}__comparison": {"config": settings}}},
+    )  # fmt: skip
+    fault = None
     with open_runner(dataset, {"progress": TerminalProgress()}) as runner:
         runner.instance.add_dynamic_partitions(str(comparisons(dataset).name), [name])
-        stage = Stage(
-            "comparison", f"Comparison {name}", name, name,
-            {"ops": {f"{dataset.slug}__comparison": {"config": settings}}},
-        )  # fmt: skip
-        run_stage(runner, stage)
-    page = local_copy(lake, comparison_folder(lake, name) / f"{name}.html")
-    typer.echo(f"{page} ({time.monotonic() - began:.0f} s)")
-    return page
+        try:
+            run_stage(runner, stage)
+        except FootpathError as error:
+            fault = error
+    folder = local_copy(lake, comparison_folder(lake, name))
+    page, table = (folder / f"{name}.{suffix}" for suffix in ("html", "md"))
+    if page.exists() and page.stat().st_mtime >= began - 1:
+        typer.echo(f"{page} ({time.time() - began:.0f} s)")
+        if into:
+            from models.experiments.results import put_into
+
+            put_into(into, name, table.read_text(encoding="utf-8"))
+    if fault:
+        raise fault
 
 
 def _build_events(dataset: Dataset) -> None:

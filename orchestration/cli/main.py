@@ -16,7 +16,7 @@ from contracts.config.dataset import load_dataset
 from contracts.config.sources import link_source, source_folder
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
-from orchestration.cli import compare, datasets, lake, quarantine
+from orchestration.cli import compare, datasets, doctor, lake, quarantine
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
@@ -26,12 +26,29 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command()(lake.rebuild)
 app.command()(lake.audit)
 app.command()(compare.compare)
+app.command()(doctor.doctor)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")
 app.add_typer(users, name="users")
 shop = typer.Typer(no_args_is_help=True, help="The synthetic shop.")
 app.add_typer(shop, name="shop")
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datasets/")]
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"footpath {doctor.version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Holds the options of the command itself."""
 
 
 @app.command()

@@ -11,6 +11,7 @@ number. While it runs, each epoch's figures become an observation of the asset, 
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import dagster as dg
 import psutil
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FootpathError, TransientError
 from contracts.base.schema import Strict
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_text
@@ -28,6 +29,9 @@ from orchestration.instance import REPOSITORY
 
 # Programs that may run as several ranks.
 IN_RANKS = ("models.train",)
+
+# Exit code of a process that a signal has ended, SIGKILL for want of memory above all.
+_KILLED = re.compile(r"with code (-\d+|137)\b")
 
 _GPUS = Path("/proc/driver/nvidia/gpus")  # a folder a GPU
 
@@ -92,7 +96,8 @@ def run_program(
       partition: of the asset, that observations are of.
 
     Raises:
-      FootpathError: the program stopped, with its own sentence.
+      TransientError: the program was killed.
+      FootpathError: it stopped, with its own sentence.
     """
     path = lake.work / "runs" / f"{name}.json"
     publish_text(lake, job.model_dump_json(indent=2), path)
@@ -112,8 +117,12 @@ def run_program(
             env={"FOOTPATH_FAULT_FILE": str(fault)},
         )
     except DagsterPipesExecutionError as error:
-        sentence = fault.read_text() if fault.exists() else f"{module} stopped: {error}"
-        raise FootpathError(sentence) from None
+        if fault.exists():
+            raise FootpathError(fault.read_text()) from None
+        # torchrun, which starts ranks, ends by itself where one of them was killed.
+        was_killed = _KILLED.search(str(error)) or len(command) > 4
+        kind = TransientError if was_killed else FootpathError
+        raise kind(f"{module} stopped: {error}") from None
     messages = [
         m.get("payload", m) for m in invocation.get_custom_messages() if isinstance(m, dict)
     ]

@@ -14,12 +14,13 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FootpathError, TransientError
 from contracts.lake.layout import Lake
 from contracts.recipes.jobs import EvaluationJob
 from models.experiments.cells import evict, local_model
 from models.experiments.planning import Job, trials_of
 from orchestration.experiments.programs import run_program, stop_programs, workers_here
+from orchestration.retries import is_transient
 
 KEEP_BYTES = 2e9  # of checkpoints that have no name
 
@@ -30,15 +31,18 @@ class Outcome:
 
     done: dict[str, dict[str, Any]] = field(default_factory=dict)  # job's name -> program's result
     failed: dict[str, str] = field(default_factory=dict)  # job's title -> sentence
+    may_pass: bool = False  # whether a failure may pass by itself
 
     def raise_failures(self) -> None:
         """Raises where a job failed, naming each.
 
         Raises:
+          TransientError: at least one did, and what is left may succeed another time.
           FootpathError: at least one did.
         """
         if self.failed:
-            raise FootpathError("\n".join(f"{t}: {said}" for t, said in self.failed.items()))
+            kind = TransientError if self.may_pass else FootpathError
+            raise kind("\n".join(f"{title}: {said}" for title, said in self.failed.items()))
 
 
 @dataclass
@@ -70,6 +74,8 @@ class Runner:
         total = len(waiting)
         workers = self.workers or workers_here()
         threads = 1 if min(workers, total) > 1 else 0
+        # Models that are fine-tuned here get a name, or none, only after the run.
+        tuned = {cell.key for job in waiting for cell in job.cells if cell.keeps_model}
         with ThreadPoolExecutor(workers) as pool:
             try:
                 while waiting or running:
@@ -84,10 +90,11 @@ class Runner:
                             continue
                         if error:
                             outcome.failed[job.title] = _sentence(error)
+                            outcome.may_pass |= is_transient(error)
                         else:
                             outcome.done[job.name] = future.result()
                         self._tell(job, outcome, total, time.monotonic() - began)
-                        still = set(trials_of([*waiting, *running.values()]))
+                        still = tuned.union(trials_of([*waiting, *running.values()]))
                         evict(self.lake, still, self.keep_bytes)
             except BaseException:  # such as a run that is terminated: Pipes stops no other thread's
                 pool.shutdown(wait=False, cancel_futures=True)

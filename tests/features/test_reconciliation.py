@@ -11,19 +11,19 @@ from contracts.lake.schemas import BUILT_FROM, ROWS_STAGED
 from features import reconciliation as accounts_module
 from features.ingestion.landing import land
 from features.reconciliation import reconcile
-from tests.features.ingest import build
-from tests.features.shop_source import Source, row, shop_like
+from tests.builders.daily import ingest
+from tests.builders.datasets import shop_like, without_ids
+from tests.builders.landing import Source, row
 
 DAYS = [dt.date(2026, 1, n) for n in (4, 5, 6)]
 QUALITY = {"max_broken_share": 0.9, "allow_empty_days": True}
 WITH_IDS = shop_like(quality=QUALITY, lateness={"allowed_days": 3})
-WITHOUT_IDS = shop_like(quality=QUALITY, events=WITH_IDS.events.model_dump() | {"event_id": None})
+WITHOUT_IDS = without_ids(shop_like(quality=QUALITY))
 
 
 @pytest.fixture
-def lake(tmp_path: Path, lake_home: Path) -> Lake:
+def lake(lake: Lake, source: Source) -> Lake:
     """A lake of two days of events, with rows of every fate; the third day is not built."""
-    source = Source(tmp_path / "source")
     good = [row(f"a{n}", f"2026-01-0{4 + n % 2}T08:00:00Z", item=f"i{n}") for n in range(8)]
     source.write(
         "2026-01-05/09",
@@ -35,7 +35,7 @@ def lake(tmp_path: Path, lake_home: Path) -> Lake:
         row("e", "2026-01-05T10:00:00Z", type="explode"),
     )
     source.write("2026-01-06/01", *good[:4], good[0], row("f", "2026-01-06T00:30:00Z"))
-    return Lake.of("shop")
+    return lake
 
 
 def rewrite(path: Path, drop: int) -> None:
@@ -50,7 +50,7 @@ def rewrite(path: Path, drop: int) -> None:
 
 @pytest.mark.parametrize("dataset", [WITH_IDS, WITHOUT_IDS], ids=["ids", "content"])
 def test_every_row_is_accounted_for(lake, dataset):
-    build(dataset, DAYS[:2], ("events",))
+    ingest(dataset, DAYS[:2])
     found = reconcile(dataset, lake, recount=True)
     assert found.faults == []
     assert found.balance == 0
@@ -75,7 +75,7 @@ def test_every_row_is_accounted_for(lake, dataset):
     ],
 )
 def test_a_lost_row_is_told_with_its_place_and_what_to_do(lake, place, sentence):
-    build(WITH_IDS, DAYS[:2], ("events",))
+    ingest(WITH_IDS, DAYS[:2])
     path = max(lake.root.glob(place))
     rewrite(path, drop=1)
     found = reconcile(WITH_IDS, lake)
@@ -86,7 +86,7 @@ def test_a_lost_row_is_told_with_its_place_and_what_to_do(lake, place, sentence)
 
 
 def test_an_object_that_is_gone_is_told(lake):
-    build(WITH_IDS, DAYS[:2], ("events",))
+    ingest(WITH_IDS, DAYS[:2])
     min(lake.root.glob("landing/fragments/2026-01-05/*.parquet")).unlink()
     assert "is gone" in reconcile(WITH_IDS, lake).faults[0]
 
@@ -94,7 +94,7 @@ def test_an_object_that_is_gone_is_told(lake):
 @pytest.mark.parametrize("dataset", [WITH_IDS, WITHOUT_IDS], ids=["ids", "content"])
 def test_a_recount_finds_an_event_that_was_taken_for_a_repeat(lake, dataset, monkeypatch):
     monkeypatch.setattr(accounts_module, "RECOUNT_ROWS", 1)  # a query for every day
-    build(dataset, DAYS[:2], ("events",))
+    ingest(dataset, DAYS[:2])
     # As a fault in the removal of repeats would have it: a row less, and nobody knows of it.
     path = lake.day("events", DAYS[0])
     told = pq.read_metadata(path).metadata or {}
@@ -111,10 +111,10 @@ def test_a_recount_finds_an_event_that_was_taken_for_a_repeat(lake, dataset, mon
     assert fault.startswith(f"events 2026-01-04: {told}")
 
 
-def test_a_day_that_is_due_waits(lake, tmp_path):
-    build(WITH_IDS, DAYS, ("events",))
+def test_a_day_that_is_due_waits(lake, source):
+    ingest(WITH_IDS, DAYS)
     assert reconcile(WITH_IDS, lake).waiting_days == []
-    Source(tmp_path / "source").write("2026-01-06/09", row("z", "2026-01-05T08:00:00Z"))
+    source.write("2026-01-06/09", row("z", "2026-01-05T08:00:00Z"))
     land(WITH_IDS, lake, None)
     found = reconcile(WITH_IDS, lake, recount=True)
     assert (found.waiting_days, found.faults, found.balance) == ([DAYS[1]], [], 0)

@@ -17,10 +17,11 @@ from features.ingestion.landing import LandingReport, land
 from features.provenance import Digester, digest_of
 from features.reconciliation import reconcile
 from features.staleness import find_stale
-from tests.features.ingest import build_unaudited
-from tests.features.shop_source import Source, row, shop_like
+from tests.builders.daily import build_unaudited
+from tests.builders.datasets import LAX, shop_like
+from tests.builders.landing import Source, row
 
-SHOP = shop_like(quality={"max_broken_share": 1.0, "allow_empty_days": True})
+SHOP = shop_like(quality=LAX)
 DAYS = [dt.date(2026, 1, number) for number in (3, 4, 5)]
 
 TEXT = st.sampled_from([None, "", "a", "ab", "ü"])

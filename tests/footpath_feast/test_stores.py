@@ -93,12 +93,6 @@ def test_sqlite_holds_what_feasts_rows_would_be(tmp_path: Path, created: str, op
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A cluster of one node that holds every slot."""
     import redis
@@ -122,7 +116,7 @@ def test_redis_holds_what_feasts_rows_would_be(
 ):
     import redis
 
-    port = request.getfixturevalue("cluster" if kind == "redis_cluster" else "server")
+    port = request.getfixturevalue("cluster" if kind == "redis_cluster" else "redis_port")
     settings = config(
         tmp_path,
         type="footpath_feast.redis.RedisOnlineStore",

@@ -21,11 +21,10 @@ from models.finetune import finetune
 from models.nn.vectors import user_vectors
 from models.probing.task_model import scores_of, task_model_of
 from models.runtime.report import Reporter
-from models.train import train
-from tests.models.builders import embed_job, evaluation_job, train_job, write_job
-from tests.models.conftest import CUTOFF, planted_labels, write_labels, write_sequences
+from tests.builders.jobs import embed_job, evaluation_job, pretrain, write_job
+from tests.builders.sequences import CUTOFF, planted_labels, write_labels, write_sequences
+from tests.conftest import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 USERS = np.arange(40)
 AS_OF, CREATED = "2026-02-01T00:00:00+00:00", "2026-02-01T01:00:00+00:00"
 
@@ -34,11 +33,7 @@ AS_OF, CREATED = "2026-02-01T00:00:00+00:00", "2026-02-01T01:00:00+00:00"
 def trained(make_sequences, tmp_path):
     """Sequences, one user without events among them, and a checkpoint of them."""
     pointer = make_sequences([3, 0, 45, 7])
-    out = tmp_path / "models" / "none_bert4rec_v1"
-    settings = {"sequences": str(pointer), "out": str(out)}
-    settings |= {"recipe": "none_bert4rec", "dim": 16, "max_length": 20}
-    train(train_job(settings), Reporter())
-    return pointer, out
+    return pointer, pretrain(pointer, tmp_path / "models" / "none_bert4rec_v1", "none_bert4rec")
 
 
 def settings_of(trained: tuple[Path, Path], **changes) -> EmbedJob:
@@ -115,9 +110,10 @@ def tuned(tmp_path_factory):
     for n, row in enumerate(rows[:40]):
         rows.append(row | late | {"task": "third", "value": float(n % 3), "label": "abc"[n % 3]})
     labels = write_labels(folder / "labels.parquet", rows)
-    settings = {"sequences": pointer, "out": folder / "ptum_bag_v1", "recipe": "ptum_bag"}
-    train(train_job(settings | {"dim": 16, "max_length": 8, "epochs": 2}), Reporter())
-    measured = {"sequences": pointer, "labels": labels, "checkpoint": folder / "ptum_bag_v1"}
+    made = pretrain(
+        pointer, folder / "ptum_bag_v1", "ptum_bag", max_length=8, epochs=2, batch_size=64
+    )
+    measured = {"sequences": pointer, "labels": labels, "checkpoint": made}
     measured |= {"out": folder / "m.parquet", "models": folder / "tasks", "epochs": 6}
     measured |= {"batch_size": 8, "finetune_lr": 0.01}
     measured |= {"tasks": list(TASKS.values()), "protocols": ["frozen", "finetuned"]}
@@ -130,7 +126,7 @@ def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, tmp_path
     pointer, folder = tuned
     job = settings_of((pointer, folder / "tasks" / task), out=tmp_path / "e.parquet")
     command = [sys.executable, "-m", "models.embed", str(write_job(job, tmp_path / "job.json"))]
-    subprocess.run(command, cwd=ROOT, check=True)  # in a process that never saw it trained
+    subprocess.run(command, cwd=REPOSITORY, check=True)  # in a process that never saw it trained
     table = pq.read_table(job.io.out)
     checkpoint, sequences = load_checkpoint(folder / "tasks" / task), open_sequences(pointer)
     facts = checkpoint.facts.task

@@ -19,8 +19,8 @@ from models.data.labels import Model, load_tasks
 from models.data.sequences import open_sequences
 from models.finetune import finetune
 from models.runtime.report import Reporter
-from models.train import train
-from tests.models.builders import baselines_job, evaluation_job, train_job
+from tests.builders.jobs import baselines_job, evaluation_job, pretrain
+from tests.builders.sequences import planted_labels
 
 TASKS = [
     {"name": "half", "kind": "classification", "metric": "auc"},
@@ -29,21 +29,10 @@ TASKS = [
 CHOSEN = tuple(TaskSpec(**task) for task in TASKS)
 
 
-def pretrain(pointer: Path, out: Path, recipe: str, **changes) -> Path:
-    settings = {"sequences": str(pointer), "out": str(out), "recipe": recipe}
-    settings |= {"dim": 16, "max_length": 20, "epochs": 15, "batch_size": 16, "lr": 0.01}
-    train(train_job(settings | changes), Reporter())
-    return out
-
-
-@pytest.fixture(scope="module")
-def pointer(planted: Path) -> Path:
-    return planted / "sequences" / "2026-01-31.json"
-
-
 @pytest.fixture(scope="module")
 def checkpoint(pointer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pretrain(pointer, tmp_path_factory.mktemp("models") / "ptum_gru4rec_v1", "ptum_gru4rec")
+    out = tmp_path_factory.mktemp("models") / "ptum_gru4rec_v1"
+    return pretrain(pointer, out, "ptum_gru4rec", epochs=15, lr=0.01)
 
 
 def settings_of(pointer: Path, out: Path, **changes) -> dict:
@@ -181,22 +170,22 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("sentence", FAULTS)
-def test_broken_labels_are_refused_with_a_sentence(make_sequences, make_labels, plant, sentence):
+def test_broken_labels_are_refused_with_a_sentence(make_sequences, make_labels, sentence):
     sequences = open_sequences(make_sequences([5] * 20))
-    labels = make_labels(FAULTS[sentence](plant(20)))
+    labels = make_labels(FAULTS[sentence](planted_labels(20)))
     with pytest.raises(FootpathError, match=sentence):
         load_tasks(labels, sequences, CHOSEN)
 
 
-def test_a_model_that_saw_the_future_of_the_labels_is_refused(make_sequences, make_labels, plant):
-    sequences, labels = open_sequences(make_sequences([5] * 20)), make_labels(plant(20))
+def test_a_model_that_saw_the_future_of_the_labels_is_refused(make_sequences, make_labels):
+    sequences, labels = open_sequences(make_sequences([5] * 20)), make_labels(planted_labels(20))
     assert load_tasks(labels, sequences, CHOSEN, Model("2026-02-01T00:00:00+00:00", ""))
     with pytest.raises(FootpathError, match="the checkpoint saw events until 2026-02-02"):
         load_tasks(labels, sequences, CHOSEN, Model("2026-02-02T00:00:00+00:00", ""))
 
 
-def test_a_column_of_another_type_is_refused_with_a_sentence(make_sequences, make_labels, plant):
-    sequences, labels = open_sequences(make_sequences([5] * 20)), make_labels(plant(20))
+def test_a_column_of_another_type_is_refused_with_a_sentence(make_sequences, make_labels):
+    sequences, labels = open_sequences(make_sequences([5] * 20)), make_labels(planted_labels(20))
     table = pq.read_table(labels)
     words = pa.array(["yes"] * len(table))
     at = table.column_names.index("value")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,9 +18,9 @@ from contracts.base.hashing import hash_file
 from models.checkpoint import load_checkpoint, read_tensors
 from models.runtime.report import Reporter
 from models.train import train
-from tests.models.builders import train_job, write_job
+from tests.builders.jobs import train_job, training, write_job
+from tests.conftest import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 KILLED_AT_STEP_13 = """
 import os, signal, sys
 from pathlib import Path
@@ -36,18 +37,7 @@ train(load_job(TrainJob, Path(sys.argv[1])), Killed())
 """
 
 
-def config(sequences: Path, out: Path, **changes) -> dict:
-    return {
-        "sequences": str(sequences),
-        "out": str(out),
-        "recipe": "ptum_bert4rec",
-        "dim": 16,
-        "max_length": 20,
-        "epochs": 4,
-        "batch_size": 16,
-        "threads": 1,
-        "device": "cpu",
-    } | changes
+config = partial(training, recipe="ptum_bert4rec")
 
 
 def run(settings: dict) -> dict:
@@ -58,22 +48,17 @@ def command(settings: dict, path: Path) -> list[str]:
     return [sys.executable, "-m", "models.train", str(write_job(train_job(settings), path))]
 
 
-@pytest.fixture
-def pointer(planted: Path) -> Path:
-    return planted / "sequences" / "2026-01-31.json"
-
-
 def test_a_killed_run_resumes_to_the_same_losses_and_weights_bit_for_bit(pointer, tmp_path):
     settings = config(pointer, tmp_path / "killed_v1", epochs=10, checkpoint_seconds=0)
     arguments = command(settings, tmp_path / "config.json")
     # It kills itself, for a test that watches it may be late on a busy machine.
     killed = [sys.executable, "-c", KILLED_AT_STEP_13, arguments[-1]]
-    assert subprocess.run(killed, cwd=ROOT).returncode == -signal.SIGKILL
+    assert subprocess.run(killed, cwd=REPOSITORY).returncode == -signal.SIGKILL
     assert not (tmp_path / "killed_v1" / "config.json").exists()
 
     settings["checkpoint_seconds"] = 1e6
     arguments = command(settings, tmp_path / "config.json")
-    again = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    again = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in again.stdout.splitlines()]
     assert lines[0]["text"] == "resumed at step 12 of 80"
     assert lines[-1]["kind"] == "result"
@@ -181,7 +166,7 @@ def test_a_vocabulary_that_is_not_the_checkpoints_is_a_sentence(pointer, tmp_pat
 def test_an_unfinished_version_is_not_continued_with_another_configuration(pointer, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", checkpoint_seconds=0)
     path = tmp_path / "config.json"
-    process = subprocess.Popen(command(settings | {"epochs": 5000}, path), cwd=ROOT)
+    process = subprocess.Popen(command(settings | {"epochs": 5000}, path), cwd=REPOSITORY)
     state = tmp_path / "m_v1" / "state.safetensors"
     while not state.exists():
         assert process.poll() is None
@@ -260,11 +245,12 @@ def test_a_fault_ends_the_program_with_one_sentence_and_no_traceback(pointer, tm
     job = json.loads((tmp_path / "config.json").read_text())
     job["recipe"]["batchsize"] = 3
     (tmp_path / "config.json").write_text(json.dumps(job))
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip().splitlines() == [
-        f"{tmp_path}/config.json: recipe.batchsize: Extra inputs are not permitted"
+        f"{tmp_path}/config.json: recipe.batchsize: there is no such field: "
+        "did you mean 'batch_size'?"
     ]
 
 
@@ -280,7 +266,7 @@ def test_the_program_dies_with_its_parent(tmp_path):
     )
     environment = os.environ | {"FOOTPATH_DIE_WITH_PARENT": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", parent], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+        [sys.executable, "-c", parent], cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE
     )
     pid = int(process.stdout.readline())
     process.kill()

@@ -1,7 +1,6 @@
 """A whole chain on a small shop, run once for all tests that look at its outcome."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,28 +10,23 @@ import pytest
 from tests.conftest import REPOSITORY
 
 
+def clean_environment(home: Path) -> dict[str, str]:
+    """The environment of a process of a user who has set nothing but a home folder."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))}
+    return clean | {"FOOTPATH_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
+
+
 def footpath(home: Path, *arguments: str, timeout: int = 880) -> subprocess.CompletedProcess:
     """Runs the command line as a user would, in a home folder of its own."""
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))
-    }
-    environment |= {"FOOTPATH_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
     return subprocess.run(
         [sys.executable, "-m", "orchestration.cli.main", *arguments],
         cwd=REPOSITORY,
-        env=environment,
+        env=clean_environment(home),
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
     )
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

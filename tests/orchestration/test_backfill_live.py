@@ -16,7 +16,8 @@ import dagster as dg
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.orchestration.conftest import footpath, free_port
+from tests.orchestration.conftest import clean_environment, footpath
+from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -44,11 +45,10 @@ def address(tmp_path: Path) -> Iterator[str]:
     landed = footpath(tmp_path, "run", "--users", "50", "--days", "14", "--until", "landing")
     assert landed.returncode == 0, landed.stderr
     port = free_port()
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))}
     server = subprocess.Popen(
         [sys.executable, "-m", "orchestration.cli.main", "ui", "--port", str(port)],
         cwd=REPOSITORY,
-        env=clean | {"FOOTPATH_HOME": str(tmp_path)},
+        env=clean_environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

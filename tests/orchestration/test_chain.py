@@ -59,17 +59,33 @@ def test_every_event_is_in_one_session_or_in_one_that_is_still_open(lake):
 
 def test_the_leaderboard_has_every_recipe_and_the_baselines(lake):
     table = (lake / "leaderboard/leaderboard.md").read_text()
-    assert re.match(r"\w+_v1 leads by its validation users \(frozen probe, mean over", table)
+    assert re.search(r"^\w+_v1 leads by its validation users \(frozen probe, mean", table, re.M)
     for name in ("ptum", "bert4rec", "byb", "barlow", "coles", "bag", "majority", "tfidf"):
         assert name in table
-    assert (lake / "leaderboard/leaderboard.png").stat().st_size > 10_000
+    assert (lake / "leaderboard/leaderboard-labels.png").stat().st_size > 10_000
 
 
 def test_of_every_figure_of_the_leaderboard_the_predictions_are_kept(lake):
-    for path in (lake / "metrics").glob("*.parquet"):
-        measured = pq.read_table(path, columns=list(RUN)).to_pylist()
-        said = read_predictions([lake / "predictions" / path.name])
-        assert {tuple(row.values()) for row in measured} == set(said), path.name
+    paths = {path.name: path for path in (lake / "measurements").glob("*.parquet")}
+    measured = [path for name, path in paths.items() if not name.endswith(".predictions.parquet")]
+    assert len(measured) * 2 == len(paths) > 10
+    for path in measured:
+        rows = pq.read_table(path, columns=list(RUN)).to_pylist()
+        said = read_predictions([path.with_suffix(".predictions.parquet")])
+        assert {tuple(row.values()) for row in rows} == set(said), path.name
+
+
+def test_the_best_fine_tuned_model_of_a_task_is_a_version_that_embeds_and_scores(lake):
+    versions = json.loads((lake / "versions.json").read_text())["versions"]
+    tuned = [version for version in versions if version["task"]]
+    assert {version["task"] for version in tuned} == {"gender", "age", "purchase_7d"}
+    for version in tuned:
+        assert (lake / "trials" / version["trial"] / "config.json").exists()
+        (path,) = (lake / "user_embeddings" / version["version"]).glob("*.parquet")
+        assert {"score", "scores"} & set(pq.read_schema(path).names)
+    assert {f"user_embeddings_{version['version']}" for version in tuned} <= set(
+        json.loads((lake / "feature_store" / "views.json").read_text())
+    )
 
 
 def test_the_output_ends_with_results_and_three_commands_that_run(small_shop):
@@ -97,3 +113,31 @@ def test_features_and_embeddings_end_with_the_same_day(lake):
     ends = {max(path.stem for path in table.glob("*.parquet")) for table in tables}
     assert len(tables) > 5
     assert len(ends) == 1
+
+
+def test_a_comparison_by_the_command_line_shows_what_it_measured_and_measures_it_once(
+    small_shop, tmp_path
+):
+    into = tmp_path / "results.md"
+    arguments = [
+        "compare", "--methods", "coles", "--encoders", "bag", "--tasks", "gender", "--labels",
+        "100", "--seeds", "1", "--protocols", "frozen", "--set", "epochs=1", "--name", "mine",
+        "--into", str(into),
+    ]  # fmt: skip
+    dry = footpath(small_shop, *arguments, "--dry-run")
+    assert "  coles bag, seed 0: pre-training" in dry.stdout, dry.stdout + dry.stderr
+    first = footpath(small_shop, *arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "] coles bag, seed 0: gender" in first.stdout
+    assert re.search(r"^gender: .* at 100% labels$", first.stdout, re.M)
+    assert "comparisons/mine/mine.html (" in first.stdout
+    assert "<!-- compare mine -->" in into.read_text()
+    again = footpath(small_shop, *arguments)
+    assert "0 processes to run" in again.stdout
+    failing = footpath(
+        small_shop, *arguments, "--set", "collapse=stop", "--set", "min_spread=1000.0"
+    )
+    assert failing.returncode == 1
+    assert "coles bag, seed 0: pre-training: " in failing.stderr
+    assert "comparisons/mine/mine.html (" in failing.stdout  # the baselines count
+    assert "not measured" in into.read_text()

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from orchestration.chain import WholeChain, _days
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
 
 DAYS = [dt.date(2026, 1, day) for day in (2, 3, 5)]
 

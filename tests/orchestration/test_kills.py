@@ -12,6 +12,7 @@ import pytest
 from contracts.lake.layout import Lake
 from features.shop import generate_shop
 from tests.conftest import REPOSITORY
+from tests.orchestration.conftest import clean_environment
 from tests.s3.chain import contents
 
 TABLES = ("events/", "items", "landing/", "quarantine/", "sessions/", "user_behavior", "users")
@@ -27,12 +28,11 @@ MOMENTS = (
 
 def start(home: Path, source: Path) -> subprocess.Popen:
     """Starts the chain up to the features in a process group of its own."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))}
     command = ["run", "--data", str(source), "--until", "daily"]
     return subprocess.Popen(
         [sys.executable, "-m", "orchestration.cli.main", *command],
         cwd=REPOSITORY,
-        env=clean | {"FOOTPATH_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"},
+        env=clean_environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

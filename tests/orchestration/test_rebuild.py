@@ -17,7 +17,9 @@ from orchestration.assets.ingestion import ingestion_assets
 from orchestration.jobs import stage_jobs
 from orchestration.progress import Progress
 from orchestration.rebuild import new_files_sensor, rebuild_sensor
-from tests.features.late_log import DAYS, FIRST, LAST, TABLES, Deliveries, at, tiny, values
+from tests.builders.daily import TABLES, values
+from tests.builders.datasets import DAYS, FIRST, LAST, tiny
+from tests.builders.landing import Deliveries, at
 
 # A row of the third day that comes with a file of the last.
 LATE = DAYS[2]
@@ -242,3 +244,17 @@ def test_a_tick_without_news_reads_no_manifest_and_no_table(shop, source, monkey
     assert "every published day" in said(shop.tick("late"))
     assert "has landed" in said(shop.tick("new"))
     assert json.loads(shop.cursors["late"] or "{}")["state"]
+
+
+def test_a_run_that_was_killed_is_requested_again_but_not_for_ever(shop, source):
+    source.write(DAYS[9], "late", [LATE_ROW])
+    keys = []
+    for _ in range(3):
+        (request,) = shop.tick("new").run_requests or []
+        keys.append(request.run_key)
+        killed = shop.instance.create_run_for_job(
+            shop.defs.resolve_job_def("tiny_landing"), tags=dict(request.tags)
+        )
+        shop.instance.report_run_failed(killed, "killed")
+    assert len(set(keys)) == 3
+    assert "killed, 3 times in a row" in said(shop.tick("new"))

@@ -22,8 +22,9 @@ from features.store.repository import open_store
 from models.embed import embed
 from models.runtime.report import Reporter
 from models.train import train
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
-from tests.models.builders import embed_job, train_job
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events
+from tests.builders.jobs import embed_job, train_job
 
 DAY = dt.date(2026, 3, 10)
 DAYS = [DAY - dt.timedelta(days=1), DAY]

@@ -17,7 +17,8 @@ from orchestration.definitions import dataset_definitions
 from orchestration.promotion import versions_to_serve
 from orchestration.rebuild import stale_embeddings
 from orchestration.tags import PARTITION, REBUILD, range_tags
-from tests.features.store_lake import DAY, publish_embeddings, publish_model, shop
+from tests.builders.datasets import shop
+from tests.builders.store import DAY, publish_embeddings, publish_model
 
 USERS = ["ann", "bob", "cem"]
 DAYS = [DAY + dt.timedelta(days=n) for n in range(3)]

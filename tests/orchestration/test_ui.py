@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.orchestration.conftest import free_port
+from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]  # the shop takes its time
 

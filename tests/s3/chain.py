@@ -2,8 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,20 @@ import pyarrow.parquet as pq
 from contracts.base.clock import days_between
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote
-from features.behavior.build import stage_features
-from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
 from features.ingestion.lookup_tables import build_items, build_users
 from features.learning.labels import build_labels
 from features.learning.sequences import build_sequences
-from features.sessionization.sessions import stage_sessions
 from features.staleness import days_to_build
 from features.store import check_online, materialize, promote
 from features.store.similar import build_index
-from tests.features.event_log import dataset_like
-from tests.features.store_lake import publish_embeddings, publish_model
-from validation.gate import audit_events, audit_table, publish
+from tests.builders.daily import TABLES, build, build_days
+from tests.builders.datasets import dataset_like
+from tests.builders.store import publish_embeddings, publish_model
 
 FIRST, LAST = dt.date(2026, 1, 1), dt.date(2026, 1, 5)
 DAYS = days_between(FIRST, LAST)
 VERSION = "ptum_bert4rec_v1"
-TABLES = ("events", "sessions", "user_behavior_features")
 
 # A small shop's days are as strange as small samples are.
 SHOP = dataset_like(
@@ -41,56 +36,18 @@ SHOP = dataset_like(
     tasks=[{"name": "age", "column": "age_band", "metric": "accuracy"}],
 )
 
-Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
-Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
-
-
-def stages(lake: Lake) -> dict[str, tuple[Stage, Audit]]:
-    """Returns how each daily table is staged and audited."""
-    return {
-        "events": (
-            lambda days, folder: stage_events(SHOP, lake, days, folder),
-            lambda staged, folder: audit_events(SHOP, lake, staged, folder),
-        ),
-        "sessions": (
-            lambda days, folder: stage_sessions(SHOP, lake, days, folder),
-            lambda staged, folder: audit_table(SHOP, lake, "sessions", staged, folder),
-        ),
-        "user_behavior_features": (
-            lambda days, folder: stage_features(SHOP, lake, days, folder),
-            lambda staged, folder: audit_table(SHOP, lake, TABLES[2], staged, folder),
-        ),
-    }
-
-
-def build_daily(lake: Lake, days: list[dt.date]) -> None:
-    """Builds every daily table over a range, as orchestration does it."""
-    for table, (stage, audit) in stages(lake).items():
-        with lake.staging() as folder:
-            for verdict in audit(stage(days, folder), folder).values():
-                assert verdict.passed, verdict.failures
-                publish(lake, table, verdict)
-
-
-def rebuild_late(lake: Lake) -> dict[str, list[dt.date]]:
-    """Builds what is not published and what late data has made due; returns those days."""
-    built = {}
-    for table, (stage, audit) in stages(lake).items():
-        built[table] = days_to_build(SHOP, lake, table, DAYS)
-        with lake.staging() as folder:
-            for verdict in audit(stage(built[table], folder), folder).values():
-                publish(lake, table, verdict)
-    return built
-
 
 def build_tables(lake: Lake) -> dict[str, list[dt.date]]:
     """Builds all days but one; lands the last with its late events, and builds what is due."""
     build_items(SHOP, lake)
     build_users(SHOP, lake)
     land(SHOP, lake, DAYS[:-1])
-    build_daily(lake, DAYS[:-1])
+    build(SHOP, lake, DAYS[:-1])
     land(SHOP, lake, None)
-    rebuilt = rebuild_late(lake)
+    rebuilt = {}
+    for table in TABLES:
+        rebuilt[table] = days_to_build(SHOP, lake, table, DAYS)
+        build_days(SHOP, lake, table, rebuilt[table])
     build_labels(SHOP, lake, LAST)
     build_sequences(SHOP, lake, LAST)
     return rebuilt

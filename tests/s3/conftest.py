@@ -8,16 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from features.shop import generate_shop
 from tests.s3.server import KINDS, NoServerError, Server
-
-
-@pytest.fixture(scope="session")
-def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The landing files of a shop of 50 users and five days."""
-    folder = tmp_path_factory.mktemp("source") / "shop"
-    generate_shop(folder, users=50, days=5)
-    return folder
 
 
 def _run(kind: str) -> Iterator[Server]:

@@ -9,15 +9,15 @@ import numpy as np
 
 from contracts.lake.layout import Lake
 from features.store import materialize, opened_repository, promote, repository
-from tests.features.store.test_store_example import EXAMPLE
-from tests.features.store_lake import (
+from tests.builders.datasets import shop
+from tests.builders.store import (
     DAY,
     behavior_rows,
     publish_behavior,
     publish_embeddings,
     publish_model,
-    shop,
 )
+from tests.features.store.test_example import EXAMPLE
 from tests.s3.conftest import Bucket
 
 VERSION = "ptum_bert4rec_v1"

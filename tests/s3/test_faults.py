@@ -15,8 +15,9 @@ from contracts.lake.publishing import publish_table
 from contracts.lake.remote import told
 from features.ingestion.listing import find_files
 from tests.conftest import REPOSITORY
+from tests.redis_server import free_port
 from tests.s3.conftest import Bucket, forget_connections, new_bucket
-from tests.s3.server import free_port, moto
+from tests.s3.server import moto
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import remove_folder
 from features.ingestion.lookup_tables import build_items
-from tests.features import crash
+from tests import crash
 from tests.s3 import chain, work
 from tests.s3.conftest import forget_connections, new_bucket
 from tests.s3.watch import Watcher

@@ -14,7 +14,7 @@ from contracts.recipes.recipe import Recipe
 from models.experiments.cells import local_model
 from models.experiments.planning import Planner
 from orchestration.experiments.inputs import day_source
-from tests.models.conftest import planted_labels, write_labels, write_sequences
+from tests.builders.sequences import planted_labels, write_labels, write_sequences
 from tests.orchestration.experiments.in_dagster import run_plan
 from tests.s3.conftest import Bucket
 

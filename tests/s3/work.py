@@ -1,6 +1,6 @@
 """What the kill tests run in processes of their own: one stage over all days, on any lake.
 
-Modules are imported here, once, for all children (tests/features/crash.py).
+Modules are imported here, once, for all children (tests/crash.py).
 """
 
 import os
@@ -11,10 +11,10 @@ import s3fs  # noqa: F401
 
 from contracts.lake.layout import Lake
 from features.ingestion.landing import land
+from tests.builders.daily import TABLES, build_days
 from tests.s3 import chain
-from validation.gate import publish
 
-STAGES = ("land", *chain.TABLES)
+STAGES = ("land", *TABLES)
 
 
 def run(stage: str, environment: dict[str, str]) -> None:
@@ -24,7 +24,4 @@ def run(stage: str, environment: dict[str, str]) -> None:
     if stage == "land":
         land(chain.SHOP, lake, None)
         return
-    stage_days, audit = chain.stages(lake)[stage]
-    with lake.staging() as folder:
-        for verdict in audit(stage_days(chain.DAYS, folder), folder).values():
-            publish(lake, stage, verdict)
+    build_days(chain.SHOP, lake, stage, chain.DAYS)

@@ -1,4 +1,4 @@
-"""Staged days for tests of the gate, written as the features room stages them."""
+"""Staged days for tests of the gate, written as the features room stages them, and audited."""
 
 import datetime as dt
 from pathlib import Path
@@ -6,9 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
 from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
 from features.ingestion.dedup import StagedEvents
+from tests.builders.daily import gate
+from tests.builders.datasets import dataset_like
+from validation.gate import Verdict
 
+SHOP = dataset_like("shop", quality={"min_value": 0, "max_broken_share": 0.3})
 DAY = dt.date(2026, 1, 5)
 START = dt.datetime(2026, 1, 4, 23, tzinfo=dt.UTC)  # of DAY in Berlin
 END = START + dt.timedelta(days=1)
@@ -25,7 +31,7 @@ FEATURES = pa.schema(
 
 
 def event(event_id: str | None = "e", **fields: object) -> dict:
-    """Returns a row that breaks no rule of the shop, but for the fields given."""
+    """A row that breaks no rule of the shop, but for the fields given."""
     good = {
         "event_id": event_id,
         "user_id": "u",
@@ -42,7 +48,7 @@ def event(event_id: str | None = "e", **fields: object) -> dict:
 
 
 def session(session_id: str | None = "s", **fields: object) -> dict:
-    """Returns a session that breaks no rule, but for the fields given."""
+    """A session that breaks no rule, but for the fields given."""
     good = {
         "session_id": session_id,
         "user_id": "u",
@@ -61,7 +67,7 @@ def session(session_id: str | None = "s", **fields: object) -> dict:
 
 
 def feature(user_id: str | None = "u", **fields: object) -> dict:
-    """Returns a row of features that breaks no rule, but for the fields given."""
+    """A row of features that breaks no rule, but for the fields given."""
     good = {
         "user_id": user_id,
         "event_timestamp": END,
@@ -74,7 +80,7 @@ def feature(user_id: str | None = "u", **fields: object) -> dict:
 
 
 def nullable(schema: pa.Schema) -> pa.Schema:
-    """Returns a schema in which every column may be null, for rows that break it."""
+    """A schema in which every column may be null, for rows that break it."""
     return pa.schema([field.with_nullable(True) for field in schema])
 
 
@@ -102,3 +108,14 @@ def stage_sessions(folder: Path, rows: list[dict]) -> dict[dt.date, Path]:
 def stage_features(folder: Path, rows: list[dict]) -> dict[dt.date, Path]:
     """Writes a staged day of behavior features."""
     return {DAY: write(folder, DAY, rows, FEATURES)}
+
+
+def gate_events(
+    lake: Lake,
+    days: dict[dt.date, list[dict]],
+    dataset: Dataset = SHOP,
+    duplicates: int = 0,
+) -> dict[dt.date, Verdict]:
+    """Stages, audits and publishes days of events."""
+    with lake.staging() as folder:
+        return gate(dataset, lake, "events", stage_events(folder, days, duplicates), folder)

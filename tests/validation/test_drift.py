@@ -8,20 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.lake.layout import Lake
-from tests.features.event_log import dataset_like
+from tests.builders.daily import gate
+from tests.builders.datasets import dataset_like
 from tests.validation.staged import DAY, FEATURES, feature, write
 from validation.descriptions import bin_of, distances, quantiles, stability
 from validation.drift import write_drift_page
-from validation.gate import audit_table, publish
 
 SHOP = dataset_like("shop", partitions={"start": DAY - dt.timedelta(days=60)})
 NEW = dataset_like("shop", partitions={"start": DAY})
 LAST = DAY + dt.timedelta(days=9)
-
-
-@pytest.fixture
-def lake(lake_home: Path) -> Lake:
-    return Lake.of("shop")
 
 
 def steady(day: dt.date, users: int = 300, factor: float = 1.0) -> list[dict]:
@@ -44,10 +39,7 @@ def gate_days(lake: Lake, days: dict, dataset=SHOP) -> dict:
     table = "user_behavior_features"
     with lake.staging() as folder:
         staged = {day: write(folder, day, rows, FEATURES) for day, rows in days.items()}
-        verdicts = audit_table(dataset, lake, table, staged, folder)
-        for verdict in verdicts.values():
-            publish(lake, table, verdict)
-    return verdicts
+        return gate(dataset, lake, table, staged, folder)
 
 
 def test_a_feature_that_moves_is_a_warning_and_the_others_are_not(lake):
@@ -62,6 +54,20 @@ def test_a_feature_that_moves_is_a_warning_and_the_others_are_not(lake):
     assert moved.profile["js"]["events_1d"] < 0.2 < 0.5 < moved.profile["js"]["value_1d"]
     after = LAST + dt.timedelta(days=1)
     assert gate_days(lake, {after: steady(after)})[after].warnings == []
+
+
+def test_a_feature_that_is_null_more_often_has_drifted(lake):
+    def partly(day: dt.date, share: float) -> list[dict]:
+        rows = steady(day)
+        return [row | {"value_1d": None} if n < share * 300 else row for n, row in enumerate(rows)]
+
+    days = {DAY + dt.timedelta(days=n): partly(DAY + dt.timedelta(days=n), 0.2) for n in range(9)}
+    assert not any(verdict.warnings for verdict in gate_days(lake, days).values())
+    moved = gate_days(lake, {LAST: partly(LAST, 0.7)})[LAST]
+    assert moved.passed
+    assert moved.profile["psi"]["events_1d"] < 0.1 < 0.5 < moved.profile["psi"]["value_1d"]
+    (warning,) = moved.warnings
+    assert "value_1d" in warning
 
 
 def test_days_in_which_windows_still_fill_are_no_reference(lake):

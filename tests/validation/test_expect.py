@@ -6,13 +6,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from contracts.base.errors import FootpathError
-from tests.features.event_log import dataset_like
-from tests.validation.staged import DAY, event, stage_events
-from tests.validation.test_gate import gate_events, lake
+from tests.builders.datasets import dataset_like
+from tests.validation.staged import DAY, event, gate_events, stage_events
 from tests.validation.test_rules import audited
 from validation.table_rules import events_audit
-
-__all__ = ["lake"]
 
 EXPECT = [
     {"column": "properties.device", "one_of": ["phone", "desktop"]},

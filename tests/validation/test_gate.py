@@ -13,18 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS, FRAGMENT, QUARANTINE, SESSIONS
+from tests import crash
+from tests.builders.daily import gate
+from tests.builders.datasets import dataset_like
 from tests.conftest import REPOSITORY
-from tests.features import crash
-from tests.features.event_log import dataset_like
 from tests.validation.staged import (
     DAY,
     END,
+    SHOP,
     START,
     event,
     feature,
+    gate_events,
     session,
     stage_events,
     stage_features,
@@ -35,22 +37,7 @@ from validation import audit, row_quarantine, suites
 from validation.gate import Verdict, audit_events, audit_table, publish
 from validation.row_quarantine import read_quarantine
 
-SHOP = dataset_like("shop", quality={"min_value": 0, "max_broken_share": 0.3})
 NEXT = DAY + dt.timedelta(days=1)
-
-
-@pytest.fixture
-def lake(lake_home: Path) -> Lake:
-    return Lake.of("shop")
-
-
-def gate_events(lake: Lake, days: dict, dataset: Dataset = SHOP, duplicates: int = 0) -> dict:
-    """Stages, audits and publishes days of events; returns the verdicts."""
-    with lake.staging() as folder:
-        verdicts = audit_events(dataset, lake, stage_events(folder, days, duplicates), folder)
-        for verdict in verdicts.values():
-            publish(lake, "events", verdict)
-    return verdicts
 
 
 def good(number: int, **fields: object) -> list[dict]:
@@ -205,33 +192,27 @@ def test_another_schema_stops_its_day_alone(lake, schema, sentence):
     assert lake.days("events") == [DAY]
 
 
-def gate_table(lake: Lake, table: str, staged: dict, folder: Path) -> Verdict:
-    verdict = audit_table(SHOP, lake, table, staged, folder)[DAY]
-    publish(lake, table, verdict)
-    return verdict
-
-
 def test_a_derived_day_is_published_as_it_was_staged(lake):
     with lake.staging() as folder:
         staged = stage_sessions(folder, [session("a"), session("b")])
         content = staged[DAY].read_bytes()
-        verdict = gate_table(lake, "sessions", staged, folder)
+        verdict = gate(SHOP, lake, "sessions", staged, folder)[DAY]
     assert (verdict.passed, verdict.rows_in, verdict.rows_published) == (True, 2, 2)
     assert lake.day("sessions", DAY).read_bytes() == content
     with lake.staging() as folder:
         staged = stage_features(folder, [feature("a"), feature("a", created=END)])
-        assert gate_table(lake, "user_behavior_features", staged, folder).passed
+        assert gate(SHOP, lake, "user_behavior_features", staged, folder)[DAY].passed
     assert lake.days("user_behavior_features") == [DAY]
 
 
 def test_one_broken_row_stops_a_derived_day(lake):
     with lake.staging() as folder:
-        gate_table(lake, "sessions", stage_sessions(folder, [session("a")]), folder)
+        gate(SHOP, lake, "sessions", stage_sessions(folder, [session("a")]), folder)
     before = lake.day("sessions", DAY).read_bytes()
     with lake.staging() as folder:
         rows = [session(f"s{n}") for n in range(99)]
         staged = stage_sessions(folder, [*rows, session("x", length=3)])
-        verdict = gate_table(lake, "sessions", staged, folder)
+        verdict = gate(SHOP, lake, "sessions", staged, folder)[DAY]
     assert (verdict.passed, verdict.rows_published) == (False, 0)
     assert verdict.broken == {"action_count_equals_length": 1, "item_count_equals_length": 1}
     assert any("such as item_count = 2 in x" in sentence for sentence in verdict.failures)
@@ -252,14 +233,15 @@ def test_one_broken_row_stops_a_derived_day(lake):
 )
 def test_features_that_cannot_be_stop_their_day(lake, rule, rows):
     with lake.staging() as folder:
-        verdict = gate_table(lake, "user_behavior_features", stage_features(folder, rows), folder)
+        staged = stage_features(folder, rows)
+        verdict = gate(SHOP, lake, "user_behavior_features", staged, folder)[DAY]
     assert not verdict.passed
     assert rule in verdict.broken
 
 
 def test_a_derived_day_may_be_empty(lake):
     with lake.staging() as folder:
-        assert gate_table(lake, "sessions", stage_sessions(folder, []), folder).passed
+        assert gate(SHOP, lake, "sessions", stage_sessions(folder, []), folder)[DAY].passed
     assert pq.read_schema(lake.day("sessions", DAY)).names == SESSIONS.names
 
 
@@ -290,8 +272,8 @@ import datetime as dt
 from pathlib import Path
 from contracts.lake.layout import Lake
 from features.ingestion.dedup import StagedEvents
-from tests.features import crash
-from tests.features.event_log import dataset_like
+from tests import crash
+from tests.builders.datasets import dataset_like
 from validation.gate import audit_events
 staged = {{dt.date(2026, 1, 5): StagedEvents(Path({str(path)!r}), 3, 0)}}
 folder = Path({str(tmp_path)!r})

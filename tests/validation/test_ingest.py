@@ -8,20 +8,25 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.base.clock import day_window
+from contracts.base.clock import day_window, days_between
+from contracts.lake import schemas
 from contracts.lake.layout import Lake
-from tests.features import crash
-from tests.features.shop_source import Source, row
-from tests.validation.ingest import DAYS, SHOP, ingest, ingest_in, visible
+from tests import crash
+from tests.builders.daily import ingest, ingest_in
+from tests.builders.datasets import four_days
+from tests.builders.landing import Source, row
 from validation.gate import Verdict
 
+SHOP = four_days()
+DAYS = days_between(dt.date(2026, 1, 4), dt.date(2026, 1, 7))
 HOURS = ["2026-01-05/09", "2026-01-05/10", "2026-01-06/09"]
 WINDOWS = {day: day_window(day, SHOP.timezone) for day in DAYS}
-crash.preload("tests.validation.ingest", "great_expectations")
+crash.preload("tests.builders.daily", "great_expectations")
 
 INSTANTS = st.sampled_from(
     ["2026-01-03T22:59:59Z", "2026-01-03T23:00:00Z", "2026-01-05T10:00:00Z", "2026-01-05T23:30:00Z",
@@ -91,6 +96,17 @@ class Expected:
         )
 
 
+def visible(root: Path) -> dict[str, list[dict]]:
+    """Reads every object that a reader's glob finds: all must be whole, in their table's schema."""
+    found = {}
+    for table, schema in (("events", schemas.EVENTS), ("quarantine/*", schemas.QUARANTINE)):
+        for path in sorted(root.glob(f"{table}/*.parquet")):
+            rows = pq.read_table(path)
+            assert rows.schema == schema, path
+            found[str(path.relative_to(root))] = rows.to_pylist()
+    return found
+
+
 def check(expected: Expected, verdicts: dict[dt.date, Verdict], lake: Lake) -> None:
     found = visible(lake.root)
     landing = [rows for path, rows in found.items() if path.startswith("quarantine/landing")]
@@ -125,12 +141,12 @@ def test_every_row_is_published_quarantined_or_a_repeat(files):
         for hour, lines in zip(HOURS, files, strict=False):
             source.write(hour, *lines)
         expected = Expected(files)
-        check(expected, ingest(), Lake.of("shop"))
+        check(expected, ingest(SHOP), Lake.of("shop"))
         # The same files again, and under other names: not a row more.
         for hour, lines in zip(HOURS, files, strict=False):
             source.write(hour, *lines)
         before = visible(Lake.of("shop").root)
-        ingest()
+        ingest(SHOP)
         assert visible(Lake.of("shop").root) == before
 
 
@@ -146,7 +162,7 @@ def test_killed_at_any_moment_readers_see_whole_days_and_the_next_run_ends_the_s
     for lines in deliveries:
         _write(source, lines)
         started = time.monotonic()
-        ingest()
+        ingest(SHOP)
         seconds = time.monotonic() - started
         undisturbed.append(visible(Lake.of("shop").root))
 
@@ -157,14 +173,14 @@ def test_killed_at_any_moment_readers_see_whole_days_and_the_next_run_ends_the_s
     for lines, end in zip(deliveries, undisturbed, strict=True):
         _write(source, lines)
         for _ in range(3):
-            child = crash.start(ingest_in, str(tmp_path / "killed"))
+            child = crash.start(ingest_in, str(tmp_path / "killed"), SHOP)
             child.join(timeout=picks.uniform(0.3, 1.3) * seconds)
             child.kill()
             child.join()
             for path, rows in visible(root).items():
                 if path.startswith("events"):
                     assert rows in (end[path], whole.get(path)), path
-        ingest()
+        ingest(SHOP)
         whole = visible(root)
         assert whole == end
 

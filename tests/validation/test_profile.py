@@ -2,12 +2,10 @@
 
 import datetime as dt
 import random
-from pathlib import Path
 
 import pytest
 
 from contracts.base.clock import days_between
-from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
@@ -15,19 +13,13 @@ from features.ingestion.dedup import stage_events as stage_landed
 from features.ingestion.landing import land
 from features.ingestion.lookup_tables import build_items
 from features.shop import generate_shop
-from tests.features.event_log import dataset_like
-from tests.validation.staged import DAY, START, event, stage_events
+from tests.builders.datasets import dataset_like
+from tests.validation.staged import DAY, SHOP, START, event, gate_events
 from validation.descriptions import profile_path
-from validation.gate import Verdict, audit_events, publish
+from validation.gate import audit_events
 from validation.profile import figures_of
 
-SHOP = dataset_like("shop", quality={"min_value": 0, "max_broken_share": 0.3})
 LAST = DAY + dt.timedelta(days=9)
-
-
-@pytest.fixture
-def lake(lake_home: Path) -> Lake:
-    return Lake.of("shop")
 
 
 def usual(day: dt.date, rows: int = 400) -> list[dict]:
@@ -72,14 +64,6 @@ def by_one_user(rows: list[dict]) -> list[dict]:
     return [row | {"user_id": f"u{n % 5}"} for n, row in enumerate(rows)]
 
 
-def gate_days(lake: Lake, days: dict, dataset: Dataset = SHOP) -> dict[dt.date, Verdict]:
-    with lake.staging() as folder:
-        verdicts = audit_events(dataset, lake, stage_events(folder, days), folder)
-        for verdict in verdicts.values():
-            publish(lake, "events", verdict)
-    return verdicts
-
-
 @pytest.mark.parametrize(
     ("spoil", "figures"),
     [
@@ -92,7 +76,7 @@ def gate_days(lake: Lake, days: dict, dataset: Dataset = SHOP) -> dict[dt.date, 
 )
 def test_a_strange_day_is_published_with_a_warning(lake, spoil, figures):
     days = {day: usual(day) for day in days_between(DAY, LAST)}
-    verdict = gate_days(lake, days | {LAST: spoil(days[LAST])})[LAST]
+    verdict = gate_events(lake, days | {LAST: spoil(days[LAST])})[LAST]
     assert verdict.passed
     assert lake.day("events", LAST).exists()
     told = {w.rsplit("quality.profile.")[1].partition(".")[0] for w in verdict.warnings}
@@ -105,25 +89,25 @@ def test_a_strange_day_is_published_with_a_warning(lake, spoil, figures):
 def test_an_almost_empty_day_stops_unless_the_source_has_empty_days(lake):
     days = {day: usual(day) for day in days_between(DAY, LAST)}
     days[LAST] = almost_empty(days[LAST])
-    verdict = gate_days(lake, days)[LAST]
+    verdict = gate_events(lake, days)[LAST]
     assert not verdict.passed
     assert "the factor between the number of rows and that of the days" in verdict.failures[0]
     assert "quality.profile.volume_ratio.stop" in verdict.failures[0]
     assert not lake.day("events", LAST).exists()
     assert not profile_path(lake, "events", LAST).exists()
     quiet = dataset_like("shop", quality={"allow_empty_days": True})
-    assert gate_days(lake, {LAST: days[LAST]}, quiet)[LAST].passed
+    assert gate_events(lake, {LAST: days[LAST]}, quiet)[LAST].passed
 
 
 def test_days_of_a_range_and_of_single_runs_are_judged_alike(lake, tmp_path, monkeypatch):
     days = {day: usual(day) for day in days_between(DAY, LAST)}
     days[LAST] = half_empty(days[LAST])
-    together = gate_days(lake, days)[LAST]
+    together = gate_events(lake, days)[LAST]
     monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "other"))
     other = Lake.of("shop")
     for day in list(days)[:-1]:
-        gate_days(other, {day: days[day]}, dataset_like("shop", quality={}))
-    alone = gate_days(other, {LAST: days[LAST]})[LAST]
+        gate_events(other, {day: days[day]}, dataset_like("shop", quality={}))
+    alone = gate_events(other, {LAST: days[LAST]})[LAST]
     assert alone.figures == together.figures
     assert alone.warnings == together.warnings != []
 
@@ -148,21 +132,21 @@ def test_a_short_history_judges_nothing(lake):
     days = {day: usual(day) for day in days_between(DAY, DAY + dt.timedelta(days=6))}
     last = max(days)
     days[last] = almost_empty(days[last])
-    assert gate_days(lake, days)[last].figures == {}
+    assert gate_events(lake, days)[last].figures == {}
 
 
 def test_a_day_that_stopped_is_no_measure_for_the_next(lake):
     days = {day: usual(day) for day in days_between(DAY, LAST)}
     days[LAST] = almost_empty(days[LAST])
-    gate_days(lake, days)
+    gate_events(lake, days)
     after = LAST + dt.timedelta(days=1)
-    assert gate_days(lake, {after: usual(after)})[after].warnings == []
+    assert gate_events(lake, {after: usual(after)})[after].warnings == []
 
 
 def test_the_description_of_a_day_is_of_its_clean_rows(lake):
     rows = [event("a"), event("b", user_id="v", value=None), event("c", value=-1.0)]
     rows += [event(f"d{n}") for n in range(3)]
-    gate_days(lake, {DAY: rows})
+    gate_events(lake, {DAY: rows})
     found = read_json(profile_path(lake, "events", DAY))
     assert (found["rows"], found["users"], found["present.value"]) == (5, 2, 4)
     assert found["mix.action"] == {"view": 5}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.lake.engine import connect
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
 from tests.validation.staged import (
     DAY,
     END,

@@ -16,17 +16,16 @@ import features.behavior.users
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_file, publish_table
-from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, ITEMS, SESSIONS
+from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import feature_fields, feature_schema, stage_features
-from features.sessionization.sessions import stage_sessions
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events, publish_items, publish_sessions
 
 START = dt.date(2026, 3, 25)  # in Berlin, 29 March has 23 hours
 DAYS = [START + dt.timedelta(days=n) for n in range(20)]
 ACTIONS = ["search", "view", "purchase"]
 CATEGORIES = ["shoes", "Déjà vu & more"]
-CATALOG = {"i1": "shoes", "i2": "shoes", "i3": "Déjà vu & more", "i4": "rare", "i5": None}
+CATALOG = {"i1": "shoes", "i2": "shoes", "i3": "Déjà vu & more", "i4": "rare", "i5": None, "i6": ""}
 
 
 def shop(windows: list[int], timezone: str = "Europe/Berlin") -> Dataset:
@@ -39,11 +38,7 @@ def shop(windows: list[int], timezone: str = "Europe/Berlin") -> Dataset:
 
 
 def publish_catalog(lake: Lake) -> None:
-    rows = [
-        {"item_id": item, "title": None, "category": category, "attributes": None}
-        for item, category in CATALOG.items()
-    ]
-    publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
+    publish_items(lake, [(item, None, category, None) for item, category in CATALOG.items()])
 
 
 def random_log(rng: random.Random, midnights: Midnights) -> list[Event]:
@@ -60,7 +55,7 @@ def random_log(rng: random.Random, midnights: Midnights) -> list[Event]:
                     timestamp=midnight + into,
                     event_id=f"{number:04}",
                     action=rng.choice(ACTIONS),
-                    item_id=rng.choice([None, "i1", "i2", "i3", "i4", "i5", "not in it"]),
+                    item_id=rng.choice([None, "i1", "i2", "i3", "i4", "i5", "i6", "not in it"]),
                     value=rng.choice([None, 0.1, 19.99, -3.0]),
                 )
             )
@@ -70,10 +65,7 @@ def random_log(rng: random.Random, midnights: Midnights) -> list[Event]:
 def publish_all(dataset: Dataset, lake: Lake, log: list[Event], midnights: Midnights) -> None:
     publish_catalog(lake)
     publish_events(lake, log, midnights)
-    days = [START - dt.timedelta(days=1), *DAYS]
-    with lake.staging() as folder:
-        for day, path in stage_sessions(dataset, lake, days, folder).items():
-            publish_file(path, lake.day("sessions", day))
+    publish_sessions(dataset, lake, [START - dt.timedelta(days=1), *DAYS])
 
 
 # --- The definition of every feature, once more, in plain Python ------------------------------
@@ -133,29 +125,32 @@ def _of_window(w: int, events: list[dict], sessions: list[dict]) -> dict:
 def _of_longest(w: int, events: list[dict], ends: dt.datetime) -> dict:
     times = {a: [e["timestamp"] for e in events if e["action"] == a] for a in ACTIONS}
     categories = _categories(events)
-    shares = [_ratio(n, len(events)) for n in Counter(categories).values()]
+    shares = [n / len(categories) for n in Counter(categories).values()]
     return {
         "hours_since_last_event": _hours([e["timestamp"] for e in events], ends),
         **{f"hours_since_last_{a}": _hours(times[a], ends) for a in ACTIONS},
         **{f"{a}_share_{w}d": _ratio(len(times[a]), len(events)) for a in ACTIONS},
         f"purchase_per_search_{w}d": _ratio(len(times["purchase"]), len(times["search"])),
         f"purchase_per_view_{w}d": _ratio(len(times["purchase"]), len(times["view"])),
-        f"category_entropy_{w}d": -sum(p * math.log(p) for p in shares),
-        f"category_share_shoes_{w}d": _ratio(categories.count("shoes"), len(events)),
-        f"category_share_deja_vu_more_{w}d": _ratio(categories.count(CATEGORIES[1]), len(events)),
+        f"category_entropy_{w}d": -sum(p * math.log(p) for p in shares) if shares else None,
+        f"category_share_shoes_{w}d": _ratio(categories.count("shoes"), len(categories)),
+        f"category_share_deja_vu_more_{w}d": _ratio(
+            categories.count(CATEGORIES[1]), len(categories)
+        ),
     }
 
 
 def _categories(events: list[dict]) -> list[str]:
-    return [CATALOG.get(event["item_id"]) or "(none)" for event in events]
+    found = (CATALOG.get(event["item_id"]) for event in events)
+    return [category for category in found if category]
 
 
-def _ratio(part: float, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _ratio(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
-def _hours(instants: list[dt.datetime], ends: dt.datetime) -> float:
-    return (ends - max(instants)).total_seconds() / 3600 if instants else 0.0
+def _hours(instants: list[dt.datetime], ends: dt.datetime) -> float | None:
+    return (ends - max(instants)).total_seconds() / 3600 if instants else None
 
 
 # --- Properties ------------------------------------------------------------------------------
@@ -175,7 +170,8 @@ def assert_equal_rows(built: dict, expected: dict) -> None:
     for key, values in expected.items():
         assert built[key].keys() - names == values.keys()
         for name, value in values.items():
-            assert built[key][name] == pytest.approx(value, rel=1e-9, abs=1e-6), (key, name)
+            wanted = value if value is None else pytest.approx(value, rel=1e-9, abs=1e-6)
+            assert built[key][name] == wanted, (key, name)
 
 
 @settings(max_examples=4)
@@ -217,17 +213,21 @@ def test_any_ranges_give_the_same_rows_to_the_bit(
     assert len(parts) > 20
 
 
-def test_a_user_who_falls_silent_leaves_one_row_of_zeros(tmp_path: Path) -> None:
+def test_a_user_who_falls_silent_leaves_one_row_of_counts_zero_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     lake, dataset = Lake(tmp_path / "lake"), shop([1, 3], "UTC")
     noon = dt.datetime.combine(START, dt.time(12), dt.UTC)
     publish_all(dataset, lake, [Event("ann", noon, "1")], Midnights(START, "UTC"))
     staged = stage_features(dataset, lake, DAYS[:6], tmp_path)
     counts = [pq.read_table(staged[day])["events_3d"].to_pylist() for day in DAYS[:6]]
     assert counts == [[1], [1], [1], [0], [], []]
-    zeros = pq.read_table(staged[DAYS[3]]).drop_columns(
-        ["user_id", *(f.name for f in FEATURE_CLOCKS)]
-    )
-    assert set(zeros.to_pylist()[0].values()) == {0}
+    [row] = pq.read_table(staged[DAYS[3]]).to_pylist()
+    counts = [f.name for f in feature_fields(dataset) if f.kind == "int64" or "sum" in f.name]
+    others = row.keys() - {"user_id", *counts, *(f.name for f in FEATURE_CLOCKS)}
+    assert {row[name] for name in counts} == {0}
+    assert {row[name] for name in others} == {None}
+    assert {"hours_since_last_event", "value_mean_1d", "view_share_3d"} < others
 
 
 def test_a_row_says_when_its_window_ended_and_when_it_would_have_been_known(
@@ -252,7 +252,11 @@ def test_the_files_have_the_declared_columns_even_without_a_row(tmp_path: Path) 
     schema = feature_schema(feature_fields(dataset))
     assert pq.read_table(path).equals(schema.empty_table())
     assert schema.names[:4] == ["user_id", "event_timestamp", "created", "written_at"]
-    assert not any(field.nullable for field in schema)
+    assert not any(field.nullable for field in schema if field.type != pa.float64())
+    assert [f.name for f in schema if not f.nullable and f.type == pa.float64()] == [
+        "value_sum_1d",
+        "value_sum_7d",
+    ]
 
 
 def test_a_data_set_without_catalog_or_second_action_has_no_such_features() -> None:

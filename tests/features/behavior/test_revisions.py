@@ -1,5 +1,6 @@
 """A rebuild adds what is new and keeps what was known; without news it changes nothing."""
 
+import dataclasses
 import datetime as dt
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, publish_table
 from contracts.lake.schemas import EVENTS
 from features.behavior.build import stage_features
-from features.sessionization.sessions import stage_sessions
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events, publish_sessions
 
 DAY = dt.date(2026, 3, 10)
 DAYS = [DAY + dt.timedelta(days=n) for n in range(3)]
@@ -45,9 +46,7 @@ def publish_log(dataset: Dataset, lake: Lake, log: list[Event]) -> None:
     for day in DAYS:
         publish_table(lake, EVENTS.empty_table(), lake.day("events", day))
     publish_events(lake, log, MIDNIGHTS)
-    with lake.staging() as folder:
-        for day, path in stage_sessions(dataset, lake, DAYS, folder).items():
-            publish_file(path, lake.day("sessions", day))
+    publish_sessions(dataset, lake, DAYS)
 
 
 def build(dataset: Dataset, lake: Lake, days: list[dt.date] = DAYS) -> dict[dt.date, pa.Table]:
@@ -116,7 +115,9 @@ def test_a_user_who_was_not_known_in_time_is_created_now(dataset: Dataset, lake:
     assert bob[0]["created"] >= before
 
 
-def test_a_user_who_vanishes_gets_zeros_once(dataset: Dataset, lake: Lake) -> None:
+def test_a_user_who_vanishes_gets_counts_of_zero_once_and_nothing_else(
+    dataset: Dataset, lake: Lake
+) -> None:
     publish_log(dataset, lake, [ANN, BOB])
     build(dataset, lake)
     publish_log(dataset, lake, [ANN])
@@ -124,7 +125,26 @@ def test_a_user_who_vanishes_gets_zeros_once(dataset: Dataset, lake: Lake) -> No
     bob = [row for row in built[DAY].to_pylist() if row["user_id"] == "bob"]
     assert [(row["events_1d"], row["value_sum_2d"]) for row in bob] == [(1, 7.0), (0, 0.0)]
     assert bob[0]["created"] < bob[1]["created"]
+    assert [row["value_mean_2d"] for row in bob] == [7.0, None]
+    assert [row["hours_since_last_event"] for row in bob] == [12, None]
     assert build(dataset, lake) == built
+
+
+def test_what_becomes_known_or_unknown_is_a_revision_though_no_count_changes(lake: Lake) -> None:
+    declared = [{"kind": "value", "stats": ["mean"]}]
+    dataset = dataset_like(
+        "shop",
+        timezone="UTC",
+        items=None,
+        features={"windows": [1], "standard": False, "declared": declared},
+    )
+    for value in (None, 5.0, None):
+        publish_log(dataset, lake, [dataclasses.replace(ANN, value=value)])
+        built = build(dataset, lake)
+        assert build(dataset, lake) == built
+    rows = built[DAY].to_pylist()
+    assert [row["value_mean_1d"] for row in rows] == [None, 5.0, None]
+    assert rows[0]["created"] < rows[1]["created"] < rows[2]["created"]
 
 
 def test_a_row_that_was_zero_anyway_is_not_repeated_for_a_user_who_vanishes(
@@ -169,3 +189,14 @@ def test_published_days_with_other_columns_are_refused(dataset: Dataset, lake: L
     wider = dataset_like("shop", timezone="UTC", items=None, features={"windows": [1, 2, 9]})
     with pytest.raises(FootpathError, match=r"03-10.*missing.*active_days_9d.*remove the folder"):
         build(wider, lake)
+
+
+def test_published_days_with_zeros_for_nothing_are_refused(dataset: Dataset, lake: Lake) -> None:
+    publish_log(dataset, lake, [ANN])
+    table = build(dataset, lake)[DAY]
+    name = "hours_since_last_purchase"
+    place = table.schema.get_field_index(name)
+    zeros = table.set_column(place, pa.field(name, pa.float64(), nullable=False), [[0.0]])
+    publish_table(lake, zeros, lake.day(TABLE, DAY))
+    with pytest.raises(FootpathError, match=rf"03-10.*null where.*\['{name}'\].*remove the folder"):
+        build(dataset, lake)

@@ -1,9 +1,7 @@
 """A draft loads as it is, shows events, and marks what it could not know."""
 
 import gzip
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import duckdb
@@ -15,6 +13,7 @@ from contracts.config.dataset import Dataset, load_dataset_file
 from features.drafts.drafting import TODO, draft, name_for, parted
 from features.drafts.preview import preview
 from features.ingestion.streams import SourceFile
+from tests.builders.landing import tar_of
 
 CSV = ["user_id,occurred_at,event_type,product_id,price,country"] + [
     f"u{n % 7},2026-03-0{1 + n % 3}T10:{n % 60:02}:00Z,{('view', 'purchase')[n % 3 == 0]},"
@@ -60,13 +59,7 @@ def put(path: Path, data: bytes) -> Path:
 
 
 def archive(path: Path, **files: bytes) -> Path:
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return put(path, zstandard.ZstdCompressor().compress(raw.getvalue()))
+    return put(path, zstandard.ZstdCompressor().compress(tar_of(files)))
 
 
 @pytest.mark.parametrize(

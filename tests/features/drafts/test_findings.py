@@ -1,22 +1,15 @@
 """What looks wrong in a sample is told in a sentence, and what is right is not."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from contracts.config.dataset import Dataset
 from features.drafts.preview import Gate, findings, preview
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
+from tests.builders.landing import Source
 
 SHOP = dataset_like("shop", partitions={"start": "2026-01-01", "end": "2026-01-31"})
-
-
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Path:
-    folder = tmp_path / "events" / "2026-01-05"
-    folder.mkdir(parents=True)
-    return folder
 
 
 def rows(**fields) -> list[dict]:
@@ -35,16 +28,9 @@ def rows(**fields) -> list[dict]:
     ]
 
 
-def told(source: Path, events: list[dict], dataset: Dataset = SHOP, gate: Gate | None = None):
-    (source / "09.jsonl.gz").unlink(missing_ok=True)
-    (source / "09.jsonl.gz").write_bytes(_gzip("\n".join(map(json.dumps, events))))
-    return "\n".join(findings(dataset, preview(dataset, str(source.parent.parent), gate=gate)))
-
-
-def _gzip(text: str) -> bytes:
-    import gzip
-
-    return gzip.compress(text.encode())
+def told(source: Source, events: list[dict], dataset: Dataset = SHOP, gate: Gate | None = None):
+    source.write("2026-01-05/09", *map(json.dumps, events))
+    return "\n".join(findings(dataset, preview(dataset, str(source.folder), gate=gate)))
 
 
 def test_nothing_is_said_of_good_rows(source):

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from features.drafts.preview import preview
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
 
 SHOP = dataset_like("shop")
 GOOD = '{"id":"e1","user":"u1","ts":"2026-01-05T10:00:00+01:00","type":"view","item":"i1"}'

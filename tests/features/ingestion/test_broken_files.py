@@ -18,8 +18,8 @@ from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from features.ingestion.landing import land
-from tests.features import broken_files as broken
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
+from tests.features.ingestion import broken_files as broken
 
 GOOD = {
     "jsonl": ("a.jsonl", broken.JSONL),

@@ -17,17 +17,13 @@ from contracts.lake.schemas import FRAGMENT
 from features.ingestion import dedup as dedup_module
 from features.ingestion.dedup import StagedEvents, stage_events
 from features.ingestion.landing import land
-from tests.features.shop_source import Source, row, shop_like
+from tests.builders.datasets import shop_like, without_ids
+from tests.builders.landing import Source, row
 
 WITH_IDS = shop_like()
-WITHOUT_IDS = shop_like(events=WITH_IDS.events.model_dump() | {"event_id": None})
+WITHOUT_IDS = without_ids(WITH_IDS)
 DAY = dt.date(2026, 1, 5)
 HOURS = ["2026-01-05/09", "2026-01-05/10", "2026-01-06/01"]
-
-
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Source:
-    return Source(tmp_path / "source")
 
 
 def staged(dataset, days=(DAY,)) -> tuple[dict[dt.date, StagedEvents], dict[dt.date, list[dict]]]:

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from features.staleness import find_stale
-from tests.features import crash
-from tests.features.ingest import build, build_unaudited
-from tests.features.shop_source import Source, row, shop_like
+from tests import crash
+from tests.builders.daily import build, build_unaudited
+from tests.builders.datasets import LAX, shop_like, without_ids
+from tests.builders.landing import Source, row
 
-QUALITY = {"max_broken_share": 1.0, "allow_empty_days": True}
-WITH_IDS = shop_like(quality=QUALITY)
-WITHOUT_IDS = shop_like(quality=QUALITY, events=WITH_IDS.events.model_dump() | {"event_id": None})
+WITH_IDS = shop_like(quality=LAX)
+WITHOUT_IDS = without_ids(WITH_IDS)
 DAYS = [dt.date(2026, 1, 4), dt.date(2026, 1, 5)]
 HOURS = ["2026-01-05/09", "2026-01-05/10", "2026-01-06/01", "2026-01-06/02"]
-crash.preload("features.ingestion.landing", "features.ingestion.dedup", "tests.features.ingest")
+crash.preload("features.ingestion.landing", "features.ingestion.dedup", "tests.builders.daily")
 
 # A row: (day, item). Few of each, so that files repeat rows and overlap.
 ROWS = st.lists(st.tuples(st.sampled_from([4, 5]), st.sampled_from("ab")), max_size=5)
@@ -100,6 +100,8 @@ def test_an_id_that_comes_again_on_another_day_is_an_event_of_either_day():
         source = Source(Path(folder) / "source")
         for hour, rows in zip(HOURS, files, strict=False):
             source.write(hour, *[row("x", f"2026-01-0{day}T08:00:00Z") for day, _ in rows])
-        build(WITH_IDS, DAYS, ("events",))
-        found = published(Lake.of("shop"))
+        lake = Lake.of("shop")
+        land(WITH_IDS, lake, None)
+        build(WITH_IDS, lake, DAYS, ("events",))
+        found = published(lake)
     assert [event["event_id"] for day in found.values() for event in day] == ["x", "x"]

@@ -18,7 +18,7 @@ from contracts.lake.reading import read_json
 from features.drafts.preview import preview
 from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
 
 START = "2026-01-05T00:00:00+00:00"
 
@@ -46,14 +46,6 @@ def lists(columns: dict[str, str] | None = None, **events: Any) -> Dataset:
     )
 
 
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    link_source("shop", str(folder))
-    return folder
-
-
 def write(folder: Path, *rows: dict | str) -> None:
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     (folder / "a.jsonl").write_text("\n".join(lines) + "\n")
@@ -69,9 +61,9 @@ def pieces(lake: Lake) -> list[tuple]:
     return sorted(found, key=lambda piece: (piece[0], piece[3] or 0))
 
 
-def test_each_element_is_an_event_with_its_place(source):
+def test_each_element_is_an_event_with_its_place(folder):
     write(
-        source,
+        folder,
         {"user": "u1", "items": ["a", "b", "a"]},
         {"user": "u2", "items": []},
         {"user": "u3", "items": None},
@@ -123,8 +115,8 @@ def test_rows_and_what_was_added_are_what_was_landed(tmp_path_factory, rows, chu
         ]
 
 
-def test_a_piece_that_has_no_timestamp_is_refused_alone(source):
-    write(source, {"user": "u1", "items": ["2026-01-05", "soon", "2026-01-06"]})
+def test_a_piece_that_has_no_timestamp_is_refused_alone(folder):
+    write(folder, {"user": "u1", "items": ["2026-01-05", "soon", "2026-01-06"]})
     lake = Lake.of("shop")
     (file,) = land(lists(timestamp="each"), lake, None).files
     assert (file.rows, file.added, file.undated) == (1, 2, 1)
@@ -134,8 +126,8 @@ def test_a_piece_that_has_no_timestamp_is_refused_alone(source):
     assert (refused["source_line"], refused["broken"]) == (1, ["undated"])
 
 
-def test_a_row_whose_list_cannot_be_made_is_refused_whole(source):
-    write(source, {"user": "u1", "items": ["a"]}, {"user": "u2", "items": {"not": "a list"}})
+def test_a_row_whose_list_cannot_be_made_is_refused_whole(folder):
+    write(folder, {"user": "u1", "items": ["a"]}, {"user": "u2", "items": {"not": "a list"}})
     lake = Lake.of("shop")
     (file,) = land(lists(), lake, None).files
     assert (file.rows, file.added, file.unreadable) == (2, 0, 1)
@@ -143,9 +135,9 @@ def test_a_row_whose_list_cannot_be_made_is_refused_whole(source):
     assert "events.explode fails on this row" in pq.read_table(path)["detail"][0].as_py()
 
 
-def test_without_ids_equal_pieces_are_told_apart_and_ids_do_not_change(source, tmp_path):
+def test_without_ids_equal_pieces_are_told_apart_and_ids_do_not_change(folder, tmp_path):
     same_time = lists(timestamp=f"TIMESTAMPTZ '{START}'", value=None)
-    write(source, {"user": "u1", "items": ["a", "a", "b"]}, {"user": "u1", "items": ["a"]})
+    write(folder, {"user": "u1", "items": ["a", "a", "b"]}, {"user": "u1", "items": ["a"]})
     lake = Lake.of("shop")
     land(same_time, lake, None)
     ids = []
@@ -171,19 +163,19 @@ def test_without_ids_equal_pieces_are_told_apart_and_ids_do_not_change(source, t
         ),
     ],
 )
-def test_a_wrong_explode_is_told_before_any_file_is_read(source, columns, explode, sentence):
-    write(source, {"user": "u1", "items": ["a"]})
+def test_a_wrong_explode_is_told_before_any_file_is_read(folder, columns, explode, sentence):
+    write(folder, {"user": "u1", "items": ["a"]})
     with pytest.raises(FootpathError, match=f"events.{sentence}"):
         land(lists(columns, explode=explode), Lake.of("shop"), None)
 
 
-def test_without_explode_there_is_no_element(source):
-    write(source, {"user": "u1", "items": ["a"]})
+def test_without_explode_there_is_no_element(folder):
+    write(folder, {"user": "u1", "items": ["a"]})
     with pytest.raises(FootpathError, match=r"events\.timestamp: .* is not valid.*place"):
         land(lists(explode=None, value=None), Lake.of("shop"), None)
 
 
-def test_the_preview_shows_the_pieces(source):
-    write(source, {"user": "u1", "items": ["a", "b"]})
-    shown = preview(lists(), str(source))
+def test_the_preview_shows_the_pieces(folder):
+    write(folder, {"user": "u1", "items": ["a", "b"]})
+    shown = preview(lists(), str(folder))
     assert shown.events["item_id"].to_pylist() == ["a", "b"]

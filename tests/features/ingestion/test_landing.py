@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,21 +14,11 @@ from contracts.lake.reading import read_json
 from contracts.lake.schemas import FRAGMENT, QUARANTINE
 from features.ingestion.landing import land
 from features.ingestion.listing import arrival_days
-from tests.features.event_log import dataset_like
-from tests.features.shop_source import Source, landed, refused, row, shop_like
+from tests.builders.datasets import dataset_like, shop_like
+from tests.builders.landing import landed, refused, row
 
 SHOP = shop_like()
 LAKE = "shop"
-
-
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Source:
-    return Source(tmp_path / "source")
-
-
-@pytest.fixture
-def lake(lake_home: Path) -> Lake:
-    return Lake.of("shop")
 
 
 def day(number: int) -> dt.date:

@@ -1,23 +1,22 @@
 """Landing may die at any moment: what readers see is whole, and the next run puts all right."""
 
 import os
-from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from contracts.lake.layout import Lake
 from features.ingestion.editable import read_editable
 from features.ingestion.landing import land
 from features.ingestion.manifest import committed_fragments
 from features.ingestion.replay import repair
-from tests.features import crash
+from tests import crash
+from tests.builders.datasets import shop_like
+from tests.builders.landing import landed, refused, row
 from tests.features.ingestion.test_replay import mended
-from tests.features.shop_source import Source, landed, refused, row, shop_like
 
 SHOP = shop_like()
 DAYS = [SHOP.partitions.start.replace(day=n) for n in range(1, 11)]
-crash.preload("features.ingestion.landing", "tests.features.shop_source")
+crash.preload("features.ingestion.landing", "tests.builders.landing")
 
 
 def run_landing(home: str) -> None:
@@ -33,11 +32,6 @@ def counted_rows(lake: Lake) -> set[str]:
     """Returns the ids in the fragments that count, all of which must be readable."""
     fragments = committed_fragments(lake, DAYS)
     return {i for part in fragments for i in pq.read_table(part.path)["event_id"].to_pylist()}
-
-
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Source:
-    return Source(tmp_path / "source")
 
 
 def test_a_file_counts_whole_or_not_at_all_wherever_landing_dies(source, lake_home):

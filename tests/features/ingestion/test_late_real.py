@@ -17,9 +17,9 @@ from features.ingestion.landing import land
 from features.ingestion.manifest import all_manifests
 from features.reconciliation import reconcile
 from features.staleness import find_stale
+from tests.builders.daily import build_unaudited
+from tests.builders.datasets import dataset_like
 from tests.conftest import REAL_DATA
-from tests.features.event_log import dataset_like
-from tests.features.ingest import build_unaudited
 
 pytestmark = pytest.mark.long
 

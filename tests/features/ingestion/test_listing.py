@@ -1,7 +1,6 @@
 """A file may be named by the hours since an origin, and may lack columns that are optional."""
 
 import datetime as dt
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -13,7 +12,8 @@ from contracts.lake.layout import Lake
 from features.ingestion.landing import land
 from features.ingestion.listing import arrival_days, find_arrivals
 from features.ingestion.manifest import mapping_hash
-from tests.features.shop_source import Source, landed, row, shop_like
+from tests.builders.datasets import shop_like
+from tests.builders.landing import landed, row
 
 COLUMNS = shop_like().landing.columns
 CSV = {"url": "*.csv", "format": "csv", "columns": {"a": "VARCHAR", "b": "BIGINT"}}
@@ -27,11 +27,6 @@ def hourly(**changes: object) -> Dataset:
         "origin": "2026-01-04T22:00:00+00:00",
     }
     return shop_like(landing=landing | changes)
-
-
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Source:
-    return Source(tmp_path / "source")
 
 
 def test_hours_since_an_origin_give_arrival_instant_and_local_day(source):

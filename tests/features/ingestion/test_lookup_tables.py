@@ -10,7 +10,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from features.ingestion.lookup_tables import build_items, build_users
-from tests.features.event_log import dataset_like
+from tests.builders.datasets import dataset_like
 
 SHOP = dataset_like("shop")
 assert SHOP.items is not None
@@ -18,16 +18,8 @@ ITEMS = SHOP.items.model_dump()
 HEADER = "item,title,category,brand,price"
 
 
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    link_source("shop", str(folder))
-    return folder
-
-
-def write_items(source: Path, *rows: str, header: str = HEADER) -> None:
-    (source / "items.csv").write_text("\n".join([header, *rows]) + "\n")
+def write_items(folder: Path, *rows: str, header: str = HEADER) -> None:
+    (folder / "items.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
 def items() -> dict[str, dict]:
@@ -35,8 +27,8 @@ def items() -> dict[str, dict]:
     return {row["item_id"]: row | {"attributes": dict(row["attributes"])} for row in rows}
 
 
-def test_an_item_has_its_title_category_and_the_attributes_that_it_has(source):
-    write_items(source, 'a,"Shirt, navy",clothes,Acme,9.5', "b,Hat,,,")
+def test_an_item_has_its_title_category_and_the_attributes_that_it_has(folder):
+    write_items(folder, 'a,"Shirt, navy",clothes,Acme,9.5', "b,Hat,,,")
     assert build_items(SHOP, Lake.of("shop")) == 2
     assert items()["a"] == {
         "item_id": "a",
@@ -48,17 +40,17 @@ def test_an_item_has_its_title_category_and_the_attributes_that_it_has(source):
     assert items()["b"]["attributes"] == {}
 
 
-def test_the_later_row_of_a_key_counts(source):
-    write_items(source, "a,Old,x,,1", "b,B,x,,1", "a,New,y,,2")
+def test_the_later_row_of_a_key_counts(folder):
+    write_items(folder, "a,Old,x,,1", "b,B,x,,1", "a,New,y,,2")
     assert build_items(SHOP, Lake.of("shop")) == 2
     assert items()["a"]["title"] == "New"
 
 
-def test_a_few_rows_without_a_key_are_left_out_and_many_stop_the_table(source):
+def test_a_few_rows_without_a_key_are_left_out_and_many_stop_the_table(folder):
     good = [f"i{n},T,c,b,1" for n in range(40)]
-    write_items(source, *good, ",No key,c,b,1")
+    write_items(folder, *good, ",No key,c,b,1")
     assert build_items(SHOP, Lake.of("shop")) == 40
-    write_items(source, *good[:5], ",No key,c,b,1")
+    write_items(folder, *good[:5], ",No key,c,b,1")
     with pytest.raises(FootpathError, match=r"items.csv: 1 of 6 rows .* line 7: item_id is null"):
         build_items(SHOP, Lake.of("shop"))
     assert len(items()) == 40
@@ -72,13 +64,13 @@ def test_a_few_rows_without_a_key_are_left_out_and_many_stop_the_table(source):
         (f"{HEADER}\n", "has no rows"),
     ],
 )
-def test_a_broken_catalog_is_told_by_file_and_reason(source, text, sentence):
-    (source / "items.csv").write_text(text)
+def test_a_broken_catalog_is_told_by_file_and_reason(folder, text, sentence):
+    (folder / "items.csv").write_text(text)
     with pytest.raises(FootpathError, match=f"items.csv.*{sentence}"):
         build_items(SHOP, Lake.of("shop"))
 
 
-def test_missing_files_and_wrong_expressions_are_told(source):
+def test_missing_files_and_wrong_expressions_are_told(folder):
     with pytest.raises(FootpathError, match=r"has no file of items: looked for items.csv under"):
         build_items(SHOP, Lake.of("shop"))
     wrong = dataset_like("shop", items=ITEMS | {"title": "titel"})
@@ -86,7 +78,7 @@ def test_missing_files_and_wrong_expressions_are_told(source):
         build_items(wrong, Lake.of("shop"))
 
 
-def test_a_data_set_without_users_publishes_none(source):
+def test_a_data_set_without_users_publishes_none(folder):
     assert build_users(dataset_like("shop", users=None, tasks=[]), Lake.of("shop")) == 0
     assert not Lake.of("shop").single("users").exists()
 
@@ -115,8 +107,8 @@ def packed(url: str, **fields) -> dict:
     } | fields
 
 
-def test_a_row_becomes_an_item_for_each_element(source):
-    (source / "all.json").write_text('{"a": [1, 2], "b": [3]}')
+def test_a_row_becomes_an_item_for_each_element(folder):
+    (folder / "all.json").write_text('{"a": [1, 2], "b": [3]}')
     entries = "map_entries(from_json(line, '\"MAP(VARCHAR, INTEGER[])\"'))"
     section = packed(
         "all.json",
@@ -134,8 +126,8 @@ def test_a_row_becomes_an_item_for_each_element(source):
     ]
 
 
-def test_of_two_elements_of_a_row_with_one_key_the_later_one_counts(source):
-    (source / "all.txt").write_text("x=1 y=2 x=3\n")
+def test_of_two_elements_of_a_row_with_one_key_the_later_one_counts(folder):
+    (folder / "all.txt").write_text("x=1 y=2 x=3\n")
     section = packed(
         "all.txt",
         explode="string_split(line, ' ')",
@@ -147,8 +139,8 @@ def test_of_two_elements_of_a_row_with_one_key_the_later_one_counts(source):
     assert items()["x"]["title"] == "3"
 
 
-def test_rows_for_which_where_is_not_true_do_not_count(source):
-    write_items(source, "a,Good,x,,1", "a,damaged,x,,", "b,Good,x,,0")
+def test_rows_for_which_where_is_not_true_do_not_count(folder):
+    write_items(folder, "a,Good,x,,1", "a,damaged,x,,", "b,Good,x,,0")
     dataset = dataset_like("shop", items=ITEMS | {"where": "price > 0"})
     assert build_items(dataset, Lake.of("shop")) == 1
     assert items()["a"]["title"] == "Good"
@@ -162,8 +154,8 @@ def test_rows_for_which_where_is_not_true_do_not_count(source):
         ({"explode": "string_split(titel, ' ')"}, "items.explode: .* is not valid"),
     ],
 )
-def test_a_wrong_where_or_explode_is_told(source, fields, sentence):
-    write_items(source, "a,Good,x,,1")
+def test_a_wrong_where_or_explode_is_told(folder, fields, sentence):
+    write_items(folder, "a,Good,x,,1")
     dataset = dataset_like("shop", items=ITEMS | fields)
     with pytest.raises(FootpathError, match=sentence):
         build_items(dataset, Lake.of("shop"))

@@ -11,7 +11,6 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
-from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from features.ingestion import replay as replay_module
 from features.ingestion.editable import read_editable, write_editable
@@ -19,23 +18,14 @@ from features.ingestion.landing import land
 from features.ingestion.manifest import file_id, read_manifests
 from features.ingestion.replay import RepairReport, repair
 from features.reconciliation import reconcile
-from tests.features.shop_source import Source, row, shop_like
-from tests.validation.ingest import ingest
+from tests.builders.daily import ingest
+from tests.builders.datasets import LAX, four_days, shop_like, without_ids
+from tests.builders.landing import linked, row
 from validation.row_quarantine import count_refused, read_quarantine
 
-LAX = {"max_broken_share": 1.0, "allow_empty_days": True, "min_value": 0.0}
-SHOP = shop_like(partitions={"start": dt.date(2026, 1, 4), "end": dt.date(2026, 1, 7)}, quality=LAX)
-NO_IDS = shop_like(
-    partitions={"start": dt.date(2026, 1, 4), "end": dt.date(2026, 1, 7)},
-    quality=LAX,
-    events=SHOP.events.model_dump() | {"event_id": None},
-)
+SHOP = four_days()
+NO_IDS = without_ids(SHOP)
 NOON = "2026-01-05T12:00:00Z"
-
-
-@pytest.fixture
-def source(tmp_path: Path, lake_home: Path) -> Source:
-    return Source(tmp_path / "source")
 
 
 def mended(lake: Lake, dataset: Dataset, folder: Path, **by_rule: dict) -> Path:
@@ -214,7 +204,7 @@ def test_an_exploded_line_is_replaced_as_a_whole(source, tmp_path):
         "event_id": "id || '-' || place",
         "timestamp": "CASE WHEN each <> 'bad' THEN TRY_CAST(ts AS TIMESTAMPTZ) END",
     }
-    dataset = shop_like(partitions=SHOP.partitions.model_dump(), quality=LAX, events=events_of)
+    dataset = four_days(events=events_of)
     source.write("2026-01-05/13", row("a", NOON, item="i1 bad i3"), row("b", NOON, item="i4"))
     ingest(dataset)
     assert sorted(e["item_id"] for e in events(lake)) == ["i1", "i3", "i4"]
@@ -225,9 +215,7 @@ def test_an_exploded_line_is_replaced_as_a_whole(source, tmp_path):
 
 
 def test_rows_of_a_csv_are_written_as_objects_by_its_header(tmp_path, lake_home):
-    folder = tmp_path / "csv"
-    folder.mkdir()
-    link_source("shop", str(folder))
+    folder = linked(tmp_path / "csv")
     columns = {"who": "VARCHAR", "ts": "VARCHAR", "what": "VARCHAR"}
     dataset = shop_like(
         landing={"url": "*.csv", "format": "csv", "columns": columns},

@@ -4,8 +4,6 @@ import datetime as dt
 import gzip
 import io
 import os
-import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import fsspec
@@ -24,9 +22,9 @@ from features.ingestion.listing import find_files
 from features.ingestion.lookup_tables import build_items
 from features.ingestion.streams import Archives, read_blocks
 from features.ingestion.tar import members
+from tests.builders.datasets import dataset_like, shop_like
+from tests.builders.landing import Source, landed, refused, row, tar_of
 from tests.conftest import REAL_DATA
-from tests.features.event_log import dataset_like
-from tests.features.shop_source import Source, landed, refused, row, shop_like
 
 PACK = {".tar": bytes, ".tar.gz": gzip.compress, ".tgz": gzip.compress}
 PACK[".tar.zst"] = zstandard.compress
@@ -35,22 +33,6 @@ ARCHIVED = shop_like(
     landing=shop_like().landing.model_dump()
     | {"url": "{year}-{month}-{day}.tar.gz/events/{hour}.jsonl"}
 )
-
-
-def tar_of(files: Mapping[str, str | bytes], links: Mapping[str, str] | None = None) -> bytes:
-    """Returns a tar archive of files, in their order, and of symbolic links behind them."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            header = tarfile.TarInfo(name)
-            data = content.encode() if isinstance(content, str) else content
-            header.size = len(data)
-            tar.addfile(header, io.BytesIO(data))
-        for name, target in (links or {}).items():
-            header = tarfile.TarInfo(name)
-            header.type, header.linkname = tarfile.SYMTYPE, target
-            tar.addfile(header)
-    return buffer.getvalue()
 
 
 @pytest.fixture(autouse=True)

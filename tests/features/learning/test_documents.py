@@ -4,20 +4,21 @@ import datetime as dt
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_table
-from contracts.lake.schemas import ITEMS
 from features.learning.sequences import build_sequences
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import (
+    AS_OF,
+    BERLIN,
+    CUTOFF,
+    Event,
+    publish_events,
+    publish_items,
+)
 
-AS_OF = dt.date(2026, 3, 10)
-BERLIN = Midnights(AS_OF, "Europe/Berlin")
-CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
 SHOP = dataset_like("shop", learning={"min_item_count": 2, "query": "query"})
 CATALOG = [
     ("a", "Red Shoe, size 42", "shoes", [("brand", "Acme"), ("color", "red")]),
@@ -40,10 +41,8 @@ PAST += [event("v", 8, "b"), event("v", 7, "b"), event("v", 6, "rare"), event("v
 
 
 @pytest.fixture
-def lake(lake_home) -> Lake:
-    lake = Lake.of("shop")
-    rows = [dict(zip(ITEMS.names, row, strict=True)) for row in CATALOG]
-    publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
+def lake(lake: Lake) -> Lake:
+    publish_items(lake, CATALOG)
     return lake
 
 

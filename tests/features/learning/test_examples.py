@@ -7,22 +7,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
-from contracts.lake.schemas import EVENTS, ITEMS
+from contracts.lake.schemas import EVENTS
 from features.learning.labels import build_labels
 from features.learning.later_examples import build_examples
 from features.learning.sequences import build_sequences
-from features.sessionization.sessions import stage_sessions
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import (
+    AS_OF,
+    BERLIN,
+    CUTOFF,
+    Event,
+    labels_of,
+    publish_events,
+    publish_items,
+    publish_sessions,
+)
 
-AS_OF = dt.date(2026, 3, 10)
 NEXT = AS_OF + dt.timedelta(days=1)
-BERLIN = Midnights(AS_OF, "Europe/Berlin")
-CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
 CATALOG = {"a": "hats", "b": "shoes", "c": "hats", "d": "bags"}
 
 NEXT_ITEM = {"name": "next_item", "kind": "ranking", "holdout": 2, "metric": "recall@10"}
@@ -55,12 +60,8 @@ def at(user: str, minutes: float, item: str | None = "a", action: str = "view") 
 
 
 @pytest.fixture
-def lake(lake_home) -> Lake:
-    lake = Lake.of("shop")
-    rows = [
-        {"item_id": i, "category": c, "title": None, "attributes": None} for i, c in CATALOG.items()
-    ]
-    publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
+def lake(lake: Lake) -> Lake:
+    publish_items(lake, [(i, None, c, None) for i, c in CATALOG.items()])
     return lake
 
 
@@ -74,9 +75,7 @@ def publish(lake: Lake, events: list[Event], tasks: list[dict]):
     publish_events(lake, events, BERLIN)
     days = lake.days("events")
     days = [days[0] + dt.timedelta(days=n) for n in range((days[-1] - days[0]).days + 2)]
-    with lake.staging() as folder:
-        for day, path in stage_sessions(dataset, lake, days, folder).items():
-            publish_table(lake, pq.read_table(path), lake.day("sessions", day))
+    publish_sessions(dataset, lake, days)
     return dataset
 
 
@@ -217,11 +216,6 @@ def test_lists_hold_what_was_shown_and_what_was_chosen(lake):
 
 def daily(name: str, sql: str, **more: object) -> dict:
     return {"name": name, "sql": sql, "horizon_days": 1, "metric": "auc"} | more
-
-
-def labels_of(lake: Lake, name: str) -> dict[str, str]:
-    rows = pq.read_table(lake.day("labels", AS_OF)).to_pylist()
-    return {row["user_id"]: row["label"] for row in rows if row["task"] == name}
 
 
 def test_a_label_may_compare_the_future_with_the_past(lake):

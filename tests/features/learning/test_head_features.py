@@ -11,9 +11,17 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import LABELS
 from features.learning.head_features import known_at, write_head_features
-from tests.features.store_lake import DAY, behavior_rows, midnight, publish_behavior, shop
+from tests.builders.datasets import shop
+from tests.builders.store import DAY, behavior_rows, midnight, publish_behavior
 
 ONE = dt.timedelta(days=1)
+RECENCY = "hours_since_last_event"
+
+
+def _without(rows: pa.Table, name: str) -> pa.Table:
+    """Returns the rows with nothing in one column."""
+    place = rows.schema.get_field_index(name)
+    return rows.set_column(place, name, pa.nulls(len(rows), pa.float64()))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,7 @@ def written(tmp_path_factory):
     publish_behavior(
         lake,
         DAY,
-        behavior_rows(dataset, DAY, users[:2], 100),
+        _without(behavior_rows(dataset, DAY, users[:2], 100), RECENCY),
         # Known five hours after the day's end, when the model had been asked already.
         behavior_rows(dataset, DAY, users[:1], 5000, late=dt.timedelta(hours=5)),
     )
@@ -55,6 +63,13 @@ def test_the_head_sees_what_was_known_and_nothing_of_what_came_later(written):
     assert events["u4"] is None  # first seen after the as-of
     assert "u5" not in events
     assert (report.users, report.known) == (4, 3)
+
+
+def test_what_is_null_in_the_store_is_null_for_the_head_of_a_user_who_is_known(written):
+    _, table = written
+    found = dict(zip(table["user_id"].to_pylist(), table[RECENCY].to_pylist(), strict=True))
+    assert (found["u0"], found["u1"]) == (None, None)
+    assert found["u2"] is not None
 
 
 def test_only_numbers_are_written(written):

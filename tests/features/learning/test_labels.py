@@ -6,17 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.base.clock import as_of_instant, day_window
+from contracts.base.clock import day_window
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import USERS
 from features.learning.labels import build_labels, default_as_of
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import AS_OF, BERLIN, CUTOFF, Event, labels_of, publish_events
 
-AS_OF = dt.date(2026, 3, 10)
-BERLIN = Midnights(AS_OF, "Europe/Berlin")
-CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
 MOMENT = dt.timedelta(microseconds=1)
 WEEK = dt.timedelta(days=7)
 
@@ -43,11 +41,6 @@ def prepare(events: list[Event], tasks: list[dict], users: dict[str, dict] | Non
     rows = [{"user_id": u, "attributes": a} for u, a in (users or {}).items()]
     publish_table(lake, pa.Table.from_pylist(rows, schema=USERS), lake.single("users"))
     return dataset, lake
-
-
-def labels_of(lake: Lake, name: str) -> dict[str, str | float]:
-    rows = pq.read_table(lake.day("labels", AS_OF)).to_pylist()
-    return {r["user_id"]: r["label"] or r["value"] for r in rows if r["task"] == name}
 
 
 BOUGHT = "count(*) FILTER (action = 'purchase') > 0"

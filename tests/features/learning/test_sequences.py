@@ -7,26 +7,29 @@ import math
 import random
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.base.clock import as_of_instant, days_between
+from contracts.base.clock import days_between
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_table
-from contracts.lake.schemas import ITEMS
 from features.learning import sequences
 from features.learning.sequences import SequencesReport, build_sequences
 from features.sessionization.sessions import stage_sessions
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import (
+    AS_OF,
+    BERLIN,
+    CUTOFF,
+    Event,
+    Midnights,
+    publish_events,
+    publish_items,
+)
 from tests.features.sessionization.test_sessions import PLACES, adversarial_stream, log_of
 
-AS_OF = dt.date(2026, 3, 10)
-BERLIN = Midnights(AS_OF, "Europe/Berlin")
-CUTOFF = as_of_instant(AS_OF, "Europe/Berlin")
 MINUTE = dt.timedelta(minutes=1)
 SHOP = dataset_like("shop", learning={"min_item_count": 2})
 
@@ -47,11 +50,8 @@ def view(user: str, hours: float, item: str | None, value: float | None = None) 
 
 
 @pytest.fixture
-def lake(lake_home) -> Lake:
-    lake = Lake.of("shop")
-    rows = [{"item_id": i, "category": c} for i, c in [("a", "hats"), ("b", "shoes")]]
-    rows = [row | {"title": None, "attributes": None} for row in rows]
-    publish_table(lake, pa.Table.from_pylist(rows, schema=ITEMS), lake.single("items"))
+def lake(lake: Lake) -> Lake:
+    publish_items(lake, [("a", None, "hats", None), ("b", None, "shoes", None)])
     return lake
 
 

@@ -20,7 +20,8 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import EVENTS, SESSIONS
 from features.sessionization.sessions import stage_sessions
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events
 
 SECOND = dt.timedelta(seconds=1)
 MICROSECOND = dt.timedelta(microseconds=1)

@@ -13,7 +13,8 @@ from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
 from features.sessionization.sessions import stage_sessions
 from features.spark import open_spark
-from tests.features.event_log import Event, Midnights, dataset_like, publish_events
+from tests.builders.datasets import dataset_like
+from tests.builders.events import Event, Midnights, publish_events
 from tests.features.spark_engine import HAS_SPARK, Staged, needs_spark, on_spark, rows_of
 
 __all__ = ["on_spark"]

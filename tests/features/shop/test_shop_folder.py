@@ -11,6 +11,7 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from features.shop import generate_shop
+from tests.conftest import REPOSITORY
 
 SMALL = {"users": 300, "days": 4, "seed": 5}
 
@@ -77,8 +78,7 @@ def test_a_killed_generation_leaves_nothing_visible_and_the_next_one_finishes(tm
         "kill = lambda done, days: done == 3 and os.kill(os.getpid(), signal.SIGKILL)\n"
         f"generate_shop(Path({str(tmp_path / 'shop')!r}), **{SMALL!r}, progress=kill)"
     )
-    root = Path(__file__).parents[3]
-    killed = subprocess.run([sys.executable, "-c", program], cwd=root, check=False)
+    killed = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "shop").exists()
     assert list(tmp_path.rglob("*.jsonl.gz")), "it was killed before it had written anything"

@@ -18,15 +18,14 @@ from models.data.packed import AGE_BUCKETS, MASK, Clock, Events, age_buckets, jo
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.embed import embed
-from models.nn.user_model import build_model
 from models.nn.vectors import user_vectors
 from models.objectives.views import cut_in_two, hidden, reordered, slices
 from models.probing.head_inputs import embeddings
 from models.ranking.zero_shot import _with_hidden
 from models.runtime.report import Reporter
-from models.train import train
-from tests.models.builders import embed_job, model_config, train_job
-from tests.models.conftest import CUTOFF, START, user_names, write_labels, write_sequences
+from tests.builders.jobs import embed_job, pretrain
+from tests.builders.models import small_model
+from tests.builders.sequences import CUTOFF, START, user_names, write_labels, write_sequences
 
 LENGTHS = [12, 3, 1, 9, 30]
 USERS = np.arange(len(LENGTHS))
@@ -40,9 +39,7 @@ def sequences(make_sequences):
 
 
 def model_of(sequences, fields=("item", "age"), max_length=20):
-    torch.manual_seed(0)
-    options = {"dropout": 0.0}
-    return build_model(model_config("bag", 8, max_length, fields, options, sequences.sizes)).eval()
+    return small_model(sequences.sizes, "bag", fields, max_length, dim=8, dropout=0.0).eval()
 
 
 @given(st.lists(st.integers(-5, 2**40), min_size=2, max_size=30))
@@ -228,11 +225,11 @@ def test_an_instant_between_never_passes_the_horizon():
 
 
 def embedded(folder, pointer, at, fields):
-    settings = {"sequences": str(pointer), "out": str(folder / "none_bag_v1"), "dim": 8}
-    settings |= {"recipe": "none_bag", "fields": fields}
-    train(train_job(settings | {"max_length": 10}), Reporter())
+    made = pretrain(
+        pointer, folder / "none_bag_v1", "none_bag", dim=8, max_length=10, fields=fields
+    )
     out = folder / f"{at.date()}.parquet"
-    said = {"sequences": str(pointer), "checkpoint": settings["out"], "out": str(out)}
+    said = {"sequences": str(pointer), "checkpoint": str(made), "out": str(out)}
     said |= {"event_timestamp": at.isoformat(), "created": at.isoformat()}
     embed(embed_job(said | {"model_version": "none_bag_v1"}), Reporter())
     return np.stack(pq.read_table(out)["embedding"].to_numpy(zero_copy_only=False))

@@ -11,7 +11,7 @@ from contracts.lake.layout import Lake
 from contracts.recipes.jobs import Finetuning
 from contracts.recipes.recipe import Recipe
 from models.experiments.planning import Plan, Planner, Source
-from tests.models.conftest import planted_labels, write_labels, write_sequences
+from tests.builders.sequences import planted_labels, write_labels, write_sequences
 
 TASKS = (
     Task(name="half", column="gender", metric="auc"),

@@ -26,7 +26,7 @@ from models.experiments.cells import (
     read_measured,
 )
 from models.experiments.planning import Job, Source
-from tests.models.conftest import planted_labels, write_labels, write_sequences
+from tests.builders.sequences import planted_labels, write_labels, write_sequences
 from tests.models.experiments.planted import (
     SMALL,
     TASKS,
@@ -302,8 +302,10 @@ def test_a_cell_without_its_predictions_or_without_its_kept_model_is_not_done(so
     assert not list(lake.root.rglob("models"))[1:]  # it lies among the trials, and only there
     trial_folder(lake, cell.key).joinpath(CONFIG).unlink()
     assert not cell.is_done()
+    assert cell.is_measured()  # figures stay though the model went to make room
     assert dataclasses.replace(cell, keeps_model=False).is_done()
     cell.predictions.unlink()
+    assert not cell.is_measured()
     assert not dataclasses.replace(cell, keeps_model=False).is_done()
 
 

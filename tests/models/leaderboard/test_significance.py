@@ -24,7 +24,7 @@ from models.metrics.predictions import (
     predictions_table,
     read_predictions,
 )
-from tests.models.predicted import classes
+from tests.models.metrics.predicted import classes
 
 
 def test_the_interval_of_a_mean_difference_is_the_known_one():

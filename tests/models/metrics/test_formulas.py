@@ -6,7 +6,7 @@ from contracts.config.metrics import KNOWN_METRICS
 from models.metrics.formulas import FORMULAS, weighted
 from models.metrics.predictions import Predicted
 from models.metrics.rank import Ranks
-from tests.models.predicted import classes
+from tests.models.metrics.predicted import classes
 
 NUMBERS = Predicted(
     "regression",

@@ -6,12 +6,12 @@ from contracts.base.errors import FootpathError
 from models.data.packed import pack
 from models.data.sequences import open_sequences
 from models.nn.attention_map import attention_by_distance
-from models.nn.user_model import build_model
-from tests.models.builders import model_config
+from tests.builders.models import small_model
 
 SELF = [("bert4rec", {}), ("hsa", {}), ("rotary", {}), ("rotary", {"causal": True})]
 SELF += [("bert4rec", {"causal": True})]
 POOLED = ["bag", "gru4rec", "han", "hura", "nativectr"]
+SIZES = {"item": 43, "action": 5, "category": 7}
 LENGTHS = [12, 12, 5, 1]
 
 
@@ -23,9 +23,7 @@ def packed(make_sequences):
 
 
 def model_of(encoder, **options):
-    torch.manual_seed(0)
-    sizes = {"item": 43, "action": 5, "category": 7}
-    return build_model(model_config(encoder, 16, 32, ("item", "position"), options, sizes)).eval()
+    return small_model(SIZES, encoder, ("item", "position"), 32, **options).eval()
 
 
 @pytest.mark.parametrize(("encoder", "options"), SELF)

@@ -7,18 +7,15 @@ import torch
 from models.data.packed import pack
 from models.data.sequences import open_sequences
 from models.nn.encoders import ENCODERS
-from models.nn.user_model import build_model
 from models.probing.head_inputs import even_pooling
-from tests.models.builders import model_config
+from tests.builders.models import FIELDS, small_model
 
-FIELDS = ("item", "action", "category", "gap", "position")
 CAUSAL = [("bert4rec", {"causal": True}), ("rotary", {"causal": True})]
 SIZES = {"item": 43, "action": 5, "category": 7}
 
 
 def model_of(encoder: str, fields: tuple[str, ...] = FIELDS, **options):
-    torch.manual_seed(0)
-    return build_model(model_config(encoder, 16, 32, fields, options, SIZES))
+    return small_model(SIZES, encoder, fields, 32, **options)
 
 
 def windows(sequences, users, lengths):

@@ -24,14 +24,9 @@ from models.nn.user_model import build_model
 from models.nn.vectors import user_vectors
 from models.runtime.report import Reporter
 from models.train import train
-from tests.models.builders import (
-    build_objective,
-    embed_job,
-    evaluation_job,
-    model_config,
-    train_job,
-)
-from tests.models.conftest import write_sequences
+from tests.builders.jobs import embed_job, evaluation_job, train_job
+from tests.builders.models import build_objective, model_config, small_model
+from tests.builders.sequences import planted_labels, write_sequences
 
 KINDS = ("mean", "cnn", "attention", "gru", "transformer")
 TEXTS = [[], [5, 6, 7], [8], [5, 6, 7], [9, 10, 11, 12, 13, 14], [], [7, 6, 5]]
@@ -51,9 +46,7 @@ def encoder_of(kind, **options) -> TextEncoder:
 
 
 def model_of(sequences, fields=("text",), **text):
-    torch.manual_seed(0)
-    config = model_config("bag", 16, 20, fields, {"dropout": 0.0}, sequences.sizes, text)
-    model = build_model(config).eval()
+    model = small_model(sequences.sizes, fields=fields, text=text, dropout=0.0).eval()
     attach_text(model, sequences)
     return model
 
@@ -179,7 +172,7 @@ def config_of(folder, pointer, **changes) -> TrainJob:
 
 
 def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
-    make_sequences, make_labels, plant, tmp_path
+    make_sequences, make_labels, tmp_path
 ):
     pointer = make_sequences([12] * 40, text=True)
     train(config_of(tmp_path, pointer), Reporter())
@@ -209,7 +202,7 @@ def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
             {
                 "sequences": pointer,
                 "checkpoint": tmp_path / "m_v1",
-                "labels": make_labels(plant(40)),
+                "labels": make_labels(planted_labels(40)),
                 "tasks": [{"name": "half"}],
                 "out": tmp_path / "metrics.parquet",
                 "epochs": 1,
@@ -222,7 +215,7 @@ def test_a_model_that_reads_text_is_kept_fine_tuned_and_embeds(
 
 def test_sequences_without_text_are_named(tmp_path, sequences):
     events = pack(sequences.windows(np.array([0]), np.array([0]), np.array([5])))
-    model = build_model(model_config("bag", 16, 20, ("text",), {}, sequences.sizes))
+    model = small_model(sequences.sizes, fields=("text",))
     with pytest.raises(FootpathError, match="the model reads text, and has been given none"):
         model(events)
     older = open_sequences(write_sequences(tmp_path / "older", [5, 3]))
@@ -235,12 +228,12 @@ def test_sequences_without_text_open(make_sequences):
     assert not sequences.has_text
     assert (sequences.document[:] == 0).all()
     with pytest.raises(FootpathError, match="the vocabulary has no words"):
-        build_model(model_config("bag", 16, 20, ("item", "text"), {}, sequences.sizes))
+        small_model(sequences.sizes, fields=("item", "text"))
 
 
 def test_texts_in_another_vocabulary_are_refused(sequences):
     sizes = sequences.sizes | {"token": 99}
-    model = build_model(model_config("bag", 16, 20, ("text",), {}, sizes))
+    model = small_model(sizes, fields=("text",))
     with pytest.raises(FootpathError, match=r"reads 99 words and 43 items.*have 26 and 43"):
         attach_text(model, sequences)
 

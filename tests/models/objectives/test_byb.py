@@ -1,5 +1,6 @@
 import dataclasses
 import datetime as dt
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,15 +9,20 @@ import torch
 from models.data.packed import MASK, age_buckets
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
-from models.nn.user_model import build_model
 from models.objectives.byb import _weights
 from models.training.health import effective_rank
-from tests.models.builders import build_objective, model_config
+from tests.builders.models import (
+    FIELDS,
+    build_objective,
+    sampled,
+    small_model,
+    small_pair,
+)
 
-FIELDS = ("item", "action", "category", "gap", "position")
 DAY = 86_400
 LENGTHS = [30, 3, 17, 9, 29, 12]
 USERS = np.arange(len(LENGTHS))
+build = partial(small_pair, "byb", projector=8)
 
 
 @pytest.fixture
@@ -25,20 +31,6 @@ def sequences(make_sequences):
     time = np.concatenate([np.arange(n) * DAY for n in LENGTHS]).astype(np.int64)
     time[-1] += 365 * DAY
     return open_sequences(make_sequences(LENGTHS, time=time))
-
-
-def build(sequences, **options):
-    torch.manual_seed(0)
-    model = build_model(model_config("bag", 16, 20, FIELDS, {"dropout": 0.0}, sequences.sizes))
-    return model, build_objective("byb", model.config, {"projector": 8} | options)
-
-
-def sampled(objective, sequences, epoch=0, change=None):
-    draw = Draw(0, epoch, USERS)
-    windows = sequences.random_windows(draw, 40)
-    if change:
-        windows = change(windows)
-    return windows, objective.sample(windows, windows, draw)
 
 
 def cut_of(sequences, epoch):
@@ -241,7 +233,7 @@ def test_who_stays_silent_is_told_from_who_does_not(timed):
     """The prediction for a user with an empty window comes nearer to nothing than the others'."""
     fields = (*FIELDS, "age")
     torch.manual_seed(0)
-    model = build_model(model_config("bag", 16, 20, fields, {"dropout": 0.0}, timed.sizes))
+    model = small_model(timed.sizes, fields=fields, dropout=0.0)
     options = BY_TIME | {"projector": 8, "hidden_weight": 0.0}
     objective = build_objective("byb", model.config, options)
     trained = [p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad]

@@ -8,14 +8,12 @@ from contracts.base.errors import FootpathError
 from models.data.packed import MASK
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
-from models.nn.user_model import build_model
 from models.objectives.barlow_twins import standardized
 from models.objectives.coles import info_nce
 from models.objectives.views import hidden, reordered, slices
 from models.training.trainer import eligible_users
-from tests.models.builders import build_objective, model_config
+from tests.builders.models import small_pair
 
-FIELDS = ("item", "action", "category", "gap", "position")
 USERS = np.arange(6)
 
 
@@ -28,12 +26,6 @@ def sequences(make_sequences):
 @pytest.fixture
 def windows(sequences):
     return sequences.random_windows(Draw(0, 0, USERS), 64)
-
-
-def build(method, sequences, **options):
-    torch.manual_seed(0)
-    model = build_model(model_config("bag", 16, 20, FIELDS, {"dropout": 0.0}, sequences.sizes))
-    return model, build_objective(method, model.config, options)
 
 
 def parts(events, field="item_T"):
@@ -87,8 +79,8 @@ def test_info_nce_is_the_mean_of_both_directions(windows):
 
 
 def test_coles_adds_the_mean_loss_of_what_its_slices_hide(sequences, windows):
-    model, plain = build("coles", sequences, hide_share=0.5)
-    helped = build("coles", sequences, hide_share=0.5, hidden_weight=2.0)[1]
+    model, plain = small_pair("coles", sequences, hide_share=0.5)
+    helped = small_pair("coles", sequences, hide_share=0.5, hidden_weight=2.0)[1]
     sample = helped.sample(windows, windows, Draw(0, 0, USERS))
     whole = slices(windows, Draw(0, 0, USERS), "a", 5, model.config.max_length)
     seen = hidden(whole, Draw(0, 0, USERS), "a", 0.5)
@@ -105,7 +97,7 @@ def test_coles_adds_the_mean_loss_of_what_its_slices_hide(sequences, windows):
 
 
 def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows):
-    model, objective = build("barlow", sequences, projector=8, redundancy=0.1)
+    model, objective = small_pair("barlow", sequences, projector=8, redundancy=0.1)
     objective.eval()
     sample = objective.sample(windows, windows, Draw(0, 0, USERS))
     outcome = objective(model, sample)
@@ -121,7 +113,7 @@ def test_barlow_twins_loss_is_that_of_the_equation(sequences, windows):
 
 def test_small_batches_share_their_correlations_with_those_before(sequences, windows):
     options = {"projector": 8, "redundancy": 0.1, "hide_share": 0.0}
-    model, objective = build("barlow", sequences, **options, memory_users=24)
+    model, objective = small_pair("barlow", sequences, **options, memory_users=24)
     model.eval()
     samples = [objective.sample(windows, windows, Draw(0, n, USERS)) for n in range(3)]
 
@@ -154,8 +146,8 @@ def test_a_batch_of_enough_users_is_its_own_average_and_so_is_the_short_one_afte
     sequences, windows
 ):
     options = {"projector": 8, "hide_share": 0.0}
-    model, objective = build("barlow", sequences, **options, memory_users=6)
-    _, plain = build("barlow", sequences, **options, memory_users=0)
+    model, objective = small_pair("barlow", sequences, **options, memory_users=6)
+    _, plain = small_pair("barlow", sequences, **options, memory_users=0)
     plain.load_state_dict(objective.state_dict())
     model.eval()
     few = sequences.random_windows(Draw(0, 0, USERS[:4]), 64)
@@ -172,7 +164,7 @@ def test_a_collapsed_dimension_costs_its_whole_agreement():
 
 @pytest.mark.parametrize(("method", "options"), [("coles", {}), ("barlow", {"projector": 4})])
 def test_the_loss_falls(method, options, sequences, windows):
-    model, objective = build(method, sequences, **options)
+    model, objective = small_pair(method, sequences, **options)
     optimizer = torch.optim.Adam([*model.parameters(), *objective.parameters()], lr=1e-2)
     losses = []
     for epoch in range(60):
@@ -187,6 +179,6 @@ def test_the_loss_falls(method, options, sequences, windows):
 
 def test_one_user_cannot_be_compared(make_sequences):
     sequences = open_sequences(make_sequences([12, 1]))
-    _, objective = build("barlow", sequences)
+    _, objective = small_pair("barlow", sequences)
     with pytest.raises(FootpathError, match="at least 2"):
         eligible_users(sequences, objective)

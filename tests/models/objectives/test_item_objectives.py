@@ -7,11 +7,9 @@ import torch
 from models.data.packed import MASK, pack
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
-from models.nn.user_model import build_model
 from models.objectives.masked_item import sampled_loss
-from tests.models.builders import build_objective, model_config
+from tests.builders.models import FIELDS, sampled, small_pair
 
-FIELDS = ("item", "action", "category", "gap", "position")
 LENGTHS = [30, 3, 17, 9, 29, 12]
 USERS = np.arange(len(LENGTHS))
 WAYS = [
@@ -28,18 +26,8 @@ def sequences(make_sequences):
     return open_sequences(make_sequences(LENGTHS))
 
 
-def build(method, encoder, sequences, encoder_options=None, **options):
-    torch.manual_seed(0)
-    shape = {"dropout": 0.0} | (encoder_options or {})
-    model = build_model(model_config(encoder, 16, 40, FIELDS, shape, sequences.sizes))
-    return model, build_objective(method, model.config, options)
-
-
-def sampled(objective, sequences, epoch=0, change=None):
-    draw = Draw(0, epoch, USERS)
-    windows = sequences.random_windows(draw, 40)
-    windows = change(windows) if change else windows
-    return windows, objective.sample(windows, windows, draw)
+def build(method, encoder, sequences, shape=None, **options):
+    return small_pair(method, sequences, encoder, FIELDS, 40, shape, **options)
 
 
 def changed_after(cut_B):

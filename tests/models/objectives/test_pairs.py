@@ -8,11 +8,10 @@ from contracts.recipes.methods import METHODS
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.nn.encoders import ENCODERS
-from models.nn.user_model import build_model
 from models.objectives import OBJECTIVES
 from models.training.optim import guarded_step, make_optimizer
-from tests.models.builders import build_objective, model_config
-from tests.models.conftest import write_sequences
+from tests.builders.models import build_objective, small_model
+from tests.builders.sequences import write_sequences
 
 FIELDS = ("item", "action", "category", "gap", "age", "value", "position")
 LENGTHS = [12, 3, 7, 9]
@@ -27,11 +26,10 @@ def sequences(tmp_path_factory):
 
 
 def steps(sequences, method, encoder, options, fields=None):
-    torch.manual_seed(0)
     if fields is None:
         reads_on = method == "next" or (method == "ubm" and encoder == "gru4rec")
         fields = tuple(f for f in FIELDS if not (reads_on and f == "age"))
-    model = build_model(model_config(encoder, 16, 8, fields, options, sequences.sizes))
+    model = small_model(sequences.sizes, encoder, fields, 8, **options)
     objective = build_objective(method, model.config, OPTIONS.get(method, {}))
     trained = torch.nn.ModuleDict({"model": model, "objective": objective}).train()
     optimizer, before = (

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,22 +8,15 @@ import torch
 from models.data.packed import MASK
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
-from models.nn.user_model import build_model
-from tests.models.builders import build_objective, model_config
+from tests.builders.models import small_pair
 
-FIELDS = ("item", "action", "category", "gap", "position")
 USERS = np.arange(6)
+build = partial(small_pair, "ptum", encoder="bert4rec", max_length=32)
 
 
 @pytest.fixture
 def sequences(make_sequences):
     return open_sequences(make_sequences([30, 3, 17, 9, 29, 12, 30]))
-
-
-def build(sequences, encoder="bert4rec", **options):
-    torch.manual_seed(0)
-    model = build_model(model_config(encoder, 16, 32, FIELDS, {"dropout": 0.0}, sequences.sizes))
-    return model, build_objective("ptum", model.config, options)
 
 
 def inputs(sequences, objective, epoch=0):
@@ -33,7 +27,7 @@ def inputs(sequences, objective, epoch=0):
 @pytest.mark.parametrize("encoder", ["bert4rec", "gru4rec"])
 @pytest.mark.parametrize("field", ["item_T", "action_T", "category_T", "gap_T", "value_T"])
 def test_what_is_hidden_does_not_reach_the_vector_that_predicts_it(sequences, encoder, field):
-    model, objective = build(sequences, encoder)
+    model, objective = build(sequences, encoder=encoder)
     windows, others, draw = inputs(sequences, objective)
     sample = objective.sample(windows, others, draw)
     before = model(sample.views)[: len(USERS)]

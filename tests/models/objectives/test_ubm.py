@@ -15,7 +15,6 @@ from models.data.packed import MASK, UNK
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.nn.behavior import attach_text
-from models.nn.user_model import build_model
 from models.objectives.ubm.contrasts import contrast, follow_loss
 from models.objectives.ubm.sessions import chosen_events, chosen_sessions, sessions_of
 from models.objectives.ubm.text_views import text_view
@@ -23,8 +22,9 @@ from models.ranking.zero_shot import native
 from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.trainer import Trainer
-from tests.models.builders import build_objective, model_config, train_job
-from tests.models.conftest import write_sequences
+from tests.builders.jobs import train_job
+from tests.builders.models import build_objective, model_config, small_pair
+from tests.builders.sequences import write_sequences
 
 RATES = ("attribute_drop", "category_drop", "word_drop", "word_mask", "word_swap")
 # [TITLE] 4 5 6 7 [CATEGORY] 8 9 [COLOR] 10 | 11 12 | [COLOR] 10 [SIZE] 13
@@ -163,9 +163,7 @@ def test_chosen_events_are_of_those_asked_for(windows):
 
 
 def ubm(sequences, **options):
-    torch.manual_seed(0)
-    model = build_model(model_config("bag", 16, 20, FIELDS, {"dropout": 0.0}, sequences.sizes))
-    objective = build_objective("ubm", model.config, options)
+    model, objective = small_pair("ubm", sequences, fields=FIELDS, **options)
     attach_text(model, sequences)
     return model, objective
 

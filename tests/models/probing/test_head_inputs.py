@@ -11,9 +11,8 @@ from models.baselines.measure import baselines
 from models.finetune import finetune
 from models.metrics.predictions import read_predictions
 from models.runtime.report import Reporter
-from models.train import train
-from tests.models.builders import baselines_job, evaluation_job, train_job
-from tests.models.conftest import planted_labels, user_names, write_labels, write_sequences
+from tests.builders.jobs import baselines_job, evaluation_job, pretrain
+from tests.builders.sequences import planted_labels, user_names, write_labels, write_sequences
 
 USERS = 120
 TASKS = [{"name": "secret", "kind": "classification", "metric": "auc"}]
@@ -36,9 +35,7 @@ def work(tmp_path_factory) -> Path:
         {"user_id": user_names(USERS), "spent": np.exp(4 * y + rng.normal(size=USERS))}
     )
     pq.write_table(known, folder / "features.parquet")
-    settings = {"sequences": str(pointer), "out": str(folder / "none_bag_v1"), "dim": 16}
-    settings |= {"recipe": "none_bag", "max_length": 10}
-    train(train_job(settings), Reporter())
+    pretrain(pointer, folder / "none_bag_v1", "none_bag", max_length=10)
     return folder
 
 

@@ -132,6 +132,22 @@ def test_features_come_in_the_order_of_the_sequences(make_sequences, tmp_path):
     np.testing.assert_equal(found.x_UF, [[np.nan, 0], [np.nan, np.nan], [2, 20]])
 
 
+def test_a_user_who_has_none_of_a_kind_has_a_flag_and_so_has_one_who_is_not_known(
+    make_sequences, tmp_path
+):
+    sequences = open_sequences(make_sequences([5, 5, 5]))
+    path = write(
+        tmp_path / "f.parquet",
+        user_id=["user-0000", "user-0001"],
+        hours_since_last_purchase=[3.0, None],
+        events_7d=[20.0, 0.0],
+    )
+    known = load_head_features(path, sequences)
+    x_nF = FeatureScaler.of(known.x_UF)(known.x_UF)
+    assert x_nF[:, 2:].tolist() == [[0, 0], [1, 0], [1, 1]]  # of hours, of events
+    assert x_nF[1:, 0].tolist() == [0, 0]
+
+
 FAULTS = {
     "names a user twice": {"user_id": ["user-0000"] * 2, "a": [1.0, 2.0]},
     "column a is not numeric": {"user_id": ["user-0000"], "a": ["x"]},

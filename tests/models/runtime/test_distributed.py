@@ -19,10 +19,10 @@ from contracts.recipes.methods import METHODS
 from models.checkpoint import STATE, read_tensors
 from models.runtime.report import Reporter
 from models.train import train
-from tests.models.builders import train_job, write_job
+from tests.builders.jobs import train_job, training, write_job
+from tests.conftest import REPOSITORY
 
-ROOT = Path(__file__).parents[3]
-PROGRAM = Path(__file__).parents[1] / "ranks_program.py"
+PROGRAM = Path(__file__).parent / "ranks_program.py"
 METHODS = [name for name, kind in METHODS.items() if kind.trains]
 ENCODER_OF = {"next": "gru4rec", "barlow": "bag"}
 OPTIONS = {"byb": {"events": [3, 5]}, "msdp": {"events": [3, 5]}}
@@ -31,28 +31,18 @@ READS = {"fields": ["item", "action", "text", "position"], "text": {"dropout": 0
 
 def config(sequences: Path, out: Path, method: str, **changes) -> dict:
     encoder = ENCODER_OF.get(method, "bert4rec")
-    return {
-        "sequences": str(sequences),
-        "out": str(out),
-        "recipe": f"{method}_{encoder}",
-        "encoder": {"dropout": 0.0},
-        "method": OPTIONS.get(method, {}),
-        "dim": 16,
-        "max_length": 20,
-        "epochs": 3,
-        "batch_size": 35,  # parts of 18 and 17 users, and a last batch of 15
-        "threads": 1,
-        "device": "cpu",
-        **(READS if method == "ubm" else {}),
-    } | changes
+    common = {"recipe": f"{method}_{encoder}", "encoder": {"dropout": 0.0}, "epochs": 3}
+    common |= {"method": OPTIONS.get(method, {})} | (READS if method == "ubm" else {})
+    # parts of 18 and 17 users, and a last batch of 15
+    return training(sequences, out, **(common | {"batch_size": 35} | changes))
 
 
 def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments]
     return subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment,
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -67,10 +57,9 @@ def in_double() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def by_two(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def by_two(pointer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every objective trained by two ranks in double precision; a folder each."""
     folder = tmp_path_factory.mktemp("two")
-    pointer = planted / "sequences" / "2026-01-31.json"
     listed = [config(pointer, folder / method, method) for method in METHODS]
     (folder / "list.json").write_text(json.dumps(listed))
     done = torchrun(str(PROGRAM), str(folder / "list.json"), "float64")
@@ -80,8 +69,7 @@ def by_two(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("in_double")
 @pytest.mark.parametrize("method", METHODS)
-def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, planted, tmp_path):
-    pointer = planted / "sequences" / "2026-01-31.json"
+def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, pointer, tmp_path):
     train(train_job(config(pointer, tmp_path / "one", method)), Reporter())
     one, two = (pq.read_table(f / "curves.parquet") for f in (tmp_path / "one", by_two / method))
     assert json.loads((by_two / method / "metrics.json").read_text())["ranks"] == 2
@@ -100,8 +88,7 @@ def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, pl
         torch.testing.assert_close(weights[1][name], expected, rtol=0, atol=1e-9, msg=name)
 
 
-def test_two_ranks_killed_with_their_starter_resume_bit_for_bit(planted, tmp_path):
-    pointer = planted / "sequences" / "2026-01-31.json"
+def test_two_ranks_killed_with_their_starter_resume_bit_for_bit(pointer, tmp_path):
     # So many steps that it cannot have ended before it is killed, however busy the machine is.
     changes = {"epochs": 16, "checkpoint_seconds": 0, "ema": 0.9, "precision": "bf16"}
     settings = config(pointer, tmp_path / "killed", "byb", **changes)
@@ -131,8 +118,7 @@ def test_two_ranks_killed_with_their_starter_resume_bit_for_bit(planted, tmp_pat
     assert curves[0].equals(curves[1])
 
 
-def test_when_one_rank_fails_all_end_with_its_sentence(planted, tmp_path):
-    pointer = planted / "sequences" / "2026-01-31.json"
+def test_when_one_rank_fails_all_end_with_its_sentence(pointer, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", "coles")
     (tmp_path / "m_v1").mkdir()
     fault = tmp_path / "fault"
@@ -148,8 +134,7 @@ def test_when_one_rank_fails_all_end_with_its_sentence(planted, tmp_path):
     assert "is being written by process 4711" in fault.read_text()
 
 
-def test_a_lost_rank_ends_the_others(planted, tmp_path):
-    pointer = planted / "sequences" / "2026-01-31.json"
+def test_a_lost_rank_ends_the_others(pointer, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", "coles", epochs=100_000, checkpoint_seconds=0)
     process = start(settings, tmp_path / "m.json")
     while not (tmp_path / "m_v1" / STATE).exists():
@@ -167,7 +152,7 @@ def start(settings: dict, path: Path, **environment: str) -> subprocess.Popen:
     write_job(train_job(settings), path)
     return subprocess.Popen(
         [sys.executable, "-m", "models.runtime.launch", "2", "models.train", str(path)],
-        cwd=ROOT,
+        cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=open(path.with_suffix(".err"), "w"),

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[3]
+from tests.conftest import REPOSITORY
+
 MIXTURES = 10  # that a GPU refuses; the cases after them it takes
 
 
 def run(folder: Path) -> dict[str, dict]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.models.pretend_program", str(folder)],
-        cwd=ROOT,
+        [sys.executable, "-m", "tests.models.runtime.pretend_program", str(folder)],
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=280,

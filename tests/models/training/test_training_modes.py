@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +23,11 @@ from models.runtime.report import Reporter
 from models.train import build, train
 from models.training.ema import Ema
 from models.training.trainer import Trainer
-from tests.models.builders import train_job
+from tests.builders.jobs import train_job, training
+from tests.builders.sequences import planted_labels
 
 Settings = dict
-
-
-def config(sequences: Path, out: Path, **changes) -> Settings:
-    return {
-        "sequences": str(sequences),
-        "out": str(out),
-        "recipe": "ptum_bag",
-        "dim": 16,
-        "max_length": 20,
-        "epochs": 4,
-        "batch_size": 32,
-        "threads": 1,
-        "device": "cpu",
-    } | changes
+config = partial(training, batch_size=32)
 
 
 class Listener(Reporter):
@@ -75,11 +64,6 @@ def same_bits(one: Path, two: Path) -> None:
         assert torch.equal(weight, weights_of(two)[name]), name
     curves = [pq.read_table(folder / "curves.parquet") for folder in (one, two)]
     assert curves[0].equals(curves[1])
-
-
-@pytest.fixture
-def pointer(planted: Path) -> Path:
-    return planted / "sequences" / "2026-01-31.json"
 
 
 @pytest.fixture
@@ -261,10 +245,10 @@ def test_early_stopping_keeps_the_weights_that_validated_best(pointer, validatio
 
 
 def test_the_labels_of_test_users_do_not_choose_the_weights(
-    pointer, validation, plant, make_labels, tmp_path
+    pointer, validation, make_labels, tmp_path
 ):
     run(config(pointer, tmp_path / "one", validation=validation))
-    rows = plant(120)
+    rows = planted_labels(120)
     for row in rows:
         if row["split"] == "test" and row["task"] == "half":
             row |= {"value": 1 - row["value"], "label": ["right", "left"][int(row["value"])]}
@@ -274,9 +258,9 @@ def test_the_labels_of_test_users_do_not_choose_the_weights(
 
 
 def test_a_run_goes_on_only_by_the_labels_that_it_began_with(
-    pointer, validation, plant, make_labels, tmp_path
+    pointer, validation, make_labels, tmp_path
 ):
-    rows = plant(120)
+    rows = planted_labels(120)
     labels, settings = make_labels(rows), config(pointer, tmp_path / "m", checkpoint_seconds=0)
     settings["validation"] = validation | {"labels": str(labels)}
     with pytest.raises(KeyboardInterrupt):

@@ -9,6 +9,7 @@ import pytest
 
 from contracts.lake.layout import Lake
 from contracts.lake.versions import WEIGHTS, is_trained
+from models.experiments.cells import evict
 from models.experiments.planning import Source
 from models.experiments.results import collect, put_into, write
 from models.metrics.predictions import read_predictions
@@ -182,12 +183,18 @@ def test_programs_of_a_run_that_is_stopped_end_with_it(source, tmp_path):
 
 def test_weights_without_a_name_go_when_nothing_needs_them_any_more(source, tmp_path):
     lake = Lake(tmp_path)
-    wanted = comparison(recipe("none_bag"), tasks=("half",), shares=(1.0,))
-    plan = planned(lake, source, wanted)
+    wanted = comparison(
+        recipe("coles_bag"), tasks=("half",), shares=(1.0,), protocols=("finetuned",)
+    )
+    plan = planned(lake, source, wanted, keep_models=True)
+    (tuned,) = [cell.key for cell in plan.cells if cell.keeps_model]
 
     def run(context, pipes):
         return Runner(context, pipes, lake, 1, keep_bytes=0).run(plan.jobs)
 
     assert not in_dagster(run).failed
-    assert planned(lake, source, wanted).jobs == []  # measured before they went
-    assert not list(lake.work.glob(f"trials/*/{WEIGHTS}"))
+    # Measured before they went; what was fine-tuned stays until the best of it has a name.
+    assert planned(lake, source, wanted, keep_models=True).jobs == []
+    assert [path.parent.name for path in lake.work.glob(f"trials/*/{WEIGHTS}")] == [tuned]
+    assert evict(lake, set(), 0) == [tuned]
+    assert collect(plan, wanted).missing == 0  # and its figures stay

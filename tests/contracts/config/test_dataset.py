@@ -1,0 +1,114 @@
+"""A data set's YAML is checked on load, and a fault names file, line and field."""
+
+from pathlib import Path
+
+import pytest
+
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import DATASETS, dataset_names, load_dataset, load_dataset_file
+from contracts.config.sources import link_source, source_folder
+
+SHOP = (DATASETS / "shop.yaml").read_text()
+
+
+def edited(tmp_path: Path, old: str, new: str) -> tuple[Path, int]:
+    """Writes the shop's YAML with one change; returns it and the line of the change."""
+    assert old in SHOP
+    path = tmp_path / "shop.yaml"
+    path.write_text(SHOP.replace(old, new, 1))
+    return path, SHOP[: SHOP.index(old)].count("\n") + 1
+
+
+@pytest.mark.parametrize("name", dataset_names())
+def test_every_configured_data_set_loads(name: str):
+    assert load_dataset(name).name == name
+
+
+def test_an_unknown_data_set_names_the_known_ones():
+    with pytest.raises(FootpathError, match=r"no data set 'nope'.*shop"):
+        load_dataset("nope")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "reason"),
+    [
+        ("timezone: Europe/Berlin", "timezone: Mars/Phobos", "timezone", "IANA"),
+        (
+            "user_id: user",
+            "user: user",
+            "events.user",
+            "there is no such field: did you mean 'user_id'?",
+        ),
+        ("format: jsonl", "format: xml", "landing.format", "jsonl"),
+        ("horizon_days: 7", "horizon_days: 0", "tasks.2.horizon_days", "greater than"),
+        ("start: 2026-01-01", "start: yesterday", "partitions.start", "date"),
+    ],
+)
+def test_a_fault_names_file_line_and_field(tmp_path, old, new, field, reason):
+    path, line = edited(tmp_path, old, new)
+    with pytest.raises(FootpathError) as error:
+        load_dataset_file(path)
+    sentences = str(error.value).splitlines()
+    assert any(f"{path}:{line}: {field}: " in s and reason in s for s in sentences), sentences
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        ("coles_gru: {epochs: 20", "settings of 'coles_gru': recipes has ptum_bert4rec"),
+        ("coles_bag: {seed: 20", r"learning.settings.coles_bag.seed: there is no such field"),
+        ("coles_bag: {validation: 20", "validation is learning.validation, for all recipes"),
+    ],
+)
+def test_settings_are_those_of_a_recipe_that_is_there(tmp_path, new, reason):
+    path, _ = edited(tmp_path, "coles_bag: {epochs: 20", new)
+    with pytest.raises(FootpathError, match=reason):
+        load_dataset_file(path)
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        ("{task: shoe_size}", r"task 'shoe_size', and the tasks .* are gender, age, purchase_7d"),
+        ("{task: gender, patience: 0}", r"learning.validation.patience: .*greater than"),
+        ("{task: gender, labels: here}", r"learning.validation.labels: there is no such field"),
+    ],
+)
+def test_what_stops_pre_training_is_a_task_of_the_data_set(tmp_path, new, reason):
+    path, _ = edited(tmp_path, "  finetuning:", f"  validation: {new}\n  finetuning:")
+    with pytest.raises(FootpathError, match=reason):
+        load_dataset_file(path)
+
+
+def test_broken_yaml_names_the_line(tmp_path):
+    path, line = edited(tmp_path, "timezone: Europe/Berlin", "timezone: [Europe/Berlin")
+    with pytest.raises(FootpathError, match=rf"{path}:{line + 1}: not valid YAML"):
+        load_dataset_file(path)
+
+
+def test_a_date_that_is_none_is_a_sentence(tmp_path):
+    path, _ = edited(tmp_path, "start: 2026-01-01", "start: 2026-01-41")
+    with pytest.raises(FootpathError, match="a date in it is none"):
+        load_dataset_file(path)
+
+
+def test_a_file_that_is_not_utf8_says_so(tmp_path):
+    path = tmp_path / "shop.yaml"
+    path.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(FootpathError, match="not UTF-8"):
+        load_dataset_file(path)
+
+
+def test_a_task_must_ask_for_a_column_that_is_there(tmp_path):
+    path, _ = edited(tmp_path, "column: gender, metric", "column: shoe_size, metric")
+    with pytest.raises(FootpathError, match=r"task gender asks for user attribute 'shoe_size'"):
+        load_dataset_file(path)
+
+
+def test_the_source_folder_is_remembered_and_the_environment_wins(lake_home, monkeypatch):
+    with pytest.raises(FootpathError, match="footpath datasets link ml-100k FOLDER"):
+        source_folder("ml-100k")
+    link_source("ml-100k", "/data/movies")
+    assert source_folder("ml-100k") == "/data/movies"
+    monkeypatch.setenv("FOOTPATH_SOURCE_ML_100K", "s3://bucket/movies")
+    assert source_folder("ml-100k") == "s3://bucket/movies"

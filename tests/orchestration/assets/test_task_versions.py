@@ -1,0 +1,110 @@
+"""The best fine-tuned model of a task is a version whose vectors and scores go to the store."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+from feast import FeatureStore
+
+from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
+from contracts.lake.layout import Lake
+from contracts.lake.versions import latest_finished
+from contracts.recipes.checkpoint import load_facts
+from features.store import apply_registry, opened_repository
+from features.store import materialize as bring_online
+from orchestration.assets.evaluation import evaluation_assets
+from orchestration.assets.learning import learning_assets
+from orchestration.assets.serving import serving_assets
+from orchestration.progress import Progress
+from orchestration.tags import range_tags
+from tests.s3 import chain
+
+LEARNING = chain.SHOP.learning.model_copy(update={"label_shares": [1.0], "seeds": 1})
+SHOP: Dataset = chain.SHOP.model_copy(update={"learning": LEARNING})
+
+
+@pytest.fixture
+def lake(lake: Lake, shop_folder: Path) -> Lake:
+    """The daily tables, labels and sequences of 50 users and five days."""
+    link_source("shop", str(shop_folder))
+    chain.build_tables(lake)
+    return lake
+
+
+def materialize(
+    instance: dg.DagsterInstance,
+    name: str,
+    partition: str | None,
+    tags: dict[str, str] | None = None,
+    **config: Any,
+) -> dg.ExecuteInProcessResult:
+    assets = [*learning_assets(SHOP), *evaluation_assets(SHOP), *serving_assets(SHOP)]
+    return dg.materialize(
+        assets,
+        selection=[dg.AssetKey(["shop", name])],
+        instance=instance,
+        partition_key=partition,
+        tags=tags,
+        resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
+        run_config={"ops": {f"shop__{name}": {"config": config}}} if config else {},
+    )
+
+
+@pytest.mark.timeout(600)  # seven programs that load torch
+def test_a_fine_tuned_model_embeds_and_scores_the_users_of_days(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialize(instance, "pretrained_encoder", "coles_bag", epochs=1)
+        materialize(instance, "finetuned_age", "coles_bag")
+        known = instance.get_dynamic_partitions("shop_model_versions")
+        assert known == ["coles_bag_v1", "coles_bag_v1_age"]
+        materialize(instance, "user_embeddings", cell(chain.LAST, known[1]))
+        first = rows_of(lake, known[1])
+        lake.day("events", chain.DAYS[0]).unlink()  # as if all of its events were taken back
+        ends = cell(chain.DAYS[-2], known[0]), cell(chain.LAST, known[1])
+        materialize(instance, "user_embeddings", None, tags=range_tags(*ends))
+        cells = {cell(day, version) for day in chain.DAYS[-2:] for version in known}
+        found = instance.get_materialized_partitions(dg.AssetKey(["shop", "user_embeddings"]))
+        assert found == cells
+    assert all(lake.days(f"user_embeddings/{version}") == chain.DAYS[-2:] for version in known)
+    # What was known stays, and what was embedded again is newer.
+    rows = rows_of(lake, known[1])
+    added = [row for row in rows if row not in first]
+    assert [row for row in rows if row in first] == first
+    assert len(added) > 5
+    assert min(row["created"] for row in added) > max(row["written_at"] for row in first)
+
+    tuned = latest_finished(lake, "coles_bag", "age")
+    facts = load_facts(tuned.folder(lake))
+    scored = {row["user_id"]: row for row in rows}
+    vectors = {row["user_id"]: row for row in rows_of(lake, known[0])}
+    assert len(scored) >= len(vectors) > 20
+    assert {row["model_version"] for row in scored.values()} == {"coles_bag_v1_age"}
+    assert all("scores" not in row for row in vectors.values())
+    scores = [row["scores"] for row in scored.values()]
+    assert {len(row) for row in scores} == {len(facts.task.classes)}
+    assert all(abs(sum(row) - 1) < 1e-4 for row in scores)
+    # Its own encoder:
+    assert any(scored[user]["embedding"] != vectors[user]["embedding"] for user in vectors)
+    views = apply_registry(SHOP, lake).views
+    assert {f"user_embeddings_{version}" for version in known} <= set(views)
+    bring_online(SHOP, lake)
+    store = FeatureStore(repo_path=str(opened_repository(lake)))
+    users = list(scored)[:5]
+    online = store.get_online_features(
+        features=["user_embeddings_coles_bag_v1_age:scores_coles_bag_v1_age"],
+        entity_rows=[{"user_id": user} for user in users],
+    ).to_dict()
+    assert online["scores_coles_bag_v1_age"] == [scored[user]["scores"] for user in users]
+
+
+def cell(day: dt.date, version: str) -> str:
+    return str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+
+
+def rows_of(lake: Lake, version: str) -> list[dict]:
+    """Rows of the last day: of each user the newest comes last."""
+    return pq.read_table(lake.day(f"user_embeddings/{version}", chain.LAST)).to_pylist()

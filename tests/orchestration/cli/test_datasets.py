@@ -1,0 +1,77 @@
+"""From a file of one's own to validated days: init, check, run."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from contracts.config.dataset import DATASETS
+from orchestration.cli.terminal import _print_table
+from tests.orchestration.cli.test_main import refused
+from tests.orchestration.conftest import footpath
+
+ROWS = "".join(
+    f"u{n % 9},2026-03-0{1 + n % 3}T10:{n % 60:02}:00Z,{('view', 'buy')[n % 2]},p{n % 7}\n"
+    for n in range(90)
+)
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Path:
+    path = tmp_path / "source" / "my_clicks.csv"
+    path.parent.mkdir()
+    path.write_text(f"user,time,action,item\n{ROWS}")
+    return path
+
+
+def test_a_draft_can_be_checked_at_once_and_says_what_is_left_to_do(clicks, tmp_path):
+    out = tmp_path / "drafts" / "my-clicks.yaml"
+    made = footpath(tmp_path, "datasets", "init", str(clicks), "--out", str(out))
+    assert made.returncode == 0, made.stderr
+    assert "drafted from 90 rows; 2 lines want your eye" in made.stdout
+    check = f"datasets check {out} --data {clicks.parent}"
+    assert f"Next: footpath {check}" in made.stdout
+    checked = footpath(tmp_path, *check.split())
+    assert checked.returncode == 0, checked.stderr
+    assert "9 users, 7 items" in checked.stdout
+    assert "Actions: buy 45, view 45" in checked.stdout
+    todo = [n for n, line in enumerate(out.read_text().splitlines(), start=1) if "# TODO" in line]
+    assert [f"my-clicks.yaml:{n}: TODO" in checked.stdout for n in todo] == [True, True]
+    assert "is there already" in refused(
+        tmp_path, "datasets", "init", str(clicks), "--out", str(out)
+    )
+
+
+@pytest.mark.long
+def test_a_drafted_data_set_runs_up_to_its_validated_days(clicks, tmp_path):
+    # A data set is known by its file in datasets/: one of the test's own, gone with the test.
+    name = f"my-clicks-{tmp_path.name.replace('_', '-')[-20:]}"
+    out = DATASETS / f"{name}.yaml"
+    try:
+        made = footpath(tmp_path, "datasets", "init", str(clicks), "--name", name)
+        assert made.returncode == 0, made.stderr
+        arguments = ("run", "--dataset", name, "--data", str(clicks.parent), "--until", "daily")
+        result = footpath(tmp_path, *arguments)
+    finally:
+        out.unlink(missing_ok=True)
+    assert result.returncode == 0, result.stderr
+    assert "rows: events 90" in " ".join(result.stdout.split())
+    lake = tmp_path / "lake" / name
+    assert len(list((lake / "events").glob("*.parquet"))) == 3
+    assert not (lake / "labels").exists()
+
+
+def test_a_name_that_is_not_the_files_and_a_stage_that_is_none(clicks, tmp_path):
+    arguments = ("datasets", "init", str(clicks), "--name", "a", "--out", str(tmp_path / "b.yaml"))
+    assert "must be called a.yaml" in refused(tmp_path, *arguments)
+    arguments = ("run", "--dataset", "ml-100k", "--data", str(clicks.parent), "--until", "dayly")
+    assert "there is no stage 'dayly': they are tables, landing, daily" in refused(
+        tmp_path, *arguments
+    )
+
+
+def test_what_stands_in_the_data_is_printed_as_it_is(capsys):
+    _print_table("Refused rows", pa.table({"raw": ["[red]x[/nothing]", ":smile:"]}))
+    printed = capsys.readouterr().out
+    assert "[red]x[/nothing]" in printed
+    assert ":smile:" in printed

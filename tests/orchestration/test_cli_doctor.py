@@ -1,0 +1,107 @@
+"""`footpath doctor` names what is wrong, says what to do, and shows no secret."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from typer.testing import CliRunner
+
+from orchestration.assets.ingestion import ingestion_assets
+from orchestration.cli import doctor
+from orchestration.cli.main import app
+from orchestration.dead_runs import process_tags
+from orchestration.instance import open_instance
+from orchestration.progress import Progress
+from orchestration.tags import BOOT
+from tests.builders.datasets import dataset_like
+from tests.features.shop_source import Source, row
+
+NOON = "2026-01-05T12:00:00Z"
+
+
+@pytest.fixture(autouse=True)
+def own_home(lake_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    for name in ("DAGSTER_POSTGRES_URL", "FOOTPATH_REGISTRY", "FOOTPATH_ONLINE_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    # What this machine has to spare is not the matter here.
+    monkeypatch.setattr(doctor, "MIN_DISK", 0)
+    monkeypatch.setattr(doctor, "MIN_MEMORY", 0)
+
+
+def run_doctor() -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["doctor"], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+def test_of_a_fresh_home_there_is_nothing_to_do_and_the_version_is_the_installed_one():
+    code, said = run_doctor()
+    assert (code, said.splitlines()[-1]) == (0, "nothing to do"), said
+    shown = CliRunner().invoke(app, ["--version"])
+    assert shown.output == f"footpath {doctor.version()}\n"
+
+
+def test_services_that_do_not_answer_are_named_by_address_and_their_passwords_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("FOOTPATH_REGISTRY", "postgresql://me:topsecret@127.0.0.1:1/features")
+    monkeypatch.setenv("FOOTPATH_ONLINE_STORE", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("FOOTPATH_REDIS_PASSWORD", "topsecret")
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://me:topsecret@127.0.0.1:1/dagster")
+    code, said = run_doctor()
+    assert code == 1
+    assert said.count("127.0.0.1:1, with a password: does not answer") == 3
+    assert "cannot be opened" in said
+    assert "topsecret" not in said
+
+
+def test_dead_and_waiting_runs_and_a_daemon_that_is_wanted_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(doctor, "QUEUED_TOO_LONG", -1.0)
+
+    @dg.job
+    def nothing() -> None: ...
+
+    run_id = "6f0b2a1e-0000-4000-8000-000000000000"
+    with open_instance() as instance:
+        tags = process_tags(run_id) | {BOOT: "an earlier start"}
+        instance.create_run_for_job(
+            nothing, run_id=run_id, tags=tags, status=dg.DagsterRunStatus.STARTED
+        )
+        location = RegisteredCodeLocationOrigin("footpath")
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "footpath"), "nothing")
+        instance.create_run_for_job(
+            nothing, status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin
+        )
+    code, said = run_doctor()
+    assert code == 1
+    assert f"dead runs: The process of run {run_id}" in said
+    assert "queue: 0 runs started, 1 queued" in said
+    assert "the queue wait for it" in said
+    assert "dead runs: none" in run_doctor()[1]
+
+
+def test_of_a_linked_data_set_files_days_and_what_stands_still_are_named(tmp_path: Path):
+    source = Source(tmp_path / "source")
+    source.write("2026-01-05/13", row("a", NOON), row("b", NOON, type="explode"))
+    source.write("2026-01-06/13", row("c", "2026-01-06T12:00:00Z"))
+    _, said = run_doctor()
+    assert "shop: 2 files, the last of 2026-01-06; 2 not landed" in said
+    dg.materialize(
+        ingestion_assets(dataset_like("shop")),
+        selection=[dg.AssetKey(["shop", "landing"]), dg.AssetKey(["shop", "events"])],
+        partition_key="2026-01-05",
+        resources={"progress": Progress()},
+        raise_on_error=False,
+    )
+    code, said = run_doctor()
+    assert code == 1
+    assert "shop: 2 files, the last of 2026-01-06; 1 not landed" in said
+    assert "1 days (2026-01-05: action_known 1)" in said
+    assert "shop, not built: 1 days have files and no events, from 2026-01-06" in said
