@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from contracts.base.errors import FootpathError
-from contracts.base.sql import literal
+from contracts.base.sql import literal, parquet
 from contracts.config.dataset import Dataset
 from contracts.config.policy import Expect
 from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
@@ -200,7 +200,7 @@ def events_profile(dataset: Dataset, catalog: str | None) -> tuple[dict[str, str
     aggregates["mix.category"] = "histogram(category)"
     return aggregates, (
         "LEFT JOIN (SELECT item_id AS known_item, any_value(category) AS category "
-        f"FROM read_parquet({literal(catalog)}) GROUP BY item_id) ON known_item = item_id"
+        f"FROM {parquet(literal(catalog))} GROUP BY item_id) ON known_item = item_id"
     )
 
 

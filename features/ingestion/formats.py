@@ -22,7 +22,7 @@ import duckdb
 import numpy as np
 
 from contracts.base.errors import FootpathError
-from contracts.base.sql import literal, name
+from contracts.base.sql import literal, name, parquet
 from contracts.config.source import FileTable
 from features.expressions import struct_of
 
@@ -349,7 +349,7 @@ class Parquet(Format):
     ) -> str:
         """The SELECT over a file. `__raw` is null where the row could be read."""
         try:
-            found = connection.read_parquet(on_disk).columns
+            found = connection.read_parquet(on_disk, hive_partitioning=False).columns
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise FootpathError(
@@ -365,7 +365,7 @@ class Parquet(Format):
         values = [name(c) if c in found else f"NULL AS {name(c)}" for c in types]
         rows = (
             f"(SELECT {file} AS __file, file_row_number + 1 AS __line, {', '.join(values)} "
-            f"FROM read_parquet({literal(on_disk)}, file_row_number = true)"
+            f"FROM {parquet(literal(on_disk), 'file_row_number = true')}"
             f"{f' LIMIT {SAMPLE_ROWS}' if is_sample else ''})"
         )
         raw = (
