@@ -36,6 +36,9 @@ from validation.rules import (
 # Longer than any id of a sane source, and short enough to be a key everywhere.
 LONGEST_ID = 512
 
+# A session is named `<user>-<microseconds>`.
+LONGEST_SESSION_ID = LONGEST_ID + len("-") + len(str(-(2**63)))
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -214,7 +217,8 @@ def sessions_audit() -> Audit:
     columns |= {"last_instant": last, "distinct_items": "distinct_items"}
     columns |= {"action_count": "len(actions)", "item_count": "len(item_ids)"}
     rules = [present(field.name) for field in SESSIONS if field.name in columns]
-    rules += [no_longer_than(column, LONGEST_ID) for column in ("session_id", "user_id")]
+    rules += [no_longer_than("session_id", LONGEST_SESSION_ID)]
+    rules += [no_longer_than("user_id", LONGEST_ID)]
     rules += [at_least("length", 1), at_least("duration_seconds", 0), at_least("distinct_items", 0)]
     rules += [finite("duration_seconds"), finite("value")]
     rules += [not_less("ended_at", "started_at"), not_less("closes_at", "ended_at")]

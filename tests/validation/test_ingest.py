@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from contracts.base.clock import day_window
 from contracts.lake.layout import Lake
 from tests.features import crash
-from tests.features.shop_source import Source, row
+from tests.features.ingest import build
+from tests.features.shop_source import Source, refused, row, shop_like
 from tests.validation.ingest import DAYS, SHOP, ingest, ingest_in, visible
 from validation.gate import Verdict
+from validation.table_rules import LONGEST_ID
 
 HOURS = ["2026-01-05/09", "2026-01-05/10", "2026-01-06/09"]
 WINDOWS = {day: day_window(day, SHOP.timezone) for day in DAYS}
@@ -189,3 +192,20 @@ def _delivery(picks: random.Random, files: int, late: int) -> dict[str, list[str
 def _write(source: Source, delivery: dict[str, list[str]]) -> None:
     for hour, lines in delivery.items():
         source.write(hour, *lines)
+
+
+@pytest.mark.parametrize("length", [495, 496, LONGEST_ID, LONGEST_ID + 1])
+def test_a_long_id_costs_nobody_else_their_sessions(length, tmp_path, lake_home):
+    day = dt.date(2026, 1, 5)
+    source = Source(tmp_path / "source")
+    long = "x" * length
+    rows = [row(f"e{n}", f"2026-01-05T08:{n:02}:00Z", user=f"u{n % 5}") for n in range(20)]
+    source.write("2026-01-05/09", *rows, row("long", "2026-01-05T08:30:00Z", user=long))
+    dataset, lake = shop_like(quality={"max_broken_share": 0.1}), Lake.of("shop")
+    build(dataset, [day], ("events", "sessions"))
+    users = set(pq.read_table(lake.day("sessions", day))["user_id"].to_pylist())
+    broken = [rule for _, _, rule in refused(lake, "events")]
+    assert users - {long} == {f"u{n}" for n in range(5)}
+    assert (long in users, broken) == (
+        (True, []) if length <= LONGEST_ID else (False, ["user_id_length"])
+    )
