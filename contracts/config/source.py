@@ -26,6 +26,7 @@ class FileTable(Strict):
     csv: Csv = Csv()
     columns: dict[str, str] = Field(min_length=1, description="column name -> DuckDB type")
     optional: list[str] = Field([], description="columns that a file may lack: then null")
+    nulls: list[str] = Field([], description="words that mean null, such as NULL or \\N, exactly")
 
     @model_validator(mode="after")
     def _optional_columns_are_declared(self) -> "FileTable":

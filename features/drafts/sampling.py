@@ -110,7 +110,8 @@ def _beginning(file: SourceFile) -> tuple[bytes, bool]:
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder: Path) -> Sample:
-    relation = connection.read_parquet(path_on_disk(file, folder))
+    path = path_on_disk(file, folder)
+    relation = connection.read_parquet(path, hive_partitioning=False)
     kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
     as_text = ", ".join(f"{name(column)}::VARCHAR AS {name(column)}" for column in kinds)
     connection.register("parquet_rows", relation)

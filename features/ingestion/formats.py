@@ -22,9 +22,9 @@ import duckdb
 import numpy as np
 
 from contracts.base.errors import FootpathError
-from contracts.base.sql import literal, name
+from contracts.base.sql import literal, literals, name, parquet
 from contracts.config.source import FileTable
-from features.expressions import struct_of
+from features.expressions import struct_of, text_of
 
 UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -35,6 +35,9 @@ UNIT = "\x1f"
 LONGEST_FIELD = 1 << 20
 
 SAMPLE_ROWS = 1000
+
+# How DuckDB shows a JSON number that is none.
+NAN = ("NaN", "-NaN", "nan", "-nan")
 
 WHOLE_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 WHOLE_NUMBERS |= {f"U{kind}" for kind in WHOLE_NUMBERS}
@@ -155,12 +158,14 @@ class JsonLines(Format):
 
     def layout(self, header: bytes | None, path: str) -> Layout:  # noqa: ARG002
         """Rows name their columns: all files have one layout."""
-        return JsonLayout()
+        return JsonLayout(tuple(self.table.nulls))
 
 
 @dataclass(frozen=True)
 class JsonLayout(Layout):
     """Keys of JSON objects are columns."""
+
+    nulls: tuple[str, ...]  # words that mean null
 
     def select(self, source: str, types: Mapping[str, str]) -> str:
         """The SELECT over a table of records."""
@@ -174,12 +179,11 @@ class JsonLayout(Layout):
             "CASE WHEN __text IS NULL THEN 'not UTF-8' "
             "WHEN __fields IS NULL THEN 'not a JSON object' END"
         )
-        values = [f"__fields.{name(column)}" for column in types]
         values = [
-            value
+            _but(_json_text(column), self.nulls)
             if kind == "VARCHAR"
-            else f"CASE WHEN {value}::VARCHAR NOT IN ('', 'null') THEN {value} END"
-            for value, kind in zip(values, types.values(), strict=True)
+            else _but(f"__fields.{name(column)}", ("", "null", *NAN, *self.nulls))
+            for column, kind in types.items()
         ]
         return _typed(_decoded(source, fields), shape, "NULL::BIGINT", values, types)
 
@@ -250,10 +254,11 @@ class Delimited(Format):
           FootpathError: the header lacks a declared column, or has it twice.
         """
         delimiter, quote = self.table.csv.delimiter, self.table.csv.quote
+        nulls = ("", *self.table.nulls)
         declared = list(self.table.columns)
         if header is None:
             width = len(declared)
-            return DelimitedLayout(delimiter, quote, tuple(range(1, width + 1)), width)
+            return DelimitedLayout(delimiter, quote, nulls, tuple(range(1, width + 1)), width)
         found = self.cells(header.decode(errors="replace"))
         if found is None:
             raise FootpathError(f"{path}: its header cannot be read: ask for the file again")
@@ -266,7 +271,7 @@ class Delimited(Format):
                     f"(it has: {', '.join(found)}): fix the YAML or ask for the file again"
                 )
         positions = tuple(found.index(c) + 1 if c in found else None for c in declared)
-        return DelimitedLayout(delimiter, quote, positions, len(found))
+        return DelimitedLayout(delimiter, quote, nulls, positions, len(found))
 
     def cells(self, line: str) -> list[str] | None:
         """Splits a row into the cells of its columns; None if it cannot be split."""
@@ -294,6 +299,7 @@ class DelimitedLayout(Layout):
 
     delimiter: str
     quote: str
+    nulls: tuple[str, ...]  # words that mean null
     positions: tuple[int | None, ...]  # None for an optional column that is not there
     width: int
 
@@ -306,7 +312,7 @@ class DelimitedLayout(Layout):
             f"should be {self.width}' END"
         )
         width = f"CASE WHEN len(__fields) <> {self.width} THEN len(__fields) END"
-        values = [f"nullif(__fields[{p}], '')" if p else "NULL" for p in self.positions]
+        values = [_but(f"__fields[{p}]", self.nulls) if p else "NULL" for p in self.positions]
         return _typed(_decoded(source, self._fields()), shape, width, values, types)
 
     def _fields(self) -> str:
@@ -349,12 +355,13 @@ class Parquet(Format):
     ) -> str:
         """The SELECT over a file. `__raw` is null where the row could be read."""
         try:
-            found = connection.read_parquet(on_disk).columns
+            relation = connection.read_parquet(on_disk, hive_partitioning=False)
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise FootpathError(
                 f"{path} is not Parquet, or is damaged ({reason}): ask for it again"
             ) from None
+        found = dict(zip(relation.columns, map(str, relation.types), strict=True))
         for column in types:
             if column not in found and column not in self.table.optional:
                 raise FootpathError(
@@ -362,10 +369,13 @@ class Parquet(Format):
                     f"{', '.join(found)}): fix the YAML or ask for the file again"
                 )
         columns = [name(column) for column in types]
-        values = [name(c) if c in found else f"NULL AS {name(c)}" for c in types]
+        values = [
+            f"{self._value(column, found.get(column), kind)} AS {name(column)}"
+            for column, kind in types.items()
+        ]
         rows = (
             f"(SELECT {file} AS __file, file_row_number + 1 AS __line, {', '.join(values)} "
-            f"FROM read_parquet({literal(on_disk)}, file_row_number = true)"
+            f"FROM {parquet(literal(on_disk), 'file_row_number = true')}"
             f"{f' LIMIT {SAMPLE_ROWS}' if is_sample else ''})"
         )
         raw = (
@@ -373,6 +383,18 @@ class Parquet(Format):
             f"THEN to_json({struct_of(types)}) END AS __raw"
         )
         return _typed(f"(SELECT *, {raw} FROM {rows})", "NULL", "NULL::BIGINT", columns, types)
+
+    def _value(self, column: str, found: str | None, kind: str) -> str:
+        """The SQL of a column of the file, of the type that it has there or as text."""
+        if found is None:
+            return "NULL"
+        value = name(column)
+        if found in ("FLOAT", "DOUBLE"):
+            # Parquet's statistics leave NaN out, and isnan would be folded to false by them.
+            value = f"CASE WHEN isfinite({value}) OR isinf({value}) THEN {value} END"
+        if found == "VARCHAR":
+            return _but(value, self.table.nulls)
+        return text_of(value) if kind == "VARCHAR" else value
 
 
 FORMATS: dict[str, type[Format]] = {"jsonl": JsonLines, "csv": Delimited, "parquet": Parquet}
@@ -401,6 +423,33 @@ def _decoded(source: str, fields: str) -> str:
         f"FROM (SELECT __file, __line, __bytes, {stripped} AS __text FROM "
         f"(SELECT __file, __line, __bytes, {decoded} AS __text FROM {source}))) "
         "WHERE (strlen(__raw) > 0 AND NOT starts_with(__raw, ' ')) OR trim(__raw) <> '')"
+    )
+
+
+def _but(value: str, nulls: Sequence[str]) -> str:
+    """The SQL of a value that is null where its text is one of some words."""
+    if not nulls:
+        return value
+    if len(nulls) == 1:
+        return f"nullif({value}, {literal(nulls[0])})"
+    return f"CASE WHEN {value}::VARCHAR NOT IN ({literals(nulls)}) THEN {value} END"
+
+
+def _json_text(column: str) -> str:
+    """The SQL of a JSON value as text: NaN is null, and a whole number has no fraction.
+
+    DuckDB shows whole numbers that were written otherwise as 5.0 or 5e+20. The type is asked for
+    where a text looks like that.
+    """
+    value = f"__fields.{name(column)}"
+    pointer = "/" + column.replace("~", "~0").replace("/", "~1")
+    is_number = f"json_type(__text, {literal(pointer)}) = 'DOUBLE'"
+    return (
+        f"CASE WHEN ends_with({value}, '.0') OR ({value} < ':' AND contains({value}, 'e+')) "
+        f"THEN CASE WHEN {is_number} "
+        f"THEN coalesce(TRY_CAST({value} AS HUGEINT)::VARCHAR, {value}) ELSE {value} END "
+        f"WHEN {value} IN ({literals(NAN)}) THEN CASE WHEN NOT {is_number} THEN {value} END "
+        f"ELSE {value} END"
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,6 +37,7 @@ class Read:
                 "format": kind,
                 "columns": columns,
                 "optional": layout.pop("optional", []),
+                "nulls": layout.pop("nulls", []),
                 "csv": layout,
             }
         )
@@ -275,3 +277,63 @@ def test_a_row_without_end_is_told(tmp_path, monkeypatch):
 
 def test_every_format_that_the_yaml_may_name_is_read():
     assert get_args(FileTable.model_fields["format"].annotation) == tuple(FORMATS)
+
+
+def test_nan_is_null_and_the_word_is_what_the_yaml_says(tmp_path):
+    text = '{"a": NaN, "b": NaN}\n{"a": "NaN", "b": 2}\n{"a": -NaN}\n{"a": "nan", "b": 1e999}\n'
+    columns = {"a": "VARCHAR", "b": "DOUBLE"}
+    found = read(tmp_path, text, columns, "jsonl")
+    assert found.rows == [(None, None), ("NaN", 2), (None, None), ("nan", float("inf"))]
+    listed = Read(tmp_path, columns, "jsonl", nulls=["NaN"])
+    assert [a for a, _ in listed.rows] == [None, None, None, "nan"]
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_nan_of_parquet_is_null_whatever_its_statistics_say(tmp_path, kind):
+    numbers = [1.0, float("nan"), 2.5, float("inf"), None]
+    table = pa.table({"a": pa.array(numbers, kind), "b": pa.array(numbers, kind)})
+    pq.write_table(table, tmp_path / "x.parquet")
+    pq.write_table(table.slice(0, 3), tmp_path / "y.parquet")
+    found = Read(tmp_path, {"a": "VARCHAR", "b": "DOUBLE"}, "parquet")
+    three = [("1", 1.0), (None, None), ("2.5", 2.5)]
+    assert found.rows == [*three, ("inf", float("inf")), (None, None), *three]
+
+
+def test_words_that_mean_null_are_those_of_the_yaml(tmp_path):
+    rows = [{"a": "NULL", "b": "1"}, {"a": "\\N", "b": "NULL"}, {"a": "null", "b": "-"}]
+    columns, nulls = {"a": "VARCHAR", "b": "BIGINT"}, ["NULL", "\\N", "-"]
+    expected = [(None, 1), (None, None), ("null", None)]
+    (tmp_path / "csv").mkdir()
+    text = "a,b\n" + "".join(f"{row['a']},{row['b']}\n" for row in rows)
+    assert read(tmp_path / "csv", text, columns, nulls=nulls).rows == expected
+    assert read(tmp_path / "csv", text, VARCHARS | {"c": "VARCHAR"}, optional=["c"]).rows == [
+        (row["a"], row["b"], None) for row in rows
+    ]
+    (tmp_path / "jsonl").mkdir()
+    lines = "\n".join(map(json.dumps, rows))
+    assert read(tmp_path / "jsonl", lines, columns, "jsonl", nulls=nulls).rows == expected
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "parquet/x.parquet")
+    assert Read(tmp_path / "parquet", columns, "parquet", nulls=nulls).rows == expected
+
+
+def test_a_whole_number_has_no_fraction_and_text_stays(tmp_path):
+    numbers = ["17850", "17850.0", "17850.00", "1.785e4", '"17850.0"', "-0.0", "2.5", "1e16"]
+    text = "".join(f'{{"a": {number}, "b/~": {number}}}\n' for number in numbers)
+    found = read(tmp_path, text, {"a": "VARCHAR", "b/~": "VARCHAR"}, "jsonl")
+    texts = ["17850"] * 4 + ["17850.0", "0", "2.5", "10000000000000000"]
+    assert found.rows == [(text, text) for text in texts]
+    columns = {
+        "a": pa.array([17850.0, 2.5, 1e16, 1e300]),
+        "b": pa.array([12.0, 0.5, None, -3.0], pa.float32()),
+        "c": pa.array([Decimal("17850.00"), Decimal("2.50"), None, Decimal(0)]),
+        "d": ["17850.0", "2.0", None, "x"],
+    }
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "parquet/x.parquet")
+    assert Read(tmp_path / "parquet", dict.fromkeys("abcd", "VARCHAR"), "parquet").rows == [
+        ("17850", "12", "17850", "17850.0"),
+        ("2.5", "0.5", "2.50", "2.0"),
+        ("10000000000000000", None, None, None),
+        ("1e+300", "-3", "0", "x"),
+    ]
