@@ -60,7 +60,7 @@ def read_days(
         return register(engine, f"no_{table}", nothing)
     if is_spark(engine):
         return spark.read_files(engine, paths)
-    rows = engine.read_parquet([ibis_path(path) for path in paths], filename=True)
+    rows = _read_parquet(engine, paths, filename=True)
     day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
     return rows.mutate(day=day).drop("filename")
 
@@ -69,7 +69,13 @@ def read_object(engine: "Backend", path: Path) -> "ir.Table":
     """The rows of one published object."""
     if is_spark(engine):
         return spark.read_object(engine, str(path))
-    return engine.read_parquet(ibis_path(path))
+    return _read_parquet(engine, [path])
+
+
+def _read_parquet(engine: "Backend", paths: Sequence[Path | str], **options: bool) -> "ir.Table":
+    """What files hold, whatever their folders are called (contracts/base/sql.py:parquet)."""
+    found = [ibis_path(path) for path in paths]
+    return engine.read_parquet(found, hive_partitioning=False, **options)
 
 
 def is_spark(engine: "Backend") -> bool:

@@ -13,6 +13,20 @@ def struct_of(columns: Iterable[str]) -> str:
     return "{" + ", ".join(f"{literal(column)}: {name(column)}" for column in columns) + "}"
 
 
+def text_of(sql: str) -> str:
+    """The SQL of a value as text; a whole number has no fraction, of whatever type it is.
+
+    An id is then the same, whether a source has 17850 or 17850.0 as a number. Text stays as it is.
+    """
+    text = f"({sql})::VARCHAR"
+    whole = f"TRY_CAST({text} AS HUGEINT)"
+    # DuckDB knows the type beforehand, so that a text is not looked at.
+    return (
+        f"CASE WHEN regexp_matches(typeof({sql}), '^(FLOAT|DOUBLE|DECIMAL)') "
+        f"AND {whole}::DOUBLE = TRY_CAST({text} AS DOUBLE) THEN {whole}::VARCHAR ELSE {text} END"
+    )
+
+
 def map_of(values: Mapping[str, str]) -> str:
     """The SQL of a map of texts, from key -> SQL, without nulls; null if none is left."""
     pairs = ", ".join(

@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.base.batches import chunks
-from contracts.base.sql import names
+from contracts.base.sql import names, parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -194,7 +194,7 @@ def _different(
     connection: duckdb.DuckDBPyConnection, dataset: Dataset, paths: list[str]
 ) -> dict[dt.date, int]:
     """How many different events fragments hold, by day (as `ingestion/dedup.py`)."""
-    rows = "read_parquet($paths, filename = true)"
+    rows = parquet("$paths", "filename = true")
     day = "parse_filename(parse_dirpath(filename))::DATE AS day"
     if dataset.events.event_id:
         query = (

@@ -99,3 +99,11 @@ def test_no_packages_import_each_other_in_a_circle(imports):
 
 def test_a_circle_of_imports_is_found():
     assert cycles_of({("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")}) == [{"a", "b", "c"}]
+
+
+def test_parquet_is_read_past_the_names_of_its_folders():
+    """DuckDB would take a folder key=value for a column, in place of the file's own."""
+    call = re.compile(r"\bread_parquet\((?![^()]*hive_partitioning ?= ?False)|\bparquet_scan\(")
+    files = [path for room in ROOMS for path in (REPOSITORY / room).rglob("*.py")]
+    found = {str(p.relative_to(REPOSITORY)) for p in files if call.search(p.read_text())}
+    assert found == {"contracts/base/sql.py"}

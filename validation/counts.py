@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from contracts.base.batches import chunks
 from contracts.base.clock import day_window
-from contracts.base.sql import literals
+from contracts.base.sql import literals, parquet
 from contracts.lake.schemas import TIMESTAMP
 from validation.profile import DayFrame
 from validation.suites import (
@@ -99,11 +99,12 @@ class AuditedDays:
         # and skip row groups that hold nothing but NaN above a bound.
         connection.execute("SET disabled_optimizers = 'statistics_propagation,filter_pushdown'")
         columns = ", ".join(f"{sql} AS {column}" for column, sql in audit.columns.items())
+        listed = f"[{literals(files['filename'])}]"
+        files_with_rows = parquet(listed, "filename = true", "file_row_number = true")
         connection.execute(
             f"CREATE TEMP VIEW {self.view} AS SELECT day, {columns}, {audit.place} AS place, "
             f"file_row_number AS place_in_file, staged "
-            f"FROM read_parquet([{literals(files['filename'])}], filename = true, "
-            f"file_row_number = true) AS staged JOIN audited_files_{number} USING (filename)"
+            f"FROM {files_with_rows} AS staged JOIN audited_files_{number} USING (filename)"
         )
 
     @property

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.batches import runs
-from contracts.base.sql import literal
+from contracts.base.sql import literal, parquet
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_table
@@ -53,7 +53,7 @@ def count_refused(lake: Lake) -> list[tuple[dt.date | None, str, str, str, int]]
             if paths:
                 found += connection.execute(
                     "SELECT day, ?, rule, source_file, count(*) FROM (SELECT *, unnest(broken) AS "
-                    "rule FROM read_parquet(?)) GROUP BY ALL",
+                    f"rule FROM {parquet('?')}) GROUP BY ALL",
                     [stage, sorted(paths)],
                 ).fetchall()
     return sorted(found, key=lambda row: (str(row[0] or ""), *row[1:]))

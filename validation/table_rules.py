@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from contracts.base.errors import FootpathError
-from contracts.base.sql import literal
+from contracts.base.sql import literal, parquet
 from contracts.config.dataset import Dataset
 from contracts.config.policy import Expect
 from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
@@ -35,6 +35,9 @@ from validation.rules import (
 
 # Longer than any id of a sane source, and short enough to be a key everywhere.
 LONGEST_ID = 512
+
+# A session is named `<user>-<microseconds>`.
+LONGEST_SESSION_ID = LONGEST_ID + len("-") + len(str(-(2**63)))
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ def events_profile(dataset: Dataset, catalog: str | None) -> tuple[dict[str, str
     aggregates["mix.category"] = "histogram(category)"
     return aggregates, (
         "LEFT JOIN (SELECT item_id AS known_item, any_value(category) AS category "
-        f"FROM read_parquet({literal(catalog)}) GROUP BY item_id) ON known_item = item_id"
+        f"FROM {parquet(literal(catalog))} GROUP BY item_id) ON known_item = item_id"
     )
 
 
@@ -214,7 +217,8 @@ def sessions_audit() -> Audit:
     columns |= {"last_instant": last, "distinct_items": "distinct_items"}
     columns |= {"action_count": "len(actions)", "item_count": "len(item_ids)"}
     rules = [present(field.name) for field in SESSIONS if field.name in columns]
-    rules += [no_longer_than(column, LONGEST_ID) for column in ("session_id", "user_id")]
+    rules += [no_longer_than("session_id", LONGEST_SESSION_ID)]
+    rules += [no_longer_than("user_id", LONGEST_ID)]
     rules += [at_least("length", 1), at_least("duration_seconds", 0), at_least("distinct_items", 0)]
     rules += [finite("duration_seconds"), finite("value")]
     rules += [not_less("ended_at", "started_at"), not_less("closes_at", "ended_at")]

@@ -22,6 +22,19 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def parquet(files: str, *options: str) -> str:
+    """Table function over Parquet files, whose folders' names mean nothing.
+
+    DuckDB would otherwise take a folder named key=value anywhere above a file for a column, which
+    replaces the file's own of that name.
+
+    Args:
+      files: SQL that gives a path or a list of paths, such as a literal or a parameter.
+      options: further ones of DuckDB, such as "filename = true".
+    """
+    return f"read_parquet({', '.join([files, 'hive_partitioning = false', *options])})"
+
+
 def literals(texts: Iterable[str]) -> str:
     """String literals with commas between them: the inside of a list or of IN ()."""
     return ", ".join(map(literal, texts))

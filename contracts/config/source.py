@@ -8,6 +8,13 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from contracts.base.schema import Name, Sql, Strict, Zone
 
+# Columns that reading a file adds to those of the file.
+RESERVED = re.compile(
+    "__(file|line|raw|problem|width|place|length|shape|text|bytes|fields|event|timestamp|nested|"
+    r"broken|detail|x|len|n|v\d+)",
+    re.IGNORECASE,
+)
+
 
 class Csv(Strict):
     """How delimited text is laid out."""
@@ -26,6 +33,16 @@ class FileTable(Strict):
     csv: Csv = Csv()
     columns: dict[str, str] = Field(min_length=1, description="column name -> DuckDB type")
     optional: list[str] = Field([], description="columns that a file may lack: then null")
+    nulls: list[str] = Field([], description="words that mean null, such as NULL or \\N, exactly")
+
+    @model_validator(mode="after")
+    def _names_are_not_ours(self) -> "FileTable":
+        if taken := [column for column in self.columns if RESERVED.fullmatch(column)]:
+            raise ValueError(
+                f"columns has '{taken[0]}', a name that reading itself uses: leave it out, or "
+                "rename the column in the files"
+            )
+        return self
 
     @model_validator(mode="after")
     def _optional_columns_are_declared(self) -> "FileTable":

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from contracts.base.clock import day_window
 from contracts.base.errors import FootpathError
-from contracts.base.sql import name, names
+from contracts.base.sql import literals, name, names
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from features.ingestion.listing import find_arrivals
@@ -35,6 +35,14 @@ SAMPLE_BYTES = 4 << 20
 
 # Fewer events than this tell nothing of their kind.
 ENOUGH = 20
+
+# What exporters write where there is none, in small letters.
+NULL_WORDS = ("nan", "\\n", "null", "none", "nil", "undefined", "n/a", "#n/a", "<na>", "(null)")
+NULL_WORDS += ("(none)", "(not set)", "not set", "[object object]")
+IDS = ("user_id", "item_id", "event_id", "session_id")
+
+# A user with this share of all events, and so many times the mean, is hardly one person.
+LARGE_SHARE, TIMES_MEAN = 0.1, 5
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,9 @@ class Preview:
     distinct: dict[str, int]  # users, items, moments, ids of a day
     span: tuple[dt.datetime, dt.datetime] | None  # of all rows with a time, UTC
     is_midnight: bool  # every event lies at the beginning of its local day
+    largest_user: tuple[str, int]  # and its events
+    null_words: list[tuple[str, str, int]]  # field, word that may mean null, events
+    twins: dict[str, tuple[str, int]]  # field -> an id N, and how many are there as N and as N.0
 
 
 def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = None) -> Preview:
@@ -117,6 +128,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict:
     ).fetchall()[0]
     low, high = connection.sql("SELECT min(timestamp), max(timestamp) FROM landed").fetchall()[0]
     return {
+        **_odd_ids(connection),
         "refused_by": dict(refused),
         "actions": dict(actions),
         "null_shares": {f: s or 0.0 for f, s in zip(FIELDS, filled, strict=True)},
@@ -124,6 +136,29 @@ def _facts(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict:
         "span": (low, high) if low else None,
         "is_midnight": bool(midnight),
     }
+
+
+def _odd_ids(connection: duckdb.DuckDBPyConnection) -> dict:
+    """Ids that are hardly ids."""
+    largest = connection.sql(
+        "SELECT user_id, count(*) FROM landed WHERE broken IS NULL AND user_id IS NOT NULL "
+        "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"
+    ).fetchall()
+    words: list[tuple[str, str, int]] = []
+    twins = {}
+    for column in IDS:
+        words += connection.sql(
+            f"SELECT '{column}', {column}, count(*) FROM landed WHERE broken IS NULL "
+            f"AND lower({column}) IN ({literals(NULL_WORDS)}) GROUP BY ALL ORDER BY 3 DESC, 2"
+        ).fetchall()
+        ids = f"(SELECT DISTINCT {column} AS id FROM landed WHERE broken IS NULL)"
+        number, count = connection.sql(
+            f"SELECT min(n.id), count(n.id) FROM {ids} AS n JOIN {ids} AS f ON n.id || '.0' = f.id "
+            "WHERE regexp_full_match(n.id, '-?[0-9]+')"
+        ).fetchall()[0]
+        if count:
+            twins[column] = (number, count)
+    return {"largest_user": (largest or [("", 0)])[0], "null_words": words, "twins": twins}
 
 
 def _broken(connection: duckdb.DuckDBPyConnection, gate: Gate) -> dict:
@@ -149,6 +184,7 @@ def findings(dataset: Dataset, sample: Preview) -> list[str]:
         *_broken_rules(dataset, sample),
         *_fields(dataset, sample),
         *_shape(sample),
+        *_ids(dataset, sample),
     ]
 
 
@@ -234,6 +270,34 @@ def _shape(sample: Preview) -> Iterator[str]:
             f"{events:,} events have {users:,} users, about one each: is events.user_id the user, "
             "or the id of something that happens once?"
         )
+
+
+def _ids(dataset: Dataset, sample: Preview) -> Iterator[str]:
+    for column, word, count in sample.null_words:
+        if word not in dataset.landing.nulls:
+            yield (
+                f"{_of(count, _events(sample))} events have the {column} '{word}': if that means "
+                f"none, list it in landing.nulls: [{_yaml_text(word)}]."
+            )
+    for column, (number, count) in sample.twins.items():
+        sql = getattr(dataset.events, column)
+        yield (
+            f"events.{column} has {count:,} ids both as a whole number and with .0 ({number} and "
+            f"{number}.0), which are two: use regexp_replace({sql}, '\\.0$', '') if they are one."
+        )
+    (user, count), users = sample.largest_user, sample.distinct["users"]
+    if _events(sample) < ENOUGH or users < 2:
+        return
+    if count >= max(LARGE_SHARE, TIMES_MEAN / users) * _events(sample):
+        yield (
+            f"{_of(count, _events(sample))} events are of one user, '{user[:40]}', among "
+            f"{users:,}: if that means none, list it in landing.nulls: [{_yaml_text(user)}]."
+        )
+
+
+def _yaml_text(text: str) -> str:
+    """A text as YAML reads it back, in one line."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _events(sample: Preview) -> int:

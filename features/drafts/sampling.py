@@ -110,9 +110,15 @@ def _beginning(file: SourceFile) -> tuple[bytes, bool]:
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile, folder: Path) -> Sample:
-    relation = connection.read_parquet(path_on_disk(file, folder))
+    path = path_on_disk(file, folder)
+    relation = connection.read_parquet(path, hive_partitioning=False)
     kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
-    as_text = ", ".join(f"{name(column)}::VARCHAR AS {name(column)}" for column in kinds)
+    as_text = ", ".join(
+        f"coalesce(TRY(decode({name(column)})), {name(column)}::VARCHAR) AS {name(column)}"
+        if kind == "BLOB"
+        else f"{name(column)}::VARCHAR AS {name(column)}"
+        for column, kind in kinds.items()
+    )
     connection.register("parquet_rows", relation)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE sample AS SELECT {as_text} FROM parquet_rows "

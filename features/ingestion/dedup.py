@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.base.batches import chunks
-from contracts.base.sql import literal, name
+from contracts.base.sql import literal, name, parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import fetched
 from contracts.lake.engine import connect
@@ -126,7 +126,7 @@ def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment], copi
     connection.register("deliveries", pa.table(deliveries))
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE delivered AS SELECT * EXCLUDE (filename) "
-        "FROM read_parquet(?, filename = true, file_row_number = true) "
+        f"FROM {parquet('?', 'filename = true', 'file_row_number = true')} "
         "JOIN deliveries USING (filename)",
         [deliveries["filename"]],
     )

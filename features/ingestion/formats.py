@@ -16,15 +16,18 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
-from contracts.base.sql import literal, name
+from contracts.base.sql import literal, literals, name, parquet
 from contracts.config.source import FileTable
-from features.expressions import struct_of
+from features.expressions import struct_of, text_of
 
 UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -36,8 +39,17 @@ LONGEST_FIELD = 1 << 20
 
 SAMPLE_ROWS = 1000
 
+# What DuckDB calls the place of a row in its Parquet file.
+ROW_NUMBER = "file_row_number"
+
+# How DuckDB shows a JSON number that is none.
+NAN = ("NaN", "nan")
+
 WHOLE_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 WHOLE_NUMBERS |= {f"U{kind}" for kind in WHOLE_NUMBERS}
+# Digits of which a floating-point type holds every whole number.
+FLOAT_DIGITS = {"FLOAT": 7, "DOUBLE": 15}
+DATES = {"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION|JSON)")
 
 # First bytes -> what they are, and what to do about it.
@@ -155,12 +167,14 @@ class JsonLines(Format):
 
     def layout(self, header: bytes | None, path: str) -> Layout:  # noqa: ARG002
         """Rows name their columns: all files have one layout."""
-        return JsonLayout()
+        return JsonLayout(tuple(self.table.nulls))
 
 
 @dataclass(frozen=True)
 class JsonLayout(Layout):
     """Keys of JSON objects are columns."""
+
+    nulls: tuple[str, ...]  # words that mean null
 
     def select(self, source: str, types: Mapping[str, str]) -> str:
         """The SELECT over a table of records."""
@@ -174,12 +188,11 @@ class JsonLayout(Layout):
             "CASE WHEN __text IS NULL THEN 'not UTF-8' "
             "WHEN __fields IS NULL THEN 'not a JSON object' END"
         )
-        values = [f"__fields.{name(column)}" for column in types]
         values = [
-            value
+            _but(_json_text(column), self.nulls)
             if kind == "VARCHAR"
-            else f"CASE WHEN {value}::VARCHAR NOT IN ('', 'null') THEN {value} END"
-            for value, kind in zip(values, types.values(), strict=True)
+            else _but(f"__fields.{name(column)}", ("", "null", *NAN, *self.nulls))
+            for column, kind in types.items()
         ]
         return _typed(_decoded(source, fields), shape, "NULL::BIGINT", values, types)
 
@@ -250,10 +263,11 @@ class Delimited(Format):
           FootpathError: the header lacks a declared column, or has it twice.
         """
         delimiter, quote = self.table.csv.delimiter, self.table.csv.quote
+        nulls = ("", *self.table.nulls)
         declared = list(self.table.columns)
         if header is None:
             width = len(declared)
-            return DelimitedLayout(delimiter, quote, tuple(range(1, width + 1)), width)
+            return DelimitedLayout(delimiter, quote, nulls, tuple(range(1, width + 1)), width)
         found = self.cells(header.decode(errors="replace"))
         if found is None:
             raise FootpathError(f"{path}: its header cannot be read: ask for the file again")
@@ -266,7 +280,7 @@ class Delimited(Format):
                     f"(it has: {', '.join(found)}): fix the YAML or ask for the file again"
                 )
         positions = tuple(found.index(c) + 1 if c in found else None for c in declared)
-        return DelimitedLayout(delimiter, quote, positions, len(found))
+        return DelimitedLayout(delimiter, quote, nulls, positions, len(found))
 
     def cells(self, line: str) -> list[str] | None:
         """Splits a row into the cells of its columns; None if it cannot be split."""
@@ -294,6 +308,7 @@ class DelimitedLayout(Layout):
 
     delimiter: str
     quote: str
+    nulls: tuple[str, ...]  # words that mean null
     positions: tuple[int | None, ...]  # None for an optional column that is not there
     width: int
 
@@ -306,7 +321,7 @@ class DelimitedLayout(Layout):
             f"should be {self.width}' END"
         )
         width = f"CASE WHEN len(__fields) <> {self.width} THEN len(__fields) END"
-        values = [f"nullif(__fields[{p}], '')" if p else "NULL" for p in self.positions]
+        values = [_but(f"__fields[{p}]", self.nulls) if p else "NULL" for p in self.positions]
         return _typed(_decoded(source, self._fields()), shape, width, values, types)
 
     def _fields(self) -> str:
@@ -349,30 +364,68 @@ class Parquet(Format):
     ) -> str:
         """The SELECT over a file. `__raw` is null where the row could be read."""
         try:
-            found = connection.read_parquet(on_disk).columns
-        except duckdb.Error as error:
+            relation = connection.read_parquet(on_disk, hive_partitioning=False)
+            self._check_columns(pq.read_schema(on_disk).names, path)
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise FootpathError(
                 f"{path} is not Parquet, or is damaged ({reason}): ask for it again"
             ) from None
-        for column in types:
-            if column not in found and column not in self.table.optional:
-                raise FootpathError(
-                    f"{path} has no column '{column}', which the YAML declares (it has: "
-                    f"{', '.join(found)}): fix the YAML or ask for the file again"
-                )
+        found = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        number = f"{ROW_NUMBER} + 1"
+        options = [f"{ROW_NUMBER} = true"]
+        if ROW_NUMBER in map(str.lower, found):
+            number, options = "row_number() OVER ()", []  # the file has one of its own
         columns = [name(column) for column in types]
-        values = [name(c) if c in found else f"NULL AS {name(c)}" for c in types]
+        values = [
+            f"{self._value(column, found.get(column), kind)} AS {name(column)}"
+            for column, kind in types.items()
+        ]
+        flaws = [
+            f"CASE WHEN {name(c)} IS NOT NULL AND TRY(decode({name(c)})) IS NULL "
+            f"THEN {literal(f'{c} is not UTF-8')} END"
+            for c, kind in types.items()
+            if found.get(c) == "BLOB" and kind != "BLOB"
+        ]
+        flaw = f"nullif(concat_ws('; ', {', '.join(flaws)}), '')" if flaws else "NULL::VARCHAR"
         rows = (
-            f"(SELECT {file} AS __file, file_row_number + 1 AS __line, {', '.join(values)} "
-            f"FROM read_parquet({literal(on_disk)}, file_row_number = true)"
+            f"(SELECT {file} AS __file, {number} AS __line, {flaw} AS __shape, {', '.join(values)} "
+            f"FROM {parquet(literal(on_disk), *options)}"
             f"{f' LIMIT {SAMPLE_ROWS}' if is_sample else ''})"
         )
         raw = (
-            f"CASE WHEN ({_misfits(columns, types)}) IS NOT NULL "
+            f"CASE WHEN coalesce(__shape, {_misfits(columns, types, found)}) IS NOT NULL "
             f"THEN to_json({struct_of(types)}) END AS __raw"
         )
-        return _typed(f"(SELECT *, {raw} FROM {rows})", "NULL", "NULL::BIGINT", columns, types)
+        source = f"(SELECT *, {raw} FROM {rows})"
+        return _typed(source, "__shape", "NULL::BIGINT", columns, types, found)
+
+    def _check_columns(self, found: list[str], path: str) -> None:
+        """Refuses a file without a declared column, or with several of its name."""
+        lower = [column.lower() for column in found]
+        for column in self.table.columns:
+            count = lower.count(column.lower())
+            if count > 1 or (column not in found and column not in self.table.optional):
+                raise FootpathError(
+                    f"{path} has {'more than one' if count > 1 else 'no'} column '{column}', which "
+                    f"the YAML declares (it has: {', '.join(found)}): fix the YAML or ask for the "
+                    "file again"
+                )
+
+    def _value(self, column: str, found: str | None, kind: str) -> str:
+        """The SQL of a column of the file, of the type that it has there or as text."""
+        if found is None:
+            return "NULL"
+        value = name(column)
+        if found in ("FLOAT", "DOUBLE"):
+            # Parquet's statistics leave NaN out, and isnan would be folded to false by them.
+            value = f"CASE WHEN isfinite({value}) OR isinf({value}) THEN {value} END"
+        if found == "BLOB" and kind != "BLOB":
+            value = f"coalesce(TRY(decode({value})), {value}::VARCHAR)"
+            found = "VARCHAR"
+        if found == "VARCHAR":
+            return _but(value, self.table.nulls)
+        return text_of(value) if kind == "VARCHAR" else value
 
 
 FORMATS: dict[str, type[Format]] = {"jsonl": JsonLines, "csv": Delimited, "parquet": Parquet}
@@ -404,10 +457,52 @@ def _decoded(source: str, fields: str) -> str:
     )
 
 
+def _but(value: str, nulls: Sequence[str]) -> str:
+    """The SQL of a value that is null where its text is one of some words."""
+    if not nulls:
+        return value
+    if len(nulls) == 1:
+        return f"nullif({value}, {literal(nulls[0])})"
+    return f"CASE WHEN {value}::VARCHAR NOT IN ({literals(nulls)}) THEN {value} END"
+
+
+def _json_text(column: str) -> str:
+    """The SQL of a JSON value as text: NaN is null, and a whole number has no fraction.
+
+    DuckDB shows whole numbers that were written otherwise as 5.0 or 5e+20. The type is asked for
+    where a text looks like that.
+    """
+    value = f"__fields.{name(column)}"
+    pointer = "/" + column.replace("~", "~0").replace("/", "~1")
+    is_text = f"json_type(__text, {literal(pointer)}) <> 'DOUBLE'"
+    is_nan = f"{value} IN ({literals(NAN)})"
+    whole = f"coalesce(TRY_CAST({value} AS HUGEINT)::VARCHAR, {value})"
+    # For speed: most texts are words, or longer than any number that DuckDB shows.
+    return (
+        f"CASE WHEN CASE WHEN {value} < ':' THEN strlen({value}) < 25 ELSE {is_nan} END THEN CASE "
+        f"WHEN NOT (ends_with({value}, '.0') OR contains({value}, 'e+') OR {is_nan}) THEN {value} "
+        f"WHEN {is_text} THEN {value} WHEN NOT {is_nan} THEN {whole} END ELSE {value} END"
+    )
+
+
 def _typed(
-    source: str, shape: str, width: str, values: Sequence[str], types: Mapping[str, str]
+    source: str,
+    shape: str,
+    width: str,
+    values: Sequence[str],
+    types: Mapping[str, str],
+    found: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The SELECT that casts the values of a row, and names those that do not fit."""
+    """The SELECT that casts the values of a row, and names those that do not fit.
+
+    Args:
+      source: SQL of the rows.
+      shape: SQL that says what is wrong with a row as a whole.
+      width: SQL of the number of columns of a row that has a wrong one.
+      values: SQL of each declared column.
+      types: declared column -> type.
+      found: column -> the type that its values have; text where it is not named.
+    """
     aliases = [f"__v{number}" for number in range(len(types))]
     inner = ", ".join(f"{value} AS {alias}" for value, alias in zip(values, aliases, strict=True))
     casts = ", ".join(
@@ -416,23 +511,62 @@ def _typed(
         for alias, (column, kind) in zip(aliases, types.items(), strict=True)
     )
     return (
-        f"SELECT __file, __line, __raw, coalesce(__shape, {_misfits(aliases, types)}) "
+        f"SELECT __file, __line, __raw, coalesce(__shape, {_misfits(aliases, types, found)}) "
         f"AS __problem, __width, {casts} FROM (SELECT __file, __line, __raw, {shape} AS __shape, "
         f"{width} AS __width, {inner} FROM {source})"
     )
 
 
-def _misfits(values: Sequence[str], types: Mapping[str, str]) -> str:
-    """The SQL of a sentence naming the values that do not fit their types, or null."""
+def _misfits(values: Sequence[str], types: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """The SQL of a sentence naming the values that their types cannot hold, or null."""
     tests = []
     for value, (column, kind) in zip(values, types.items(), strict=True):
-        if kind == "VARCHAR":
+        has = found.get(column, "VARCHAR")
+        if kind in ("VARCHAR", has):
             continue
-        wrong = f"{value} IS NOT NULL AND TRY_CAST({value} AS {kind}) IS NULL"
-        if kind in WHOLE_NUMBERS:
-            # A cast to a whole number would round 3.7 to 4 without a word.
-            number = f"TRY_CAST({value} AS DOUBLE)"
-            wrong = f"({wrong}) OR {number} <> floor({number})"
+        cast = f"TRY_CAST({value} AS {kind})"
+        if has in ("VARCHAR", "BLOB"):
+            loss = _text_loss(value, cast, kind)
+        else:
+            loss = _number_loss(value, cast, kind, has)
         shown = f"{literal(column + ' is ')} || left({value}::VARCHAR, 40)"
-        tests.append(f"CASE WHEN {wrong} THEN {shown} || {literal(f', which is not {kind}')} END")
+        tests.append(
+            f"CASE WHEN {value} IS NULL THEN NULL "
+            f"WHEN CASE WHEN {cast} IS NULL THEN true ELSE {loss} END "
+            f"THEN {shown} || {literal(f', which is not {kind}')} END"
+        )
     return f"nullif(concat_ws('; ', {', '.join(tests)}), '')" if tests else "NULL::VARCHAR"
+
+
+def _text_loss(value: str, cast: str, kind: str) -> str:
+    """The SQL that tells whether a cast of text, which DuckDB allows, is not what the text says.
+
+    It reads 3.7 as the whole number 4, 1_2 as 12 and 0x1F as 31, rounds to a DECIMAL, and drops the
+    time of a DATE and the zone of a TIMESTAMP.
+    """
+    if kind in FLOAT_DIGITS:
+        whole = f"TRY_CAST({cast} AS HUGEINT) <> TRY_CAST({value} AS HUGEINT)"
+        is_whole = f"CASE WHEN strlen({value}) > {FLOAT_DIGITS[kind]} "
+        is_whole += f"THEN regexp_full_match({value}, '[+-]?[0-9]+') END"
+        return f"contains({value}, '_') OR CASE WHEN {is_whole} THEN {whole} END"
+    if kind in DATES:
+        instant = f"TRY_CAST({value} AS TIMESTAMPTZ) <> TRY_CAST({cast} AS TIMESTAMPTZ)"
+        return f"CASE WHEN {cast}::VARCHAR <> {value} THEN {instant} END"
+    decimal = re.fullmatch(r"DECIMAL\(\d+,(\d+)\)", kind)
+    if decimal is None and kind not in WHOLE_NUMBERS:
+        return "false"
+    digits = decimal[1] if decimal else 0
+    plain = rf"\s*[+-]?[0-9]*(\.[0-9]{{0,{digits}}}0*)?\s*"
+    # What reads back as it was written needs no closer look.
+    return (
+        f"CASE WHEN {cast}::VARCHAR <> {value} "
+        f"THEN NOT regexp_full_match({value}, {literal(plain)}) END"
+    )
+
+
+def _number_loss(value: str, cast: str, kind: str, has: str) -> str:
+    """The SQL that tells whether a cast of a number or time of the type `has` changes it."""
+    may_change = kind in WHOLE_NUMBERS or kind == "DATE" or kind.startswith("DECIMAL")
+    if may_change or (kind in FLOAT_DIGITS and has in WHOLE_NUMBERS):
+        return f"TRY_CAST({cast} AS {has}) IS DISTINCT FROM {value}"
+    return "false"

@@ -19,7 +19,7 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import ITEMS, USERS
-from features.expressions import check_expressions
+from features.expressions import check_expressions, text_of
 from features.ingestion.listing import find_files, root_of
 from features.ingestion.mapping import exploded, exploded_columns
 from features.ingestion.reader import ROWS, RowReader
@@ -129,7 +129,7 @@ def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Targ
 def _select(target: _Target) -> str:
     """The SELECT over `rows_read`; a row that cannot be read has no key."""
     columns = ", ".join(
-        f"CASE WHEN __problem IS NULL THEN TRY(({sql})::VARCHAR) END AS {name(column)}"
+        f"CASE WHEN __problem IS NULL THEN TRY({text_of(sql)}) END AS {name(column)}"
         if sql
         else f"NULL::VARCHAR AS {name(column)}"
         for column, sql in target.columns.items()

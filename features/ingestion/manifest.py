@@ -28,13 +28,13 @@ from features.provenance import Digest
 
 # Raise it when the same file would be partitioned into other fragments, or described otherwise:
 # then all files are read anew.
-LANDING_FORMAT: Literal[2] = 2
+LANDING_FORMAT: Literal[3] = 3
 
 
 class Manifest(Strict):
     """One landing file as it was read, and where its rows went."""
 
-    format: Literal[2]  # LANDING_FORMAT
+    format: Literal[3]  # LANDING_FORMAT
     path: str  # as SourceFile.path
     size: int
     stamp: str

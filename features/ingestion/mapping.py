@@ -19,7 +19,7 @@ from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENTS
-from features.expressions import check_expressions, column_types, map_of, struct_of
+from features.expressions import check_expressions, column_types, map_of, struct_of, text_of
 from features.ingestion.reader import ROWS
 
 # Why a row is refused before it is an event.
@@ -63,24 +63,35 @@ def events_select(dataset: Dataset) -> str:
     row = struct_of(dataset.landing.columns)
     undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
     failed = literal("an SQL expression of the YAML's events fails on this row")
+    nested = f"CASE {' '.join(map(_nested_id, ('user_id', 'item_id')))} END"
     return (
         f"SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS __raw, "
-        f"CASE WHEN __problem IS NOT NULL OR __event IS NULL THEN {literal(UNREADABLE)} "
+        "CASE WHEN __problem IS NOT NULL OR __event IS NULL OR __nested IS NOT NULL "
+        f"THEN {literal(UNREADABLE)} "
         f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
-        f"coalesce(__problem, CASE WHEN __event IS NULL THEN {failed} "
+        f"coalesce(__problem, __nested, CASE WHEN __event IS NULL THEN {failed} "
         f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
         f"__place, __length, __timestamp AS timestamp, {fields} "
+        f"FROM (SELECT *, {nested} AS __nested "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
-        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode)})"
+        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode)}))"
     )
+
+
+def _nested_id(field: str) -> str:
+    """A branch that says so where an id is an object or array: all such rows would be one user."""
+    text = f"__event.{name(field)}"
+    said = f"'events.{field} is ' || left({text}, 40) || ', an object or array and no id'"
+    starts = f"(starts_with({text}, '{{') OR starts_with({text}, '['))"
+    return f"WHEN CASE WHEN {starts} THEN json_valid({text}) END THEN {said}"
 
 
 def _typed(field: str, sql: str | None) -> str:
     return (
         f"({sql or 'NULL'})::DOUBLE"
         if field == "value"
-        else f"nullif(({sql or 'NULL'})::VARCHAR, '')"
+        else f"nullif({text_of(sql or 'NULL')}, '')"
     )
 
 

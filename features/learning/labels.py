@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from contracts.base.clock import as_of_instant, days_between
 from contracts.base.errors import FootpathError
-from contracts.base.sql import literal, literals, name, names
+from contracts.base.sql import literal, literals, name, names, parquet
 from contracts.config.dataset import Dataset
 from contracts.config.tasks import Task
 from contracts.lake.engine import connect
@@ -85,7 +85,7 @@ def load_catalog(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     items = lake.single("items")
     connection.execute("CREATE TEMP TABLE catalog (item_id VARCHAR, category VARCHAR)")
     if items.exists():
-        rows = f"SELECT item_id, category FROM read_parquet({literal(str(items))})"
+        rows = f"SELECT item_id, category FROM {parquet(literal(str(items)))}"
         connection.execute(f"INSERT INTO catalog {rows}")
 
 
@@ -93,9 +93,10 @@ def load_days(
     connection: duckdb.DuckDBPyConnection, lake: Lake, view: str, days: list[dt.date]
 ) -> None:
     """Makes a view of the published events of some days, with each item's category."""
+    files = literals(lake.existing("events", days))
     connection.execute(
         f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT events.*, category "
-        f"FROM read_parquet([{literals(lake.existing('events', days))}]) AS events "
+        f"FROM {parquet(f'[{files}]')} AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
     )
 
@@ -120,7 +121,7 @@ def _attribute_values(connection: duckdb.DuckDBPyConnection, lake: Lake, column:
         raise FootpathError(f"{users} is not there: materialize users first")
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE found AS "
-        "SELECT user_id, attributes[$1] AS label FROM read_parquet($2)",
+        f"SELECT user_id, attributes[$1] AS label FROM {parquet('$2')}",
         [column, str(users)],
     )
 

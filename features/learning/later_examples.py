@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
+from contracts.base.sql import parquet
 from contracts.config.dataset import Dataset
 from contracts.config.tasks import SessionExamples, Task
 from contracts.lake.engine import connect
@@ -140,7 +141,7 @@ def _load_later(
             )
         connection.execute(
             "CREATE TEMP TABLE opened AS SELECT user_id, started_at, ended_at "
-            "FROM read_parquet($1) WHERE started_at >= $2",
+            f"FROM {parquet('$1')} WHERE started_at >= $2",
             [closed, as_of_instant(as_of, dataset.timezone)],
         )
         # Each event lies in the last session of the user that began before it, or in none of them.

@@ -27,7 +27,7 @@ import pyarrow as pa
 from contracts.base.clock import as_of_instant, day_window, days_between
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_file, hash_files
-from contracts.base.sql import literal, literals
+from contracts.base.sql import literal, literals, parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -140,12 +140,12 @@ def _load_events(
     )
     if items.exists():
         columns = "item_id, title, category, attributes"
-        rows = f"SELECT {columns} FROM read_parquet({literal(str(items))})"
+        rows = f"SELECT {columns} FROM {parquet(literal(str(items)))}"
         connection.execute(f"INSERT INTO catalog {rows}")
     connection.execute(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
         f"category, value, {_query(dataset)} AS query "
-        f"FROM read_parquet([{literals(paths)}]) AS events "
+        f"FROM {parquet(f'[{literals(paths)}]')} AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
         + (f" QUALIFY NOT {is_held_out(holdout)}" if holdout else "")
     )

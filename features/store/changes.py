@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from contracts.base.errors import FootpathError
+from contracts.base.sql import parquet
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_table, stamps
@@ -97,7 +98,7 @@ class Changes:
         )
         relation = self._connection.sql(
             f"SELECT {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
-            f"FROM read_parquet($files) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
+            f"FROM {parquet('$files')} SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
             f"ORDER BY strlen({JOIN_KEY}), {JOIN_KEY}",
             params={"files": self._files},
         )
@@ -122,7 +123,7 @@ class Changes:
         clocks = f"struct_pack({', '.join(f'{name} := {name}' for name in CLOCKS)})"
         self._connection.execute(
             f"CREATE OR REPLACE TEMP TABLE due AS SELECT {JOIN_KEY}, unnest(newest) FROM "
-            f"(SELECT {JOIN_KEY}, max({clocks}) AS newest FROM read_parquet($files) GROUP BY ALL) "
+            f"(SELECT {JOIN_KEY}, max({clocks}) AS newest FROM {parquet('$files')} GROUP BY ALL) "
             f"LEFT JOIN (SELECT {JOIN_KEY}, {clocks} AS held FROM known) USING ({JOIN_KEY}) "
             "WHERE held IS NULL OR newest.event_timestamp > held.event_timestamp "
             "OR (newest.event_timestamp = held.event_timestamp AND newest != held)",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.base.clock import now
+from contracts.base.sql import parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -74,12 +75,12 @@ def _sample_users(lake: Lake, view: View, sample: int, seed: int) -> tuple[list[
     files = str(lake.table(view.table) / "*.parquet")
     with connect() as connection:
         users = connection.execute(
-            f"SELECT {JOIN_KEY} FROM (SELECT DISTINCT {JOIN_KEY} FROM read_parquet($files)) "
+            f"SELECT {JOIN_KEY} FROM (SELECT DISTINCT {JOIN_KEY} FROM {parquet('$files')}) "
             f"ORDER BY md5({JOIN_KEY} || $seed), {JOIN_KEY} LIMIT $sample",
             {"files": files, "seed": str(seed), "sample": sample},
         ).fetchall()
         latest = connection.execute(
-            "SELECT epoch_us(max(greatest(event_timestamp, created))) FROM read_parquet($files)",
+            f"SELECT epoch_us(max(greatest(event_timestamp, created))) FROM {parquet('$files')}",
             {"files": files},
         ).fetchall()[0][0]
     known_by = dt.datetime.fromtimestamp(latest / 1_000_000, dt.UTC)

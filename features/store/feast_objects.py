@@ -3,8 +3,10 @@
 import datetime as dt
 from typing import TYPE_CHECKING
 
+from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.paths import ibis_path
+from contracts.lake.schemas import FEATURE_CLOCKS
 from features.store.services import Services
 from features.store.view_specs import View
 
@@ -33,9 +35,13 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
 
     The source's path is absolute: Feast's DuckDB store would resolve a relative one against the
     reader's working directory. Values never expire (ttl 0): a user's all-zero row ends them.
+
+    Raises:
+      FootpathError: a folder above the lake is named like a column that Feast reads.
     """
     from feast import FeatureView, Field, FileSource
 
+    _check_folders(lake, view)
     source = FileSource(
         name=view.name,
         path=ibis_path(lake.table(view.table) / "*.parquet"),
@@ -56,6 +62,21 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
         ttl=dt.timedelta(0),
         tags=view.tags,
     )
+
+
+def _check_folders(lake: Lake, view: View) -> None:
+    """Refuses folders named key=value that would replace a column.
+
+    Feast reads the objects by a call that takes no options, and takes such a name for a value.
+    """
+    clocks = [field.name for field in FEATURE_CLOCKS]
+    read = {name.lower() for name in [JOIN_KEY, *clocks, *(c.source for c in view.columns)]}
+    for folder in lake.table(view.table).parts:
+        if "=" in folder and folder.split("=", 1)[0].lower() in read:
+            raise FootpathError(
+                f"the folder '{folder}' above {lake.root} is named like a column of {view.table}, "
+                "and Feast would read that in its place: rename it, or move FOOTPATH_HOME"
+            )
 
 
 def token_view() -> "FeatureView":

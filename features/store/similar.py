@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_bytes, hash_json
+from contracts.base.sql import parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.engine import connect
@@ -113,7 +114,7 @@ def _latest_vectors(lake: Lake, table: str, dim: int) -> "tuple[pa.Array, np.nda
         rows = connection.sql(
             f"SELECT user_id, arg_max(CAST(embedding AS FLOAT[{dim}]), "
             "  struct_pack(e := event_timestamp, c := created, w := written_at)) AS embedding "
-            "FROM read_parquet($files) GROUP BY user_id ORDER BY user_id",
+            f"FROM {parquet('$files')} GROUP BY user_id ORDER BY user_id",
             params={"files": str(lake.table(table) / "*.parquet")},
         ).to_arrow_table()
     users = rows.column("user_id").combine_chunks()

@@ -16,7 +16,7 @@ from orchestration.assets.learning import learning_assets
 from orchestration.assets.learning_inputs import LearningRun
 from orchestration.retries import RETRIES, retried
 from orchestration.tags import range_tags
-from tests.orchestration.test_programs import learned, put_sequences, trial_of
+from tests.orchestration.assets.test_programs import learned, put_sequences, trial_of
 
 EPOCHS = 2
 

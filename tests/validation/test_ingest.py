@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from contracts.base.clock import day_window, days_between
 from contracts.lake import schemas
 from contracts.lake.layout import Lake
+from features.ingestion.landing import land
 from tests import crash
-from tests.builders.daily import ingest, ingest_in
-from tests.builders.datasets import four_days
-from tests.builders.landing import Source, row
+from tests.builders.daily import build, ingest, ingest_in
+from tests.builders.datasets import four_days, shop_like
+from tests.builders.landing import Source, refused, row
 from validation.gate import Verdict
+from validation.table_rules import LONGEST_ID
 
 SHOP = four_days()
 DAYS = days_between(dt.date(2026, 1, 4), dt.date(2026, 1, 7))
@@ -205,3 +207,21 @@ def _delivery(picks: random.Random, files: int, late: int) -> dict[str, list[str
 def _write(source: Source, delivery: dict[str, list[str]]) -> None:
     for hour, lines in delivery.items():
         source.write(hour, *lines)
+
+
+@pytest.mark.parametrize("length", [495, 496, LONGEST_ID, LONGEST_ID + 1])
+def test_a_long_id_costs_nobody_else_their_sessions(length, tmp_path, lake_home):
+    day = dt.date(2026, 1, 5)
+    source = Source(tmp_path / "source")
+    long = "x" * length
+    rows = [row(f"e{n}", f"2026-01-05T08:{n:02}:00Z", user=f"u{n % 5}") for n in range(20)]
+    source.write("2026-01-05/09", *rows, row("long", "2026-01-05T08:30:00Z", user=long))
+    dataset, lake = shop_like(quality={"max_broken_share": 0.1}), Lake.of("shop")
+    land(dataset, lake, None)
+    build(dataset, lake, [day], ("events", "sessions"))
+    users = set(pq.read_table(lake.day("sessions", day))["user_id"].to_pylist())
+    broken = [rule for _, _, rule in refused(lake, "events")]
+    assert users - {long} == {f"u{n}" for n in range(5)}
+    assert (long in users, broken) == (
+        (True, []) if length <= LONGEST_ID else (False, ["user_id_length"])
+    )

@@ -54,6 +54,17 @@ def test_nothing_is_said_of_good_rows(source):
         ({"ts": "2026-01-05T10:00:00Z"}, "All events are at one moment"),
         ({"ts": lambda n: f"2026-01-{n % 9 + 2:02}T00:00:00+01:00"}, "Every event is at midnight"),
         ({"user": "me"}, "All events are one user's: fix events.user_id."),
+        ({"user": lambda n: "NaN" if n % 4 == 0 else f"u{n}"},
+         "10 of 40 (25.0%) events have the user_id 'NaN': if that means none, list it in "
+         "landing.nulls: ['NaN']."),
+        ({"item": lambda n: r"\N" if n % 8 == 0 else f"i{n}"},
+         r"5 of 40 (12.5%) events have the item_id '\N': if that means none, list it in landing.n"),
+        ({"user": lambda n: "0" if n % 4 == 0 else f"u{n}"},
+         "10 of 40 (25.0%) events are of one user, '0', among 31: if that means none, list it in "
+         "landing.nulls: ['0']."),
+        ({"item": lambda n: f"{n % 4}.0" if n % 2 else f"{n % 5}"},
+         "events.item_id has 2 ids both as a whole number and with .0 (1 and 1.0), which are two: "
+         r"use regexp_replace(item, '\.0$', '') if they are one."),
         ({"user": lambda n: f"u{n}"}, "40 events have 40 users, about one each"),
     ],
 )  # fmt: skip

@@ -302,3 +302,42 @@ def test_rows_later_than_allowed_are_refused_with_the_reason_and_counted(source,
 def test_lateness_without_arrival_days_is_told():
     with pytest.raises(ValueError, match=r"lateness.allowed_days needs the day on which a file"):
         dataset_like("ml-100k", lateness={"allowed_days": 2})
+
+
+def test_an_object_or_array_is_no_user_or_item(source, lake):
+    time = "2026-01-05T08:00:00Z"
+    source.write(
+        "2026-01-05/09",
+        row("a", time, user={"a": 1}),
+        row("b", time, item=[1, 2]),
+        row("c", time, user="{3F2504E0-4F89-11D3-9A0C-0305E82C3301}"),
+        row("d", time, item="[guest]"),
+        row("e", time, user=[]),
+    )
+    report = land(SHOP, lake, None)
+    assert landed(lake) == {"2026-01-05": ["c", "d"]}
+    assert (report.rows, report.quarantined) == (5, 3)
+    (path,) = (lake.table("quarantine") / "landing").glob("*")
+    told = [(r["source_line"], r["broken"], r["detail"]) for r in pq.read_table(path).to_pylist()]
+    assert told == [
+        (1, ["unreadable"], 'events.user_id is {"a":1}, an object or array and no id'),
+        (2, ["unreadable"], "events.item_id is [1,2], an object or array and no id"),
+        (5, ["unreadable"], "events.user_id is [], an object or array and no id"),
+    ]
+
+
+def test_an_id_is_the_same_as_any_kind_of_number(source, lake):
+    ids = {"event_id": "id", "action": "type", "timestamp": "ts::TIMESTAMPTZ"}
+    source.write(
+        "2026-01-05/09",
+        *(row(str(n), "2026-01-05T08:00:00Z", user=u) for n, u in enumerate([17850, "17850.0"])),
+        row("2", "2026-01-05T08:00:00Z", user=2.5),
+    )
+    for kind, users in [("DOUBLE", ["17850", "2.5"]), ("DECIMAL(18,3)", ["17850", "2.500"])]:
+        dataset = shop_like(
+            landing=SHOP.landing.model_dump() | {"columns": SHOP.landing.columns | {"user": kind}},
+            events=SHOP.events.model_dump() | ids,
+        )
+        land(dataset, lake, None)
+        (path,) = (lake.table("landing") / "fragments" / "2026-01-05").glob("*")
+        assert sorted(set(pq.read_table(path)["user_id"].to_pylist())) == users

@@ -1,9 +1,12 @@
 """Rows come out as they went in, each with its line; what cannot be read is refused and told."""
 
 import csv
+import datetime as dt
 import io
 import json
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,6 +39,7 @@ class Read:
                 "format": kind,
                 "columns": columns,
                 "optional": layout.pop("optional", []),
+                "nulls": layout.pop("nulls", []),
                 "csv": layout,
             }
         )
@@ -149,6 +153,7 @@ def test_a_bad_csv_row_is_refused_alone_with_its_line_and_reason(tmp_path):
         ("a is x, which is not BIGINT", '{"a": "x"}'),
         ("a is 3.7, which is not BIGINT", '{"a": 3.7}'),
         ("a is 1e30, which is not BIGINT", '{"a": "1e30"}'),
+        ("a is 0x1F, which is not BIGINT", '{"a": "0x1F"}'),
     ],
 )
 def test_a_bad_json_row_is_refused_alone_with_its_reason(tmp_path, kind, line):
@@ -275,3 +280,167 @@ def test_a_row_without_end_is_told(tmp_path, monkeypatch):
 
 def test_every_format_that_the_yaml_may_name_is_read():
     assert get_args(FileTable.model_fields["format"].annotation) == tuple(FORMATS)
+
+
+def test_nan_is_null_and_the_word_is_what_the_yaml_says(tmp_path):
+    text = '{"a": NaN, "b": NaN}\n{"a": "NaN", "b": 2}\n{"a": nan}\n{"a": "nan", "b": 1e999}\n'
+    columns = {"a": "VARCHAR", "b": "DOUBLE"}
+    found = read(tmp_path, text, columns, "jsonl")
+    assert found.rows == [(None, None), ("NaN", 2), (None, None), ("nan", float("inf"))]
+    listed = Read(tmp_path, columns, "jsonl", nulls=["NaN"])
+    assert [a for a, _ in listed.rows] == [None, None, None, "nan"]
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_nan_of_parquet_is_null_whatever_its_statistics_say(tmp_path, kind):
+    numbers = [1.0, float("nan"), 2.5, float("inf"), None]
+    table = pa.table({"a": pa.array(numbers, kind), "b": pa.array(numbers, kind)})
+    pq.write_table(table, tmp_path / "x.parquet")
+    pq.write_table(table.slice(0, 3), tmp_path / "y.parquet")
+    found = Read(tmp_path, {"a": "VARCHAR", "b": "DOUBLE"}, "parquet")
+    three = [("1", 1.0), (None, None), ("2.5", 2.5)]
+    assert found.rows == [*three, ("inf", float("inf")), (None, None), *three]
+
+
+def test_words_that_mean_null_are_those_of_the_yaml(tmp_path):
+    rows = [{"a": "NULL", "b": "1"}, {"a": "\\N", "b": "NULL"}, {"a": "null", "b": "-"}]
+    columns, nulls = {"a": "VARCHAR", "b": "BIGINT"}, ["NULL", "\\N", "-"]
+    expected = [(None, 1), (None, None), ("null", None)]
+    (tmp_path / "csv").mkdir()
+    text = "a,b\n" + "".join(f"{row['a']},{row['b']}\n" for row in rows)
+    assert read(tmp_path / "csv", text, columns, nulls=nulls).rows == expected
+    assert read(tmp_path / "csv", text, VARCHARS | {"c": "VARCHAR"}, optional=["c"]).rows == [
+        (row["a"], row["b"], None) for row in rows
+    ]
+    (tmp_path / "jsonl").mkdir()
+    lines = "\n".join(map(json.dumps, rows))
+    assert read(tmp_path / "jsonl", lines, columns, "jsonl", nulls=nulls).rows == expected
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "parquet/x.parquet")
+    assert Read(tmp_path / "parquet", columns, "parquet", nulls=nulls).rows == expected
+
+
+def test_a_whole_number_has_no_fraction_and_text_stays(tmp_path):
+    numbers = ["17850", "17850.0", "17850.00", "1.785e4", '"17850.0"', "-0.0", "2.5", "1e16"]
+    text = "".join(f'{{"a": {number}, "b/~": {number}}}\n' for number in numbers)
+    found = read(tmp_path, text, {"a": "VARCHAR", "b/~": "VARCHAR"}, "jsonl")
+    texts = ["17850"] * 4 + ["17850.0", "0", "2.5", "10000000000000000"]
+    assert found.rows == [(text, text) for text in texts]
+    columns = {
+        "a": pa.array([17850.0, 2.5, 1e16, 1e300]),
+        "b": pa.array([12.0, 0.5, None, -3.0], pa.float32()),
+        "c": pa.array([Decimal("17850.00"), Decimal("2.50"), None, Decimal(0)]),
+        "d": ["17850.0", "2.0", None, "x"],
+    }
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "parquet/x.parquet")
+    assert Read(tmp_path / "parquet", dict.fromkeys("abcd", "VARCHAR"), "parquet").rows == [
+        ("17850", "12", "17850", "17850.0"),
+        ("2.5", "0.5", "2.50", "2.0"),
+        ("10000000000000000", None, None, None),
+        ("1e+300", "-3", "0", "x"),
+    ]
+
+
+MISFITS = {
+    "BIGINT": (
+        ["12", " 12", "+12", "012", "12.", "12.0", "-9007199254740993", "9223372036854775807"],
+        ["1_2", "1e1", "0x1F", "9007199254740993.5", "1e-1", "3.7", "true", "9223372036854775808"],
+    ),
+    "DOUBLE": (
+        ["12", "1.5", "1e5", "-.5", "9007199254740992", "0.12345678901234567890", "inf"],
+        ["1_2", "0x1F", "9007199254740993", "12345678901234567890", "x"],
+    ),
+    "FLOAT": (["0.1", "16777216", "1e5"], ["16777217", "1_0.5"]),
+    "DECIMAL(6,2)": (["1.5", "1.50", "1.5000", "12", ".5"], ["1.505", "1e1", "1_0", "99999"]),
+    "DATE": (
+        ["2026-01-05", "2026-01-05 00:00:00", "2026-1-5"],
+        ["2026-01-05 10:00:00", "2026-01-05T00:00:00+02:00", "2026-02-30"],
+    ),
+    "TIMESTAMP": (
+        ["2026-01-05", "2026-01-05T10:00:00", "2026-01-05 10:00:00.5", "2026-01-05T10:00:00Z"],
+        ["2026-01-05T10:00:00+02:00", "2026-01-05 10:00:00 Europe/Berlin", "2026-01-05 10:00 CET"],
+    ),
+    "TIMESTAMPTZ": (["2026-01-05T10:00:00+02:00", "2026-01-05 10:00:00 Europe/Berlin"], ["soon"]),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_text_that_a_type_cannot_hold_is_refused_alone(tmp_path, kind):
+    good, bad = MISFITS[kind]
+    texts = [*good, *bad, *good]
+    shown = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}.get(kind, kind)
+    problems = [f"a is {text}, which is not {shown}" if text in bad else None for text in texts]
+    files = {
+        "csv": "a\n" + "".join(f'"{text}"\n' for text in texts),
+        "jsonl": "".join(json.dumps({"a": text}) + "\n" for text in texts),
+    }
+    for format, text in files.items():
+        (tmp_path / format).mkdir()
+        found = read(tmp_path / format, text, {"a": kind}, format)
+        assert found.problems == problems, format
+        assert all(value is not None for (value,) in found.rows)
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.table({"a": texts}), tmp_path / "parquet/x.parquet")
+    assert Read(tmp_path / "parquet", {"a": kind}, "parquet").problems == problems
+
+
+def test_a_number_of_parquet_that_a_type_would_change_is_refused(tmp_path):
+    noon = dt.datetime(2026, 1, 5, 12)
+    table = pa.table(
+        {
+            "whole": pa.array([1.0, 2.5, 1e17, None, 3.0]),
+            "exact": pa.array([1.25, 1.0, 1.255, None, 19.99]),
+            "day": pa.array([noon, *[noon.replace(hour=0)] * 3, None]),
+            "wide": pa.array([2**53, 1, 2, 3, 2**53 + 1]),
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    columns = {"whole": "BIGINT", "exact": "DECIMAL(6,2)", "day": "DATE", "wide": "DOUBLE"}
+    assert Read(tmp_path, columns, "parquet").problems == [
+        "day is 2026-01-05 12:00:00, which is not DATE",
+        "whole is 2.5, which is not BIGINT",
+        "exact is 1.255, which is not DECIMAL(6,2)",
+        None,
+        "wide is 9007199254740993, which is not DOUBLE",
+    ]
+
+
+def test_binary_text_of_parquet_is_utf_8_or_refused_alone(tmp_path):
+    names = ["José".encode(), b"Jos\xe9", None, b"NULL", "日本".encode()]
+    table = pa.table({"a": pa.array(names), "b": pa.array([b"\xff"] * 5), "n": [b"7"] * 5})
+    pq.write_table(table, tmp_path / "x.parquet")
+    columns = {"a": "VARCHAR", "b": "BLOB", "n": "BIGINT"}
+    found = Read(tmp_path, columns, "parquet", nulls=["NULL"])
+    assert found.rows == [(a, b"\xff", 7) for a in ("José", None, None, "日本")]
+    assert found.problems == [None, "a is not UTF-8", None, None, None]
+    assert json.loads(found.raw[1])["a"] == "Jos\\xE9"
+
+
+@pytest.mark.parametrize("second", ["a", "A"])
+def test_two_columns_of_one_name_are_told(tmp_path, second):
+    table = pa.table([pa.array(["x"]), pa.array(["y"])], names=["a", second])
+    pq.write_table(table, tmp_path / "x.parquet")
+    (fault,) = Read(tmp_path, {"a": "VARCHAR"}, "parquet").faults.values()
+    assert "x.parquet has more than one column 'a', which the YAML declares" in fault
+    assert f"(it has: a, {second})" in fault
+
+
+def test_a_column_may_have_the_name_of_a_row_s_number(tmp_path):
+    columns = dict.fromkeys(["file_row_number", "filename", "day", "place", "each"], "VARCHAR")
+    rows = [{column: f"{column}{n}" for column in columns} for n in range(5000)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet", row_group_size=1000)
+    found = Read(tmp_path, columns, "parquet")
+    assert found.rows == [tuple(row.values()) for row in rows]
+    assert found.lines == list(range(1, 5001))
+
+
+def test_names_that_reading_uses_are_refused_in_the_yaml():
+    used = set()
+    for file in Path(reader_module.__file__).parent.glob("*.py"):
+        used |= set(re.findall(r"\b__[a-z]+\b(?!__)", file.read_text()))
+    assert {"__file", "__nested", "__shape"} <= used
+    for column in [*used - {"__v"}, "__FILE", "__v12"]:
+        with pytest.raises(ValueError, match=f"'{column}', a name that reading itself uses"):
+            FileTable(url="*", format="csv", columns={column: "VARCHAR"})
+    FileTable(url="*", format="csv", columns={"__v": "VARCHAR", "__id": "VARCHAR"})

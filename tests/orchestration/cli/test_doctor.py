@@ -19,7 +19,7 @@ from orchestration.instance import open_instance
 from orchestration.progress import Progress
 from orchestration.tags import BOOT
 from tests.builders.datasets import dataset_like
-from tests.features.shop_source import Source, row
+from tests.builders.landing import Source, row
 
 NOON = "2026-01-05T12:00:00Z"
 
