@@ -18,7 +18,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
 from orchestration.dead_runs import process_tags
-from orchestration.promotion import versions_to_serve
+from orchestration.promotion import leader, versions_to_serve
 from orchestration.tags import range_tags
 from orchestration.write_audit_publish import EVERY_DAY
 
@@ -125,6 +125,11 @@ def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
         # The day with which the features end: one service gives both.
         key = str(dg.MultiPartitionKey({"day": str(last), "model_version": version}))
         yield Stage("embedding", f"User embeddings of {last} by {version}", key, key)
+    # Training sets of labels as of that day want vectors of then too.
+    best = leader(dataset, lake, is_embedded=False)
+    if best and as_of != str(last):
+        key = str(dg.MultiPartitionKey({"day": as_of, "model_version": best.version}))
+        yield Stage("embedding", f"User embeddings of {as_of} by {best.version}", key, key)
     yield Stage("serving", "Feature store: registry, online rows, similar users")
 
 
