@@ -63,12 +63,11 @@ class Events:
     document_T: Tensor  # its text; 0 is none
     gap_T: Tensor  # bucket of the time since the user's event before, which is always in the past
     value_T: Tensor
-    # What objectives cut by, and no input: unix seconds; which of its user's sessions it is in.
-    time_T: Tensor
-    session_T: Tensor
+    time_T: Tensor  # unix seconds: what objectives cut by, and no input
     position_T: Tensor  # 0 is the first of its sequence
     lengths_B: Tensor
     clock: Clock | None = None  # where somebody asks for ages, or cuts by time
+    session_T: Tensor | None = None  # which of its user's sessions, where somebody cuts by them
 
     @cached_property
     def starts_B(self) -> Tensor:
@@ -83,8 +82,11 @@ class Events:
     def pick(self, index_T: Tensor, lengths_B: Tensor, clock: Clock | None = None) -> "Events":
         """Returns chosen events as sequences of the given lengths, looked at when `clock` says."""
         picked = {name: getattr(self, name)[index_T] for name in _EVENT_FIELDS}
+        session_T = None if self.session_T is None else self.session_T[index_T]
         position_T = ragged_arange(lengths_B)
-        return Events(**picked, position_T=position_T, lengths_B=lengths_B, clock=clock)
+        return Events(
+            **picked, position_T=position_T, lengths_B=lengths_B, clock=clock, session_T=session_T
+        )
 
     def cut(self, sequence_N: Tensor, start_N: Tensor, length_N: Tensor) -> "Events":
         """Returns N windows, each of one sequence; a sequence may give none or several.
@@ -141,9 +143,7 @@ _EVENT_FIELDS = (
     "gap_T",
     "value_T",
     "time_T",
-    "session_T",
 )
-_NO_INPUTS = {"time_T", "session_T"}
 
 
 def join_clocks(clocks: list[Clock | None]) -> Clock | None:
@@ -159,10 +159,12 @@ def join_clocks(clocks: list[Clock | None]) -> Clock | None:
 
 def join(parts: list[Events]) -> Events:
     """All sequences of the parts, in order."""
-    names = [f.name for f in dataclasses.fields(Events) if f.name != "clock"]
+    names = [*_EVENT_FIELDS, "position_T", "lengths_B"]
+    sessions = [part.session_T for part in parts if part.session_T is not None]
     return Events(
         **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
         clock=join_clocks([part.clock for part in parts]),
+        session_T=torch.cat(sessions) if len(sessions) == len(parts) else None,
     )
 
 
@@ -196,7 +198,7 @@ def pack(events: Events) -> Packed:
     order_B = torch.sort(events.lengths_B, descending=True, stable=True).indices
     lengths = events.lengths_B[order_B]
     index_T = torch.repeat_interleave(events.starts_B[order_B], lengths) + ragged_arange(lengths)
-    names = [name for name in _EVENT_FIELDS if name not in _NO_INPUTS] + ["position_T"]
+    names = [name for name in _EVENT_FIELDS if name != "time_T"] + ["position_T"]
     age_T = events.age_T
     return Packed(
         **{name: getattr(events, name)[index_T] for name in names},

@@ -61,6 +61,7 @@ class Sequences:
     vocabulary: dict[str, list[str]]
     pointer: dict
     has_clock: bool = False  # do windows tell when they are looked at?
+    has_sessions: bool = True  # and in which session each event is?
 
     @property
     def users(self) -> int:
@@ -185,10 +186,10 @@ class Sequences:
             gap_T=_as_ids(gap_buckets(time - self.time[before], index == before)),
             value_T=torch.from_numpy(np.asarray(self.value[index])),
             time_T=_as_ids(time),
-            session_T=_as_ids(self.session[index]),
             position_T=ragged_arange(lengths),
             lengths_B=lengths,
             clock=clock,
+            session_T=_as_ids(self.session[index]) if self.has_sessions else None,
         )
 
 

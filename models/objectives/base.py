@@ -52,6 +52,7 @@ class Objective(nn.Module):
       span: windows are up to so many times the model's max_length long.
       others: events of other users that `sample` is given for each user.
       cuts_by_time: `sample` is given windows that tell until when they are all there was.
+      cuts_by_session: and in which of its user's sessions each event is.
     """
 
     needs_encoder: ClassVar[bool] = False
@@ -63,7 +64,7 @@ class Objective(nn.Module):
         self.min_users = 1
         self.span = 1
         self.others = 0
-        self.cuts_by_time = False
+        self.cuts_by_time = self.cuts_by_session = False
 
     @classmethod
     def item_score(cls, options: Any, is_causal: bool) -> ItemScore | None:  # noqa: ARG003

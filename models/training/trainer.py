@@ -8,6 +8,7 @@ With `bag_epochs`, a bag stands in the encoder's place at first: what items mean
 to 25 times faster, and the encoder then starts from good event vectors. The bag is left behind.
 """
 
+import dataclasses
 import time
 from typing import Protocol
 
@@ -67,7 +68,9 @@ class Trainer:
     ) -> None:
         recipe = job.recipe
         is_timed = "age" in recipe.fields or objective.cuts_by_time
-        sequences = sequences.with_clock(is_timed)
+        sequences = dataclasses.replace(
+            sequences, has_clock=is_timed, has_sessions=objective.cuts_by_session
+        )
         self.job, self.recipe, self.sequences = job, recipe, sequences
         self.users = eligible_users(sequences, objective)
         if min(len(self.users), recipe.batch_size) < size():

@@ -62,6 +62,7 @@ class Ubm(Objective):
         super().__init__(model, options)
         self.min_events = self.min_users = 2
         self.span = options.span
+        self.cuts_by_session = True
         self.project = nn.ModuleDict({n: _projection(model.dim) for n in ("first", "second")})
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("seen_H", torch.zeros(BUCKETS, dtype=torch.float64))

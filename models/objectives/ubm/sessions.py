@@ -25,6 +25,7 @@ class Sessions:
 
 def sessions_of(windows: Events) -> Sessions:
     """Cuts windows into the sessions of the data set, or what of them a window holds."""
+    assert windows.session_T is not None, "an objective that cuts by sessions says so"
     session, window = windows.session_T.numpy(), windows.sequence_T.numpy()
     begins = np.ones(len(session), dtype=bool)
     begins[1:] = (np.diff(session) != 0) | (np.diff(window) > 0)

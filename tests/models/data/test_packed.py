@@ -20,7 +20,7 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 def events_of(lengths: list[int]) -> Events:
     n = torch.arange(sum(lengths))
     size = torch.tensor(lengths)
-    return Events(n + 3, n + 3, n + 3, n + 3, n + 3, n.float(), n, n, ragged_arange(size), size)
+    return Events(n + 3, n + 3, n + 3, n + 3, n + 3, n.float(), n, ragged_arange(size), size)
 
 
 @given(LENGTHS, st.sampled_from([0.0, 0.05, 0.3, 0.9]))
