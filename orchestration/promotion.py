@@ -101,6 +101,16 @@ def versions_to_serve(dataset: Dataset, lake: Lake) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def embedded_tasks(dataset: Dataset, lake: Lake) -> dict[str, str]:
+    """By task: its fine-tuned version, where it has embeddings to serve."""
+    tuned = {task.name: latest_finetuned(lake, task.name) for task in dataset.daily_tasks}
+    return {
+        task: version.version
+        for task, version in tuned.items()
+        if version and _has_embeddings(lake, version.version)
+    }
+
+
 def name_finetuned(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
     """Names the best fine-tuned model of a task, by its validation users; None where there is none.
 

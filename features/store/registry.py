@@ -5,8 +5,10 @@ Applying never takes anything away: what a service once promised stays registere
 `feast apply` is not used, for it imports every file it finds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from shutil import copyfile
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from contracts.base.errors import FootpathError
@@ -50,18 +52,30 @@ class ApplyReport:
     aliases: dict[str, str]
 
 
-def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
+def apply_registry(
+    dataset: Dataset, lake: Lake, tasks: Mapping[str, str] = MappingProxyType({})
+) -> ApplyReport:
     """Registers the present views and every service ever promised. Idempotent.
 
     The behavior features get a service of their own, whose alias `user_behavior` moves when their
-    list changes. A model version gets a view, and a service only when it is promoted.
+    list changes. A model version gets a view, and a service only when it is promoted. So does each
+    task: `<task>__v<N>` gives the behavior features, and vector and prediction of its fine-tuned
+    version.
+
+    Args:
+      dataset: whose views and services.
+      lake: of the data set.
+      tasks: the fine-tuned version of each task that has one.
 
     Raises:
       FootpathError: a view or service of that name is registered with other contents.
     """
     with locked(lake):
         views = record_views(lake, current_views(dataset, lake))
-        point_alias(lake, BEHAVIOR_SERVICE, [behavior_view(dataset, lake)])
+        behavior = behavior_view(dataset, lake)
+        point_alias(lake, BEHAVIOR_SERVICE, [behavior])
+        for task, version in tasks.items():
+            point_alias(lake, task, [behavior, embedding_view(lake, version)])
         return _apply(dataset, lake, views)
 
 

@@ -16,7 +16,7 @@ from models.experiments.cells import local_model
 from orchestration.experiments.programs import run_program
 from orchestration.partitions import days_by_version
 from orchestration.progress import Progress
-from orchestration.promotion import leader
+from orchestration.promotion import embedded_tasks, leader
 from orchestration.retries import retried
 from orchestration.write_audit_publish import column_schema
 
@@ -102,14 +102,14 @@ def _registry(dataset: Dataset) -> dg.AssetsDefinition:
         deps=_all(dataset, "user_behavior_features", "user_embeddings", "leaderboard"),
     )
     def feature_registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """Views and services applied to Feast; the leading model version promoted."""
+        """Views and services applied to Feast, one a task too; the leading version promoted."""
         from features.store import apply_registry, promote
 
         lake = Lake.of(dataset.name)
         best = leader(dataset, lake)
         if best:
             context.log.info(f"{best}: {promote(dataset, lake, best.version)}")
-        report = apply_registry(dataset, lake)
+        report = apply_registry(dataset, lake, embedded_tasks(dataset, lake))
         return dg.MaterializeResult(
             metadata={
                 "views": ", ".join(report.views),

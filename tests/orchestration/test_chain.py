@@ -86,6 +86,10 @@ def test_the_best_fine_tuned_model_of_a_task_is_a_version_that_embeds_and_scores
     assert {f"user_embeddings_{version['version']}" for version in tuned} <= set(
         json.loads((lake / "feature_store" / "views.json").read_text())
     )
+    services = json.loads((lake / "feature_store" / "services.json").read_text())
+    for version in tuned:
+        service = services["services"][services["aliases"][version["task"]]]
+        assert service["tags"]["model_version"] == version["version"]
 
 
 def test_the_output_ends_with_results_and_three_commands_that_run(small_shop):

@@ -20,6 +20,7 @@ from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
 from orchestration.progress import Progress
+from orchestration.promotion import embedded_tasks
 from orchestration.tags import range_tags
 from tests.s3 import chain
 
@@ -89,7 +90,9 @@ def test_a_fine_tuned_model_embeds_and_scores_the_users_of_days(lake):
     assert all(abs(sum(row) - 1) < 1e-4 for row in scores)
     # Its own encoder:
     assert any(scored[user]["embedding"] != vectors[user]["embedding"] for user in vectors)
-    views = apply_registry(SHOP, lake).views
+    report = apply_registry(SHOP, lake, embedded_tasks(SHOP, lake))
+    views = report.views
+    assert report.aliases["age"] == "age__v1"
     assert {f"user_embeddings_{version}" for version in known} <= set(views)
     bring_online(SHOP, lake)
     store = FeatureStore(repo_path=str(opened_repository(lake)))
