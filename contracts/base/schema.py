@@ -76,6 +76,14 @@ def faults(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
     ]
 
 
+def sentences(error: ValidationError, where: str) -> str:
+    """A line for each error: where, the place in it, what is wrong."""
+    return "\n".join(
+        ": ".join(part for part in (where, ".".join(map(str, place)), text) if part)
+        for place, text in faults(error)
+    )
+
+
 def relocated(
     error: ValidationError, *prefix: str | int, drop: Container[str | int] = ()
 ) -> ValidationError:

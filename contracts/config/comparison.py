@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
-from contracts.base.schema import Count, Strict, faults, relocated
+from contracts.base.schema import Count, Strict, relocated, sentences
 from contracts.config.dataset import Dataset
 from contracts.config.learning import Validation
 from contracts.config.yaml_file import load_yaml
@@ -182,7 +182,7 @@ def _resolved(dataset: Dataset, asked: Asked, file: ComparisonFile) -> Compariso
         return Comparison.model_validate(fields)
     except ValidationError as error:
         where = f"the comparison of {asked.recipes}" if asked.recipes else "the comparison"
-        raise FootpathError(_sentences(error, where)) from None
+        raise FootpathError(sentences(error, where)) from None
 
 
 def _finetuning(dataset: Dataset, file: ComparisonFile) -> Finetuning:
@@ -214,7 +214,7 @@ def _recipes(
         except ValidationError as error:
             if name in file.recipes:
                 raise relocated(error, "recipes", name) from None
-            raise FootpathError(_sentences(error, f"recipe {name}")) from None
+            raise FootpathError(sentences(error, f"recipe {name}")) from None
         recipe = _stopped_early(dataset, name, recipe)
         end = f"_{recipe.encoder.name}"
         found.append(NamedRecipe(name=name.removesuffix(end) + end, recipe=recipe))
@@ -297,10 +297,3 @@ def _overrides(settings: tuple[str, ...]) -> tuple[Settings, Settings]:
     if not isinstance(finetuning, dict):
         raise FootpathError(f"--set finetuning={finetuning}: write it as finetuning.<field>=value")
     return train, finetuning
-
-
-def _sentences(error: ValidationError, where: str) -> str:
-    return "\n".join(
-        ": ".join(part for part in (where, ".".join(map(str, place)), text) if part)
-        for place, text in faults(error)
-    )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from contracts.base.errors import FootpathError
-from contracts.base.schema import Strict, faults
+from contracts.base.schema import Strict, sentences
 from contracts.lake.reading import read_json
 from contracts.lake.versions import CONFIG
 from contracts.recipes.jobs import Finetuning, TaskSpec
@@ -84,6 +84,4 @@ def load_facts(folder: Path) -> CheckpointFacts:
     try:
         return CheckpointFacts.model_validate(found)
     except ValidationError as error:
-        place, text = faults(error)[0]
-        where = ".".join(map(str, place))
-        raise FootpathError(f"{path}: {where}: {text}: train the model again") from None
+        raise FootpathError(f"{sentences(error, str(path))}: train the model again") from None

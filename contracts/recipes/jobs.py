@@ -13,7 +13,7 @@ from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
-from contracts.base.schema import Count, Strict, Weight, Whole, faults
+from contracts.base.schema import Count, Strict, Weight, Whole, sentences
 from contracts.recipes.recipe import Recipe
 
 JobT = TypeVar("JobT", bound=Strict)
@@ -226,9 +226,4 @@ def load_job(kind: type[JobT], path: Path) -> JobT:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise FootpathError(
-            "\n".join(
-                f"{path}: {'.'.join(map(str, place)) or 'the file'}: {text}"
-                for place, text in faults(error)
-            )
-        ) from None
+        raise FootpathError(sentences(error, str(path))) from None

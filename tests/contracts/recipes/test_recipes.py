@@ -297,7 +297,7 @@ def test_files_that_are_no_job_are_sentences(tmp_path):
     with pytest.raises(FootpathError, match=r"job\.json is not valid JSON"):
         load_job(TrainJob, path)
     path.write_text("[]")
-    with pytest.raises(FootpathError, match=r"job\.json: the file: "):
+    with pytest.raises(FootpathError, match=r"job\.json: Input should be"):
         load_job(TrainJob, path)
 
 
