@@ -57,7 +57,7 @@ class Verdict:
 
 
 class Staged(Protocol):
-    """A staged day of events (features/ingestion/events.py)."""
+    """A staged day of events (features/ingestion/dedup.py)."""
 
     @property
     def path(self) -> Path:

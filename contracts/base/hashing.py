@@ -2,7 +2,7 @@
 
 It names things and detects changes; 64 bits keep chance collisions away and names short. Two kinds
 of hash are not made here, because they have to be fast or to be computed inside a query: digests of
-landed rows (features/ingestion/digests.py) and hashes in SQL, such as a user's split.
+landed rows (features/provenance.py) and hashes in SQL, such as a user's split.
 """
 
 import hashlib
