@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
 from contracts.base.schema import Name, Strict, Zone, relocated
+from contracts.config.automation import Automation
 from contracts.config.feature_list import Features, check_features
 from contracts.config.learning import Learning, Validation
 from contracts.config.policy import Lateness, Quality, Sessions
@@ -40,6 +41,7 @@ class Dataset(Strict):
     features: Features = Features()
     tasks: list[Task] = Field([])
     learning: Learning = Learning()
+    automation: Automation = Automation()
 
     @property
     def slug(self) -> str:

@@ -1,0 +1,60 @@
+"""The YAML's section `automation`: what is kept up to date by itself, and when.
+
+It counts once automation is switched on for the data set; until then nothing here does anything.
+"""
+
+import datetime as dt
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from contracts.base.schema import Strict
+
+
+def _time_of_day(value: object) -> object:
+    # YAML 1.1 reads 06:30 as a number of minutes.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        return f"{value // 60:02}:{value % 60:02}"
+    return value
+
+
+TimeOfDay = Annotated[dt.time, BeforeValidator(_time_of_day)]
+
+
+class Complete(Strict):
+    """When a day has all its files: then it is built for the first time."""
+
+    files: int | None = Field(
+        None, ge=1, description="as soon as so many files of the day have arrived"
+    )
+    at: TimeOfDay = Field(
+        dt.time(1), description="at the latest at this local time of the next day, with what is there"
+    )
+
+
+class Training(Strict):
+    """How often encoders and task models are trained again."""
+
+    every_days: int = Field(7, ge=1, description="days between two as-of days of training")
+
+
+class Embeddings(Strict):
+    """What a newly promoted model embeds beside each new day."""
+
+    history_days: int = Field(
+        30, ge=0, description="so many days back, the history of a newly promoted model version"
+    )
+
+
+class Automation(Strict):
+    """What is kept up to date by itself once automation is switched on."""
+
+    complete: Complete = Complete()
+    trailing_days: int = Field(
+        0, ge=0, le=60, description="the last days that are built again each night, changed or not"
+    )
+    max_days: int = Field(60, ge=1, description="days of one requested run: the rest follows")
+    training: Training | None = Field(
+        Training(), description="labels, training, evaluation and promotion; null: by hand"
+    )
+    embeddings: Embeddings = Embeddings()
