@@ -11,8 +11,9 @@ to D+32: whatever differs from what the objects name is stale. Nothing is rememb
 change and its rebuild, so a run that is killed between events and sessions leaves sessions stale;
 and as only data counts, a file that is delivered again as it was makes nothing stale.
 
-A day that was never published is not stale, nor is one that lacks a table before it: nobody has
-built them yet, and backfilling is not ours.
+A day that was never published is due where the caller expects it (completeness.py); one that lacks
+a table before it is not. Nor is one that the gate has stopped, as long as it would be built from
+the same data and judged by the same rules (stops.py): it stands still until one of these changes.
 """
 
 import datetime as dt
@@ -46,6 +47,7 @@ from features.provenance import (
     rows_only,
 )
 from features.sessionization.sessions import session_needs
+from features.stops import Stop, all_stops, rules_hash
 
 # What is rebuilt, in order.
 TABLES = ("events", "sessions", "user_behavior_features")
@@ -57,7 +59,7 @@ class StaleDays:
 
     reasons: dict[str, dict[dt.date, str]]  # table -> day -> why, in a few words
     marks: dict[str, dict[dt.date, str]]  # table -> day -> the object now, and what it will be of
-    built: set[dt.date]  # days whose events are published
+    standing: dict[str, dict[dt.date, Stop]]  # table -> day that would be due -> why it is not
 
     @property
     def days(self) -> list[dt.date]:
@@ -65,13 +67,9 @@ class StaleDays:
         return sorted({day for of_table in self.reasons.values() for day in of_table})
 
     def span(self, max_days: int) -> tuple[dt.date, dt.date]:
-        """The first range to rebuild, of at most so many days; the rest comes after it.
-
-        It ends before a day without events, which a run over it would try to build.
-        """
-        first = end = self.days[0]
-        while end in self.built and (end - first).days < max_days:
-            end += dt.timedelta(days=1)
+        """The first range to build, of at most so many days; the rest comes after it."""
+        first = self.days[0]
+        end = first + dt.timedelta(days=max_days)
         return first, max(day for day in self.days if day < end)
 
     def key(self, first: dt.date, last: dt.date) -> str:
@@ -92,10 +90,15 @@ def lake_state(lake: Lake) -> str:
     return hash_json(found)
 
 
-def find_stale(dataset: Dataset, lake: Lake) -> StaleDays:
-    """Finds the published days that are stale.
+def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -> StaleDays:
+    """Finds the published days that are stale, and expected ones that were never built.
 
     What has not changed since the last call in this process is not read again.
+
+    Args:
+      dataset: whose days.
+      lake: of the data set.
+      expected: days that are to be built for the first time where they are not.
 
     Raises:
       FootpathError: a landing file was read by another release, or a fragment is gone, so that a
@@ -105,34 +108,44 @@ def find_stale(dataset: Dataset, lake: Lake) -> StaleDays:
     objects = {table: _objects(lake, table) for table in TABLES}
     was = {table: _read(lake, table, objects[table]) for table in TABLES}
     by_day = fragments_by_day(files)
-    will = {"events": {day: digest_inputs(by_day.get(day, {})) for day in was["events"]}}
-    hashes = {"events": _hashes(will["events"])}
-    for table, needs in (("sessions", session_needs), ("user_behavior_features", feature_needs)):
-        will[table] = inputs_from({day: needs(dataset, day) for day in was[table]}, hashes)
-        hashes[table] = _hashes(will[table])
     refused = _objects(lake, "quarantine/events")
-    reasons = {
-        table: {
+    rules, stops = rules_hash(dataset), all_stops(lake)
+    needs = {"sessions": session_needs, "user_behavior_features": feature_needs}
+    # Fingerprints of each table as it will be: published, or about to be.
+    hashes: dict[str, dict[dt.date, str]] = {}
+    reasons: dict[str, dict[dt.date, str]] = {}
+    standing: dict[str, dict[dt.date, Stop]] = {}
+    marks: dict[str, dict[dt.date, str]] = {}
+    for n, table in enumerate(TABLES):
+        before = TABLES[:n]
+        days = sorted({*was[table], *expected})
+        # Without a day of events, be it that it stands still, there is none of sessions.
+        days = [day for day in days if all(day in hashes[each] for each in before)]
+        if table == "events":
+            will = {day: digest_inputs(by_day.get(day, {})) for day in days}
+        else:
+            will = inputs_from({day: needs[table](dataset, day) for day in days}, hashes)
+        found = _hashes(will)
+        marks[table] = {day: f"{objects[table].get(day)} {found[day]}" for day in days}
+        due = {
             day: reason
-            for day, inputs in was[table].items()
-            if (reason := _reason(inputs, will[table][day], files, day in refused))
-            and all(day in objects[before] for before in TABLES[:n])
+            for day in days
+            if (reason := _reason(was[table].get(day), will[day], files, day in refused))
+            and all(day in objects[each] for each in before)
         }
-        for n, table in enumerate(TABLES)
-    }
+        standing[table] = {
+            day: stops[table, day]
+            for day in due
+            if (table, day) in stops and stops[table, day].is_of(found[day], rules)
+        }
+        reasons[table] = {day: due[day] for day in due if day not in standing[table]}
+        # A day that stands still stays what it was to those after it, which is nothing if it was
+        # never built.
+        kept = {day: fingerprint(was[table][day]) for day in standing[table] if day in was[table]}
+        hashes[table] = {day: h for day, h in found.items() if day not in standing[table]} | kept
     for day in reasons["events"]:
         _check_fragments(lake, day, by_day.get(day, {}), files)
-    marks = {
-        table: {day: f"{objects[table][day]} {hashes[table][day]}" for day in was[table]}
-        for table in TABLES
-    }
-    return StaleDays(reasons, marks, set(was["events"]))
-
-
-def days_to_build(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
-    """Those of some days that are not published, or stale."""
-    fresh = set(lake.days(table)) - find_stale(dataset, lake).reasons[table].keys()
-    return [day for day in days if day not in fresh]
+    return StaleDays(reasons, marks, standing)
 
 
 def _check_fragments(
@@ -180,11 +193,13 @@ def _hashes(inputs: dict[dt.date, Inputs]) -> dict[dt.date, str]:
     return {day: fingerprint(of_day) for day, of_day in inputs.items()}
 
 
-def _reason(was: Inputs, will: Inputs, files: dict[str, Manifest], has_refused: bool) -> str:
+def _reason(was: Inputs | None, will: Inputs, files: dict[str, Manifest], has_refused: bool) -> str:
     """Describes what differs, in words; empty if nothing does.
 
     Rows in quarantine are found by their lines, and so on a day with some these count too.
     """
+    if was is None:
+        return "was never built"
     if was == UNKNOWN:
         return "does not name what it was built from"
     if not has_refused or LINES not in was:

@@ -29,7 +29,7 @@ from contracts.base.clock import now
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
-from contracts.lake.schemas import embeddings_schema
+from contracts.lake.schemas import BUILT_FROM, embeddings_schema
 from contracts.recipes.checkpoint import TaskFacts
 from contracts.recipes.jobs import EmbedJob
 from models.checkpoint import Checkpoint, load_checkpoint
@@ -73,6 +73,7 @@ def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
                 writer.write_table(_rows(columns, same, schema))
                 done = block.stop
                 reporter.progress(done, len(users))
+            writer.add_key_value_metadata({BUILT_FROM: job.built_from.encode()})
         publish_file(staged, job.io.out)
     seconds = time.monotonic() - begun
     return {

@@ -20,16 +20,18 @@ from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
+from orchestration.automation.sensor import automation_sensor
 from orchestration.chain import StageRunner
 from orchestration.dead_runs import dead_runs_sensor, in_process_executor
 from orchestration.instance import open_instance
-from orchestration.jobs import DAILY, chain_job, schedules, sensors, stage_jobs
+from orchestration.jobs import chain_job, stage_jobs
 from orchestration.progress import Progress
+from orchestration.stages import DAILY
 from orchestration.write_audit_publish import days_check
 
 
 def dataset_definitions(name: str) -> dg.Definitions:
-    """Assets, jobs, schedules and sensors of one data set."""
+    """Assets, jobs and the sensor of one data set."""
     dataset = load_dataset(name)
     assets = [
         *ingestion_assets(dataset),
@@ -38,13 +40,12 @@ def dataset_definitions(name: str) -> dg.Definitions:
         *evaluation_assets(dataset),
         *serving_assets(dataset),
     ]
-    jobs = stage_jobs(dataset, assets)
+    jobs = stage_jobs(dataset)
     return dg.Definitions(
         assets=assets,
         asset_checks=[days_check(dataset, DAILY)],
         jobs=[*jobs, chain_job(dataset, job_of)],
-        schedules=schedules(dataset, jobs),
-        sensors=sensors(dataset, jobs),
+        sensors=[automation_sensor(dataset, jobs)],
     )
 
 

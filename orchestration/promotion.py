@@ -5,6 +5,7 @@ than it is. Their figures stay what the leaderboard shows.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow.compute as pc
@@ -30,6 +31,7 @@ class Leader:
 
     version: str
     reason: str
+    is_measured: bool = True
 
     def __str__(self) -> str:
         return f"{self.version} {self.reason}"
@@ -56,19 +58,21 @@ def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | N
     ]
     if not candidates:
         return None
-    newest = {recipe: latest_finished(lake, recipe) for recipe in dataset.learning.recipes}
-    figures = {
-        version.version: found
+    # Of each recipe the newest version that is measured: one that is not cannot be compared.
+    by_recipe = {
+        version.recipe: (version.version, found)
         for version in candidates
-        if version == newest.get(version.recipe) and (found := _figures(dataset, lake, version))
+        if version.recipe in dataset.learning.recipes
+        and (found := _figures(dataset, lake, version))
     }
+    figures = dict(by_recipe.values())
     if not figures:
-        return Leader(candidates[-1].version, "is the newest version; none is measured")
+        return Leader(candidates[-1].version, "is the newest version; none is measured", False)
     # Figures of different tasks do not compare.
     common = set.intersection(*[set(found) for found in figures.values()])
     if not common:
         reason = "is the newest version; no task is measured of all versions"
-        return Leader(candidates[-1].version, reason)
+        return Leader(candidates[-1].version, reason, is_measured=False)
     scores = {
         version: float(np.mean([found[task] for task in common]))
         for version, found in figures.items()
@@ -78,6 +82,33 @@ def leader(dataset: Dataset, lake: Lake, is_embedded: bool = True) -> Leader | N
     return Leader(
         best, f"leads by its validation users (frozen probe, mean over {tasks}: {scores[best]:.3f})"
     )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to become of the promoted model version, and why."""
+
+    version: str | None  # that is to be promoted; None: everything stays as it is
+    reason: str  # to be read after the version's name, or the incumbent's
+
+
+def decide(dataset: Dataset, lake: Lake) -> Decision:
+    """Decides whether another model version than the promoted one is to be served.
+
+    A version that nobody has measured takes no other's place.
+    """
+    from features.store.services import REPRESENTATION_SERVICE, known_services
+
+    promoted = known_services(lake).promoted(REPRESENTATION_SERVICE)
+    incumbent = promoted.tags["model_version"] if promoted else None
+    best = leader(dataset, lake)
+    if best is None:
+        return Decision(None, "stays: no version has embeddings")
+    if best.version == incumbent:
+        return Decision(None, best.reason)
+    if incumbent and not best.is_measured and dataset.daily_tasks:
+        return Decision(None, f"stays: {best.version} is not measured")
+    return Decision(best.version, best.reason)
 
 
 def versions_to_serve(dataset: Dataset, lake: Lake) -> list[str]:
@@ -132,6 +163,7 @@ def name_finetuned(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | No
     return allocate_finetuned(lake, version, task, cell.key)
 
 
+@lru_cache(maxsize=10_000)  # what a cell has measured does not change
 def validation_value(cell: Cell, metric: str) -> float | None:
     """A cell's metric on the validation users, larger being better; None where it has none."""
     from models.metrics.formulas import weighted

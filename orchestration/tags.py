@@ -6,9 +6,12 @@ PARTITION = "dagster/partition"
 FIRST_PARTITION = "dagster/asset_partition_range_start"
 LAST_PARTITION = "dagster/asset_partition_range_end"
 
-# A run with this tag builds only what is due of its range; the value is the key of the request.
-REBUILD = "footpath/rebuild"
-NEW_FILES = "footpath/new_files"
+# Of a run that was requested because something was due: the key of the request, why it was made,
+# and when. With DUE it builds only what is due of its range.
+REQUEST = "footpath/request"
+REASON = "footpath/reason"
+REQUESTED_AT = "footpath/requested_at"
+DUE = "footpath/due"
 
 # Dagster's: why a run failed (absent where its process died), and how often it retries one.
 FAILURE_REASON = "dagster/failure_reason"

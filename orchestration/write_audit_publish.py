@@ -17,13 +17,14 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from contracts.base.clock import now
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.partitions import days_of
 from orchestration.retries import retried
-from orchestration.tags import REBUILD
+from orchestration.tags import DUE
 
 CHECK = "audit"
 EVERY_DAY = "every_day"
@@ -51,21 +52,25 @@ def build_days(
     Raises:
       Failure: the gate has stopped every day.
     """
-    from features.staleness import days_to_build
+    from features.stops import forget_stops, keep_stop
     from validation.gate import publish
 
-    lake, days = Lake.of(dataset.name), days_of(context)
+    lake, asked = Lake.of(dataset.name), days_of(context)
     stopped = stopped_days(context.instance, context.run)
     left_out = {day for before in stopped for day in before.days if before.table != table}
-    partial = not left_out.isdisjoint(days)
-    days = [day for day in days if day not in left_out]
-    if REBUILD in context.run.tags:
-        # The range of a rebuild holds days that are as they should be.
-        days = days_to_build(dataset, lake, table, days)
+    days = [day for day in asked if day not in left_out]
+    if DUE in context.run.tags:
+        days = _due_of(dataset, lake, table, days)
     with retried(context), told(str(lake.root)), lake.staging() as folder:
-        verdicts = audit(stage(days, folder), folder)
+        staged = stage(days, folder)
+        built_from = {day: _built_from(part) for day, part in staged.items()}
+        verdicts = audit(staged, folder)
         for verdict in verdicts.values():
             publish(lake, table, verdict)
+            if not verdict.passed:
+                day = verdict.day
+                keep_stop(dataset, lake, table, day, built_from[day], verdict.failures)
+        forget_stops(lake, table, [v.day for v in verdicts.values() if v.passed])
     good = [verdict for verdict in verdicts.values() if verdict.passed]
     bad = [verdict for verdict in verdicts.values() if not verdict.passed]
     checks = [_check_result(context.asset_key, good, bad)]
@@ -80,7 +85,8 @@ def build_days(
         raise dg.Failure(
             description=_sentences(bad), metadata={STOPPED: _listed(bad)}, allow_retries=False
         )
-    partial = partial or bool(bad)
+    # Else every day of the run would count as materialized.
+    partial = [verdict.day for verdict in good] != asked
     for verdict in good:
         if partial:
             context.log_event(
@@ -92,6 +98,24 @@ def build_days(
             context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
     unrecorded = {NOT_RECORDED: True} if partial else None
     yield dg.MaterializeResult(check_results=checks, metadata=unrecorded)
+
+
+def _due_of(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
+    """Those of the days of a requested range that are due: the others are as they should be."""
+    from features.ingestion.completeness import expected_days
+    from features.ingestion.listing import find_arrivals
+    from features.staleness import find_stale
+
+    expected = expected_days(dataset, lake, find_arrivals(dataset, None), now())
+    due = find_stale(dataset, lake, expected.days).reasons[table]
+    return [day for day in days if day in due]
+
+
+def _built_from(staged: Any) -> str:
+    """Fingerprint of what a staged day was built from."""
+    from features.provenance import fingerprint, read_inputs
+
+    return fingerprint(read_inputs(getattr(staged, "path", staged)))
 
 
 @dataclass(frozen=True)

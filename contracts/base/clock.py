@@ -4,7 +4,10 @@ A "day" is a local calendar day: 23 or 25 hours long where the clocks change.
 """
 
 import datetime as dt
+import os
 from zoneinfo import ZoneInfo
+
+from contracts.base.errors import FootpathError
 
 
 def day_window(day: dt.date, timezone: str) -> tuple[dt.datetime, dt.datetime]:
@@ -28,8 +31,30 @@ def as_of_instant(as_of: dt.date, timezone: str) -> dt.datetime:
 
 
 def now() -> dt.datetime:
-    """The present in UTC, to the microsecond."""
-    return dt.datetime.now(dt.UTC)
+    """The present in UTC, to the microsecond; FOOTPATH_NOW sets another one, for tests.
+
+    Raises:
+      FootpathError: FOOTPATH_NOW is no instant.
+    """
+    moved = os.environ.get("FOOTPATH_NOW")
+    return parse_instant(moved, "FOOTPATH_NOW") if moved else dt.datetime.now(dt.UTC)
+
+
+def parse_instant(text: str, what: str, timezone: str = "UTC") -> dt.datetime:
+    """An ISO 8601 instant in UTC; one without an offset is local to a time zone.
+
+    Raises:
+      FootpathError: it is none; `what` says which.
+    """
+    try:
+        instant = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise FootpathError(
+            f"{what} is '{text}', and an instant such as 2026-02-01T03:00 was expected"
+        ) from None
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=ZoneInfo(timezone))
+    return instant.astimezone(dt.UTC)
 
 
 def _midnight(day: dt.date, timezone: str) -> dt.datetime:

@@ -28,7 +28,8 @@ class Complete(Strict):
         None, ge=1, description="as soon as so many files of the day have arrived"
     )
     at: TimeOfDay = Field(
-        dt.time(1), description="at the latest at this local time of the next day, with what is there"
+        dt.time(1),
+        description="at the latest at this local time of the next day, with what is there",
     )
 
 
@@ -36,6 +37,7 @@ class Training(Strict):
     """How often encoders and task models are trained again."""
 
     every_days: int = Field(7, ge=1, description="days between two as-of days of training")
+    from_days: int = Field(14, ge=1, description="days of features before the first training")
 
 
 class Embeddings(Strict):

@@ -207,6 +207,7 @@ class EmbedJob(Strict):
     model_version: str
     event_timestamp: str  # as-of of the input, ISO 8601 in UTC
     created: str  # when it would have been known
+    built_from: str = ""  # hash of the events that the sequences are of, for the file's footer
     io: EmbedIO
     runtime: Runtime = Runtime()
 

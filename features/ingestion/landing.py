@@ -42,6 +42,7 @@ from features.ingestion.manifest import (
 from features.ingestion.mapping import UNDATED, UNREADABLE, check_mapping
 from features.ingestion.partition import FileCounts, Partitioner, StagedFile
 from features.ingestion.reader import ENOUGH_TO_JUDGE, RowReader
+from features.ingestion.refusals import accept, all_refusals, refuse
 from features.ingestion.replay import repair_again
 from features.ingestion.streams import Archives
 
@@ -99,7 +100,11 @@ class _Run:
 
 
 def land(
-    dataset: Dataset, lake: Lake, days: list[dt.date] | None, progress: Progress | None = None
+    dataset: Dataset,
+    lake: Lake,
+    days: list[dt.date] | None,
+    progress: Progress | None = None,
+    only_new: bool = False,
 ) -> LandingReport:
     """Reads the landing files that are new or have changed.
 
@@ -109,6 +114,7 @@ def land(
       days: arrival days (local days of the data set) whose files are read; None reads all. An
         undated source is always read whole.
       progress: is given (files done, files to do).
+      only_new: what was refused as it lies there is left alone (refusals.py).
 
     Raises:
       FootpathError: there is no file; the YAML has a wrong expression; or files are broken, which
@@ -121,6 +127,7 @@ def land(
         check_mapping(connection, dataset)
         known = read_manifests(lake, [file_id(arrival.file.path) for arrival in arrivals])
         todo = [arrival for arrival in arrivals if _is_new(arrival, known, mapping)]
+        todo = unread(dataset, lake, todo).new if only_new else todo
         todo.sort(key=lambda arrival: arrival.file.place)
         refused = set(stamps(lake.table("quarantine") / "landing"))
         run = _Run(dataset, lake, connection, archives, mapping, known, refused)
@@ -138,10 +145,27 @@ def land(
     return LandingReport(len(arrivals) - len(run.landed), sorted(run.days), run.landed)
 
 
-def new_arrivals(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> list[Arrival]:
-    """Those of some landing files that were not read as they lie there."""
-    mapping, known = mapping_hash(dataset), all_manifests(lake)
-    return [arrival for arrival in arrivals if _is_new(arrival, known, mapping)]
+@dataclass(frozen=True)
+class Unread:
+    """Landing files that were not read as they lie there."""
+
+    new: list[Arrival]
+    refused: dict[dt.date | None, list[str]]  # arrival day -> why files of it cannot be used
+
+
+def unread(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> Unread:
+    """Those of some landing files that were not read as they lie there: not yet, or in vain."""
+    mapping, known, refusals = mapping_hash(dataset), all_manifests(lake), all_refusals(lake)
+    found = Unread([], {})
+    for arrival in arrivals:
+        if not _is_new(arrival, known, mapping):
+            continue
+        refusal = refusals.get(file_id(arrival.file.path))
+        if refusal and refusal.is_of(arrival, mapping):
+            found.refused.setdefault(arrival.day, []).append(refusal.reason)
+        else:
+            found.new.append(arrival)
+    return found
 
 
 def _is_new(arrival: Arrival, known: dict[str, Manifest | None], mapping: str) -> bool:
@@ -168,6 +192,9 @@ def _land_pass(run: _Run, batch: list[Arrival]) -> None:
         }
         # The disk's answer to each fsync is waited for side by side.
         list(pool.map(lambda n: _publish(run, manifests[n], staged[n], folder), usable))
+    for number, fault in reader.faults.items():
+        refuse(run.lake, batch[number], run.mapping, fault)
+    accept(run.lake, [manifest.identity for manifest in manifests.values()])
     for manifest in manifests.values():
         old, run.known[manifest.identity] = run.known[manifest.identity], manifest
         if old is None or old.version != manifest.version:  # else its content was known

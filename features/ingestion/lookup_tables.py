@@ -1,7 +1,8 @@
 """Lookup tables: catalog and user files -> `items` and `users`, one row a key, attributes as text.
 
-In: the files that the YAML names, whole, each time. Out: `items.parquet`, `users.parquet`. These
-tables have no days: what the source holds now replaces what it held before. Of two rows with one
+In: the files that the YAML names, whole, each time. Out: `items.parquet` and `users.parquet`, with
+a hash of the files that they were made from. These tables have no days: what the source holds now
+replaces what it held before. Of two rows with one
 key the later one counts, in order of path and line. `explode` makes several rows of one, and rows
 for which `where` is not true do not count.
 """
@@ -12,17 +13,20 @@ import duckdb
 import pyarrow as pa
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.base.sql import literals, name
 from contracts.config.dataset import Dataset
 from contracts.config.source import Lookup
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
-from contracts.lake.schemas import ITEMS, USERS
+from contracts.lake.reading import read_metadata
+from contracts.lake.schemas import BUILT_FROM, ITEMS, USERS
 from features.expressions import check_expressions, text_of
 from features.ingestion.listing import find_files, root_of
 from features.ingestion.mapping import exploded, exploded_columns
 from features.ingestion.reader import ROWS, RowReader
+from features.ingestion.streams import SourceFile
 
 # More rows than this that cannot be read, or have no key, are a broken file and not bad luck.
 MAX_BROKEN_SHARE = 0.05
@@ -45,12 +49,7 @@ def build_items(dataset: Dataset, lake: Lake) -> int:
     Raises:
       FootpathError: files are missing or broken, or an expression is wrong.
     """
-    items = dataset.items
-    if items is None:
-        return 0
-    columns = {"item_id": items.item_id, "title": items.title, "category": items.category}
-    target = _Target("items", items, "item_id", columns, items.attributes)
-    return _publish(dataset, lake, target, ITEMS)
+    return _publish(dataset, lake, target, ITEMS) if (target := _items(dataset)) else 0
 
 
 def build_users(dataset: Dataset, lake: Lake) -> int:
@@ -59,24 +58,71 @@ def build_users(dataset: Dataset, lake: Lake) -> int:
     Raises:
       FootpathError: files are missing or broken, or an expression is wrong.
     """
-    users = dataset.users
-    if users is None:
-        return 0
-    target = _Target("users", users, "user_id", {"user_id": users.user_id}, users.attributes)
-    return _publish(dataset, lake, target, USERS)
+    return _publish(dataset, lake, target, USERS) if (target := _users(dataset)) else 0
+
+
+def changed_lookups(dataset: Dataset, lake: Lake) -> dict[str, str]:
+    """Tables whose files, or what the YAML says of them, are others now: table -> their hash.
+
+    Raises:
+      FootpathError: the files of one are not there.
+    """
+    changed = {}
+    for target in (_items(dataset), _users(dataset)):
+        if target is None:
+            continue
+        now, path = _built_from(target, _files(dataset, target)), lake.single(target.section)
+        known = (read_metadata(path).metadata or {}) if path.exists() else {}
+        if known.get(BUILT_FROM) != now.encode():
+            changed[target.section] = now
+    return changed
+
+
+def _items(dataset: Dataset) -> _Target | None:
+    if (items := dataset.items) is None:
+        return None
+    columns = {"item_id": items.item_id, "title": items.title, "category": items.category}
+    return _Target("items", items, "item_id", columns, items.attributes)
+
+
+def _users(dataset: Dataset) -> _Target | None:
+    if (users := dataset.users) is None:
+        return None
+    return _Target("users", users, "user_id", {"user_id": users.user_id}, users.attributes)
 
 
 def _publish(dataset: Dataset, lake: Lake, target: _Target, schema: pa.Schema) -> int:
     with connect() as connection:
         _check(connection, dataset, target)
-        _read(connection, dataset, target)
+        files = _files(dataset, target)
+        _read(connection, target, files)
         rows = connection.sql(
             f"SELECT * EXCLUDE (__file, __line) FROM read WHERE {target.key} IS NOT NULL "
             f"QUALIFY row_number() OVER (PARTITION BY {target.key} ORDER BY __file DESC, "
             f"__line DESC, __place DESC) = 1 ORDER BY {target.key}"
         ).to_arrow_table()
-    publish_table(lake, rows.select(schema.names).cast(schema), lake.single(target.section))
+    table = rows.select(schema.names).cast(schema)
+    table = table.replace_schema_metadata({BUILT_FROM: _built_from(target, files)})
+    publish_table(lake, table, lake.single(target.section))
     return rows.num_rows
+
+
+def _files(dataset: Dataset, target: _Target) -> list[SourceFile]:
+    url = target.files.url
+    folder = root_of(dataset, url)
+    files = find_files(folder, url)
+    if not files:
+        raise FootpathError(
+            f"data set '{dataset.name}' has no file of {target.section}: "
+            f"looked for {url} under {folder or 'its absolute address'}"
+        )
+    return files
+
+
+def _built_from(target: _Target, files: list[SourceFile]) -> str:
+    """Hash of what a table is made from."""
+    lying = [[file.path, file.size, file.stamp] for file in files]
+    return hash_json([target.files.model_dump(mode="json"), lying])
 
 
 def _check(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Target) -> None:
@@ -90,16 +136,8 @@ def _check(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Tar
     check_expressions(connection, where, columns, expressions)
 
 
-def _read(connection: duckdb.DuckDBPyConnection, dataset: Dataset, target: _Target) -> None:
+def _read(connection: duckdb.DuckDBPyConnection, target: _Target, files: list[SourceFile]) -> None:
     """Makes the table `read` of all rows of all files, mapped."""
-    url = target.files.url
-    folder = root_of(dataset, url)
-    files = find_files(folder, url)
-    if not files:
-        raise FootpathError(
-            f"data set '{dataset.name}' has no file of {target.section}: "
-            f"looked for {url} under {folder or 'its absolute address'}"
-        )
     reader = RowReader(connection, target.files, files)
     select = _select(target)
     created = False

@@ -50,7 +50,7 @@ class State:
 
 def read_state(lake: Lake, view: View, token: str) -> State:
     """The state that was left for the store of this token; an empty one for another."""
-    path = _state_path(lake, view)
+    path = state_path(lake, view)
     if path.exists():
         rows = read_table(path)
         metadata = json.loads((rows.schema.metadata or {})[b"footpath"])
@@ -63,7 +63,7 @@ def publish_state(lake: Lake, view: View, state: State) -> None:
     """Makes a state the one that the next materialization starts from."""
     metadata = json.dumps({"token": state.token, "objects": state.objects})
     table = state.rows.replace_schema_metadata({"footpath": metadata})
-    publish_table(lake, table, _state_path(lake, view))
+    publish_table(lake, table, state_path(lake, view))
 
 
 class Changes:
@@ -132,7 +132,8 @@ class Changes:
         return self._connection.sql("SELECT count(*) FROM due").fetchall()[0][0]
 
 
-def _state_path(lake: Lake, view: View) -> Path:
+def state_path(lake: Lake, view: View) -> Path:
+    """Where the state of a view lies."""
     return repository(lake) / "online" / f"{view.name}.parquet"
 
 

@@ -18,6 +18,7 @@ from contracts.base.clock import now
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.reading import read_metadata, read_schema
+from contracts.lake.schemas import BUILT_FROM
 from features.daily import open_engine, read_days, read_object, stream
 from features.revisions import add_revisions, check_published
 from features.store.view_specs import EMBEDDINGS
@@ -64,6 +65,7 @@ def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:
     import ibis
 
     written, schema = now(), read_schema(fresh)
+    built_from = (schema.metadata or {}).get(BUILT_FROM, b"")
     with lake.staging() as folder:
         merged = folder / fresh.name
         with open_engine() as engine, pq.ParquetWriter(merged, schema, compression="zstd") as out:
@@ -75,6 +77,7 @@ def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:
             for batch in stream(engine, rows, ["user_id", "event_timestamp", "created"]):
                 part = pa.Table.from_batches([batch]).select(schema.names)
                 out.write_table(part.cast(schema))
+            out.add_key_value_metadata({BUILT_FROM: built_from})
         publish_file(merged, fresh)
 
 

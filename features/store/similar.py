@@ -25,7 +25,7 @@ from contracts.lake.copies import local_copy
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_folder, publish_json, remove_folder, write_parquet
-from contracts.lake.reading import read_json, read_table
+from contracts.lake.reading import read_json, read_table, stamps
 from features.store.services import promoted_version
 from features.store.view_specs import embedding_view, repository
 
@@ -52,6 +52,7 @@ def build_index(dataset: Dataset, lake: Lake, version: str) -> IndexReport:
     import numpy as np
 
     view = embedding_view(lake, version)
+    objects = stamps(lake.table(view.table))
     dim = int(view.tags["dim"])
     users, vectors = _latest_vectors(lake, view.table, dim)
     finite = np.isfinite(vectors).all(axis=1)
@@ -62,7 +63,7 @@ def build_index(dataset: Dataset, lake: Lake, version: str) -> IndexReport:
         )
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.maximum(norms, np.finfo(np.float32).tiny)  # a zero vector stays zero
-    folder = _publish(lake, version, users, vectors)
+    folder = _publish(lake, version, users, vectors, objects)
     return IndexReport(version, len(users), dim, folder.name)
 
 
@@ -108,6 +109,12 @@ def similar_users(
     )
 
 
+def indexed_objects(lake: Lake, version: str) -> dict[str, str]:
+    """The day objects that the index of a version was built from; none where there is none."""
+    pointer = _pointer(lake, version)
+    return read_json(pointer)["objects"] if pointer.exists() else {}
+
+
 def _latest_vectors(lake: Lake, table: str, dim: int) -> "tuple[pa.Array, np.ndarray]":
     """Returns users, sorted, and their newest vectors as float32[users, dim]."""
     with connect() as connection:
@@ -133,7 +140,9 @@ def _top(scores: "np.ndarray", k: int) -> "np.ndarray":
     return rows[np.lexsort((rows, -scores[rows]))][:k]
 
 
-def _publish(lake: Lake, version: str, users: pa.Array, vectors: "np.ndarray") -> Path:
+def _publish(
+    lake: Lake, version: str, users: pa.Array, vectors: "np.ndarray", objects: dict[str, str]
+) -> Path:
     """Publishes the arrays, then the pointer; keeps the index before this one for its readers."""
     import numpy as np
 
@@ -147,7 +156,8 @@ def _publish(lake: Lake, version: str, users: pa.Array, vectors: "np.ndarray") -
         np.save(folder / "vectors.npy", vectors, allow_pickle=False)
         write_parquet(pa.table({"user_id": users}), folder / "users.parquet")
         publish_folder(folder, target)
-    publish_json(lake, {"folder": target.name, "users": len(users)}, pointer)
+    document = {"folder": target.name, "users": len(users), "objects": objects}
+    publish_json(lake, document, pointer)
     for old in pointer.parent.glob(f"{version}-*"):
         if old.name not in (target.name, before):
             remove_folder(old)

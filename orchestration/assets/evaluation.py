@@ -25,7 +25,10 @@ from orchestration.assets.learning_inputs import (
 )
 from orchestration.experiments.runner import KEEP_BYTES, Runner
 from orchestration.experiments.store import (
+    board_inputs,
+    board_names,
     comparison_folder,
+    keep_board_inputs,
     parse_part,
     planned,
     planner_of,
@@ -181,20 +184,20 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
     def leaderboard() -> dg.MaterializeResult:
         """Method x encoder x task x label share: mean and spread over seeds, table and plot."""
         lake = Lake.of(dataset.name)
-        newest = [latest_finished(lake, recipe) for recipe in dataset.learning.recipes]
-        versions = [version for version in newest if version]
-        if not versions:
+        names, made_from = board_names(dataset, lake), board_inputs(dataset, lake)
+        if len(names) == 1:
             raise FootpathError(
                 f"data set '{dataset.name}' has no finished model version: "
                 f"materialize pretrained_encoder first"
             )
-        names = ["baselines", *(version.version for version in versions)]
         measured = [each for name in names for each in read_measured(lake, name)]
         recipes = {e.recipe.name: e.recipe.recipe for e in measured if e.recipe}
         comparison = yaml_comparison(dataset, recipes)
         best = leader(dataset, lake, is_embedded=False)
         notes = [f"{best}. The figures below are of the test users."] if best else []
-        return _shown(Plan(measured, []), comparison, lake, lake.root / "leaderboard", notes)
+        result = _shown(Plan(measured, []), comparison, lake, lake.root / "leaderboard", notes)
+        keep_board_inputs(lake, made_from)
+        return result
 
     return leaderboard
 

@@ -13,6 +13,7 @@ from contracts.lake.schemas import EVENTS, ITEMS, USERS
 from orchestration.partitions import days, days_of
 from orchestration.progress import Progress
 from orchestration.retries import retried
+from orchestration.tags import DUE
 from orchestration.write_audit_publish import build_days, check_spec, column_schema, profile_spec
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
 
         lake, wanted = Lake.of(dataset.name), days_of(context) if dated else None
         with retried(context), told(str(lake.root)):
-            report = land(dataset, lake, wanted, progress.of(context, "landing files"))
+            said, is_due = progress.of(context, "landing files"), DUE in context.run.tags
+            report = land(dataset, lake, wanted, said, only_new=is_due)
         if not dated:
             return dg.MaterializeResult(metadata=_counts(report.files))
         for day in days_of(context):

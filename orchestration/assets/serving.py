@@ -1,6 +1,7 @@
 """Encoders to embeddings, and everything that is served to the feature store."""
 
 import datetime as dt
+from typing import Any
 
 import dagster as dg
 
@@ -13,11 +14,14 @@ from contracts.lake.schemas import embeddings_schema
 from contracts.lake.versions import version_named
 from contracts.recipes.jobs import EmbedIO, EmbedJob
 from models.experiments.cells import local_model
+from orchestration.dagster_private import NOT_RECORDED
+from orchestration.due_cells import due_cells
 from orchestration.experiments.programs import run_program
 from orchestration.partitions import days_by_version
 from orchestration.progress import Progress
-from orchestration.promotion import embedded_tasks, leader
+from orchestration.promotion import decide, embedded_tasks
 from orchestration.retries import retried
+from orchestration.tags import DUE
 from orchestration.write_audit_publish import column_schema
 
 GROUP = "serving"
@@ -48,12 +52,18 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         """A vector per active user as of the end of the day, by one model version."""
         from features.learning.sequences import build_sequences
         from features.store import publish_embeddings
+        from features.store.freshness import event_histories
 
+        # Before the events are read: should a day change in between, its embeddings are stale.
         lake = Lake.of(dataset.name)
+        histories = event_histories(lake)
         delay = dt.timedelta(minutes=dataset.features.delay_minutes)
-        for key in context.partition_keys:
-            parts = key.keys_by_dimension
-            day, version = dt.date.fromisoformat(parts["day"]), parts["model_version"]
+        keys = context.partition_keys
+        if is_due := DUE in context.run.tags:
+            due = due_cells(dataset, lake)
+            keys = [key for key in keys if _cell(key) in due]
+        for key in keys:
+            day, version = _cell(key)
             model = version_named(lake, version)
             checkpoint = local_model(lake, model.trial)
             sequences = build_sequences(dataset, lake, day, checkpoint / "vocabulary.json")
@@ -66,16 +76,26 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
                     model_version=version,
                     event_timestamp=instant.isoformat(),
                     created=(instant + delay).isoformat(),
+                    built_from=histories.get(day, ""),
                     io=EmbedIO(sequences=pointer, checkpoint=checkpoint, out=staged),
                 )
                 name = f"embed-{version}-{day}"
                 result = run_program(context, pipes, lake, name, "models.embed", job)
                 rows = publish_embeddings(lake, version, day, staged)
             metadata = {"dagster/row_count": rows, "users": result["rows"]}
-            context.add_asset_metadata(metadata, partition_key=key)
-        return dg.MaterializeResult()
+            if is_due:  # what is returned would count for the cells that were not due as well
+                made = dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+                context.log_event(made)
+            else:
+                context.add_asset_metadata(metadata, partition_key=key)
+        return dg.MaterializeResult(metadata={NOT_RECORDED: True} if is_due else None)
 
     return user_embeddings
+
+
+def _cell(key: Any) -> tuple[dt.date, str]:
+    parts = key.keys_by_dimension
+    return dt.date.fromisoformat(parts["day"]), parts["model_version"]
 
 
 def _embedded_from(dataset: Dataset) -> list[dg.AssetDep]:
@@ -106,16 +126,17 @@ def _registry(dataset: Dataset) -> dg.AssetsDefinition:
         from features.store import apply_registry, promote
 
         lake = Lake.of(dataset.name)
-        best = leader(dataset, lake)
-        if best:
-            context.log.info(f"{best}: {promote(dataset, lake, best.version)}")
+        decision = decide(dataset, lake)
+        if decision.version:
+            service = promote(dataset, lake, decision.version)
+            context.log.info(f"{decision.version} {decision.reason}: {service}")
         report = apply_registry(dataset, lake, embedded_tasks(dataset, lake))
         return dg.MaterializeResult(
             metadata={
                 "views": ", ".join(report.views),
                 "services": ", ".join(report.services),
-                "promoted": best.version if best else "none",
-                "promoted because it": best.reason if best else "none",
+                "promoted": decision.version or "as before",
+                "because it": decision.reason,
                 "repository": dg.MetadataValue.path(report.repository),
             }
         )

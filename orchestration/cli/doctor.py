@@ -6,7 +6,6 @@ In:  the environment, the home folder, the Dagster instance and the lakes; nothi
 Out: a line a check. Credentials are never shown, only whether they are there.
 """
 
-import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 import typer
 
+from contracts.base.clock import now
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, dataset_names, load_dataset
 from contracts.config.sources import source_folder
@@ -231,51 +231,37 @@ def _datasets() -> Iterator[Finding]:
 
 
 def _dataset(dataset: Dataset) -> Iterator[Finding]:
-    """Files, landed and published days of a data set, and the days that stand still."""
-    from features.ingestion.landing import new_arrivals
+    """Files and published days of a data set, what is due, and what stands still."""
     from features.ingestion.listing import find_arrivals
-    from features.staleness import find_stale
-    from orchestration.partitions import days
-    from orchestration.rebuild import tell_due
+    from orchestration.automation.plan import make_plan
+    from orchestration.automation.request import NoHistory
 
     name, lake = dataset.name, Lake.of(dataset.name)
     arrivals = find_arrivals(dataset, None)
-    new = new_arrivals(dataset, lake, arrivals)
     last = max((arrival.day for arrival in arrivals if arrival.day), default=None)
-    of = f", the last of {last}" if last else ""
-    said = f"{len(arrivals):,} files{of}; {len(new):,} not landed"
-    land = f"`footpath run --dataset {name}`" if new else ""
-    yield Finding(name, said, land)
+    yield Finding(name, f"{len(arrivals):,} files{f', the last of {last}' if last else ''}")
     published = {t: lake.days(t) for t in ("events", "sessions", "user_behavior_features")}
     counts = [
         f"{table} {len(built):,} days to {built[-1]}" if built else f"{table} none"
         for table, built in published.items()
     ]
     yield Finding(f"{name}, published", ", ".join(counts))
-    stopped = lake.days("quarantine/stopped")
-    arrived = {str(arrival.day) for arrival in arrivals} & {*days(dataset).get_partition_keys()}
-    if unbuilt := sorted(arrived - {str(day) for day in [*published["events"], *stopped]}):
-        said = f"{len(unbuilt):,} days have files and no events, from {unbuilt[0]}"
-        todo = f"`footpath run --dataset {name} --first-day {unbuilt[0]} --last-day {unbuilt[-1]}`"
-        yield Finding(f"{name}, not built", said, todo)
-    if stopped:
-        said = "; ".join(f"{day}: {_rules(lake, day)}" for day in stopped[:5])
-        todo = "fix the source or the thresholds of the YAML and materialize these days again"
-        yield Finding(f"{name}, stopped by the gate", f"{len(stopped):,} days ({said})", todo)
-    if (stale := find_stale(dataset, lake)).days:
-        yield Finding(f"{name}, stale", tell_due(stale), f"`footpath rebuild --dataset {name}`")
+    plan = make_plan(dataset, lake, now(), NoHistory())
+    for request in plan.requests:
+        todo = f"`footpath automation on --dataset {name}`, or `run` in the place of `on`"
+        yield Finding(f"{name}, due", str(request), todo)
+    for note in plan.notes:
+        yield Finding(f"{name}, {note.kind}", str(note), ADVICE.get(note.kind, ""))
 
 
-def _rules(lake: Lake, day: dt.date) -> str:
-    """Rules that the rows of a stopped day break, the most frequent first."""
-    from collections import Counter
-
-    from contracts.lake.reading import read_table
-
-    rows = read_table(lake.day("quarantine/stopped", day), columns=["broken"]).to_pylist()
-    found = Counter(rule for row in rows for rule in row["broken"])
-    return ", ".join(f"{rule} {count:,}" for rule, count in found.most_common(3)) or "no rows kept"
-
+# What to do about a note of a plan; nothing where it is no fault.
+ADVICE = {
+    "stopped": "mend the source or the thresholds of the YAML: it is then built again",
+    "refused": "mend the file or the YAML: it is then landed again",
+    "missing": "ask who delivers it; it is built once it is there",
+    "partial": "ask who delivers it; the day is built again once all is there",
+    "failed": "mend what it says",
+}
 
 AREAS: dict[str, Callable[[], Iterator[Finding]]] = {
     "Installation": _installation,

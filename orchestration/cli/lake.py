@@ -1,4 +1,4 @@
-"""`footpath rebuild` and `footpath audit`: is the lake what its landing files make it?"""
+"""`footpath audit`: is the lake what its landing files make it?"""
 
 from typing import Annotated
 
@@ -9,36 +9,6 @@ from contracts.config.dataset import load_dataset
 from contracts.lake.layout import Lake
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datasets/")]
-
-
-def rebuild(
-    dataset: DatasetOption = "shop",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="only say what is due, and why")
-    ] = False,
-    max_days: Annotated[int, typer.Option(min=1, help="days that one run builds")] = 60,
-) -> None:
-    """Land what is new; build again the published days that this changes, and what follows them."""
-    config = load_dataset(dataset)
-    if dry_run:
-        _tell(Lake.of(dataset), dataset)
-        return
-    from orchestration.definitions import open_runner
-    from orchestration.rebuild import rebuild_all
-
-    with open_runner(config) as runner:
-        rebuild_all(runner, max_days, typer.echo)
-
-
-def _tell(lake: Lake, dataset: str) -> None:
-    from features.staleness import find_stale
-    from orchestration.rebuild import NOTHING_DUE, tell_due
-
-    closure = find_stale(load_dataset(dataset), lake)
-    for table, of_table in closure.reasons.items():
-        for day, reason in of_table.items():
-            typer.echo(f"{table} {day}: {reason}")
-    typer.echo(tell_due(closure) if closure.days else NOTHING_DUE)
 
 
 def audit(

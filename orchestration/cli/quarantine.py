@@ -136,10 +136,10 @@ def _build(config: Dataset, days: set[dt.date]) -> None:
     Raises:
       FootpathError: a day was stopped; the others are built all the same.
     """
+    from orchestration.automation.catch_up import FOLLOWING, catch_up
     from orchestration.chain import Stage, run_stage
     from orchestration.definitions import open_runner
     from orchestration.partitions import days as partitions
-    from orchestration.rebuild import rebuild_all
 
     there = set(partitions(config).get_partition_keys())
     stopped: list[str] = []
@@ -150,7 +150,7 @@ def _build(config: Dataset, days: set[dt.date]) -> None:
                 run_stage(runner, Stage("daily", "", str(first), str(last)))
             except FootpathError as error:
                 stopped.append(str(error))
-        rebuild_all(runner, 60, typer.echo)
+        catch_up(runner, typer.echo, FOLLOWING)
     if stopped:
         raise FootpathError("; ".join(stopped))
 

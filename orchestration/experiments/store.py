@@ -11,14 +11,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from contracts.base.errors import FootpathError
+from contracts.base.hashing import hash_json
 from contracts.config.comparison import Comparison, yaml_comparison
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_text
-from contracts.lake.reading import read_texts
-from contracts.lake.versions import ModelVersion
+from contracts.lake.publishing import publish_json, publish_text
+from contracts.lake.reading import read_json, read_texts
+from contracts.lake.versions import ModelVersion, latest_finished
 from contracts.recipes.checkpoint import CheckpointFacts, load_facts
 from contracts.recipes.recipe import Recipe
+from models.experiments.cells import read_measured
 from models.experiments.planning import Plan, Planner
 from orchestration.experiments.inputs import Say, day_source, prepare
 
@@ -122,6 +124,37 @@ def planner_of_version(dataset: Dataset, lake: Lake, version: ModelVersion) -> P
             f"they were built anew: materialize pretrained_encoder of {version.recipe} first"
         )
     return planner
+
+
+def board_inputs(dataset: Dataset, lake: Lake) -> str:
+    """Hash of all that the leaderboard shows: the cells of the newest versions, and baselines."""
+    names = board_names(dataset, lake)
+    cells = {
+        name: sorted(cell.key for each in read_measured(lake, name) for cell in each.cells)
+        for name in names
+    }
+    return hash_json(cells)
+
+
+def board_names(dataset: Dataset, lake: Lake) -> list[str]:
+    """What the leaderboard shows: the baselines and the newest version of every recipe."""
+    newest = [latest_finished(lake, recipe) for recipe in dataset.learning.recipes]
+    return ["baselines", *(version.version for version in newest if version)]
+
+
+def keep_board_inputs(lake: Lake, made_from: str) -> None:
+    """Keeps what the leaderboard was made from."""
+    publish_json(lake, {"made_from": made_from}, _board(lake))
+
+
+def read_board_inputs(lake: Lake) -> str:
+    """What the leaderboard was made from; empty where there is none."""
+    path = _board(lake)
+    return read_json(path)["made_from"] if path.exists() else ""
+
+
+def _board(lake: Lake) -> Path:
+    return lake.root / "leaderboard" / "made_from.json"
 
 
 def facts_of(lake: Lake, version: ModelVersion) -> CheckpointFacts:

@@ -1,0 +1,64 @@
+"""Days that the gate has stopped: of which data, by which rules, and why.
+
+In:  verdicts. Out: `stopped/<table>/<day>.json`, which is there as long as the day stands still. A
+stopped day is worth another try once it would be built from other data, or judged by other rules.
+"""
+
+import datetime as dt
+
+from contracts.base.hashing import hash_json
+from contracts.base.schema import Strict
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.publishing import publish_json, remove_files
+from contracts.lake.reading import parse_json, read_texts, stamps
+
+FOLDER = "stopped"
+TABLES = ("events", "sessions", "user_behavior_features")
+
+
+class Stop(Strict):
+    """Why one day of a table was not published."""
+
+    built_from: str  # fingerprint of its inputs
+    rules: str
+    reasons: list[str]  # sentences
+
+    def is_of(self, built_from: str, rules: str) -> bool:
+        """Whether the same data would be stopped by the same rules again."""
+        return (self.built_from, self.rules) == (built_from, rules)
+
+
+def rules_hash(dataset: Dataset) -> str:
+    """Hash of what in the YAML decides whether a day passes."""
+    return hash_json([dataset.quality.model_dump(mode="json"), dataset.actions])
+
+
+def keep_stop(
+    dataset: Dataset, lake: Lake, table: str, day: dt.date, built_from: str, reasons: list[str]
+) -> None:
+    """Keeps why a day was stopped."""
+    stop = Stop(built_from=built_from, rules=rules_hash(dataset), reasons=reasons)
+    publish_json(lake, stop.model_dump(), lake.root / FOLDER / table / f"{day}.json")
+
+
+def forget_stops(lake: Lake, table: str, days: list[dt.date]) -> None:
+    """Forgets the stops of days that have passed since."""
+    folder = lake.root / FOLDER / table
+    known = stamps(folder, "*.json")
+    remove_files([folder / f"{day}.json" for day in days if f"{day}.json" in known])
+
+
+def all_stops(lake: Lake) -> dict[tuple[str, dt.date], Stop]:
+    """Every stop by table and day."""
+    paths = {}
+    for table in TABLES:
+        folder = lake.root / FOLDER / table
+        for name in sorted(stamps(folder, "*.json")):
+            paths[table, dt.date.fromisoformat(name.removesuffix(".json"))] = folder / name
+    texts = read_texts(list(paths.values()))
+    return {
+        place: Stop.model_validate(parse_json(path, text))
+        for (place, path), text in zip(paths.items(), texts, strict=True)
+        if text
+    }

@@ -1,0 +1,104 @@
+"""What of the feature store is behind the lake: embeddings, the registry, online rows, the index.
+
+In:  published events and embeddings, and what each part of the store says it was made from. Out:
+what is to be made again, in words. Nothing here asks the online store itself.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from contracts.base.hashing import hash_json
+from contracts.config.dataset import Dataset
+from contracts.lake.layout import Lake
+from contracts.lake.reading import read_metadata, read_schema, side_by_side, stamps
+from contracts.lake.schemas import BUILT_FROM
+from features.provenance import fingerprint, parse_inputs
+from features.store.changes import state_path
+from features.store.served import served_views
+from features.store.services import (
+    BEHAVIOR_SERVICE,
+    REPRESENTATION_SERVICE,
+    known_services,
+)
+from features.store.similar import indexed_objects
+from features.store.view_specs import EMBEDDINGS, View, behavior_view, current_views, known_views
+
+
+def event_histories(lake: Lake) -> dict[dt.date, str]:
+    """Hash of all events up to each published day: what its embeddings are made from."""
+    table = lake.table("events")
+    found = sorted(stamps(table).items())
+    footers = side_by_side(lambda item: _built_from(table / item[0], item[1]), found)
+    histories, before = {}, ""
+    for (name, _), built_from in zip(found, footers, strict=True):
+        before = hash_json([before, fingerprint(parse_inputs(built_from))])
+        histories[dt.date.fromisoformat(name.removesuffix(".parquet"))] = before
+    return histories
+
+
+def stale_embeddings(
+    lake: Lake, version: str, histories: Mapping[dt.date, str]
+) -> tuple[list[dt.date], list[dt.date]]:
+    """Embedded days of a model version, and those of them whose events have changed since."""
+    table = lake.table(f"{EMBEDDINGS}/{version}")
+    found = sorted(stamps(table).items())
+    footers = side_by_side(lambda item: _built_from(table / item[0], item[1]), found)
+    days = [dt.date.fromisoformat(name.removesuffix(".parquet")) for name, _ in found]
+    stale = [
+        day
+        for day, built_from in zip(days, footers, strict=True)
+        if day in histories and (built_from or b"").decode() != histories[day]
+    ]
+    return days, stale
+
+
+def store_behind(dataset: Dataset, lake: Lake, tasks: Mapping[str, str]) -> list[str]:
+    """What the registry, the online store or the index of similar users lacks, in words.
+
+    Args:
+      dataset: whose features.
+      lake: of the data set.
+      tasks: by task, the fine-tuned version whose embeddings its service is to give.
+    """
+    if not any(stamps(lake.table("user_behavior_features"))):
+        return []
+    behind = []
+    known, services = known_views(lake), known_services(lake)
+    views = current_views(dataset, lake)
+    unregistered = [view.name for view in views if view.name not in known]
+    wanted = {BEHAVIOR_SERVICE: behavior_view(dataset, lake).name}
+    wanted |= {task: f"{EMBEDDINGS}_{version}" for task, version in tasks.items()}
+    for alias, view in wanted.items():
+        service = services.promoted(alias)
+        if service is None or view not in service.features:
+            unregistered.append(f"service {alias}")
+    if unregistered:
+        behind.append(f"not registered: {', '.join(unregistered)}")
+    behind += [
+        f"not online: {unsent} days of {view.name}"
+        for view in served_views(dataset, lake).views
+        if (unsent := _unsent(lake, view))
+    ]
+    promoted = services.promoted(REPRESENTATION_SERVICE)
+    if promoted:
+        version = promoted.tags["model_version"]
+        if indexed_objects(lake, version) != stamps(lake.table(f"{EMBEDDINGS}/{version}")):
+            behind.append(f"similar users are not those of the newest vectors of {version}")
+    return behind
+
+
+def _unsent(lake: Lake, view: View) -> int:
+    """Day objects of a view that the online store was not brought up to date with."""
+    there, path = stamps(lake.table(view.table)), state_path(lake, view)
+    sent = {}
+    if path.exists():
+        sent = json.loads((read_schema(path).metadata or {})[b"footpath"])["objects"]
+    return sum(sent.get(name) != stamp for name, stamp in there.items())
+
+
+@lru_cache(maxsize=50_000)
+def _built_from(path: Path, stamp: str) -> bytes | None:  # noqa: ARG001 - changed: read again
+    return (read_metadata(path).metadata or {}).get(BUILT_FROM)
