@@ -126,7 +126,7 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
         else:
             will = inputs_from({day: needs[table](dataset, day) for day in days}, hashes)
         found = _hashes(will)
-        marks[table] = {day: f"{objects[table].get(day)} {found[day]}" for day in days}
+        marks[table] = {day: f"{objects[table].get(day)} {found[day]} {rules}" for day in days}
         due = {
             day: reason
             for day in days
