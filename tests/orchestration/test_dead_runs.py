@@ -152,14 +152,16 @@ def test_after_a_killed_run_the_next_command_ends_it_and_the_sensors_go_on(
         lines = gzip.decompress(changed.read_bytes()).splitlines(keepends=True)
         changed.write_bytes(gzip.compress(b"".join(lines[:-1])))
 
-        def tick(sensor: str) -> list[dg.RunRequest]:
+        def tick() -> list[dg.RunRequest]:
             with dg.build_sensor_context(runner.instance, definitions=defs) as context:
-                ticked = defs.resolve_sensor_def(sensor).evaluate_tick(context)
+                ticked = defs.resolve_sensor_def("shop_automation").evaluate_tick(context)
             return list(ticked.run_requests or [])
 
-        (request,) = tick("shop_new_files")
+        (request,) = tick()
+        assert request.job_name == "shop_landing"
         first = request.tags["dagster/asset_partition_range_start"]
         last = request.tags["dagster/asset_partition_range_end"]
         run_stage(runner, Stage("landing", "", first, last))
-        (request,) = tick("shop_rebuild_late_days")
+        (request,) = tick()
+        assert request.job_name == "shop_daily"
         assert request.tags["dagster/asset_partition_range_start"] == first

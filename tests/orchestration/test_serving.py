@@ -1,22 +1,24 @@
 """Every model version that somebody reads is embedded with each day, and each day of a rebuild."""
 
 import datetime as dt
+import json
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_json
+from contracts.lake.publishing import publish_json, publish_table
+from contracts.lake.schemas import BUILT_FROM
 from contracts.lake.versions import CONFIG, all_versions, allocate_finetuned, trial_folder
 from features.store import promote
+from features.store.freshness import event_histories
 from features.store.similar import similar_users
-from orchestration.definitions import dataset_definitions
+from orchestration.due_cells import due_cells
 from orchestration.promotion import versions_to_serve
-from orchestration.rebuild import stale_embeddings
-from orchestration.tags import PARTITION, REBUILD, range_tags
 from tests.builders.datasets import shop
 from tests.builders.store import DAY, publish_embeddings, publish_model
 
@@ -48,20 +50,29 @@ def lake(lake_home: Path) -> Lake:
 SERVED = ["byb_bag_v1", "coles_bag_v2", "byb_bag_v1_gender", "coles_bag_v1"]
 
 
-def requested(tags: dict[str, str]) -> list[str]:
-    """Partitions that are asked for after a daily run with these tags."""
-    definitions = dg.Definitions.merge(
-        dataset_definitions("shop"),
-        dg.Definitions(resources={"pipes": dg.PipesSubprocessClient(), "progress": None}),
-    )
-    sensor = definitions.resolve_sensor_def("shop_embed_finished_days")
-    with dg.DagsterInstance.ephemeral() as instance:
-        run = dg.DagsterRun(job_name="shop_daily", tags=tags)
-        event = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "shop_daily")
-        context = dg.build_run_status_sensor_context(sensor.name, event, instance, run)
-        requests = list(sensor(context))
-    assert len({request.run_key for request in requests}) == len(requests)
-    return [request.partition_key for request in requests]
+def publish_events(lake: Lake, content: str, *days: dt.date) -> None:
+    """Publishes days of events and features that are empty but for what they were built from."""
+    for day in days:
+        built_from = {BUILT_FROM: json.dumps({"fragments": {"file": content}}).encode()}
+        for table in ("events", "user_behavior_features"):
+            nothing = pa.table({"user_id": pa.array([], pa.string())})
+            nothing = nothing.replace_schema_metadata(built_from)
+            publish_table(lake, nothing, lake.day(table, day))
+
+
+def embed_now(lake: Lake, version: str, *days: dt.date) -> None:
+    """Embeds days from the events that there are."""
+    histories = event_histories(lake)
+    embed(lake, version, *days)
+    for day in days:
+        rows = pq.read_table(lake.day(f"user_embeddings/{version}", day))
+        rows = rows.replace_schema_metadata({BUILT_FROM: histories[day].encode()})
+        publish_table(lake, rows, lake.day(f"user_embeddings/{version}", day))
+
+
+def due(lake: Lake) -> dict[str, str]:
+    """By cell, whether it is new or stale."""
+    return {f"{day}|{v}": why for (day, v), (why, _) in due_cells(SHOP, lake).items()}
 
 
 def test_served_are_the_newest_versions_and_all_that_a_service_names(lake):
@@ -73,18 +84,32 @@ def test_a_version_whose_model_is_gone_is_left_out(lake):
     assert "coles_bag_v1" not in versions_to_serve(SHOP, lake)
 
 
-@pytest.mark.parametrize("tags", [{PARTITION: str(DAYS[1])}, range_tags(DAYS[0], DAYS[1])])
-def test_the_last_day_of_a_daily_run_is_embedded_by_every_version_that_is_served(lake, tags):
-    assert sorted(requested(tags)) == sorted(f"{DAYS[1]}|{version}" for version in SERVED)
+def test_the_last_day_is_embedded_by_every_version_that_is_served(lake):
+    publish_events(lake, "one", *DAYS)
+    embed_now(lake, "coles_bag_v1", *DAYS)
+    others = [version for version in SERVED if version != "coles_bag_v1"]
+    assert due(lake) == {f"{DAYS[2]}|{version}": "new" for version in others}
 
 
-def test_a_rebuild_embeds_again_what_is_published_from_its_first_day_on(lake):
-    embed(lake, "byb_bag_v1_gender", DAYS[0], DAYS[2])
-    expected = [
-        f"{DAYS[1]}|coles_bag_v1", f"{DAYS[2]}|byb_bag_v1_gender", f"{DAYS[2]}|coles_bag_v1",
-    ]  # fmt: skip
-    assert sorted(stale_embeddings(SHOP, lake, DAYS[1])) == expected
-    assert sorted(requested({REBUILD: "key"} | range_tags(DAYS[1], DAYS[2]))) == expected
+def test_a_day_that_was_missed_is_embedded_and_history_goes_back_as_the_yaml_says(lake):
+    publish_events(lake, "one", *DAYS)
+    for day in (DAYS[0], DAYS[2]):
+        lake.day("user_embeddings/coles_bag_v1", day).unlink()
+    embed_now(lake, "coles_bag_v1", DAYS[1])  # it is promoted
+    embed_now(lake, "byb_bag_v1", DAYS[0], DAYS[2])
+    found = due(lake)
+    assert found[f"{DAYS[1]}|byb_bag_v1"] == "new"
+    assert found[f"{DAYS[0]}|coles_bag_v1"] == found[f"{DAYS[2]}|coles_bag_v1"] == "new"
+
+
+def test_embeddings_of_events_that_have_changed_since_are_made_again(lake):
+    publish_events(lake, "one", *DAYS)
+    for version in SERVED:
+        embed_now(lake, version, *DAYS)
+    assert due(lake) == {}
+    publish_events(lake, "two", DAYS[1])
+    later = [f"{day}|{version}" for day in DAYS[1:] for version in SERVED]
+    assert due(lake) == dict.fromkeys(later, "stale")
 
 
 def test_what_is_promoted_by_hand_can_be_asked_for_similar_users_at_once(lake):

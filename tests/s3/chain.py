@@ -17,7 +17,7 @@ from features.ingestion.landing import land
 from features.ingestion.lookup_tables import build_items, build_users
 from features.learning.labels import build_labels
 from features.learning.sequences import build_sequences
-from features.staleness import days_to_build
+from features.staleness import find_stale
 from features.store import check_online, materialize, promote
 from features.store.similar import build_index
 from tests.builders.daily import TABLES, build, build_days
@@ -46,7 +46,7 @@ def build_tables(lake: Lake) -> dict[str, list[dt.date]]:
     land(SHOP, lake, None)
     rebuilt = {}
     for table in TABLES:
-        rebuilt[table] = days_to_build(SHOP, lake, table, DAYS)
+        rebuilt[table] = list(find_stale(SHOP, lake, DAYS).reasons[table])
         build_days(SHOP, lake, table, rebuilt[table])
     build_labels(SHOP, lake, LAST)
     build_sequences(SHOP, lake, LAST)

@@ -13,8 +13,9 @@ from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.chain import DaysStoppedError, StageRunner, WholeChain, run_chain
-from orchestration.jobs import DAILY, stage_jobs
+from orchestration.jobs import stage_jobs
 from orchestration.progress import Progress
+from orchestration.stages import DAILY
 from orchestration.tags import range_tags
 from orchestration.write_audit_publish import days_check
 from tests.builders.datasets import tiny
@@ -117,7 +118,7 @@ def definitions() -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=[days_check(dataset(), DAILY)],
-        jobs=stage_jobs(dataset(), assets),
+        jobs=stage_jobs(dataset()),
         resources={"progress": Progress(), "pipes": dg.PipesSubprocessClient()},
         executor=dg.in_process_executor,
     )
