@@ -102,12 +102,10 @@ def build_days(
 
 def _due_of(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
     """Those of the days of a requested range that are due: the others are as they should be."""
-    from features.ingestion.completeness import expected_days
-    from features.ingestion.listing import find_arrivals
+    from features.ingestion.completeness import look_at
     from features.staleness import find_stale
 
-    expected = expected_days(dataset, lake, find_arrivals(dataset, None), now())
-    due = find_stale(dataset, lake, expected.days).reasons[table]
+    due = find_stale(dataset, lake, look_at(dataset, lake, now()).expected.days).reasons[table]
     return [day for day in days if day in due]
 
 

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 from contracts.base.clock import as_of_instant, day_window, days_between
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from features.ingestion.listing import Arrival
+from features.ingestion.landing import Unread, unread
+from features.ingestion.listing import Arrival, find_arrivals
 from features.ingestion.manifest import all_manifests
 
 
@@ -29,6 +30,32 @@ class Expected:
     missing: dict[dt.date, str] = field(default_factory=dict)  # past their time, without any file
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a source has delivered by now."""
+
+    unread: Unread
+    expected: Expected
+
+
+def look_at(dataset: Dataset, lake: Lake, now: dt.datetime) -> Source:
+    """Looks which files are there, which of them are to be landed, and which days to be built.
+
+    Files of a day that has not ended do not count yet: it has no partition.
+
+    Raises:
+      FootpathError: there is no file, or one has an impossible date in its name.
+    """
+    arrivals = find_arrivals(dataset, None)
+    if dataset.landing.is_dated:
+        start, last = dataset.partitions.start, _last_ended(dataset, now, dataset.partitions.end)
+        arrivals = [arrival for arrival in arrivals if arrival.day and start <= arrival.day <= last]
+    found = unread(dataset, lake, arrivals)
+    refused = {arrival.file.path for arrival in found.in_vain}
+    usable = [arrival for arrival in arrivals if arrival.file.path not in refused]
+    return Source(found, expected_days(dataset, lake, usable, now))
+
+
 def expected_days(
     dataset: Dataset, lake: Lake, arrivals: list[Arrival], now: dt.datetime
 ) -> Expected:
@@ -37,7 +64,7 @@ def expected_days(
     Args:
       dataset: gives the days, and when one is complete.
       lake: holds the manifests of landed files.
-      arrivals: the landing files there are.
+      arrivals: the landing files that can be used.
       now: the present.
     """
     found = Expected()

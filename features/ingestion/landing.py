@@ -150,19 +150,21 @@ class Unread:
     """Landing files that were not read as they lie there."""
 
     new: list[Arrival]
-    refused: dict[dt.date | None, list[str]]  # arrival day -> why files of it cannot be used
+    in_vain: list[Arrival]  # refused as they lie there
+    reasons: list[str]  # why, for each
 
 
 def unread(dataset: Dataset, lake: Lake, arrivals: list[Arrival]) -> Unread:
     """Those of some landing files that were not read as they lie there: not yet, or in vain."""
     mapping, known, refusals = mapping_hash(dataset), all_manifests(lake), all_refusals(lake)
-    found = Unread([], {})
+    found = Unread([], [], [])
     for arrival in arrivals:
         if not _is_new(arrival, known, mapping):
             continue
         refusal = refusals.get(file_id(arrival.file.path))
         if refusal and refusal.is_of(arrival, mapping):
-            found.refused.setdefault(arrival.day, []).append(refusal.reason)
+            found.in_vain.append(arrival)
+            found.reasons.append(refusal.reason)
         else:
             found.new.append(arrival)
     return found

@@ -18,15 +18,12 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from features.ingestion.completeness import complete_at, expected_days
-from features.ingestion.landing import unread
-from features.ingestion.listing import Arrival, find_arrivals
+from features.ingestion.completeness import Expected, Source, complete_at, look_at
 from features.ingestion.lookup_tables import changed_lookups
 from features.ingestion.manifest import mapping_hash
 from features.staleness import StaleDays, find_stale
 from orchestration.automation.models import due_embeddings, due_serving, due_training
 from orchestration.automation.request import History, Kind, Note, Plan, Request
-from orchestration.partitions import days as days_of
 
 
 def make_plan(dataset: Dataset, lake: Lake, now: dt.datetime, history: History) -> Plan:
@@ -40,12 +37,12 @@ def make_plan(dataset: Dataset, lake: Lake, now: dt.datetime, history: History) 
     """
     found = Plan()
     asker = _Asker(found, history, now)
-    arrivals = _arrivals(found, dataset, now)
+    source = _look(found, dataset, lake, now)
     tables = asker.ask("tables", lambda: _due_tables(dataset, lake))
-    landing = asker.ask("landing", lambda: _due_landing(found, dataset, lake, arrivals))
+    landing = asker.ask("landing", lambda: _due_landing(found, dataset, source))
     daily = True
     if not (tables or landing):
-        daily = asker.ask("daily", lambda: _due_days(found, dataset, lake, arrivals, now, history))
+        daily = asker.ask("daily", lambda: _due_days(found, dataset, lake, source, now, history))
     if daily:
         return found
     for stage, request in _in_turn(due_training(dataset, lake)):
@@ -89,17 +86,12 @@ class _Asker:
         return True
 
 
-def _arrivals(plan: Plan, dataset: Dataset, now: dt.datetime) -> list[Arrival]:
-    """Landing files there are, of days that have ended: the others have no partition yet."""
+def _look(plan: Plan, dataset: Dataset, lake: Lake, now: dt.datetime) -> Source | None:
     try:
-        arrivals = find_arrivals(dataset, None)
+        return look_at(dataset, lake, now)
     except FootpathError as error:
         plan.notes.append(Note("missing", "landing", str(error)))
-        return []
-    if not dataset.landing.is_dated:
-        return arrivals
-    ended = set(days_of(dataset).get_partition_keys(current_time=now))
-    return [arrival for arrival in arrivals if str(arrival.day) in ended]
+        return None
 
 
 def _due_tables(dataset: Dataset, lake: Lake) -> Request | None:
@@ -109,13 +101,13 @@ def _due_tables(dataset: Dataset, lake: Lake) -> Request | None:
     return Request("tables", f"new or changed: {', '.join(changed)}", hash_json(changed))
 
 
-def _due_landing(
-    plan: Plan, dataset: Dataset, lake: Lake, arrivals: list[Arrival]
-) -> Request | None:
-    found = unread(dataset, lake, arrivals)
-    for day, reasons in found.refused.items():
-        place = f"landing {day}" if day else "landing"
-        plan.notes.extend(Note("refused", place, text) for text in reasons)
+def _due_landing(plan: Plan, dataset: Dataset, source: Source | None) -> Request | None:
+    if source is None:
+        return None
+    found = source.unread
+    for arrival, reason in zip(found.in_vain, found.reasons, strict=True):
+        place = f"landing {arrival.day}" if arrival.day else "landing"
+        plan.notes.append(Note("refused", place, reason))
     if not found.new:
         return None
     lying = [[arrival.file.path, arrival.file.size, arrival.file.stamp] for arrival in found.new]
@@ -131,12 +123,12 @@ def _due_days(
     plan: Plan,
     dataset: Dataset,
     lake: Lake,
-    arrivals: list[Arrival],
+    source: Source | None,
     now: dt.datetime,
     history: History,
 ) -> Request | None:
     """What is due of events, sessions and features; then the trailing days of the night."""
-    expected = expected_days(dataset, lake, arrivals, now)
+    expected = source.expected if source else Expected()
     stale = find_stale(dataset, lake, expected.days)
     _note_days(plan, expected.waiting, "waits")
     _note_days(plan, expected.partial, "partial")
