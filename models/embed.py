@@ -1,18 +1,19 @@
-"""Writes one vector a user, as of the instant at which the sequences end, and what it predicts.
+"""Writes one vector a user and day, as of the day's end, and what it predicts.
 
     python -m models.embed JOB.json
 
 JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
     {"model_version": "ptum_bert4rec_v1",
-     "event_timestamp": "2026-02-22T23:00:00+00:00", "created": "2026-02-23T00:00:00+00:00",
-     "io": {"sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
-            "checkpoint": ".footpath/lake/shop/models/ptum_bert4rec_v1",
-            "out": "/tmp/2026-02-22.parquet"}}
+     "io": {"checkpoint": ".footpath/lake/shop/trials/0123456789abcdef",
+            "days": [{"event_timestamp": "2026-02-22T23:00:00+00:00",
+                      "created": "2026-02-23T00:00:00+00:00",
+                      "sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
+                      "out": "/tmp/2026-02-22.parquet"}]}}
 
 Comes in: a checkpoint, and sequences that were encoded with its vocabulary. Goes out: a Parquet
-file of schema `embeddings_schema`, sorted by user, visible only when it is whole. A task model,
-as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In the lake the
-file is added to what is published of its day (features/store/embeddings.py).
+file a day of schema `embeddings_schema`, sorted by user, visible only when it is whole. A task
+model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In the
+lake the file is added to what is published of its day (features/store/embeddings.py).
 """
 
 import datetime as dt
@@ -31,7 +32,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.schemas import BUILT_FROM, embeddings_schema
 from contracts.recipes.checkpoint import TaskFacts
-from contracts.recipes.jobs import EmbedJob
+from contracts.recipes.jobs import EmbedDay, EmbedJob
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.data.sequences import Sequences, open_sequences, same_vocabulary
 from models.nn.behavior import attach_text
@@ -43,24 +44,48 @@ from models.runtime.report import Reporter, run_program
 
 
 def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
-    """Embeds every user who has an event, and returns how many."""
+    """Embeds every user who has an event by the end of each day, and returns how many."""
     device = prepare(job.runtime.device, job.runtime.threads)
-    clocks = _clocks(job)
-    sequences = open_sequences(job.io.sequences)
+    clocks = [_clocks(day) for day in job.io.days]
     checkpoint = load_checkpoint(job.io.checkpoint)
-    _check(job, sequences, checkpoint, clocks["event_timestamp"])
     model, task = checkpoint.model, checkpoint.facts.task
-    sequences = sequences.with_clock("age" in model.config.fields)
-    attach_text(model, sequences)
     scorer = task_model_of(checkpoint).to(device) if task else None
-    model.to(device)
+    begun, rows, events = time.monotonic(), 0, 0
+    for number, (day, clock) in enumerate(zip(job.io.days, clocks, strict=True), start=1):
+        sequences = open_sequences(day.sequences)
+        _check(day, sequences, checkpoint, clock["event_timestamp"])
+        sequences = sequences.with_clock("age" in model.config.fields)
+        attach_text(model, sequences)
+        model.to(device)
+        rows += _embed_day(job.model_version, day, clock, sequences, checkpoint, scorer)
+        events += len(sequences.item)
+        reporter.progress(number, len(job.io.days))
+    seconds = time.monotonic() - begun
+    return {
+        "embeddings": str(job.io.days[0].out.parent),
+        "rows": rows,
+        "events": events,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(events / max(seconds, 1e-9), 1),
+    }
+
+
+def _embed_day(
+    version: str,
+    day: EmbedDay,
+    clocks: dict[str, dt.datetime],
+    sequences: Sequences,
+    checkpoint: Checkpoint,
+    scorer: TaskModel | None,
+) -> int:
+    """Writes the vectors of one day, visible only once they are whole; returns their number."""
+    model, task = checkpoint.model, checkpoint.facts.task
     users = np.flatnonzero(sequences.lengths)
     ids = pa.array(sequences.user_ids(), pa.string()).take(pa.array(users))
     schema = embeddings_schema(model.config.dim, task.scores if task else 0)
-    same = clocks | {"model_version": job.model_version}
-    begun, done = time.monotonic(), 0
-    with Lake(job.io.out.parent).staging() as folder:
-        staged = folder / job.io.out.name
+    same = clocks | {"model_version": version}
+    with Lake(day.out.parent).staging() as folder:
+        staged = folder / day.out.name
         with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
             now_U = np.full(len(users), int(clocks["event_timestamp"].timestamp()))
             for block, vectors in vector_blocks(model, sequences, users, now_U=now_U):
@@ -71,18 +96,9 @@ def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
                 if task and scorer:
                     columns |= _scores(task, scorer, vectors)
                 writer.write_table(_rows(columns, same, schema))
-                done = block.stop
-                reporter.progress(done, len(users))
-            writer.add_key_value_metadata({BUILT_FROM: job.built_from.encode()})
-        publish_file(staged, job.io.out)
-    seconds = time.monotonic() - begun
-    return {
-        "embeddings": str(job.io.out),
-        "rows": done,
-        "events": len(sequences.item),
-        "seconds": round(seconds, 3),
-        "events_per_second": round(len(sequences.item) / max(seconds, 1e-9), 1),
-    }
+            writer.add_key_value_metadata({BUILT_FROM: day.built_from.encode()})
+        publish_file(staged, day.out)
+    return len(users)
 
 
 @torch.no_grad()
@@ -112,14 +128,14 @@ def _rows(columns: dict[str, pa.Array], same: dict[str, Any], schema: pa.Schema)
     return pa.table(columns | common, schema=schema)
 
 
-def _clocks(job: EmbedJob) -> dict[str, dt.datetime]:
+def _clocks(day: EmbedDay) -> dict[str, dt.datetime]:
     clocks = {
-        "event_timestamp": _instant("event_timestamp", job.event_timestamp),
-        "created": _instant("created", job.created),
+        "event_timestamp": _instant("event_timestamp", day.event_timestamp),
+        "created": _instant("created", day.created),
     }
     if clocks["created"] < clocks["event_timestamp"]:
         raise FootpathError(
-            f"created ({job.created}) is before event_timestamp ({job.event_timestamp}): "
+            f"created ({day.created}) is before event_timestamp ({day.event_timestamp}): "
             f"a vector cannot be known before its input ends"
         )
     return clocks | {"written_at": now()}
@@ -135,13 +151,13 @@ def _instant(name: str, text: str) -> dt.datetime:
     return instant
 
 
-def _check(job: EmbedJob, sequences: Sequences, checkpoint: Checkpoint, as_of: dt.datetime) -> None:
-    same_vocabulary(sequences, checkpoint.facts.vocabulary_hash, job.io.checkpoint)
+def _check(day: EmbedDay, sequences: Sequences, checkpoint: Checkpoint, as_of: dt.datetime) -> None:
+    same_vocabulary(sequences, checkpoint.facts.vocabulary_hash, checkpoint.folder)
     newest = dt.datetime.fromtimestamp(int(sequences.time.max()), dt.UTC)
     if newest >= as_of:
         raise FootpathError(
-            f"{job.io.sequences} holds an event of {newest.isoformat()}, which is not before "
-            f"event_timestamp {job.event_timestamp}: build the sequences as of that day"
+            f"{day.sequences} holds an event of {newest.isoformat()}, which is not before "
+            f"event_timestamp {day.event_timestamp}: build the sequences as of that day"
         )
 
 

@@ -193,21 +193,27 @@ class BaselinesJob(Strict):
     runtime: Runtime = Runtime()
 
 
-class EmbedIO(Strict):
-    """Files of an embedding."""
+class EmbedDay(Strict):
+    """The end of one day: whose vectors are made of which sequences, and where they go."""
 
-    sequences: Path
-    checkpoint: Path
-    out: Path  # a Parquet file, to be added to what is published of the day
-
-
-class EmbedJob(Strict):
-    """One vector a user, as of the instant at which the sequences end."""
-
-    model_version: str
     event_timestamp: str  # as-of of the input, ISO 8601 in UTC
     created: str  # when it would have been known
     built_from: str = ""  # hash of the events that the sequences are of, for the file's footer
+    sequences: Path
+    out: Path  # a Parquet file, to be added to what is published of the day
+
+
+class EmbedIO(Strict):
+    """Files of an embedding."""
+
+    checkpoint: Path
+    days: list[EmbedDay] = Field(min_length=1)
+
+
+class EmbedJob(Strict):
+    """One vector a user and day, as of the instants at which the sequences end."""
+
+    model_version: str
     io: EmbedIO
     runtime: Runtime = Runtime()
 

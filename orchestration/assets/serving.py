@@ -1,6 +1,8 @@
 """Encoders to embeddings, and everything that is served to the feature store."""
 
 import datetime as dt
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +14,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import embeddings_schema
 from contracts.lake.versions import version_named
-from contracts.recipes.jobs import EmbedIO, EmbedJob
+from contracts.recipes.jobs import EmbedDay, EmbedIO, EmbedJob
 from models.experiments.cells import local_model
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
@@ -25,6 +27,10 @@ from orchestration.tags import DUE
 from orchestration.write_audit_publish import column_schema
 
 GROUP = "serving"
+
+# Days that one process embeds: its start costs seconds, and a kill costs its days.
+PROCESS_DAYS = 30
+
 OWNERS = ["team:data-platform"]
 
 
@@ -50,45 +56,32 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
         """A vector per active user as of the end of the day, by one model version."""
-        from features.learning.sequences import build_sequences
         from features.store import publish_embeddings
         from features.store.freshness import event_histories
 
-        # Before the events are read: should a day change in between, its embeddings are stale.
         lake = Lake.of(dataset.name)
-        histories = event_histories(lake)
-        delay = dt.timedelta(minutes=dataset.features.delay_minutes)
-        keys = context.partition_keys
-        if is_due := DUE in context.run.tags:
-            due = due_cells(dataset, lake)
-            keys = [key for key in keys if _cell(key) in due]
-        for key in keys:
-            day, version = _cell(key)
-            model = version_named(lake, version)
-            checkpoint = local_model(lake, model.trial)
-            sequences = build_sequences(dataset, lake, day, checkpoint / "vocabulary.json")
-            instant = as_of_instant(day, dataset.timezone)
-            pointer = local_copy(lake, sequences.pointer)
-            local_copy(lake, sequences.pointer.parent / read_json(sequences.pointer)["folder"])
+        cells, due = [_cell(key) for key in context.partition_keys], DUE in context.run.tags
+        if due:  # the range of a request holds cells that are as they should be
+            wanted = due_cells(dataset, lake)
+            cells = [cell for cell in cells if cell in wanted]
+        for version, days in _by_version(cells):
+            # Before events are read: should a day change in between, its embeddings are stale.
+            histories = event_histories(lake)
             with lake.staging() as folder, retried(context):
-                staged = folder / f"{day}.parquet"
-                job = EmbedJob(
-                    model_version=version,
-                    event_timestamp=instant.isoformat(),
-                    created=(instant + delay).isoformat(),
-                    built_from=histories.get(day, ""),
-                    io=EmbedIO(sequences=pointer, checkpoint=checkpoint, out=staged),
-                )
-                name = f"embed-{version}-{day}"
-                result = run_program(context, pipes, lake, name, "models.embed", job)
-                rows = publish_embeddings(lake, version, day, staged)
-            metadata = {"dagster/row_count": rows, "users": result["rows"]}
-            if is_due:  # what is returned would count for the cells that were not due as well
-                made = dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
-                context.log_event(made)
-            else:
-                context.add_asset_metadata(metadata, partition_key=key)
-        return dg.MaterializeResult(metadata={NOT_RECORDED: True} if is_due else None)
+                job = _embed_job(dataset, lake, version, days, histories, folder)
+                name = f"embed-{version}-{days[0]}" + (f"-{days[-1]}" if days[1:] else "")
+                run_program(context, pipes, lake, name, "models.embed", job)
+                for day in days:
+                    rows = publish_embeddings(lake, version, day, folder / f"{day}.parquet")
+                    metadata = {"dagster/row_count": rows}
+                    if due:  # what is returned would count for the other cells as well
+                        made = dg.AssetMaterialization(
+                            context.asset_key, partition=_key(day, version), metadata=metadata
+                        )
+                        context.log_event(made)
+                    else:
+                        context.add_asset_metadata(metadata, partition_key=_key(day, version))
+        return dg.MaterializeResult(metadata={NOT_RECORDED: True} if due else None)
 
     return user_embeddings
 
@@ -96,6 +89,47 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
 def _cell(key: Any) -> tuple[dt.date, str]:
     parts = key.keys_by_dimension
     return dt.date.fromisoformat(parts["day"]), parts["model_version"]
+
+
+def _key(day: dt.date, version: str) -> str:
+    return str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+
+
+def _by_version(cells: list[tuple[dt.date, str]]) -> Iterator[tuple[str, list[dt.date]]]:
+    """Yields each version with its days, so many as one process embeds."""
+    for version in dict.fromkeys(version for _, version in cells):
+        days = sorted(day for day, of in cells if of == version)
+        for start in range(0, len(days), PROCESS_DAYS):
+            yield version, days[start : start + PROCESS_DAYS]
+
+
+def _embed_job(
+    dataset: Dataset,
+    lake: Lake,
+    version: str,
+    days: list[dt.date],
+    histories: Mapping[dt.date, str],
+    folder: Path,
+) -> EmbedJob:
+    """Job that embeds days into files of a folder, with their sequences built."""
+    from features.learning.sequences import build_sequences
+
+    checkpoint = local_model(lake, version_named(lake, version).trial)
+    delay = dt.timedelta(minutes=dataset.features.delay_minutes)
+    parts = []
+    for day in days:
+        sequences = build_sequences(dataset, lake, day, checkpoint / "vocabulary.json")
+        local_copy(lake, sequences.pointer.parent / read_json(sequences.pointer)["folder"])
+        instant = as_of_instant(day, dataset.timezone)
+        part = EmbedDay(
+            event_timestamp=instant.isoformat(),
+            created=(instant + delay).isoformat(),
+            built_from=histories.get(day, ""),
+            sequences=local_copy(lake, sequences.pointer),
+            out=folder / f"{day}.parquet",
+        )
+        parts.append(part)
+    return EmbedJob(model_version=version, io=EmbedIO(checkpoint=checkpoint, days=parts))
 
 
 def _embedded_from(dataset: Dataset) -> list[dg.AssetDep]:

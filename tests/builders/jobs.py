@@ -7,7 +7,7 @@ from contracts.base.schema import Strict
 from contracts.recipes.jobs import (
     Baselines,
     BaselinesJob,
-    EmbedIO,
+    EmbedDay,
     EmbedJob,
     Evaluation,
     EvaluationIO,
@@ -54,7 +54,8 @@ def baselines_job(settings: dict[str, Any]) -> BaselinesJob:
 
 def embed_job(settings: dict[str, Any]) -> EmbedJob:
     """An embedding: fields of all sections beside each other."""
-    io, runtime, rest = _dealt(settings, EmbedIO, Runtime)
+    day, runtime, rest = _dealt(settings, EmbedDay, Runtime)
+    io = {"checkpoint": rest.pop("checkpoint"), "days": [day]}
     return EmbedJob.model_validate(rest | {"io": io, "runtime": runtime})
 
 

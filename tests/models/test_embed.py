@@ -50,10 +50,15 @@ def settings_of(trained: tuple[Path, Path], **changes) -> EmbedJob:
     return embed_job(settings | changes)
 
 
+def out_of(job: EmbedJob) -> Path:
+    (day,) = job.io.days
+    return day.out
+
+
 def test_every_user_with_an_event_gets_one_row_of_the_contract(trained):
     job = settings_of(trained)
     assert embed(job, Reporter())["rows"] == 3
-    table = pq.read_table(job.io.out)
+    table = pq.read_table(out_of(job))
     assert table.schema.equals(embeddings_schema(16))
     assert table["user_id"].to_pylist() == ["user-0000", "user-0002", "user-0003"]
     assert set(table["event_timestamp"].to_pylist()) == {dt.datetime.fromisoformat(AS_OF)}
@@ -61,8 +66,20 @@ def test_every_user_with_an_event_gets_one_row_of_the_contract(trained):
     vectors = np.array(table["embedding"].to_pylist())
     assert np.isfinite(vectors).all()
     assert len(np.unique(vectors, axis=0)) == 3
-    visible = [path for path in job.io.out.parent.rglob("*") if path.is_file()]
-    assert visible == [job.io.out]
+    visible = [path for path in out_of(job).parent.rglob("*") if path.is_file()]
+    assert visible == [out_of(job)]
+
+
+def test_days_of_one_job_are_what_each_alone_is(trained, make_sequences, tmp_path):
+    first, later = settings_of(trained), settings_of(trained, out=tmp_path / "later.parquet")
+    alone = []
+    for job in (first, later):
+        embed(job, Reporter())
+        alone.append(pq.read_table(out_of(job)).drop(["written_at"]))
+    io = first.io.model_copy(update={"days": [*first.io.days, *later.io.days]})
+    assert embed(first.model_copy(update={"io": io}), Reporter())["rows"] == 6
+    for job, expected in zip((first, later), alone, strict=True):
+        assert pq.read_table(out_of(job)).drop(["written_at"]).equals(expected)
 
 
 def test_a_user_vector_is_the_average_of_chunks_weighted_by_length(trained):
@@ -90,7 +107,7 @@ def test_wrong_clocks_and_devices_are_sentences(trained, change, sentence):
     job = settings_of(trained, **change)
     with pytest.raises(FootpathError, match=sentence):
         embed(job, Reporter())
-    assert not job.io.out.exists()
+    assert not out_of(job).exists()
 
 
 TASKS = {
@@ -127,7 +144,7 @@ def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, tmp_path
     job = settings_of((pointer, folder / "tasks" / task), out=tmp_path / "e.parquet")
     command = [sys.executable, "-m", "models.embed", str(write_job(job, tmp_path / "job.json"))]
     subprocess.run(command, cwd=REPOSITORY, check=True)  # in a process that never saw it trained
-    table = pq.read_table(job.io.out)
+    table = pq.read_table(out_of(job))
     checkpoint, sequences = load_checkpoint(folder / "tasks" / task), open_sequences(pointer)
     facts = checkpoint.facts.task
     assert facts
@@ -152,7 +169,7 @@ def test_the_vectors_of_a_fine_tuned_model_are_its_own(tuned, tmp_path):
     for checkpoint in (folder / "ptum_bag_v1", *(folder / "tasks" / task for task in TASKS)):
         job = settings_of((pointer, checkpoint), out=tmp_path / f"{checkpoint.name}.parquet")
         embed(job, Reporter())
-        tables.append(pq.read_table(job.io.out))
+        tables.append(pq.read_table(out_of(job)))
     assert tables[0].schema.equals(embeddings_schema(16))
     assert "score" not in tables[0].column_names
     given, *own = (np.stack(table["embedding"].to_numpy()) for table in tables)
@@ -181,4 +198,4 @@ def test_a_score_that_is_no_number_is_null(tuned, tmp_path):
         save_checkpoint(broken, model, facts, {}, vocabulary.read_text())
         job = settings_of((pointer, broken), out=tmp_path / f"{task}.parquet")
         embed(job, Reporter())
-        assert pq.read_table(job.io.out)[name].null_count == 40
+        assert pq.read_table(out_of(job))[name].null_count == 40

@@ -1,0 +1,202 @@
+"""A month by itself, or a week of it: late, doubled, missing and broken files, killed processes."""
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from contracts.base.clock import days_between
+from contracts.lake.layout import Lake
+from contracts.lake.versions import all_versions
+from features.behavior.build import feature_fields
+from features.ingestion.lookup_tables import build_items, build_users
+from features.learning.sequences import build_sequences
+from features.store.repository import open_store
+from features.store.services import known_services
+from models.experiments.cells import local_model
+from tests.builders.daily import build, ingest, values
+from tests.orchestration.automation.simulation import (
+    MORE_FEATURES,
+    START,
+    WRITTEN,
+    Delivery,
+    Simulation,
+    copy,
+    shop,
+    spans,
+    spoil,
+)
+
+HOUR = dt.timedelta(hours=1)
+
+
+def instant(day: int, hour: float) -> dt.datetime:
+    """An instant of a day of the simulation, counted from 0, in UTC."""
+    midnight = dt.datetime.combine(START + dt.timedelta(days=day), dt.time(), dt.UTC)
+    return midnight + dt.timedelta(hours=hour)
+
+
+def file_of(day: int, hour: int) -> str:
+    return f"events/{START + dt.timedelta(days=day)}/{hour:02}.jsonl.gz"
+
+
+def troubles(*, late: list[tuple[int, int, int]], twice: int, missing: int, broken: int) -> dict:
+    """Deliveries that are not as usual.
+
+    Args:
+      late: files by day and hour that come so many days later.
+      twice: the day whose file of 10:00 comes again a day later.
+      missing: the day whose file of 20:00 comes at noon of the next day.
+      broken: the day whose file of 15:00 is cut off, and mended four days later.
+    """
+    changes = {
+        (name := file_of(day, hour)): [Delivery(instant(day + days, hour + 2), name, copy(name))]
+        for day, hour, days in late
+    }
+    again = file_of(twice, 10)
+    usual = Delivery(instant(twice, 10) + WRITTEN, again, copy(again))
+    changes[again] = [usual, Delivery(instant(twice + 1, 10.5), again, copy(again))]
+    noon = file_of(missing, 20)
+    changes[noon] = [Delivery(instant(missing + 1, 12), noon, copy(noon))]
+    cut = file_of(broken, 15)
+    changes[cut] = [
+        Delivery(instant(broken, 15) + WRITTEN, cut, spoil(cut)),
+        Delivery(instant(broken + 4, 9), cut, copy(cut)),
+    ]
+    return changes
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory):
+    """Eight days, a training, and two killed processes; the list of features changes on day 5."""
+    yield from lived(
+        tmp_path_factory.mktemp("week"),
+        days=8,
+        changes=troubles(late=[(1, 8, 2)], twice=2, missing=3, broken=1),
+        changed=5,
+        deaths=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory):
+    """Thirty days, four trainings, and ten killed processes; a changed list of features."""
+    yield from lived(
+        tmp_path_factory.mktemp("month"),
+        days=30,
+        changes=troubles(
+            late=[(2, 8, 3), (9, 13, 1), (15, 19, 5), (22, 7, 2)], twice=6, missing=11, broken=17
+        ),
+        changed=12,
+        deaths=10,
+    )
+
+
+def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
+    before, after = shop(), shop(MORE_FEATURES)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FOOTPATH_HOME", "FOOTPATH_NOW"):
+            patch.setenv(name, os.environ.get(name, ""))
+        simulation = Simulation(
+            folder,
+            days,
+            changes,
+            lambda now: after if now >= instant(changed, 12) else before,
+            deaths,
+        )
+        simulation.live(instant(days, 12))
+        yield simulation
+
+
+@pytest.fixture(params=["week", pytest.param("month", marks=pytest.mark.long)])
+def simulation(request: pytest.FixtureRequest) -> Simulation:
+    return request.getfixturevalue(request.param)
+
+
+def test_it_ends_as_one_build_of_all_files_would(simulation, tmp_path, monkeypatch):
+    lived_through = Lake.of("shop")
+    found = values(lived_through)
+    dataset = shop(MORE_FEATURES)
+    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path))
+    from contracts.config.sources import link_source
+
+    link_source("shop", str(simulation.source))
+    lake = Lake.of("shop")
+    build_items(dataset, lake)
+    build_users(dataset, lake)
+    days = days_between(START, START + dt.timedelta(days=simulation.days - 1))
+    ingest(dataset, days)
+    build(dataset, lake, days, ("sessions", "user_behavior_features"))
+    expected = values(lake)
+    assert found.keys() == expected.keys()
+    fields = {field.name for field in feature_fields(dataset)}
+    for name, rows in expected.items():
+        kept = {"user_id", "event_timestamp", *fields} if name.startswith("user_b") else None
+        got = [{k: v for k, v in row.items() if kept is None or k in kept} for row in found[name]]
+        assert sorted(got, key=str) == sorted(rows, key=str), name
+    # Embeddings of the same model versions, made anew of the one build's events.
+    for version in all_versions(lived_through):
+        table = f"user_embeddings/{version.version}"
+        for day in lived_through.days(table)[-2:]:
+            words = local_model(lived_through, version.trial) / "vocabulary.json"
+            again = build_sequences(dataset, lake, day, words)
+            once = build_sequences(dataset, lived_through, day, words)
+            assert again.fingerprint == once.fingerprint, (version.version, day)
+
+
+def test_every_online_row_is_the_newest_of_the_lake(simulation):
+    lake = Lake.of("shop")
+    store = open_store(lake)
+    services = known_services(lake)
+    assert {"user_behavior", "user_representation", "gender"} <= services.aliases.keys()
+    days = lake.days("user_behavior_features")
+    newest: dict[str, dict] = {}
+    for day in days:
+        rows = pq.read_table(lake.day("user_behavior_features", day)).to_pylist()
+        for row in sorted(rows, key=lambda row: (row["event_timestamp"], row["created"])):
+            newest[row["user_id"]] = row
+    service = store.get_feature_service(services.aliases["user_behavior"])
+    users = sorted(newest)
+    online = store.get_online_features(service, [{"user_id": user} for user in users]).to_dict()
+    for field in feature_fields(shop(MORE_FEATURES)):
+        expected = [newest[user].get(field.name) for user in users]
+        got = online[field.name]
+        assert (
+            np.allclose(np.array(got, float), np.array(expected, float), equal_nan=True)
+            if field.kind != "string"
+            else got == expected
+        ), field.name
+
+
+def test_each_day_was_requested_within_an_hour_of_its_last_file(simulation):
+    asked = list(spans(simulation, "daily"))
+    for number in range(simulation.days):
+        day = START + dt.timedelta(days=number)
+        # The day ends at 23:00 UTC, and the file of its last hour comes after that.
+        files = [d.at for d in simulation.timetable if d.name.startswith("events/")
+                 and _local_day(d.name) == day]  # fmt: skip
+        last = max(files)
+        after = [now for now, first, to in asked if first <= day <= to and now >= last - HOUR]
+        waits = [now - last for now in after if now >= last]
+        assert min(waits) <= HOUR, (day, last, asked)
+
+
+def _local_day(name: str) -> dt.date:
+    day, hour = name.split("/")[1], int(name.split("/")[2][:2])
+    moment = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC) + dt.timedelta(hours=hour)
+    from zoneinfo import ZoneInfo
+
+    return moment.astimezone(ZoneInfo("Europe/Berlin")).date()
+
+
+def test_processes_were_killed_and_models_trained_each_week(simulation):
+    assert simulation.killed >= (1 if simulation.days == 8 else 8)
+    trained = sorted({v.as_of for v in all_versions(Lake.of("shop")) if not v.task})
+    assert len(trained) == max(1, (simulation.days - 5) // 7 + 1)
+
+
+def test_nothing_is_left_to_do(simulation):
+    assert simulation.said == "everything is as it should be"
