@@ -24,8 +24,9 @@ NOBODY = f"nobody is told: neither {WEBHOOK} nor {EMAIL_TO} is set"
 
 # What this sensor calls `deliver` with.
 RUNS, STOPPED, MISSING, MODELS = "runs", "stopped", "missing", "stale"
-AUTOMATION = "automation"  # of the sensor that requests what is due
-SOURCES = (RUNS, STOPPED, MISSING, MODELS, AUTOMATION)
+# What the sensor that requests what is due calls it with.
+DATA, STAGES = "automation/data", "automation/stages"
+SOURCES = (RUNS, STOPPED, MISSING, MODELS, DATA, STAGES)
 
 
 def alerts_sensor(dataset: Dataset) -> dg.SensorDefinition:

@@ -48,7 +48,7 @@ def automation_sensor(dataset: Dataset, jobs: list) -> dg.SensorDefinition:
             plan = make_plan(dataset, Lake.of(dataset.name), instant, history)
         except FootpathError as error:
             return dg.SensorResult(skip_reason=dg.SkipReason(str(error)))
-        tell(context.instance, dataset, plan.notes)
+        tell(context.instance, dataset, plan)
         requests = [
             dg.RunRequest(
                 run_key=f"{request.key}/{history.tries(request.key)}",
