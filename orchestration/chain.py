@@ -15,9 +15,9 @@ import dagster as dg
 from contracts.base.clock import day_window, now
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
-from contracts.lake.layout import Lake, lakes
-from contracts.lake.remote import sentence
+from contracts.lake.layout import Lake
 from orchestration.dead_runs import process_tags
+from orchestration.failures import NOTHING_SAID, failure_sentence
 from orchestration.promotion import leader, versions_to_serve
 from orchestration.tags import range_tags
 from orchestration.write_audit_publish import EVERY_DAY
@@ -189,25 +189,14 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
     if not result.success:
         failed = {event.step_key for event in result.all_events if event.is_step_failure}
         partial = failed == {f"{runner.dataset.slug}_{EVERY_DAY}"}
-        raise (DaysStoppedError if partial else FootpathError)(_reason(result))
+        said = failure_sentence(result.all_events)
+        raise (DaysStoppedError if partial else FootpathError)(said or NOTHING_SAID)
     rows: dict[str, int] = {}
     for event in result.get_asset_materialization_events():
         made = event.step_materialization_data.materialization
         if count := made.metadata.get("dagster/row_count"):
             rows[made.asset_key.path[-1]] = rows.get(made.asset_key.path[-1], 0) + int(count.value)
     return rows
-
-
-def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """Sentence of the first step that failed."""
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.error:
-            error = event.step_failure_data.error
-            while error.cause:
-                error = error.cause
-            said = error.message.split(": ", 1)[-1].strip()
-            return sentence(error.cls_name or "", said, str(lakes())) or said
-    return "the run failed before any of its steps: see its log in the UI"
 
 
 def _op_config(dataset: Dataset, by_asset: dict[str, dict]) -> dict:

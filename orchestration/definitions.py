@@ -15,6 +15,7 @@ import dagster as dg
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, dataset_names, load_dataset
+from orchestration.alerts.sensor import alerts_sensor
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
@@ -23,6 +24,7 @@ from orchestration.assets.serving import serving_assets
 from orchestration.automation.sensor import automation_sensor
 from orchestration.chain import StageRunner
 from orchestration.dead_runs import dead_runs_sensor, in_process_executor
+from orchestration.freshness import with_freshness
 from orchestration.instance import open_instance
 from orchestration.jobs import chain_job, stage_jobs
 from orchestration.progress import Progress
@@ -31,7 +33,7 @@ from orchestration.write_audit_publish import days_check
 
 
 def dataset_definitions(name: str) -> dg.Definitions:
-    """Assets, jobs and the sensor of one data set."""
+    """Assets, jobs and sensors of one data set."""
     dataset = load_dataset(name)
     assets = [
         *ingestion_assets(dataset),
@@ -40,12 +42,13 @@ def dataset_definitions(name: str) -> dg.Definitions:
         *evaluation_assets(dataset),
         *serving_assets(dataset),
     ]
+    assets = with_freshness(dataset, assets)
     jobs = stage_jobs(dataset)
     return dg.Definitions(
         assets=assets,
         asset_checks=[days_check(dataset, DAILY)],
         jobs=[*jobs, chain_job(dataset, job_of)],
-        sensors=[automation_sensor(dataset, jobs)],
+        sensors=[automation_sensor(dataset, jobs), alerts_sensor(dataset)],
     )
 
 

@@ -13,15 +13,12 @@ import duckdb
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from validation.counts import AuditedDays, DayCounts, schema_fault
+from validation.counts import EXAMPLE, AuditedDays, DayCounts, schema_fault
 from validation.data_docs import Outcome, note_outcomes, write_page
 from validation.descriptions import described, read_descriptions
 from validation.drift import drift_warnings, with_drift
 from validation.profile import Bound, DayFrame, bounds_of, figures_of
 from validation.table_rules import Audit
-
-# Parts a sentence from the value that it shows.
-EXAMPLE = ", such as "
 
 # Stopped days that get a Data Docs page of their own; the others are on the page of the range.
 PAGES_OF_STOPPED_DAYS = 10

@@ -42,6 +42,9 @@ from validation.table_rules import Audit
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
 
+# Parts a sentence about a day from the value of a row that it shows.
+EXAMPLE = ", such as "
+
 # Rows that go through pandas, and how many broken ones may be among them on purpose.
 GX_ROWS = 100_000
 GX_BROKEN_ROWS = 20_000

@@ -4,7 +4,7 @@ It counts once automation is switched on for the data set; until then nothing he
 """
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -48,6 +48,32 @@ class Embeddings(Strict):
     )
 
 
+AlertKind = Literal[
+    "run_failed", "day_stopped", "data_missing", "model_stale", "check_failed", "standing_still"
+]
+
+
+class Alerts(Strict):
+    """What somebody is told of. To whom, the environment says: addresses are secrets."""
+
+    kinds: list[AlertKind] = Field(
+        list(get_args(AlertKind)), description="what is told; an empty list: nothing"
+    )
+    warnings: bool = Field(False, description="checks that only warn are told too")
+    missing_hours: int = Field(
+        0, ge=0, le=744, description="hours after complete.at that a day's first file may be late"
+    )
+    stale_model_days: int | None = Field(
+        None,
+        ge=1,
+        description="days of new data without a new model version; by default three more than "
+        "training.every_days, and none where models are trained by hand",
+    )
+    webhook: Literal["auto", "slack", "teams"] = Field(
+        "auto", description="form of the messages; auto: by the address"
+    )
+
+
 class Automation(Strict):
     """What is kept up to date by itself once automation is switched on."""
 
@@ -60,3 +86,13 @@ class Automation(Strict):
         Training(), description="labels, training, evaluation and promotion; null: by hand"
     )
     embeddings: Embeddings = Embeddings()
+    alerts: Alerts = Alerts()
+    freshness: bool = Field(
+        True, description="the UI marks assets that are overdue; false for a source that stands"
+    )
+
+    @property
+    def stale_model_days(self) -> int | None:
+        """Days of new data after which a model is stale; None: never."""
+        given = self.alerts.stale_model_days
+        return given or (self.training.every_days + 3 if self.training else None)

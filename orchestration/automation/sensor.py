@@ -13,6 +13,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from orchestration.automation.history import RunHistory
+from orchestration.automation.notes import tell
 from orchestration.automation.plan import make_plan
 from orchestration.automation.request import Plan, Request
 from orchestration.stages import job_name
@@ -47,6 +48,7 @@ def automation_sensor(dataset: Dataset, jobs: list) -> dg.SensorDefinition:
             plan = make_plan(dataset, Lake.of(dataset.name), instant, history)
         except FootpathError as error:
             return dg.SensorResult(skip_reason=dg.SkipReason(str(error)))
+        tell(context.instance, dataset, plan)
         requests = [
             dg.RunRequest(
                 run_key=f"{request.key}/{history.tries(request.key)}",

@@ -1,4 +1,4 @@
-"""`footpath automation`: what is due of a data set, and who does it."""
+"""`footpath automation`: what is due of a data set, who does it, and who is told."""
 
 import subprocess
 import sys
@@ -78,6 +78,35 @@ def off(dataset: DatasetOption = "shop") -> None:
     Example: footpath automation off --dataset shop
     """
     _switch(load_dataset(dataset), "stop")
+
+
+@app.command("test-alert")
+def send_test_alert(dataset: DatasetOption = "shop") -> None:
+    """Send a test message to whoever is told of a data set, and show what was answered.
+
+    Example: footpath automation test-alert --dataset shop
+    """
+    from orchestration.alerts.messages import Line, Message
+    from orchestration.alerts.receivers import UnsentError, receivers_of, ui_url
+    from orchestration.alerts.sensor import NOBODY
+
+    config = load_dataset(dataset)
+    receivers = receivers_of(config)
+    if not receivers:
+        raise FootpathError(f"{NOBODY}: see Alerts in docs/operating.md")
+    line = Line("Nothing is wrong", f"alerts of data set '{dataset}' arrive here", ui_url())
+    message = Message(f"{config.title}: a test", (line,))
+    failed = []
+    for receiver in receivers:
+        try:
+            typer.echo(f"{receiver.title}: {receiver.send(message)}")
+        except UnsentError as error:
+            typer.echo(f"{receiver.title}: {error}")
+            failed.append(receiver.name)
+    if failed:
+        raise FootpathError(
+            f"the test did not arrive by {' and '.join(failed)}: check the address and the secrets"
+        )
 
 
 def _switch(dataset: Dataset, verb: str) -> None:

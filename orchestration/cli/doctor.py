@@ -6,6 +6,7 @@ In:  the environment, the home folder, the Dagster instance and the lakes; nothi
 Out: a line a check. Credentials are never shown, only whether they are there.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -116,6 +117,11 @@ def _machine() -> Iterator[Finding]:
 
 
 def _services() -> Iterator[Finding]:
+    yield from _stores()
+    yield from _alerts()
+
+
+def _stores() -> Iterator[Finding]:
     for variable in ("DAGSTER_POSTGRES_URL", "FOOTPATH_REGISTRY"):
         if url := os.environ.get(variable):
             yield _reached(variable, url, "PGPASSWORD", _ask_postgres)
@@ -148,6 +154,21 @@ def _reached(variable: str, url: str, secret: str, ask: Callable[[str], None]) -
         todo = f"start it, or correct {variable} and its credentials"
         return Finding(variable, f"{where}: does not answer ({why})", todo)
     return Finding(variable, f"{where}: answers")
+
+
+def _alerts() -> Iterator[Finding]:
+    from orchestration.alerts.setup import setup
+
+    yield from (Finding("alerts", said, todo) for said, todo in setup(_loadable(), os.environ))
+
+
+def _loadable() -> list[Dataset]:
+    """Data sets whose YAML is right; the others are named elsewhere."""
+    found = []
+    for name in dataset_names():
+        with contextlib.suppress(FootpathError):
+            found.append(load_dataset(name))
+    return found
 
 
 def _ask_postgres(url: str) -> None:
@@ -185,6 +206,16 @@ def _dagster() -> Iterator[Finding]:
         todo = "run the same again; look at the memory and the log of the host" if ended else ""
         yield Finding("dead runs", " ".join(ended) or "none", todo)
         yield from _queue(instance)
+        yield from _untold(instance)
+
+
+def _untold(instance: "dg.DagsterInstance") -> Iterator[Finding]:
+    """Receivers of alerts that did not take the last message."""
+    from orchestration.alerts.setup import untold
+
+    for dataset in _loadable():
+        for said, todo in untold(instance, dataset):
+            yield Finding(f"alerts of {dataset.name}", said, todo)
 
 
 def _queue(instance: "dg.DagsterInstance") -> Iterator[Finding]:

@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(automation.app, name="automation")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(automation.app, name="automation")
 app.command()(lake.audit)

@@ -1,5 +1,6 @@
 """`footpath doctor` names what is wrong, says what to do, and shows no secret."""
 
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +12,8 @@ from dagster._core.remote_origin import (
 )
 from typer.testing import CliRunner
 
+from orchestration.alerts.alert import Alert
+from orchestration.alerts.delivery import deliver
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.cli import doctor
 from orchestration.cli.main import app
@@ -27,6 +30,9 @@ NOON = "2026-01-05T12:00:00Z"
 @pytest.fixture(autouse=True)
 def own_home(lake_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    for name in list(os.environ):
+        if name.startswith(("FOOTPATH_ALERT", "FOOTPATH_SMTP", "FOOTPATH_UI")):
+            monkeypatch.delenv(name)
     for name in ("DAGSTER_POSTGRES_URL", "FOOTPATH_REGISTRY", "FOOTPATH_ONLINE_STORE"):
         monkeypatch.delenv(name, raising=False)
     # What this machine has to spare is not the matter here.
@@ -105,3 +111,30 @@ def test_of_a_linked_data_set_files_days_and_what_stands_still_are_named(tmp_pat
     assert "shop: 2 files, the last of 2026-01-06; 1 not landed" in said
     assert "1 days (2026-01-05: action_known 1)" in said
     assert "shop, not built: 1 days have files and no events, from 2026-01-06" in said
+
+
+def test_who_is_told_is_named_without_an_address_and_what_is_wrong_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    assert "alerts: nobody is told" in run_doctor()[1]
+    monkeypatch.setenv("FOOTPATH_ALERT_WEBHOOK_SHOP", "https://hooks.slack.com/topsecret")
+    code, said = run_doctor()
+    assert code == 0
+    assert "alerts: webhook (Slack); nobody of eshop-2008" in said
+    monkeypatch.setenv("FOOTPATH_ALERT_WEBHOOK", "topsecret")
+    monkeypatch.setenv("FOOTPATH_ALERT_WEBHOOK_SHOPP", "https://hooks.slack.com/topsecret")
+    code, wrong = run_doctor()
+    assert code == 1
+    assert "alerts: FOOTPATH_ALERT_WEBHOOK is no address of a webhook" in wrong
+    assert "alerts: FOOTPATH_ALERT_WEBHOOK_SHOPP is of no data set" in wrong
+    assert "topsecret" not in said + wrong
+
+
+def test_a_receiver_that_does_not_take_alerts_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FOOTPATH_ALERT_WEBHOOK", "http://127.0.0.1:1/topsecret")
+    alert = Alert("data_missing", "2026-01-05", "no file", "missing/2026-01-05")
+    with open_instance() as instance:
+        deliver(instance, dataset_like("shop"), {"missing": [alert]})
+    code, said = run_doctor()
+    assert code == 1
+    assert "alerts of shop: webhook does not answer (ConnectionRefusedError)" in said
