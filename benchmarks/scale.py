@@ -10,8 +10,8 @@ and the bytes that it has published. Two sizes give a straight line: what a stag
 started, and what it costs a million of the rows that it grows with.
 
 The second table is computed, not measured: the lines of the first one, continued. `Company` has its
-assumptions. Seconds by the clock are printed to tell how many cores a stage keeps busy; on a machine
-with other work they are too long, and the cores too few.
+assumptions. Seconds by the clock only tell how many cores a stage keeps busy; on a machine with
+other work they are too long, and the cores too few.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Cost:
     folders: tuple[str, ...]
 
 
-EVENTS, HISTORY = "landed events", "events of the history"
+EVENTS, HISTORY, USERS = "landed events", "events of the history", "users"
 STAGES = {
     "landing": Cost("landing: gzip JSON lines to fragments", EVENTS, ("landing",)),
     "events": Cost("events, with the gate", EVENTS, ("events",)),
@@ -60,10 +60,10 @@ STAGES = {
     "night": Cost("features, the last day alone, with the gate", "feature rows",
                   ("user_behavior_features", "user_daily_activity")),
     "sequences": Cost("training sequences", HISTORY, ("sequences",)),
-    "train-ptum_bert4rec": Cost("pre-training, ptum_bert4rec, an epoch", HISTORY, ("trials",)),
-    "train-coles_bag": Cost("pre-training, coles_bag, an epoch", HISTORY, ("trials",)),
+    "train-ptum_bert4rec": Cost("pre-training, ptum_bert4rec, an epoch", USERS, ("trials",)),
+    "train-coles_bag": Cost("pre-training, coles_bag, an epoch", USERS, ("trials",)),
     "encoding": Cost("embedding: sequences of the day", HISTORY, ("sequences",)),
-    "embedding": Cost("embedding: vectors (ptum_bert4rec)", "users", ("user_embeddings",)),
+    "embedding": Cost("embedding: vectors, ptum_bert4rec", USERS, ("user_embeddings",)),
     "online": Cost("online rows, SQLite", "online rows", ("feature_store",)),
 }  # fmt: skip
 
@@ -129,8 +129,7 @@ def trained(name: str) -> dict[str, int]:
     out = trial_folder(lake, name)
     begin()
     io = TrainIO(sequences=lake.root / "sequences" / f"{days[-1]}.json", out=out)
-    train(TrainJob(recipe=recipe, io=io), Reporter())
-    return {}
+    return {USERS: train(TrainJob(recipe=recipe, io=io), Reporter())["users"]}
 
 
 def encoding() -> dict[str, int]:
@@ -163,7 +162,7 @@ def embedding() -> dict[str, int]:
         job = EmbedJob(model_version=version, event_timestamp=instant, created=instant, io=io)
         rows = embed(job, Reporter())["rows"]
         publish_embeddings(lake, version, days[-1], staged)
-    return {"users": rows}
+    return {USERS: rows}
 
 
 def online() -> dict[str, int]:
@@ -257,10 +256,11 @@ def _write_tables() -> None:
 class Line:
     """A stage's cost: a start, and so much a million of its unit."""
 
-    start: float
+    start: float  # CPU seconds
     cpu: float
     bytes: float
-    peaks: tuple[float, float]
+    peaks: tuple[float, float]  # MB at both sizes
+    memory: float  # MB more a million
     cores: float
 
 
@@ -269,26 +269,35 @@ def lines(small: dict[str, Any], large: dict[str, Any]) -> dict[str, Line]:
     found = {}
     for stage in STAGES:
         a, b = small["stages"][stage], large["stages"][stage]
-        millions = (b["units"] - a["units"]) / 1e6
-        slope = max((b["cpu"] - a["cpu"]) / millions, 0.0)
-        start = max(a["cpu"] - slope * a["units"] / 1e6, 0.0)
-        grown = max((b["bytes"] - a["bytes"]) / millions, 0.0)
-        peaks = (a["peak_mb"], b["peak_mb"])
-        found[stage] = Line(start, slope, grown, peaks, b["cpu"] / b["wall"])
+
+        def slope(what: str, a: dict = a, b: dict = b) -> float:
+            return max((b[what] - a[what]) / (b["units"] - a["units"]) * 1e6, 0.0)
+
+        found[stage] = Line(
+            start=max(a["cpu"] - slope("cpu") * a["units"] / 1e6, 0.0),
+            cpu=slope("cpu"),
+            bytes=slope("bytes"),
+            peaks=(a["peak_mb"], b["peak_mb"]),
+            memory=slope("peak_mb"),
+            cores=b["cpu"] / b["wall"],
+        )
     return found
 
 
 def tell_measured(small: dict[str, Any], large: dict[str, Any]) -> Iterator[str]:
     """The first table."""
-    yield (f"Measured: {small['users']:,} users, {small['rows']:,} rows; "
-           f"{large['users']:,} users, {large['rows']:,} rows; {DAYS} days.\n")  # fmt: skip
-    yield "| stage | a million of | CPU s | MB written | CPU s of a start | peak MB, small and large | cores kept busy |"
+    told = (f"{each['users']:,} users with {each['rows']:,} rows" for each in (small, large))
+    yield f"Measured with {' and '.join(told)}, {DAYS} days.\n"
+    yield (
+        "| stage | a million of | CPU s | MB written | start, CPU s | peak MB at both sizes "
+        "| cores busy |"
+    )
     yield "|---|---|---|---|---|---|---|"
     for stage, line in lines(small, large).items():
-        cost = STAGES[stage]
-        yield (f"| {cost.title} | {cost.unit} | {line.cpu:,.1f} | {line.bytes / 1e6:,.0f} "
-               f"| {line.start:.1f} | {line.peaks[0]:,.0f}, {line.peaks[1]:,.0f} "
-               f"| {line.cores:.1f} |")  # fmt: skip
+        cells = [STAGES[stage].title, STAGES[stage].unit, f"{line.cpu:,.1f}"]
+        written = "" if stage.startswith("train") else f"{line.bytes / 1e6:,.0f}"
+        cells += [written, f"{line.start:.1f}", f"{line.peaks[0]:,.0f}, {line.peaks[1]:,.0f}"]
+        yield f"| {' | '.join([*cells, f'{line.cores:.1f}'])} |"
 
 
 @dataclass(frozen=True)
@@ -315,32 +324,31 @@ def units_of(company: Company) -> dict[str, float]:
     history = company.events * company.history_days
     online = company.monthly_users + company.daily_users
     units = {EVENTS: company.events, HISTORY: history, "feature rows": company.monthly_users}
-    units |= {"users": company.monthly_users, "online rows": online}
+    units |= {USERS: company.monthly_users, "online rows": online}
     return {unit: count / 1e6 for unit, count in units.items()}
 
 
 def tell_computed(small: dict[str, Any], large: dict[str, Any]) -> Iterator[str]:
-    """The second table: CPU hours a day and gigabytes written a day, by stage and company."""
-    found, nights = lines(small, large), dict.fromkeys(COMPANIES, 0.0)
-    yield f"| stage, once a day | {' | '.join(COMPANIES)} |"
+    """The second table: CPU hours and gigabytes written a day, by stage and company."""
+    nights = dict.fromkeys(COMPANIES, 0.0)
+    yield f"| stage | {' | '.join(COMPANIES)} |"
     yield f"|---|{'---|' * len(COMPANIES)}"
-    for stage, line in found.items():
-        if stage in ("features",):
+    for stage, line in lines(small, large).items():
+        if stage == "features":
             continue  # a backfill, not a night
+        trains = stage.startswith("train")
+        is_weekly = trains or stage == "sequences"
         cells = []
         for name, company in COMPANIES.items():
             millions = units_of(company)[STAGES[stage].unit]
-            weekly = stage.startswith("train") or stage == "sequences"
-            times = (company.epochs if stage.startswith("train") else 1) / (7 if weekly else 1)
-            hours = line.cpu * millions * times / 3600
-            gigabytes = 0 if stage.startswith("train") else line.bytes * millions * times / 1e9
-            nights[name] += 0 if weekly else hours
-            cells.append(f"{hours:,.1f} h, {gigabytes:,.0f} GB" if gigabytes else f"{hours:,.1f} h")
-        title = STAGES[stage].title
-        title += ", a seventh of a week's" if weekly else ""
-        yield f"| {title} | {' | '.join(cells)} |"
+            times = company.epochs if trains else 1
+            hours, gigabytes = line.cpu * millions * times / 3600, line.bytes * millions / 1e9
+            nights[name] += 0 if is_weekly else hours
+            cells.append(f"{hours:,.1f} h" + ("" if trains else f", {gigabytes:,.0f} GB"))
+        title = STAGES[stage].title.replace("an epoch", f"{Company.epochs} epochs")
+        yield f"| {title}{', once a week' if is_weekly else ''} | {' | '.join(cells)} |"
     told = [f"{hours / NIGHT_HOURS:,.0f}" for hours in nights.values()]
-    yield f"| cores, so that all but training ends in {NIGHT_HOURS:.0f} h | {' | '.join(told)} |"
+    yield f"| **cores that end a night in {NIGHT_HOURS:.0f} h** | {' | '.join(told)} |"
 
 
 def main() -> None:

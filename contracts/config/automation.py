@@ -56,7 +56,9 @@ class Retention(Strict):
     )
     sequences: int = Field(2, ge=1, description="so many of the newest training sequences")
     days: int = Field(
-        30, ge=1, description="what was made or used in the last days, whatever it is"
+        30,
+        ge=1,
+        description="versions, trainings on their way, job files and local copies of the last days",
     )
     unnamed_gb: float = Field(
         2.0, ge=0, description="of checkpoints without a name: those used longest ago go first"

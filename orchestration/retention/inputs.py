@@ -85,10 +85,10 @@ def _pages(lake: Lake) -> Iterator[Thing]:
 def _job_files(dataset: Dataset, lake: Lake, running: Running, now: float) -> Iterator[Thing]:
     days = dataset.automation.keep.days
     for path, found in tree(lake.work / "runs").items():
-        why = BUSY if Path(path).stem in running.jobs else _young(found.modified, days, now)
+        file = lake.work / "runs" / path
+        why = BUSY if file in running.files else _young(found.modified, days, now)
         goes = f"its program ended more than {days} days ago"
-        paths = (lake.work / "runs" / path,)
-        yield Thing(JOBS, path, found.bytes, found.modified, why, goes, paths)
+        yield Thing(JOBS, path, found.bytes, found.modified, why, goes, (file,))
 
 
 def _label_splits(

@@ -18,9 +18,10 @@ from contracts.lake.layout import Lake
 
 @dataclass(frozen=True)
 class Running:
-    """Paths, and names of jobs, of programs that run."""
+    """Programs that run: paths that they were given, their job files, and names of jobs."""
 
     paths: frozenset[str]
+    files: frozenset[Path]
     jobs: frozenset[str]
 
     def names(self, path: Path) -> bool:
@@ -43,7 +44,7 @@ def running(lake: Lake) -> Running:
             paths.update(_paths(json.loads(file.read_text())))
         except (OSError, ValueError):
             continue  # not written yet, or none of ours
-    return Running(frozenset(paths), frozenset(held | {file.stem for file in files}))
+    return Running(frozenset(paths), frozenset(files), frozenset(held))
 
 
 def _job_files() -> Iterator[Path]:
