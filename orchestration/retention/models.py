@@ -64,7 +64,8 @@ def _versions(
     """Yields checkpoints that have a name, and weights of those that went before."""
     for trial, versions in by_trial.items():
         parts, folder, name = trials.get(trial, {}), trial_folder(lake, trial), versions[0].version
-        body = [part for part in parts if part not in (CONFIG, STATE, *_LASTING)]
+        # The weights go last: without them nothing tells that the rest is to go.
+        body = sorted({*parts} - {CONFIG, STATE, *_LASTING}, key=lambda part: part == WEIGHTS)
         if WEIGHTS not in parts:
             continue
         used = max(found.modified for found in parts.values())
