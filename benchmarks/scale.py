@@ -316,7 +316,8 @@ def lines(small: dict[str, Any], large: dict[str, Any]) -> dict[str, Line]:
         found[stage] = Line(
             start=max(a["cpu"] - slope("cpu") * a["units"] / 1e6, 0.0),
             cpu=slope("cpu"),
-            bytes=slope("bytes"),
+            # The day's sequences were there already here, being the ones that were trained on.
+            bytes=found["sequences"].bytes if stage == "encoding" else slope("bytes"),
             peaks=(a["peak_mb"], b["peak_mb"]),
             memory=slope("peak_mb"),
             cores=a["cores"],
@@ -384,10 +385,11 @@ def tell_computed(small: dict[str, Any], large: dict[str, Any]) -> Iterator[str]
             times = company.epochs if trains else 1
             hours, gigabytes = line.cpu * millions * times / 3600, line.bytes * millions / 1e9
             nights[name] += 0 if is_weekly else hours
-            cells.append(f"{hours:,.1f} h" + ("" if trains else f", {gigabytes:,.0f} GB"))
+            shown = f"{hours:,.0f}" if hours > 10 else f"{hours:.2g}"
+            cells.append(f"{shown} h" + ("" if trains else f", {gigabytes:,.1f} GB"))
         title = STAGES[stage].title.replace("an epoch", f"{Company.epochs} epochs")
         yield f"| {title}{', once a week' if is_weekly else ''} | {' | '.join(cells)} |"
-    told = [f"{hours / NIGHT_HOURS:,.0f}" for hours in nights.values()]
+    told = [f"{max(hours / NIGHT_HOURS, 1):,.0f}" for hours in nights.values()]
     yield f"| **cores that end a night in {NIGHT_HOURS:.0f} h** | {' | '.join(told)} |"
 
 
