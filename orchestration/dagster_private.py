@@ -1,5 +1,10 @@
 """Every name that we take from Dagster and that it does not export: look here when it moves."""
 
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
 # What PipesSubprocessClient raises when its process ends with an error; there is no public base
 # but DagsterError, which would swallow faults of our own as well.
 # Metadata of an output of which no materialization is recorded. Without an output, what depends on
@@ -9,4 +14,34 @@ from dagster._core.definitions.source_asset import (
 )
 from dagster._core.errors import DagsterPipesExecutionError
 
-__all__ = ["NOT_RECORDED", "DagsterPipesExecutionError"]
+__all__ = [
+    "NOT_RECORDED",
+    "DagsterPipesExecutionError",
+    "delete_output",
+    "output_folder",
+    "run_files",
+]
+
+
+def run_files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
+    """Files of a run's events on SQLite; none where runs share a database.
+
+    Dagster deletes what is in them and leaves them behind.
+    """
+    path_of = getattr(instance.event_log_storage, "path_for_shard", None)
+    shard = Path(path_of(run_id)) if path_of else None
+    names = [f"{shard}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")] if shard else []
+    return [path for name in names if (path := Path(name)).exists()]
+
+
+def output_folder(instance: dg.DagsterInstance, run_id: str) -> Path | None:
+    """Where what a run has written to its console lies; None where that is not on a disk."""
+    manager: Any = instance.compute_log_manager
+    path_of = getattr(manager, "get_captured_local_path", None)
+    return Path(path_of([run_id, "compute_logs", "_"], "out")).parent.parent if path_of else None
+
+
+def delete_output(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Deletes what a run has written to its console."""
+    manager: Any = instance.compute_log_manager
+    manager.delete_logs(prefix=[run_id])

@@ -74,6 +74,34 @@ class Alerts(Strict):
     )
 
 
+class Retention(Strict):
+    """What `footpath clean` keeps of what can be made again; tables and figures always stay."""
+
+    versions: int = Field(
+        3, ge=1, description="of each recipe and task, so many of the newest model versions"
+    )
+    sequences: int = Field(2, ge=1, description="so many of the newest training sequences")
+    days: int = Field(
+        30,
+        ge=1,
+        description="versions, trainings on their way, job files and local copies of the last days",
+    )
+    unnamed_gb: float = Field(
+        2.0, ge=0, description="of checkpoints without a name: those used longest ago go first"
+    )
+    reading_hours: int = Field(
+        24, ge=1, description="what nothing names any more stays so long for whoever reads it"
+    )
+    runs_days: int = Field(
+        90, ge=1, description="of Dagster's runs; the last to make a partition stays for ever"
+    )
+
+    @property
+    def unnamed_bytes(self) -> float:
+        """The room of checkpoints without a name."""
+        return self.unnamed_gb * 1e9
+
+
 class Automation(Strict):
     """What is kept up to date by itself once automation is switched on."""
 
@@ -87,6 +115,7 @@ class Automation(Strict):
     )
     embeddings: Embeddings = Embeddings()
     alerts: Alerts = Alerts()
+    keep: Retention = Field(Retention(), description="what `footpath clean` keeps")
     freshness: bool = Field(
         True, description="the UI marks assets that are overdue; false for a source that stands"
     )

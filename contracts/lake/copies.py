@@ -5,6 +5,7 @@ themselves.
 """
 
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def local_copy(lake: Lake, path: Path) -> Path:
     """A file or folder of the lake on a local disk: itself, or a fresh copy of it.
 
     The copy has the same place below `lake.work` and is left there: what has the size and the time
-    of change of its original is not fetched again.
+    of change of its original is not fetched again. Its time of access says when it was asked for.
     """
     if not is_remote(path):
         return path
@@ -32,8 +33,8 @@ def local_copy(lake: Lake, path: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             staged = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
             system.get_file(key, str(staged))
-            os.utime(staged, (_changed(info), _changed(info)))
             os.replace(staged, copy)
+        os.utime(copy, (time.time(), _changed(info)))
     return target
 
 

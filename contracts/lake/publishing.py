@@ -62,17 +62,19 @@ def publish_json(lake: Lake, value: object, target: Path) -> None:
 def publish_folder(staged: Path, target: Path) -> None:
     """Moves a finished folder to a name that nobody has yet; its pointer is published after it.
 
-    A folder of the same name is the same content (names carry a hash), so it is kept. On S3 the
-    objects are sent one after the other: what a killed run has sent is sent again.
+    A folder of the same name is the same content (names carry a hash), so it is kept, and is new
+    again: nobody takes it for forgotten. On S3 the objects are sent one after the other: what a
+    killed run has sent is sent again.
     """
     if is_remote(target):
         for path in sorted(path for path in staged.rglob("*") if path.is_file()):
             publish_file(path, target / path.relative_to(staged).as_posix())
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        return
-    os.replace(staged, target)
+    try:
+        os.utime(target)
+    except FileNotFoundError:
+        os.replace(staged, target)
 
 
 def remove_files(paths: list[Path]) -> None:

@@ -4,13 +4,14 @@ In:  paths of the lake. Out: their sizes and what changes when they do; Parquet,
 footer; JSON and texts.
 """
 
+import contextlib
 import fnmatch
 import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +40,31 @@ def sizes(folder: Path, pattern: str = "*.parquet") -> dict[str, int]:
         found = system_of(folder).glob(f"{key_of(folder)}/{pattern}", detail=True).items()
         return {key.rpartition("/")[2]: info["size"] for key, info in sorted(found)}
     return {path.name: path.stat().st_size for path in sorted(folder.glob(pattern))}
+
+
+class Found(NamedTuple):
+    """A file or object: its size, and when it was written, in seconds since 1970."""
+
+    bytes: int
+    modified: float
+
+
+def tree(folder: Path) -> dict[str, Found]:
+    """All files or objects below a folder, by their path in it."""
+    if is_remote(folder):
+        root = key_of(folder)
+        found = system_of(folder).find(root, detail=True).items()
+        return {
+            key[len(root) :].lstrip("/"): Found(info["size"], info["LastModified"].timestamp())
+            for key, info in found
+        }
+    files = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            if path.is_file():
+                status = path.stat()
+                files[path.relative_to(folder).as_posix()] = Found(status.st_size, status.st_mtime)
+    return files
 
 
 def open_parquet(path: Path) -> Any:

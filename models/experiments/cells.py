@@ -32,7 +32,7 @@ from contracts.lake.publishing import (
     publish_table,
     remove_files,
 )
-from contracts.lake.reading import read_json, read_schema
+from contracts.lake.reading import Found, read_json, read_schema, tree
 from contracts.lake.versions import CONFIG, WEIGHTS, all_versions, is_trained, trial_folder
 from contracts.recipes.jobs import BaselinesJob, EvaluationJob, Protocol
 from models.runtime.code import code_version
@@ -205,32 +205,40 @@ def evict(lake: Lake, needed: set[str], budget_bytes: float) -> list[str]:
     again trains the same again.
 
     Args:
-      lake: whose local checkpoints.
+      lake: whose checkpoints.
       needed: trials that are still to be read.
       budget_bytes: of all checkpoints without a name.
 
     Returns:
       The trials whose weights were removed.
     """
+    removed = list(evictable(lake, needed, budget_bytes))
+    for trial in removed:
+        here, copy = trial_folder(lake, trial), lake.work / "trials" / trial
+        # First what says that it is whole: who sees it sees the weights.
+        for name in (CONFIG, WEIGHTS):
+            remove_files([here / name] if (here / name).exists() else [])
+            (copy / name).unlink(missing_ok=True)
+    return removed
+
+
+def evictable(lake: Lake, needed: set[str], budget_bytes: float) -> dict[str, int]:
+    """Trials whose weights `evict` removes, and the bytes of these."""
     named = {version.trial for version in all_versions(lake)}
-    found = (lake.work / "trials").glob(f"*/{WEIGHTS}")
-    weights = sorted(
-        (path for path in found if path.parent.name not in named),
-        key=lambda path: path.stat().st_mtime,
-    )
-    total, removed = sum(path.stat().st_size for path in weights), []
-    for path in weights:
+    weights: dict[str, Found] = {}
+    for root in dict.fromkeys((lake.root, lake.work)):
+        for path, found in tree(root / "trials").items():
+            trial, _, name = path.partition("/")
+            if name == WEIGHTS and trial not in named:
+                used = max(found.modified, weights.get(trial, found).modified)
+                weights[trial] = Found(found.bytes, used)
+    total, removed = sum(found.bytes for found in weights.values()), {}
+    for trial, found in sorted(weights.items(), key=lambda each: each[1].modified):
         if total <= budget_bytes:
             break
-        trial = path.parent.name
         if trial not in needed:
-            total -= path.stat().st_size
-            # First what says that it is whole: who sees it sees the weights.
-            here = lake.root / "trials" / trial
-            remove_files([file for name in (CONFIG, WEIGHTS) if (file := here / name).exists()])
-            for name in (CONFIG, WEIGHTS):
-                (path.parent / name).unlink(missing_ok=True)
-            removed.append(trial)
+            total -= found.bytes
+            removed[trial] = found.bytes
     return removed
 
 

@@ -24,8 +24,7 @@ def missing_data(dataset: Dataset, lake: Lake, at: dt.datetime) -> list[Alert]:
     Raises:
       FootpathError: the files cannot be listed.
     """
-    from features.ingestion.completeness import complete_at, expected_days
-    from features.ingestion.listing import find_arrivals
+    from features.ingestion.completeness import complete_at, look_at
 
     published = lake.days("events")
     if not published or not dataset.landing.is_dated:
@@ -38,7 +37,7 @@ def missing_data(dataset: Dataset, lake: Lake, at: dt.datetime) -> list[Alert]:
     unknown = {day for day in days_between(first, last) if day not in known}
     if not any(complete_at(dataset, day) <= at - late for day in unknown):
         return []  # the files need not be listed
-    expected = expected_days(dataset, lake, find_arrivals(dataset, None), at - late)
+    expected = look_at(dataset, lake, at - late).expected
     found = []
     for day in sorted(unknown & expected.missing.keys()):
         due = complete_at(dataset, day) + late

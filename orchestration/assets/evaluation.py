@@ -90,7 +90,8 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
             if job.trial and {cell.task for cell in job.cells} & {*wanted}
         ]
         trainings = [job.needs for job in jobs if job.needs]
-        outcome = Runner(context, pipes, lake).run([*dict.fromkeys(trainings), *jobs])
+        runner = Runner(context, pipes, lake, keep_bytes=dataset.automation.keep.unnamed_bytes)
+        outcome = runner.run([*dict.fromkeys(trainings), *jobs])
         with retried(context):
             outcome.raise_failures()
         kept = {name: [e for e in plan.measured if e.recipe] for name, plan in plans.items()}
@@ -153,7 +154,8 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
         as_of = config.as_of or newest_as_of(lake)
         plan = planner_of(dataset, lake, {}, as_of, config.seed).plan()
         with retried(context):
-            Runner(context, pipes, lake).run(plan.jobs).raise_failures()
+            runner = Runner(context, pipes, lake, keep_bytes=dataset.automation.keep.unnamed_bytes)
+            runner.run(plan.jobs).raise_failures()
         keep_measured(lake, "baselines", plan.measured)
         return dg.MaterializeResult(
             metadata={

@@ -126,7 +126,9 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
         }
         versions = {name: allocate(lake, name, job.trial, as_of) for name, job in trainings.items()}
         parts = {job.trial: name for name, job in trainings.items()}
-        outcome = Runner(context, pipes, lake, partition=parts).run(trainings.values())
+        kept = dataset.automation.keep.unnamed_bytes
+        runner = Runner(context, pipes, lake, keep_bytes=kept, partition=parts)
+        outcome = runner.run(trainings.values())
         for name, job in trainings.items():
             if job.name not in outcome.done:
                 continue

@@ -16,7 +16,7 @@ from contracts.config.dataset import load_dataset
 from contracts.config.sources import link_source, source_folder
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
-from orchestration.cli import automation, compare, datasets, doctor, lake, quarantine
+from orchestration.cli import automation, clean, compare, datasets, doctor, lake, quarantine
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
@@ -26,6 +26,7 @@ app.add_typer(automation.app, name="automation")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(automation.app, name="automation")
 app.command()(lake.audit)
+app.command()(clean.clean)
 app.command()(compare.compare)
 app.command()(doctor.doctor)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")

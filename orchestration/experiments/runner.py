@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from contracts.base.errors import FootpathError, TransientError
+from contracts.config.automation import Retention
 from contracts.lake.layout import Lake
 from contracts.recipes.jobs import EvaluationJob
 from models.experiments.cells import evict, local_model
@@ -22,7 +23,7 @@ from models.experiments.planning import Job, trials_of
 from orchestration.experiments.programs import run_program, stop_programs, workers_here
 from orchestration.retries import is_transient
 
-KEEP_BYTES = 2e9  # of checkpoints that have no name
+KEEP_BYTES = Retention().unnamed_bytes
 
 
 @dataclass
