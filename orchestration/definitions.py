@@ -28,6 +28,7 @@ from orchestration.freshness import with_freshness
 from orchestration.instance import open_instance
 from orchestration.jobs import chain_job, stage_jobs
 from orchestration.progress import Progress
+from orchestration.retention.job import cleaning_job
 from orchestration.stages import DAILY
 from orchestration.write_audit_publish import days_check
 
@@ -43,7 +44,7 @@ def dataset_definitions(name: str) -> dg.Definitions:
         *serving_assets(dataset),
     ]
     assets = with_freshness(dataset, assets)
-    jobs = stage_jobs(dataset)
+    jobs = [*stage_jobs(dataset), cleaning_job(dataset)]
     return dg.Definitions(
         assets=assets,
         asset_checks=[days_check(dataset, DAILY)],

@@ -9,6 +9,9 @@ from contracts.config.dataset import Dataset
 
 DAILY = ["events", "sessions", "user_behavior_features"]
 
+# Not of the chain, and without an asset: what nothing needs any more goes.
+CLEANING = "cleaning"
+
 
 def stage_assets(dataset: Dataset) -> dict[str, list[dg.AssetKey]]:
     """Keys of the assets of each stage that the data set has."""

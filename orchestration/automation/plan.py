@@ -13,6 +13,7 @@ the stages after it go on with what there is. What was tried before is `history`
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
@@ -24,6 +25,7 @@ from features.ingestion.manifest import mapping_hash
 from features.staleness import StaleDays, find_stale
 from orchestration.automation.models import due_embeddings, due_serving, due_training
 from orchestration.automation.request import History, Kind, Note, Plan, Request
+from orchestration.stages import CLEANING
 
 
 def make_plan(dataset: Dataset, lake: Lake, now: dt.datetime, history: History) -> Plan:
@@ -50,6 +52,8 @@ def make_plan(dataset: Dataset, lake: Lake, now: dt.datetime, history: History) 
             break
     if not asker.ask("embedding", lambda: due_embeddings(dataset, lake)):
         asker.ask("serving", lambda: due_serving(dataset, lake))
+    if not found.requests:
+        asker.ask(CLEANING, lambda: _due_cleaning(dataset, now, history))
     return found
 
 
@@ -146,6 +150,15 @@ def _due_days(
         reason = tell_due(stale)
         return Request("daily", reason, stale.key(first, last), str(first), str(last))
     return _trailing(dataset, lake, now, history)
+
+
+def _due_cleaning(dataset: Dataset, now: dt.datetime, history: History) -> Request | None:
+    """A clean a day, once nothing else is to do."""
+    today = now.astimezone(ZoneInfo(dataset.timezone)).date()
+    key = hash_json([CLEANING, dataset.name, str(today)])
+    if history.is_done(key):
+        return None
+    return Request(CLEANING, f"what nothing needs any more goes once a day ({today})", key)
 
 
 def _note_days(plan: Plan, days: dict[dt.date, str], kind: Kind) -> None:
