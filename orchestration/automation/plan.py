@@ -42,10 +42,8 @@ def make_plan(dataset: Dataset, lake: Lake, now: dt.datetime, history: History) 
     source = _look(found, dataset, lake, now)
     tables = asker.ask("tables", lambda: _due_tables(dataset, lake))
     landing = asker.ask("landing", lambda: _due_landing(found, dataset, source))
-    daily = True
-    if not (tables or landing):
-        daily = asker.ask("daily", lambda: _due_days(found, dataset, lake, source, now, history))
-    if daily:
+    waits = tables or landing
+    if asker.ask("daily", lambda: _due_days(found, dataset, lake, source, now, history), waits):
         return found
     for stage, request in _in_turn(due_training(dataset, lake)):
         if asker.ask(stage, lambda request=request: request):
@@ -71,8 +69,11 @@ class _Asker:
     history: History
     now: dt.datetime
 
-    def ask(self, stage: str, due: "Callable[[], Request | None]") -> bool:
-        """Requests what is due of a stage; tells whether the stages after it have to wait."""
+    def ask(self, stage: str, due: Callable[[], Request | None], waits: bool = False) -> bool:
+        """Requests what is due of a stage; tells whether the stages after it have to wait.
+
+        Where the stage itself waits for those before it, only its notes are added.
+        """
         if run := self.history.running(stage):
             self.plan.notes.append(Note("works", stage, f"run {run} is at work"))
             return True
@@ -81,8 +82,8 @@ class _Asker:
         except FootpathError as error:
             self.plan.notes.append(Note("failed", stage, str(error)))
             return False
-        if request is None:
-            return False
+        if request is None or waits:
+            return waits
         if reason := self.history.held(request, self.now):
             self.plan.notes.append(Note("failed", str(request), reason))
             return False

@@ -98,7 +98,10 @@ def test_of_a_linked_data_set_files_days_and_what_stands_still_are_named(tmp_pat
     source.write("2026-01-05/13", row("a", NOON), row("b", NOON, type="explode"))
     source.write("2026-01-06/13", row("c", "2026-01-06T12:00:00Z"))
     _, said = run_doctor()
-    assert "shop: 2 files, the last of 2026-01-06; 2 not landed" in said
+    assert "shop: 2 files, the last of 2026-01-06" in said
+    assert (
+        "shop, due: landing 2026-01-05 to 2026-01-06: events/2026-01-05/13.jsonl.gz and 1" in said
+    )
     dg.materialize(
         ingestion_assets(dataset_like("shop")),
         selection=[dg.AssetKey(["shop", "landing"]), dg.AssetKey(["shop", "events"])],
@@ -108,9 +111,9 @@ def test_of_a_linked_data_set_files_days_and_what_stands_still_are_named(tmp_pat
     )
     code, said = run_doctor()
     assert code == 1
-    assert "shop: 2 files, the last of 2026-01-06; 1 not landed" in said
-    assert "1 days (2026-01-05: action_known 1)" in said
-    assert "shop, not built: 1 days have files and no events, from 2026-01-06" in said
+    assert "shop, due: landing 2026-01-06: events/2026-01-06/13.jsonl.gz is new" in said
+    assert "shop, stopped: events 2026-01-05: 1 of 2 rows are broken" in said
+    assert "mend the source or the thresholds of the YAML: it is then built again" in said
 
 
 def test_who_is_told_is_named_without_an_address_and_what_is_wrong_with_it(
