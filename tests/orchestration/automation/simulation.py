@@ -163,6 +163,7 @@ class Simulation:
         self.deaths = deaths
         self.requested: list[tuple[dt.datetime, dg.RunRequest]] = []
         self.killed = 0
+        self.locations: dict[int, dg.Definitions] = {}  # by the YAML that they are of
         self.said = ""
         os.environ["FOOTPATH_HOME"] = str(self.home)
         link_source("shop", str(self.source))
@@ -175,18 +176,23 @@ class Simulation:
         dagster = self.folder / "dagster"
         dagster.mkdir(exist_ok=True)
         while now < until:
-            while pending and pending.at <= now:
-                pending.act(self.shop, self.source)
-                pending = next(deliveries, None)
-            os.environ["FOOTPATH_NOW"] = now.isoformat()
-            # Each tick opens the instance anew: nothing is remembered in the process.
+            # Every day begins as after a restart: nothing is remembered in the process.
+            self.locations.clear()
             with dg.DagsterInstance.from_config(str(dagster)) as instance:
-                self._tick(instance, now)
-            now += TICK
+                for _ in range(int(dt.timedelta(days=1) / TICK)):
+                    while pending and pending.at <= now:
+                        pending.act(self.shop, self.source)
+                        pending = next(deliveries, None)
+                    os.environ["FOOTPATH_NOW"] = now.isoformat()
+                    self._tick(instance, now)
+                    now += TICK
 
     def _tick(self, instance: dg.DagsterInstance, now: dt.datetime) -> None:
         end_dead_runs(instance)
-        defs = definitions(dataset := self.dataset_at(now))
+        dataset = self.dataset_at(now)
+        if id(dataset) not in self.locations:
+            self.locations[id(dataset)] = definitions(dataset)
+        defs = self.locations[id(dataset)]
         sensor = defs.resolve_sensor_def("shop_automation")
         context = dg.build_sensor_context(instance=instance, definitions=defs)
         result = sensor(context)
