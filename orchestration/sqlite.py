@@ -67,15 +67,14 @@ class SqliteEventLog(EventLogSqlite):
             ids = [connection.execute(insert).inserted_primary_key[0] for insert in inserts]
             self._store_asset_event_tags(connection, events, ids)
             # An asset knows its last event alone.
-            last = {e.get_dagster_event().asset_key: (e, i) for e, i in zip(events, ids, strict=True)}
-            for event, number in last.values():
-                self._store_asset_event(connection, event, number)
+            last = {event.get_dagster_event().asset_key: n for n, event in enumerate(events)}
+            for n in last.values():
+                self._store_asset_event(connection, events[n], ids[n])
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[sql.Connection]:
-        with self._db_lock:
-            with self._engine(shard).connect() as connection, connection.begin():
-                yield connection
+        with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
+            yield connection
 
     def _engine(self, shard: str) -> sql.Engine:
         """Engine of a run's database or of the index, with the statements it has prepared."""

@@ -82,7 +82,8 @@ def test_a_range_is_recorded_as_dagster_records_it(
         assert type(ours.event_log_storage) is SqliteEventLog
         assert type(plain.event_log_storage) is not SqliteEventLog
         found, wanted = _run(ours), _run(plain)
-        assert found.success and wanted.success
+        assert found.success
+        assert wanted.success
         assert _told(ours, found.run_id) == _told(plain, wanted.run_id)
     assert sorted(batches) == [49, 49, 100]  # each table's days, and what was planned
 
@@ -104,6 +105,4 @@ def test_another_process_sees_a_run_while_its_index_is_open(
         assert len(log.get_logs_for_run(runs[0])) > 100
 
 
-DAYS_OF_RANGE = {
-    key for key in DAYS.get_partition_keys() if "2026-01-03" <= key <= "2026-02-20"
-}
+DAYS_OF_RANGE = {key for key in DAYS.get_partition_keys() if "2026-01-03" <= key <= "2026-02-20"}
