@@ -64,7 +64,7 @@ class SqliteEventLog(EventLogSqlite):
             for insert in inserts:
                 connection.execute(insert)
         with self.index_transaction() as connection:
-            ids = [connection.execute(insert).inserted_primary_key[0] for insert in inserts]
+            ids = [_number(connection.execute(insert)) for insert in inserts]
             self._store_asset_event_tags(connection, events, ids)
             # An asset knows its last event alone.
             last = {event.get_dagster_event().asset_key: n for n, event in enumerate(events)}
@@ -119,3 +119,8 @@ class SqliteStorage(StorageSqlite):
 
 def _is_batched(event: dg.EventLogEntry) -> bool:
     return event.dagster_event_type in BATCHED
+
+
+def _number(inserted: sql.CursorResult) -> int:
+    assert inserted.inserted_primary_key, "SQLite numbers every row"
+    return inserted.inserted_primary_key[0]

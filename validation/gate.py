@@ -41,6 +41,7 @@ from validation.row_quarantine import (
 from validation.table_rules import events_audit, features_audit, sessions_audit
 
 NONE_BROKEN = np.empty(0, np.int64)
+GATED: tuple[Stage, ...] = ("events", "stopped")
 
 
 @dataclass(frozen=True)
@@ -189,12 +190,12 @@ def publish(lake: Lake, table: str, verdicts: Mapping[dt.date, Verdict], folder:
       verdicts: of `audit_events` or `audit_table`.
       folder: the staging folder of their files.
     """
-    kept = {s: set(stamps(quarantine_folder(lake, s))) for s in ("events", "stopped")}
+    kept = {stage: set(stamps(quarantine_folder(lake, stage))) for stage in GATED}
     side_by_side(lambda verdict: _publish(lake, table, verdict, folder, kept), verdicts.values())
 
 
 def _publish(
-    lake: Lake, table: str, verdict: Verdict, folder: Path, kept: dict[Stage, set[str]]
+    lake: Lake, table: str, verdict: Verdict, folder: Path, kept: Mapping[Stage, set[str]]
 ) -> None:
     """Publishes one day, and removes what quarantine `kept` of it from another time."""
     stage: Stage = "events" if verdict.passed else "stopped"
@@ -205,7 +206,8 @@ def _publish(
         if verdict.profile:
             publish_description(lake, table, verdict.day, verdict.profile, folder)
     if table == "events":
-        stale: list[Stage] = [] if verdict.refused else [stage]
-        stale += ["stopped"] if verdict.passed else []
-        gone = [quarantine_day(lake, s, verdict.day) for s in stale]
-        remove_files([p for s, p in zip(stale, gone, strict=True) if p.name in kept[s]])
+        for old in GATED:
+            path = quarantine_day(lake, old, verdict.day)
+            is_stale = not verdict.refused if old == stage else verdict.passed
+            if is_stale and path.name in kept[old]:
+                remove_files([path])

@@ -40,30 +40,30 @@ def _run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
 
 def _told(instance: dg.DagsterInstance, run_id: str) -> dict:
     """All that others read of a run, but for instants and numbers of records."""
-    log = instance.all_logs(run_id)
-    found: dict = {"log": [], "status": instance.get_run_by_id(run_id).status}
-    for entry in log:
-        event = entry.get_dagster_event()
-        found["log"].append((event.event_type_value, str(event.asset_key), event.partition))
+    run = instance.get_run_by_id(run_id)
+    assert run
+    events = [entry.get_dagster_event() for entry in instance.all_logs(run_id)]
     # Events of a run are planned in the order of a set.
-    found["log"].sort(key=str)
-    for key in KEYS:
-        record = instance.get_asset_records([key])[0].asset_entry
-        latest = record.last_materialization.dagster_event
-        found[key] = (
-            sorted(instance.get_materialized_partitions(key)),
-            latest.partition,
-            latest.step_materialization_data.materialization.metadata["dagster/row_count"].value,
-            record.last_run_id == run_id,
-            {
-                storage.partition_key: storage.asset_materialization.metadata
-                for storage in instance.fetch_materializations(key, limit=100).records
-            },
-            instance.event_log_storage.get_latest_asset_check_execution_by_key(
-                [dg.AssetCheckKey(key, "is_small")]
-            )[dg.AssetCheckKey(key, "is_small")].status,
-        )
-    return found
+    log = sorted(str((e.event_type_value, e.asset_key, e.partition)) for e in events)
+    return {"status": run.status, "log": log} | {key: _of_asset(instance, key) for key in KEYS}
+
+
+def _of_asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> list:
+    latest = instance.get_latest_materialization_event(key)
+    assert latest
+    assert latest.asset_materialization
+    check = dg.AssetCheckKey(key, "is_small")
+    checked = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
+    return [
+        sorted(instance.get_materialized_partitions(key)),
+        latest.asset_materialization.partition,
+        {
+            record.partition_key: record.asset_materialization.metadata
+            for record in instance.fetch_materializations(key, limit=100).records
+            if record.asset_materialization
+        },
+        checked[check].status,
+    ]
 
 
 def test_a_range_is_recorded_as_dagster_records_it(
