@@ -144,8 +144,7 @@ def footpath(folder: Path, kind: str, days: int) -> dict[str, Any]:
         stages["stage"] = meter.lap()
         verdicts = audit_events(dataset, lake, staged, staging)
         stages["gate"] = meter.lap()
-        for verdict in verdicts.values():
-            publish(lake, "events", verdict)
+        publish(lake, "events", verdicts, staging)
     stages["publish"] = meter.lap()
     rows = sum(verdict.rows_published for verdict in verdicts.values())
     if report.rows != rows:

@@ -109,7 +109,7 @@ def built(table: str, days: Callable[[list[dt.date]], list[dt.date]]) -> dict[st
         for verdict in verdicts.values():
             if not verdict.passed:
                 raise SystemExit(f"{table}: {verdict.failures}")
-            publish(lake, table, verdict)
+        publish(lake, table, verdicts, folder)
     return {"feature rows": sum(v.rows_published for v in verdicts.values())}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.base.batches import runs
+from contracts.base.batches import runs, shaped
 from contracts.base.clock import day_window
 from contracts.lake.layout import Lake
 from contracts.lake.paths import ibis_path
@@ -158,7 +158,7 @@ def write_days(
             raise AssertionError(f"the rows of {day} are not in one run: order them by day")
         with pq.ParquetWriter(paths[day], schema, compression="zstd") as writer:
             for _, part in parts:
-                writer.write_table(part.select(schema.names).cast(schema))
+                writer.write_table(shaped(part, schema))
             writer.add_key_value_metadata(footer(inputs[day]))
         written.add(day)
     for day in paths.keys() - written:

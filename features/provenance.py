@@ -27,7 +27,7 @@ import pyarrow.types as pat
 from contracts.base.hashing import hash_json
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata
-from contracts.lake.schemas import BUILT_FROM
+from contracts.lake.schemas import BUILT_FROM, TIMESTAMP
 
 # table -> name of an input (a day; of fragments and lines, the landing file's id) -> its
 # fingerprint
@@ -44,6 +44,7 @@ LINES = "lines"
 
 _LINE = "source_line"
 _blake: Callable = partial(hashlib.blake2b, digest_size=8)
+_zeros = partial(np.zeros, dtype=np.uint8)
 
 
 class Digest(NamedTuple):
@@ -81,21 +82,25 @@ class Digester:
         return Digest(content.hexdigest(), self._streams[f"{_LINE} values"].hexdigest())
 
     def _feed(self, path: str, values: pa.Array) -> None:
-        self._update(f"{path} nulls", values.is_null().cast(pa.uint8()).to_numpy())
+        # Fragments are many and small: without nulls, nothing is asked of PyArrow that copies.
+        has_nulls = values.null_count > 0
+        nulls = values.is_null().cast(pa.uint8()).to_numpy() if has_nulls else _zeros(len(values))
+        self._update(f"{path} nulls", nulls)
         if pat.is_map(values.type):
             ends = values.offsets.to_numpy()
-            self._update(f"{path} lengths", np.diff(ends))
+            self._update(f"{path} lengths", ends[1:] - ends[:-1])
             for part, child in (("keys", values.keys), ("items", values.items)):
                 self._feed(f"{path} {part}", child.slice(ends[0], ends[-1] - ends[0]))
         elif pat.is_string(values.type):
-            text = values.fill_null("")
+            text = values.fill_null("") if has_nulls else values
             ends = np.frombuffer(text.buffers()[1], np.int32)[text.offset :][: len(text) + 1]
-            self._update(f"{path} lengths", np.diff(ends))
+            self._update(f"{path} lengths", ends[1:] - ends[:-1])
             if ends[-1] > ends[0]:
                 self._streams[f"{path} values"].update(text.buffers()[2][ends[0] : ends[-1]])
         else:
-            numbers = values.cast(pa.int64()) if pat.is_temporal(values.type) else values
-            self._update(f"{path} values", numbers.fill_null(0).to_numpy())
+            numbers = values.view(pa.int64()) if values.type == TIMESTAMP else values
+            numbers = numbers.fill_null(0) if has_nulls else numbers
+            self._update(f"{path} values", numbers.to_numpy())
 
     def _update(self, path: str, values: np.ndarray) -> None:
         self._streams[path].update(np.ascontiguousarray(values).data)

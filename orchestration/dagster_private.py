@@ -14,10 +14,28 @@ from dagster._core.definitions.source_asset import (
 )
 from dagster._core.errors import DagsterPipesExecutionError
 
+# What orchestration/sqlite.py derives from; beside them it takes `_connect`, `_db_lock`,
+# `_initialized_dbs`, `_initdb`, `_store_asset_event`, `_store_asset_event_tags` of the event log
+# and `_event_log_storage` of the storage.
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
+    INDEX_SHARD_NAME as INDEX_SHARD,
+)
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
+    SqliteEventLogStorage as EventLogSqlite,
+)
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS as BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage as StorageSqlite
+from dagster._core.storage.sqlite_storage import _event_logs_directory as event_logs_directory
+
 __all__ = [
+    "BUSY_TIMEOUT_SECONDS",
+    "INDEX_SHARD",
     "NOT_RECORDED",
     "DagsterPipesExecutionError",
+    "EventLogSqlite",
+    "StorageSqlite",
     "delete_output",
+    "event_logs_directory",
     "output_folder",
     "run_files",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 
 from dagster_postgres import DagsterPostgresStorage
 
+from orchestration.sqlite import store_in_batches
+
 
 class PostgresStorage(DagsterPostgresStorage):
     """DagsterPostgresStorage that takes `postgresql://` as psycopg2's.
@@ -19,6 +21,7 @@ class PostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> DagsterPostgresStorage:
         """Storage of a `dagster.yaml`; an address that names its driver stays as it is."""
+        store_in_batches()
         if url := config_value.get("postgres_url"):
             url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
             config_value = {**config_value, "postgres_url": url}

@@ -65,10 +65,9 @@ def build_days(
         staged = stage(days, folder)
         built_from = {day: _built_from(part) for day, part in staged.items()}
         verdicts = audit(staged, folder)
-        for verdict in verdicts.values():
-            publish(lake, table, verdict)
+        publish(lake, table, verdicts, folder)
+        for day, verdict in verdicts.items():
             if not verdict.passed:
-                day = verdict.day
                 keep_stop(dataset, lake, table, day, built_from[day], verdict.failures)
         forget_stops(lake, table, [v.day for v in verdicts.values() if v.passed])
     good = [verdict for verdict in verdicts.values() if verdict.passed]

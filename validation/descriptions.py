@@ -8,7 +8,7 @@ bin of its own: bins depend on no data, so that those of different days can be c
 """
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_json
+from contracts.lake.publishing import json_text, publish_file
 from contracts.lake.reading import read_json
 
 PER_OCTAVE = 8
@@ -52,9 +52,13 @@ def described(rows: int, found: Mapping[str, Any]) -> dict[str, Any]:
     return day
 
 
-def write_description(lake: Lake, table: str, day: dt.date, found: Described) -> None:
-    """Keeps the description of a day beside the published one."""
-    publish_json(lake, found, profile_path(lake, table, day))
+def publish_description(
+    lake: Lake, table: str, day: dt.date, found: Described, folder: Path
+) -> None:
+    """Keeps the description of a day beside the published one; `folder` is for staging."""
+    staged = folder / f"{table} {day}.json"
+    staged.write_text(json_text(found), encoding="utf-8")
+    publish_file(staged, profile_path(lake, table, day))
 
 
 def read_descriptions(
@@ -108,12 +112,42 @@ def quantiles(bins: Bins, shares: Iterable[float]) -> np.ndarray:
     return middle_of(places)[np.searchsorted(upto, shares * upto[-1]).clip(0, len(places) - 1)]
 
 
-def added(parts: Iterable[Mapping]) -> Counter:
-    """Adds up counts by key."""
-    total: Counter = Counter()
-    for part in parts:
-        total.update(part)
-    return total
+class Trailing:
+    """Counts of some days added up, while the days move on by a few at a time.
+
+    Attributes:
+      counts: of every histogram of these days, by its name: bin -> rows.
+      parts: how many of the days have rows in it.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[int]] = defaultdict(Counter)
+        self.parts: Counter[str] = Counter()
+        self._days: dict[dt.date, Described] = {}
+
+    def __len__(self) -> int:
+        """How many days there are."""
+        return len(self._days)
+
+    def move(self, days: Mapping[dt.date, Described]) -> None:
+        """Adds the days that are new and takes away those that are gone."""
+        for day in self._days.keys() - days.keys():
+            self._count(self._days[day], -1)
+        for day in days.keys() - self._days.keys():
+            self._count(days[day], 1)
+        self._days = dict(days)
+
+    def _count(self, found: Described, sign: int) -> None:
+        for name, bins in found.items():
+            if not name.startswith("bins.") or not bins:
+                continue
+            self.parts[name] += sign
+            counts = self.counts[name]
+            for place, rows in bins.items():
+                if not (rows := counts[place] + sign * rows):
+                    del counts[place]
+                else:
+                    counts[place] = rows
 
 
 def distances(day: Mapping, before: Sequence[Mapping]) -> tuple[float, np.ndarray]:
@@ -128,6 +162,13 @@ def distances(day: Mapping, before: Sequence[Mapping]) -> tuple[float, np.ndarra
     past = np.array([[counts.get(key, 0) for key in keys] for counts in before], float)
     total = past.sum(axis=0)
     return float(_distance(now, total)), _distance(past, total - past)
+
+
+def distance(day: Mapping, before: Mapping) -> float:
+    """The Jensen-Shannon distance, in [0, 1], of a day from days put together."""
+    keys = sorted(day.keys() | before.keys())
+    now, total = (np.array([counts.get(key, 0) for key in keys], float) for counts in (day, before))
+    return float(_distance(now, total))
 
 
 def _distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -26,9 +26,9 @@ from validation.data_docs import document
 from validation.descriptions import (
     MISSING,
     Described,
-    added,
+    Trailing,
     bin_of,
-    distances,
+    distance,
     read_descriptions,
     stability,
 )
@@ -59,26 +59,25 @@ def with_drift(
     reach = dt.timedelta(days=config.days)
     before = read_descriptions(lake, TABLE, max(warm, min(days) - reach), max(days))
     before = {day: found for day, found in before.items() if day not in days}
-    judged = {}
+    judged, trailing = {}, Trailing()
     for day in sorted(days):
-        known = [found for d, found in before.items() if day - reach <= d < day and found["rows"]]
+        trailing.move({d: f for d, f in before.items() if day - reach <= d < day and f["rows"]})
         judged[day] = dict(days[day])
-        if len(known) >= config.min_days and days[day]["rows"]:
-            judged[day] |= _drift(days[day], known)
+        if len(trailing) >= config.min_days and days[day]["rows"]:
+            judged[day] |= _drift(days[day], trailing)
         if day >= warm:
             before[day] = days[day]
     return judged
 
 
-def _drift(today: Described, known: list[Described]) -> dict[str, dict[str, float]]:
+def _drift(today: Described, trailing: Trailing) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {PSI: {}, JS: {}}
     for name in (name for name in today if name.startswith("bins.")):
-        parts = [day[name] for day in known if day.get(name)]
-        if parts and today[name]:
-            reference = added(parts)
+        reference = trailing.counts.get(name)
+        if reference and today[name]:
             feature = name.removeprefix("bins.")
             found[PSI][feature] = round(stability(today[name], reference), 5)
-            found[JS][feature] = round(distances(today[name], [reference])[0], 5)
+            found[JS][feature] = round(distance(today[name], reference), 5)
     return found
 
 

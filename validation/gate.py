@@ -27,13 +27,21 @@ import pyarrow.parquet as pq
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_file, remove_files
+from contracts.lake.publishing import publish_file, remove_files, side_by_side
+from contracts.lake.reading import stamps
 from validation.audit import Finding, audit_days
-from validation.descriptions import write_description
-from validation.row_quarantine import quarantine_day, write_clean, write_refused
+from validation.descriptions import publish_description
+from validation.row_quarantine import (
+    Stage,
+    quarantine_day,
+    quarantine_folder,
+    write_clean,
+    write_refused,
+)
 from validation.table_rules import events_audit, features_audit, sessions_audit
 
 NONE_BROKEN = np.empty(0, np.int64)
+GATED: tuple[Stage, ...] = ("events", "stopped")
 
 
 @dataclass(frozen=True)
@@ -173,22 +181,33 @@ def audit_table(
     return verdicts
 
 
-def publish(lake: Lake, table: str, verdict: Verdict) -> None:
-    """Makes a day that passed visible in one step; keeps the refused rows of either kind.
+def publish(lake: Lake, table: str, verdicts: Mapping[dt.date, Verdict], folder: Path) -> None:
+    """Makes each day that passed visible in one step; keeps the refused rows of either kind.
 
     Args:
       lake: whose.
       table: which.
-      verdict: of `audit_events` or `audit_table`, while its staging folder is there.
+      verdicts: of `audit_events` or `audit_table`.
+      folder: the staging folder of their files.
     """
-    kept = quarantine_day(lake, "events" if verdict.passed else "stopped", verdict.day)
+    kept = {stage: set(stamps(quarantine_folder(lake, stage))) for stage in GATED}
+    side_by_side(lambda verdict: _publish(lake, table, verdict, folder, kept), verdicts.values())
+
+
+def _publish(
+    lake: Lake, table: str, verdict: Verdict, folder: Path, kept: Mapping[Stage, set[str]]
+) -> None:
+    """Publishes one day, and removes what quarantine `kept` of it from another time."""
+    stage: Stage = "events" if verdict.passed else "stopped"
     if verdict.refused:
-        publish_file(verdict.refused, kept)
+        publish_file(verdict.refused, quarantine_day(lake, stage, verdict.day))
     if verdict.clean:
         publish_file(verdict.clean, lake.day(table, verdict.day))
         if verdict.profile:
-            write_description(lake, table, verdict.day, verdict.profile)
-    if table == "events" and not verdict.refused:
-        remove_files([kept])
-    if table == "events" and verdict.passed:
-        remove_files([quarantine_day(lake, "stopped", verdict.day)])
+            publish_description(lake, table, verdict.day, verdict.profile, folder)
+    if table == "events":
+        for old in GATED:
+            path = quarantine_day(lake, old, verdict.day)
+            is_stale = not verdict.refused if old == stage else verdict.passed
+            if is_stale and path.name in kept[old]:
+                remove_files([path])

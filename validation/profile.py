@@ -15,6 +15,7 @@ against the earlier days of the range too, but not against those that stopped.
 
 import datetime as dt
 import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -166,9 +167,9 @@ def figures_of(
 
 def _beyond(value: float, before: Sequence[float]) -> float:
     """How much farther a value lies from the median of the days before than is usual."""
-    away = np.abs(np.asarray(before) - np.median(before))
-    spread = 3 * 1.4826 * float(np.median(away))
-    return max(0.0, abs(value - float(np.median(before))) - spread)
+    middle = statistics.median(map(float, before))
+    spread = 3 * 1.4826 * statistics.median(abs(float(known) - middle) for known in before)
+    return max(0.0, abs(value - middle) - spread)
 
 
 def _usually(distances: np.ndarray) -> float:
@@ -183,7 +184,7 @@ def _deviations(day: dt.date, count: int, before: Mapping[dt.date, int]) -> tupl
     usual = {d: _usual(d, logs) for d in [*logs, day]}
     residuals = [abs(logs[d] - usual[d]) for d in logs]
     deviation = max(
-        1.4826 * float(np.median(residuals)), LEAST_DEVIATION, math.exp(-usual[day] / 2)
+        1.4826 * statistics.median(residuals), LEAST_DEVIATION, math.exp(-usual[day] / 2)
     )
     return math.exp(usual[day]), abs(math.log(count + 1) - usual[day]) / deviation
 
@@ -191,7 +192,7 @@ def _deviations(day: dt.date, count: int, before: Mapping[dt.date, int]) -> tupl
 def _usual(day: dt.date, logs: Mapping[dt.date, float]) -> float:
     """The median of the days of one weekday, or of all where too few are known."""
     same = [value for d, value in logs.items() if d.weekday() == day.weekday() and d != day]
-    return float(np.median(same if len(same) >= WEEKDAYS else list(logs.values())))
+    return statistics.median(same if len(same) >= WEEKDAYS else logs.values())
 
 
 def _coarse(name: str, counts: Mapping) -> Mapping:

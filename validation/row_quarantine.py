@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.base.batches import runs
+from contracts.base.batches import runs, shaped
 from contracts.base.sql import literal, parquet
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -36,9 +36,14 @@ STAGES: tuple[Stage, ...] = ("landing", "events", "stopped")
 BATCH_ROWS = 200_000
 
 
+def quarantine_folder(lake: Lake, stage: Stage) -> Path:
+    """Where the refused rows of a stage lie."""
+    return lake.table("quarantine") / stage
+
+
 def quarantine_day(lake: Lake, stage: Stage, day: dt.date) -> Path:
     """Where the refused rows of a day lie."""
-    return lake.table("quarantine") / stage / f"{day.isoformat()}.parquet"
+    return quarantine_folder(lake, stage) / f"{day.isoformat()}.parquet"
 
 
 def count_refused(lake: Lake) -> list[tuple[dt.date | None, str, str, str, int]]:
@@ -49,7 +54,7 @@ def count_refused(lake: Lake) -> list[tuple[dt.date | None, str, str, str, int]]
     found: list[tuple[dt.date | None, str, str, str, int]] = []
     with connect() as connection:
         for stage in STAGES:
-            paths = [str(p) for p in (lake.table("quarantine") / stage).glob("*.parquet")]
+            paths = [str(p) for p in quarantine_folder(lake, stage).glob("*.parquet")]
             if paths:
                 found += connection.execute(
                     "SELECT day, ?, rule, source_file, count(*) FROM (SELECT *, unnest(broken) AS "
@@ -83,7 +88,7 @@ def read_quarantine(
     filters = functools.reduce(operator.and_, tests) if tests else None
     left = limit
     for stage in stages:
-        for path in sorted((lake.table("quarantine") / stage).glob("*.parquet")):
+        for path in sorted(quarantine_folder(lake, stage).glob("*.parquet")):
             if left > 0:
                 rows = read_table(path, filters=filters)
                 if rule:
@@ -126,7 +131,7 @@ def _write_refused(rows: AuditedDays, folder: Path) -> dict[dt.date, np.ndarray]
         found = []
         with pq.ParquetWriter(folder / f"{day}.parquet", QUARANTINE, compression="zstd") as writer:
             for _, part in parts:
-                writer.write_table(part.select(QUARANTINE.names).cast(QUARANTINE))
+                writer.write_table(shaped(part, QUARANTINE))
                 found.append(part["place_in_file"].to_numpy())
         places[day] = np.concatenate(found)
     return places
@@ -153,7 +158,7 @@ def write_clean(staged: Path, broken: np.ndarray, target: Path) -> None:
                 is_clean = np.ones(len(batch), bool)
                 is_clean[here - start] = False
                 batch = batch.filter(pa.array(is_clean))
-            writer.write_table(pa.Table.from_batches([batch]).select(EVENTS.names).cast(EVENTS))
+            writer.write_table(shaped(pa.Table.from_batches([batch]), EVENTS))
             start = end
         # What the day was built from stays with it; the rows before the gate tell duplicates.
         told = file.metadata.metadata or {}

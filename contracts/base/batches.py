@@ -50,3 +50,21 @@ def runs(
         for start, end in itertools.pairwise([0, *changes.tolist(), len(batch)]):
             key = tuple(column[start].as_py() for column in columns)
             yield key, pa.Table.from_batches([batch.slice(start, end - start)])
+
+
+def shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Returns the columns of a schema, in its order and its types.
+
+    As `rows.select(schema.names).cast(schema)`, which takes longer than writing a small day: most
+    columns have their type already.
+
+    Raises:
+      ValueError: a column that may not be null is.
+    """
+    columns = []
+    for field in schema:
+        column = rows[field.name]
+        if not field.nullable and column.null_count:
+            raise ValueError(f"column {field.name} is null in {column.null_count} rows")
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -8,13 +8,19 @@ the old object or the new one.
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote, key_of, system_of
+
+PUBLISHERS = 8
+T = TypeVar("T")
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -39,6 +45,17 @@ def publish_file(staged: Path, target: Path) -> None:
     os.replace(staged, target)
 
 
+def side_by_side(publish: Callable[[T], object], things: Iterable[T]) -> None:
+    """Publishes many things at once: the answer of the disk or of S3 is what is waited for.
+
+    Raises:
+      Exception: of the first thing that could not be published; those begun by then are finished.
+    """
+    with ThreadPoolExecutor(PUBLISHERS) as pool:
+        for _ in pool.map(publish, things):
+            pass
+
+
 def publish_table(lake: Lake, table: pa.Table, target: Path) -> None:
     """Writes a table to staging and makes it visible at target in one step."""
     with lake.staging() as folder:
@@ -56,7 +73,12 @@ def publish_text(lake: Lake, text: str, target: Path) -> None:
 
 def publish_json(lake: Lake, value: object, target: Path) -> None:
     """Writes a JSON document to target in one step."""
-    publish_text(lake, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", target)
+    publish_text(lake, json_text(value), target)
+
+
+def json_text(value: object) -> str:
+    """A JSON document as it lies in a lake."""
+    return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
 
 
 def publish_folder(staged: Path, target: Path) -> None:

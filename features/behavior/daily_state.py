@@ -27,7 +27,7 @@ from contracts.base.clock import day_window
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_file
+from contracts.lake.publishing import publish_file, side_by_side
 from contracts.lake.reading import read_metadata, stamps
 from contracts.lake.schemas import EVENTS, SESSIONS, TIMESTAMP
 from features.behavior.measures import (
@@ -101,9 +101,8 @@ def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt
             rows = stream(
                 engine, state_of(engine, dataset, lake, schema, chunk), ["day", "user_id"]
             )
-            staged = write_days(rows, schema, folder, chunk, inputs)
-            for day, path in staged.items():
-                publish_file(path, lake.day(STATE, day))
+            staged = write_days(rows, schema, folder, chunk, inputs).values()
+            side_by_side(lambda path: publish_file(path, lake.table(STATE) / path.name), staged)
 
 
 def _is_fresh(lake: Lake, schema: pa.Schema, day: dt.date, inputs: Inputs) -> bool:

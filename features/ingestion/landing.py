@@ -13,7 +13,6 @@ on what was written.
 
 import datetime as dt
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_file, remove_files
+from contracts.lake.publishing import publish_file, remove_files, side_by_side
 from contracts.lake.reading import stamps
 from features.ingestion.listing import Arrival, find_arrivals
 from features.ingestion.manifest import (
@@ -49,7 +48,6 @@ from features.ingestion.streams import Archives
 # What is read in one pass: so many bytes as they lie, so many files.
 PASS_BYTES = 64 << 20
 PASS_FILES = 256
-PUBLISHERS = 8
 
 Progress = Callable[[int, int], None]
 
@@ -186,14 +184,13 @@ def _land_pass(run: _Run, batch: list[Arrival]) -> None:
         partitioner.add_rows()
     counts = partitioner.counts()
     usable = _usable(run.dataset, batch, reader, partitioner, counts)
-    with run.lake.staging() as folder, ThreadPoolExecutor(PUBLISHERS) as pool:
+    with run.lake.staging() as folder:
         staged = partitioner.write(usable, folder)
         manifests = {
             number: _manifest(run, batch[number], reader, number, counts, staged[number])
             for number in usable
         }
-        # The disk's answer to each fsync is waited for side by side.
-        list(pool.map(lambda n: _publish(run, manifests[n], staged[n], folder), usable))
+        side_by_side(lambda n: _publish(run, manifests[n], staged[n], folder), usable)
     for number, fault in reader.faults.items():
         refuse(run.lake, batch[number], run.mapping, fault)
     accept(run.lake, [manifest.identity for manifest in manifests.values()])

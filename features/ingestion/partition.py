@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.base.batches import runs
+from contracts.base.batches import runs, shaped
 from contracts.base.clock import day_window, days_between, now
 from contracts.base.sql import names
 from contracts.config.dataset import Dataset
@@ -152,7 +152,7 @@ class Partitioner:
             rows, digester = 0, Digester()
             with pq.ParquetWriter(path, schema, compression="zstd") as writer:
                 for _, part in parts:
-                    part = part.select(schema.names).cast(schema)
+                    part = shaped(part, schema)
                     writer.write_table(part)
                     if schema is FRAGMENT:
                         digester.add(part)

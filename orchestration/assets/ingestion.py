@@ -57,8 +57,10 @@ def _landing(dataset: Dataset) -> dg.AssetsDefinition:
             report = land(dataset, lake, wanted, said, only_new=is_due)
         if not dated:
             return dg.MaterializeResult(metadata=_counts(report.files))
-        for day in days_of(context):
-            files = [file for file in report.files if file.arrival_day == day]
+        by_day = {day: [] for day in days_of(context)}
+        for file in report.files:
+            by_day[file.arrival_day].append(file)
+        for day, files in by_day.items():
             context.add_asset_metadata(_counts(files), partition_key=str(day))
         return dg.MaterializeResult(metadata={"files_skipped": report.files_skipped})
 

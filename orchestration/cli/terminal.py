@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -62,6 +61,8 @@ class Terminal:
         name = self.dataset.name
         path = self.lake.root / "leaderboard" / "leaderboard.md"
         if path.exists():
+            from rich.markdown import Markdown  # half a second of every command's start
+
             console.print(Markdown(path.read_text()))
         table = Table(title=f"Where it lies (in {time.monotonic() - self.started:.0f} s)")
         table.add_column("what")

@@ -36,8 +36,7 @@ def gate(
         verdicts = audit_events(dataset, lake, staged, folder)
     else:
         verdicts = audit_table(dataset, lake, table, staged, folder)
-    for verdict in verdicts.values():
-        publish(lake, table, verdict)
+    publish(lake, table, verdicts, folder)
     return verdicts
 
 

@@ -77,6 +77,24 @@ def test_days_in_which_windows_still_fill_are_no_reference(lake):
     assert write_drift_page(NEW, lake) is None
 
 
+def test_days_of_a_range_and_of_single_runs_are_judged_alike(lake, tmp_path, monkeypatch):
+    # Longer than a day is held against: days leave the reference too.
+    days = {DAY + dt.timedelta(days=n): steady(DAY + dt.timedelta(days=n), 40) for n in range(14)}
+    weekly = dataset_like(
+        "shop",
+        partitions={"start": DAY - dt.timedelta(days=60)},
+        quality={"drift": {"days": 7, "min_days": 3}},
+    )
+    days[list(days)[5]] = []
+    together = gate_days(lake, days, weekly)
+    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "other"))
+    for day, rows in days.items():
+        (alone,) = gate_days(Lake.of("shop"), {day: rows}, weekly).values()
+        assert alone.profile == together[day].profile
+        assert alone.warnings == together[day].warnings
+    assert together[LAST].profile["psi"].keys() == {"events_1d", "value_1d"}
+
+
 def test_the_page_shows_the_index_by_feature_and_loads_nothing(lake):
     days = {DAY + dt.timedelta(days=n): steady(DAY + dt.timedelta(days=n)) for n in range(10)}
     gate_days(lake, days)

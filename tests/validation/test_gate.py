@@ -185,8 +185,7 @@ def test_another_schema_stops_its_day_alone(lake, schema, sentence):
         rows = [event("x", timestamp=END, value=None)]
         write(folder, NEXT, [{k: row[k] for k in schema.names} for row in rows], schema)
         verdicts = audit_events(SHOP, lake, staged, folder)
-        for verdict in verdicts.values():
-            publish(lake, "events", verdict)
+        publish(lake, "events", verdicts, folder)
     assert [v.passed for v in verdicts.values()] == [True, False]
     assert sentence in verdicts[NEXT].failures[0]
     assert lake.days("events") == [DAY]
@@ -325,7 +324,7 @@ def test_a_publish_that_dies_leaves_the_old_day_or_the_new_one(lake, tmp_path):
         for n, rows in enumerate([[*good(8), *bad()], good(9)])
     ]
 
-    def verdict(number: int) -> Verdict:
+    def verdict(number: int) -> dict[dt.date, Verdict]:
         """Returns a verdict whose files are copies: publishing moves them."""
         found = verdicts[number][DAY]
         copies = {
@@ -333,14 +332,14 @@ def test_a_publish_that_dies_leaves_the_old_day_or_the_new_one(lake, tmp_path):
             for part in ("clean", "refused")
             if (path := getattr(found, part))
         }
-        return dataclasses.replace(found, **copies)
+        return {DAY: dataclasses.replace(found, **copies)}
 
     step, died = 0, True
     while died:
-        publish(lake, "events", verdict(0))
-        died = crash.dies_at(step, publish, lake, "events", verdict(1))
+        publish(lake, "events", verdict(0), tmp_path)
+        died = crash.dies_at(step, publish, lake, "events", verdict(1), tmp_path)
         assert len(published(lake)) == (8 if step == 0 else 9)
-        publish(lake, "events", verdict(1))
+        publish(lake, "events", verdict(1), tmp_path)
         assert len(published(lake)) == 9
         assert len(read_quarantine(lake)) == 0
         step += 1

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,7 @@ from features.shop import generate_shop
 from tests.builders.datasets import dataset_like
 from tests.validation.staged import DAY, SHOP, START, event, gate_events
 from validation.descriptions import profile_path
-from validation.gate import audit_events
+from validation.gate import Verdict, audit_events
 from validation.profile import figures_of
 
 LAST = DAY + dt.timedelta(days=9)
@@ -101,15 +103,37 @@ def test_an_almost_empty_day_stops_unless_the_source_has_empty_days(lake):
 
 def test_days_of_a_range_and_of_single_runs_are_judged_alike(lake, tmp_path, monkeypatch):
     days = {day: usual(day) for day in days_between(DAY, LAST)}
+    broken, stopped, empty = list(days)[2:5]
+    days[broken][:40] = [row | {"action": "steal", "value": -1.0} for row in days[broken][:40]]
+    days[stopped] = [row | {"user_id": None} for row in days[stopped]]
+    days[empty] = []
     days[LAST] = half_empty(days[LAST])
-    together = gate_events(lake, days)[LAST]
+    # What a stopped day leaves in quarantine goes when the day is mended.
+    together = gate_events(lake, days) | gate_events(lake, {empty: usual(empty)})
     monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "other"))
     other = Lake.of("shop")
-    for day in list(days)[:-1]:
-        gate_events(other, {day: days[day]}, dataset_like("shop", quality={}))
-    alone = gate_events(other, {LAST: days[LAST]})[LAST]
-    assert alone.figures == together.figures
-    assert alone.warnings == together.warnings != []
+    alone: dict[dt.date, Verdict] = {}
+    for day, rows in days.items():
+        alone |= gate_events(other, {day: rows})
+    alone |= gate_events(other, {empty: usual(empty)})
+    elsewhere = {"docs": None, "clean": None, "refused": None}  # paths
+    assert {day: replace(verdict, **elsewhere) for day, verdict in alone.items()} == {
+        day: replace(verdict, **elsewhere) for day, verdict in together.items()
+    }
+    assert alone[LAST].warnings
+    assert alone[broken].rows_quarantined == 40
+    assert [day for day in days if not alone[day].passed] == [stopped]
+    for folder in ("events", "profiles/events", "quarantine/events", "quarantine/stopped"):
+        assert _contents(lake.root / folder) == _contents(other.root / folder) != {}
+    outcomes = [
+        {day: told | {"page": None} for day, told in read_json(path).items()}
+        for path in (lake.root / "data_docs/events.json", other.root / "data_docs/events.json")
+    ]
+    assert outcomes[0] == outcomes[1]
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize(("may_be_empty", "strange"), [(True, False), (False, True)])

@@ -4,10 +4,11 @@ import datetime as dt
 import itertools
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.base.batches import chunks, runs
+from contracts.base.batches import chunks, runs, shaped
 
 SIZED = st.lists(st.tuples(st.text(max_size=2), st.integers(0, 9)), max_size=20)
 KEYS = st.lists(st.tuples(st.integers(0, 2), st.dates(dt.date(2026, 1, 1), dt.date(2026, 1, 2))))
@@ -34,3 +35,13 @@ def test_runs_share_their_keys_and_lose_no_row(keys, cut):
     assert [key for key, _ in rows] == keys
     assert [(row["file"], row["day"]) for _, row in rows] == keys
     assert all(len(part) for _, part in found)
+
+
+def test_shaped_rows_are_those_of_a_cast_and_nulls_are_refused_where_there_may_be_none():
+    schema = pa.schema([pa.field("n", pa.int64()), pa.field("key", pa.string(), nullable=False)])
+    rows = pa.table({"more": [1, 2], "key": ["a", "b"], "n": pa.array([1, None], pa.int32())})
+    found = shaped(rows, schema)
+    assert found.schema == schema
+    assert found.equals(rows.select(["n", "key"]).cast(schema))
+    with pytest.raises(ValueError, match="column key is null in 1 rows"):
+        shaped(pa.table({"n": [1], "key": pa.array([None], pa.string())}), schema)
