@@ -1,1 +1,1 @@
-"""Dagster: assets, checks, partitions, schedules, and the command line. All wiring is here."""
+"""Dagster: assets, checks, partitions, automation, and the command line. All wiring is here."""
