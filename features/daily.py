@@ -25,6 +25,7 @@ from features.provenance import Inputs, footer
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
+    from ibis.expr.datatypes import DataType
 
 # Rows that travel from DuckDB to Arrow at a time: bounds memory, and is a row group's size.
 BATCH_ROWS = 100_000
@@ -52,17 +53,35 @@ def read_days(
 ) -> "ir.Table":
     """The published rows of those days with their partition as column `day`.
 
-    Days that are not published count as empty.
+    Days that are not published count as empty. Objects may have different columns: they are taken
+    by name, and null where an object lacks one, be it of the schema or another object's.
     """
     paths = lake.existing(table, days)
     if not paths:
         nothing = schema.empty_table().append_column("day", pa.array([], pa.date32()))
         return register(engine, f"no_{table}", nothing)
+    return read_objects(engine, paths, schema)
+
+
+def read_objects(engine: "Backend", paths: Sequence[Path | str], schema: pa.Schema) -> "ir.Table":
+    """The rows of daily objects as `read_days` gives them."""
+    import ibis
+
     if is_spark(engine):
-        return spark.read_files(engine, paths)
-    rows = _read_parquet(engine, paths, filename=True)
-    day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
-    return rows.mutate(day=day).drop("filename")
+        rows = spark.read_files(engine, [str(path) for path in paths])
+    else:
+        rows = _read_parquet(engine, paths, filename=True, union_by_name=True)
+        day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
+        rows = rows.mutate(day=day).drop("filename")
+    return with_columns(rows, ibis.Schema.from_pyarrow(schema))
+
+
+def with_columns(rows: "ir.Table", schema: "Mapping[str, DataType]") -> "ir.Table":
+    """Adds the columns that rows lack of a schema, as nulls."""
+    import ibis
+
+    missing = {name: ibis.null(kind) for name, kind in schema.items() if name not in rows.columns}
+    return rows.mutate(**missing) if missing else rows
 
 
 def read_object(engine: "Backend", path: Path) -> "ir.Table":

@@ -62,10 +62,10 @@ def open_spark() -> Any:
 
 
 def read_files(engine: Any, paths: list[str]) -> "ir.Table":
-    """The rows of daily objects with the `day` of their file's name."""
+    """The rows of daily objects, all columns of any, with the `day` of their file's name."""
     from pyspark.sql import functions  # pyright: ignore[reportMissingImports]
 
-    files = engine._session.read.parquet(*paths)
+    files = engine._session.read.option("mergeSchema", "true").parquet(*paths)
     day = functions.col("_metadata.file_name").substr(1, len("2026-01-01")).cast("date")
     return _view(engine, f"files_{uuid.uuid4().hex}", files.withColumn("day", day))
 
