@@ -53,27 +53,34 @@ def read_days(
 ) -> "ir.Table":
     """The published rows of those days with their partition as column `day`.
 
-    Days that are not published count as empty. Objects may have different columns: they are taken
-    by name, and null where an object lacks one, be it of the schema or another object's.
+    Days that are not published count as empty.
     """
     paths = lake.existing(table, days)
     if not paths:
         nothing = schema.empty_table().append_column("day", pa.array([], pa.date32()))
         return register(engine, f"no_{table}", nothing)
-    return read_objects(engine, paths, schema)
+    if is_spark(engine):
+        return spark.read_files(engine, paths)
+    return _with_day(_read_parquet(engine, paths, filename=True))
 
 
-def read_objects(engine: "Backend", paths: Sequence[Path | str], schema: pa.Schema) -> "ir.Table":
-    """The rows of daily objects as `read_days` gives them."""
+def read_by_name(engine: "Backend", paths: Sequence[str], schema: pa.Schema) -> "ir.Table":
+    """The rows of daily objects of different columns, as `read_days` gives those of the same.
+
+    A column is null where an object lacks it, be it of the schema or another object's.
+    """
     import ibis
 
     if is_spark(engine):
-        rows = spark.read_files(engine, [str(path) for path in paths])
+        rows = spark.read_files(engine, paths, by_name=True)
     else:
-        rows = _read_parquet(engine, paths, filename=True, union_by_name=True)
-        day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
-        rows = rows.mutate(day=day).drop("filename")
+        rows = _with_day(_read_parquet(engine, paths, filename=True, union_by_name=True))
     return with_columns(rows, ibis.Schema.from_pyarrow(schema))
+
+
+def _with_day(rows: "ir.Table") -> "ir.Table":
+    day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
+    return rows.mutate(day=day).drop("filename")
 
 
 def with_columns(rows: "ir.Table", schema: "Mapping[str, DataType]") -> "ir.Table":

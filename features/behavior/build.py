@@ -61,6 +61,7 @@ from features.daily import (
     calendar,
     keep,
     open_engine,
+    read_by_name,
     read_days,
     register,
     stream,
@@ -209,7 +210,7 @@ def _with_published(
     known = [day for day in days if lake.existing(TABLE, [day])]
     if not known:
         return with_columns(fresh, ibis.Schema.from_pyarrow(schema))
-    published = of_users(read_days(engine, lake, TABLE, schema, known), users)
+    published = of_users(read_by_name(engine, lake.existing(TABLE, known), schema), users)
     nothing = {field.name: field.of_nothing for field in fields}
     fresh = keep(engine, "fresh", fresh)
     added = add_revisions(fresh, published, known, written)

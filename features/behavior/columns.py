@@ -7,8 +7,8 @@ A day's object holds what is declared now and what its rows of before had, so th
 feature stays in them and is null in the rows that are built after. It also holds what the first
 published object does: `widen` gives every object the columns of a new view, from then on a new
 object has them too, and Feast's own file source, which takes the columns of the first object and
-wants them in all others, can read every view there ever was. Our own readers (`read_days` of
-features/daily.py) take columns by name, and null where an object lacks one.
+wants them in all others, can read every view there ever was. Our own readers (`read_by_name`
+of features/daily.py) take columns by name, and null where an object lacks one.
 """
 
 import datetime as dt

@@ -24,7 +24,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_table, stamps
 from contracts.lake.schemas import FEATURE_CLOCKS
-from features.daily import read_objects
+from features.daily import read_by_name
 from features.store.feast_objects import JOIN_KEY
 from features.store.view_specs import View, repository
 
@@ -94,7 +94,7 @@ class Changes:
         )
         engine = ibis.duckdb.from_connection(self._connection)
         schema = pa.schema([(c.source, c.type) for c in self._view.columns])
-        rows = ibis.to_sql(read_objects(engine, self._files, schema), dialect="duckdb")
+        rows = ibis.to_sql(read_by_name(engine, self._files, schema), dialect="duckdb")
         relation = self._connection.sql(
             f"SELECT {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
             f"FROM ({rows}) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
