@@ -40,7 +40,6 @@ from features.ingestion.manifest import (
     Manifest,
     fragment_path,
     manifest_path,
-    manifests_folder,
     readable_manifests,
 )
 from features.provenance import (
@@ -89,13 +88,6 @@ class StaleDays:
             if first <= day <= last
         ]
         return hash_json(wanted)
-
-
-def lake_state(dataset: Dataset, lake: Lake) -> str:
-    """Hash that stays as long as nothing can have become stale: of a few listings, and the YAML."""
-    found = [sorted(stamps(manifests_folder(lake), "*.json").items())]
-    found += [sorted(stamps(lake.table(table)).items()) for table in TABLES]
-    return hash_json([found, feature_meanings(dataset)])
 
 
 def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -> StaleDays:
