@@ -225,7 +225,9 @@ def test_an_older_service_is_kept_up_to_date_beside_the_present_one(lake_home: P
     materialize(shop([7, 30]), lake)
     dataset = shop([1, 7, 30])
     apply_registry(dataset, lake)
-    publish_behavior(lake, DAY, behavior_rows(dataset, DAY, ["u3"], 99, late=5 * HOUR))
+    everyone = behavior_rows(dataset, DAY, [f"u{k}" for k in range(5)], 30)
+    corrected = behavior_rows(dataset, DAY, ["u3"], 99, late=5 * HOUR)
+    publish_behavior(lake, DAY, everyone, corrected)
 
     report = materialize(dataset, lake)
 
