@@ -15,6 +15,7 @@ from features.behavior.build import stage_features
 from features.behavior.columns import TABLE
 from features.ingestion.landing import land
 from features.staleness import find_stale
+from tests.builders.daily import build as build_audited
 from tests.builders.daily import build_unaudited
 from tests.builders.datasets import FIRST, LAX, tiny
 from tests.builders.landing import Deliveries, at
@@ -102,7 +103,7 @@ def test_days_that_only_a_removed_feature_read_make_nothing_stale(lake):
 def test_a_day_that_was_rebuilt_under_the_new_list_is_not_stale_any_more(lake, tmp_path: Path):
     now = declaring(SUMS, TREND)
     kept = lake.day(TABLE, DAYS[1]).read_bytes()
-    build(now, DAYS[1:2])
+    build_audited(now, lake, DAYS[1:2], (TABLE,))  # rows of both lists pass the gate
     assert stale(now) == {"features new: events_trend_1d_3d": [1, 3]}
     assert [day.day for day in find_stale(now, lake).days] == [1, 3]
     # The feature that the rebuild left out is new to that day alone when it comes back.
