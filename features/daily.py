@@ -25,6 +25,7 @@ from features.provenance import Inputs, footer
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
+    from ibis.expr.datatypes import DataType
 
 # Rows that travel from DuckDB to Arrow at a time: bounds memory, and is a row group's size.
 BATCH_ROWS = 100_000
@@ -60,9 +61,34 @@ def read_days(
         return register(engine, f"no_{table}", nothing)
     if is_spark(engine):
         return spark.read_files(engine, paths)
-    rows = _read_parquet(engine, paths, filename=True)
+    return _with_day(_read_parquet(engine, paths, filename=True))
+
+
+def read_by_name(engine: "Backend", paths: Sequence[str], schema: pa.Schema) -> "ir.Table":
+    """The rows of daily objects of different columns, as `read_days` gives those of the same.
+
+    A column is null where an object lacks it, be it of the schema or another object's.
+    """
+    import ibis
+
+    if is_spark(engine):
+        rows = spark.read_files(engine, paths, by_name=True)
+    else:
+        rows = _with_day(_read_parquet(engine, paths, filename=True, union_by_name=True))
+    return with_columns(rows, ibis.Schema.from_pyarrow(schema))
+
+
+def _with_day(rows: "ir.Table") -> "ir.Table":
     day = rows.filename.right(len("2026-01-01.parquet")).left(len("2026-01-01")).cast("date")
     return rows.mutate(day=day).drop("filename")
+
+
+def with_columns(rows: "ir.Table", schema: "Mapping[str, DataType]") -> "ir.Table":
+    """Adds the columns that rows lack of a schema, as nulls."""
+    import ibis
+
+    missing = {name: ibis.null(kind) for name, kind in schema.items() if name not in rows.columns}
+    return rows.mutate(**missing) if missing else rows
 
 
 def read_object(engine: "Backend", path: Path) -> "ir.Table":

@@ -1,14 +1,16 @@
 """What a published day was built from, stored in the day's own object.
 
-In:  the fragments of a day of events, or the published days that a derived day is computed from.
-Out: inputs (table -> name -> fingerprint), which `write_days` puts into the Parquet footer. As they
-lie in the object itself, they become visible in the same step as its rows: whatever is killed, no
-object ever names other inputs than its own.
+In:  the fragments of a day of events, or the published days that a derived day is computed from;
+of a day of features also what each of them means (features/behavior/meanings.py). Out: inputs
+(table -> name -> fingerprint), which `write_days` puts into the Parquet footer. As they lie in the
+object itself, they become visible in the same step as its rows: whatever is killed, no object ever
+names other inputs than its own.
 
 A day's fingerprint is the hash of its inputs, so that of a session day changes when a fragment two
-days before it does. Fingerprints follow the data alone: a changed YAML changes them where it makes
-landing read files anew, and nowhere else. A fragment's is the digest of its rows: a landing file
-that has changed is read again, and most of its days are often what they were.
+days before it does. Fingerprints follow the data: a changed YAML changes them where it makes
+landing read files anew or a feature mean something else, and nowhere else. A fragment's is the
+digest of its rows: a landing file that has changed is read again, and most of its days are often
+what they were.
 """
 
 import datetime as dt
@@ -29,8 +31,8 @@ from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata
 from contracts.lake.schemas import BUILT_FROM, TIMESTAMP
 
-# table -> name of an input (a day; of fragments and lines, the landing file's id) -> its
-# fingerprint
+# table -> name of an input (a day; of fragments and lines, the landing file's id; of features, the
+# column) -> its fingerprint
 Inputs = dict[str, dict[str, str]]
 
 # day -> table -> days of that table that the day is computed from

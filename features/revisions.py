@@ -4,6 +4,9 @@ In:  freshly computed rows of some days, and those days' published objects. Out:
 objects shall hold. A training set for the past filters by `created` and so sees what was known
 then; the online store takes the latest. Where nothing changed, the result is what was published,
 to the byte.
+
+Rows are compared in what is computed now. A published row is null in a feature that came later, so
+that a value there is news; what is not computed any more is no news.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -14,43 +17,13 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from contracts.base.errors import FootpathError
-from contracts.lake.layout import Lake
-from contracts.lake.reading import read_schema
+from features.daily import with_columns
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 
 CLOCKS = ("day", "user_id", "event_timestamp", "created", "written_at")
-
-
-def check_published(lake: Lake, table: str, days: list[dt.date], schema: pa.Schema) -> None:
-    """Checks that a table's published days have the columns that are about to be added to.
-
-    Raises:
-      FootpathError: one has others.
-    """
-    published = set(lake.days(table))
-    for path in (lake.day(table, day) for day in days if day in published):
-        found = read_schema(path)
-        if _nulls(found) != _nulls(schema) or found.names != schema.names:
-            more, less = set(found.names) - set(schema.names), set(schema.names) - set(found.names)
-            changed = _nulls(found).items() ^ _nulls(schema).items()
-            other = sorted({name for name, _ in changed} - more - less)
-            raise FootpathError(
-                f"{path} has other columns than the data set now declares "
-                f"(in excess: {sorted(more) or 'none'}, missing: {sorted(less) or 'none'}, "
-                f"null where they were 0, or the other way: {other or 'none'}): "
-                f"remove the folder {lake.table(table)} and rebuild all its days"
-            )
-
-
-def _nulls(schema: pa.Schema) -> dict[str, bool]:
-    """Column -> whether it may hold nulls."""
-    return {column.name: column.nullable for column in schema}
 
 
 def values_differ(both: "ir.Table", values: list[str]) -> "ir.BooleanValue":
@@ -74,13 +47,13 @@ def add_revisions(
 
     Args:
       fresh: day, user_id, event_timestamp, created (as if built in time), written_at, then values.
-      published: the same columns, all revisions.
+      published: the same columns, and maybe more, all revisions.
       days: those whose object is published, be it empty.
       written: the present. `created` is at least this and after the row that it corrects.
       differ: whether a row has other values than the latest published.
 
     Returns:
-      The same columns: every published row, and the added ones.
+      The columns of `published`: every published row, and the added ones.
     """
     import ibis
 
@@ -92,7 +65,7 @@ def add_revisions(
     first = both.day.isin(days).ifelse(late, both.created)
     added = both.mutate(created=both.corrected.coalesce(first))
     added = added.filter(both.corrected.isnull() | differ(both, values))
-    return ibis.union(*(rows.select(fresh.columns) for rows in (published, added)))
+    return published.union(with_columns(added, published.schema()).select(published.columns))
 
 
 def rows_of_nothing(
@@ -103,7 +76,7 @@ def rows_of_nothing(
 ) -> "ir.Table":
     """One row of nothing, `created` now, of each user who is gone from a published day.
 
-    Who has a row of nothing already gets no more.
+    Who has a row of nothing already gets no more. What is not computed any more is null in it.
 
     Args:
       fresh: as of `add_revisions`.
@@ -118,7 +91,7 @@ def rows_of_nothing(
     gone = gone.filter(_any(~gone[name].identical_to(value) for name, value in empty.items()))
     present = _instant(written).cast(gone.written_at.type())
     gone = gone.mutate(created=gone.corrected, written_at=present, **empty)
-    return gone.select(fresh.columns)
+    return with_columns(gone.select(fresh.columns), published.schema()).select(published.columns)
 
 
 def _latest(published: "ir.Table", written: dt.datetime) -> "ir.Table":

@@ -61,11 +61,17 @@ def open_spark() -> Any:
     return ibis.pyspark.connect(session)
 
 
-def read_files(engine: Any, paths: list[str]) -> "ir.Table":
-    """The rows of daily objects with the `day` of their file's name."""
+def read_files(engine: Any, paths: Sequence[str], by_name: bool = False) -> "ir.Table":
+    """The rows of daily objects with the `day` of their file's name.
+
+    Args:
+      engine: Ibis on Spark.
+      paths: of the objects, all of the same columns.
+      by_name: they may have different ones, and all columns of any are read.
+    """
     from pyspark.sql import functions  # pyright: ignore[reportMissingImports]
 
-    files = engine._session.read.parquet(*paths)
+    files = engine._session.read.option("mergeSchema", by_name).parquet(*paths)
     day = functions.col("_metadata.file_name").substr(1, len("2026-01-01")).cast("date")
     return _view(engine, f"files_{uuid.uuid4().hex}", files.withColumn("day", day))
 

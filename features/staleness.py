@@ -1,8 +1,8 @@
-"""Staleness: which published days were built from other data than there is now.
+"""Staleness: which published days were built from other data, or features, than there are now.
 
-In:  the manifests of landing files, and the inputs that every published day names
-(features/provenance.py). Out: the days of events, sessions and behavior features that a rebuild
-would build from something else, each with the reason.
+In:  the manifests of landing files, the list of features, and the inputs that every published day
+names (features/provenance.py). Out: the days of events, sessions and behavior features that a
+rebuild would build from something else, each with the reason.
 
 A late row changes the fragment of its day D, so events D are stale; the other days of its landing
 file keep their rows, and are not. From the fragments follows the fingerprint that the rebuilt
@@ -11,13 +11,16 @@ to D+32: whatever differs from what the objects name is stale. Nothing is rememb
 change and its rebuild, so a run that is killed between events and sessions leaves sessions stale;
 and as only data counts, a file that is delivered again as it was makes nothing stale.
 
+A feature that is new, or means something else (features/behavior/meanings.py), makes every
+published day of features stale. One that was removed makes none stale, nor does what only it read.
+
 A day that was never published is due where the caller expects it (completeness.py); one that lacks
 a table before it is not. Nor is one that the gate has stopped, as long as it would be built from
 the same data and judged by the same rules (stops.py): it stands still until one of these changes.
 """
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,12 +30,16 @@ from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import side_by_side, stamps
+from contracts.lake.schemas import FEATURES
 from features.behavior.build import feature_needs
+from features.behavior.columns import TABLE as FEATURE_TABLE
+from features.behavior.columns import check_declared
+from features.behavior.feature_fields import feature_fields, feature_schema
+from features.behavior.meanings import feature_meanings
 from features.ingestion.manifest import (
     Manifest,
     fragment_path,
     manifest_path,
-    manifests_folder,
     readable_manifests,
 )
 from features.provenance import (
@@ -50,7 +57,7 @@ from features.sessionization.sessions import session_needs
 from features.stops import Stop, all_stops, rules_hash
 
 # What is rebuilt, in order.
-TABLES = ("events", "sessions", "user_behavior_features")
+TABLES = ("events", "sessions", FEATURE_TABLE)
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,6 @@ class StaleDays:
         return hash_json(wanted)
 
 
-def lake_state(lake: Lake) -> str:
-    """Hash that stays as long as nothing can have become stale: of a few listings."""
-    found = [sorted(stamps(manifests_folder(lake), "*.json").items())]
-    found += [sorted(stamps(lake.table(table)).items()) for table in TABLES]
-    return hash_json(found)
-
-
 def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -> StaleDays:
     """Finds the published days that are stale, and expected ones that were never built.
 
@@ -101,16 +101,17 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
       expected: days that are to be built for the first time where they are not.
 
     Raises:
-      FootpathError: a landing file was read by another release, or a fragment is gone, so that a
-        rebuild would lose rows.
+      FootpathError: a landing file was read by another release; or a fragment is gone, so that a
+        rebuild would lose rows; or a feature is published with another type.
     """
-    files = readable_manifests(lake)
+    check_declared(lake, feature_schema(feature_fields(dataset)))
+    files, meanings = readable_manifests(lake), feature_meanings(dataset)
     objects = {table: _objects(lake, table) for table in TABLES}
     was = {table: _read(lake, table, objects[table]) for table in TABLES}
     by_day = fragments_by_day(files)
     refused = _objects(lake, "quarantine/events")
     rules, stops = rules_hash(dataset), all_stops(lake)
-    needs = {"sessions": session_needs, "user_behavior_features": feature_needs}
+    needs = {"sessions": session_needs, FEATURE_TABLE: feature_needs}
     # Fingerprints of each table as it will be: published, or about to be.
     hashes: dict[str, dict[dt.date, str]] = {}
     reasons: dict[str, dict[dt.date, str]] = {}
@@ -125,6 +126,12 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
             will = {day: digest_inputs(by_day.get(day, {})) for day in days}
         else:
             will = inputs_from({day: needs[table](dataset, day) for day in days}, hashes)
+        if table == FEATURE_TABLE:
+            will = {day: {FEATURES: meanings} | inputs for day, inputs in will.items()}
+            was[table] = {
+                day: _still_asked(inputs, feature_needs(dataset, day), meanings)
+                for day, inputs in was[table].items()
+            }
         found = _hashes(will)
         marks[table] = {day: f"{objects[table].get(day)} {found[day]} {rules}" for day in days}
         due = {
@@ -191,6 +198,20 @@ def fragments_by_day(files: dict[str, Manifest]) -> dict[dt.date, dict[str, Dige
 
 def _hashes(inputs: dict[dt.date, Inputs]) -> dict[dt.date, str]:
     return {day: fingerprint(of_day) for day, of_day in inputs.items()}
+
+
+def _still_asked(
+    inputs: Inputs, needs: Mapping[str, list[dt.date]], features: Collection[str]
+) -> Inputs:
+    """Inputs of a day of features, without what only a feature that was removed read."""
+    asked: dict[str, Collection[str]] = {table: {*map(str, days)} for table, days in needs.items()}
+    asked |= {FEATURES: features}
+    return {
+        table: {name: value for name, value in of_table.items() if name in asked[table]}
+        if table in asked
+        else of_table
+        for table, of_table in inputs.items()
+    }
 
 
 def _reason(was: Inputs | None, will: Inputs, files: dict[str, Manifest], has_refused: bool) -> str:

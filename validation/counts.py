@@ -147,7 +147,7 @@ class AuditedDays:
         for day, rows, broken_rows, *found in self.connection.execute(
             f"SELECT {', '.join(['day', 'count(*)', 'count_if(is_broken)', *by_rule, *profile])} "
             f"FROM (SELECT *, {self.broken} AS is_broken FROM {self.view}) "
-            f"{self.audit.profile_join} GROUP BY day"
+            f"{self.audit.profile_join.replace('{view}', self.view)} GROUP BY day"
         ).fetchall():
             broken = {name: n for name, n in zip(names, found[: len(names)], strict=True) if n}
             described = dict(zip(self.audit.profile, found[len(names) :], strict=True))

@@ -6,12 +6,16 @@ feature the population stability index over quantile groups of the reference, an
 Jensen-Shannon distance; warnings; and a page of the Data Docs with the index over days.
 
 A feature over 30 days grows for 30 days after the first event: such days are in no reference.
+
+Of each user the newest row of a day counts, so that rows of before a feature was declared, which
+are null in it, are no drift; a feature that was removed is not described at all.
 """
 
 import base64
 import datetime as dt
 import html
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +26,7 @@ import pyarrow.types as pat
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_text
+from contracts.lake.schemas import BUILT_FROM, FEATURES
 from validation.data_docs import document
 from validation.descriptions import (
     MISSING,
@@ -42,10 +47,29 @@ PAGE_FEATURES = 25
 SHOWN = 5
 
 
+# SQL that joins to each audited row when its user's newest of the day was created.
+NEWEST = (
+    "LEFT JOIN (SELECT day AS newest_day, user_id AS newest_user, max(created) AS newest "
+    "FROM {view} GROUP BY ALL) ON day = newest_day AND user_id = newest_user"
+)
+
+
 def features_profile(staged: pa.Schema) -> dict[str, str]:
-    """The aggregates that describe a day: a histogram of every number, with its nulls."""
-    numbers = (c for c in staged if pat.is_integer(c.type) or pat.is_floating(c.type))
-    return {f"bins.{c.name}": f"histogram(coalesce({bin_of(c.name)}, {MISSING}))" for c in numbers}
+    """The aggregates that describe a day: a histogram of every number, with its nulls.
+
+    They are over audited rows with their NEWEST.
+
+    Args:
+      staged: the schema of a staged file, with its footer: what was built is described.
+    """
+    built_from = json.loads((staged.metadata or {}).get(BUILT_FROM, b"{}"))
+    numbers = [c.name for c in staged if pat.is_integer(c.type) or pat.is_floating(c.type)]
+    built = built_from.get(FEATURES, numbers)
+    bins = {name: f"coalesce({bin_of(name)}, {MISSING})" for name in numbers if name in built}
+    return {
+        f"bins.{name}": f"histogram(CASE WHEN created = newest THEN {sql} END)"
+        for name, sql in bins.items()
+    }
 
 
 def with_drift(
@@ -64,17 +88,17 @@ def with_drift(
         trailing.move({d: f for d, f in before.items() if day - reach <= d < day and f["rows"]})
         judged[day] = dict(days[day])
         if len(trailing) >= config.min_days and days[day]["rows"]:
-            judged[day] |= _drift(days[day], trailing)
+            judged[day] |= _drift(days[day], trailing, config.min_days)
         if day >= warm:
             before[day] = days[day]
     return judged
 
 
-def _drift(today: Described, trailing: Trailing) -> dict[str, dict[str, float]]:
+def _drift(today: Described, trailing: Trailing, min_days: int) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {PSI: {}, JS: {}}
     for name in (name for name in today if name.startswith("bins.")):
         reference = trailing.counts.get(name)
-        if reference and today[name]:
+        if reference and trailing.parts[name] >= min_days and today[name]:
             feature = name.removeprefix("bins.")
             found[PSI][feature] = round(stability(today[name], reference), 5)
             found[JS][feature] = round(distance(today[name], reference), 5)

@@ -157,8 +157,9 @@ def audit_table(
     """
     if not staged:
         return {}
-    first = pq.read_schema(next(iter(staged.values())))
-    audit = sessions_audit() if table == "sessions" else features_audit(first)
+    first = pq.read_metadata(next(iter(staged.values())))
+    schema = first.schema.to_arrow_schema().with_metadata(first.metadata)
+    audit = sessions_audit() if table == "sessions" else features_audit(schema)
     assert table == audit.table, f"there are no rules for table {table}"
     verdicts = {}
     with connect() as connection:

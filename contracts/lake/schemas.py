@@ -10,6 +10,9 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 # Keys in the footers of published objects: what a day was built from (features/provenance.py), and
 # for events how many rows there were before the gate, so that what was lost could be told.
 BUILT_FROM = b"footpath.built_from"
+# Of BUILT_FROM in a day of behavior features: each feature that was built, and a hash of what it
+# means. Columns that are not among them hold what the day's rows of before had.
+FEATURES = "features"
 ROWS_STAGED = b"footpath.rows_staged"
 # Of labels: the last events of each user which answer, and which no input may hold.
 HOLDOUT = b"footpath.holdout"

@@ -5,7 +5,7 @@ that midnight, and a window of w days is the local days D-w+1 .. D. A user has a
 which the longest window is not empty, and one row after, so that the online store does not keep a
 ghost. Counts and sums of nothing are 0 in it, and all other features of nothing are null. `created`
 is when the row would have been known; a rebuild that finds other values adds rows and keeps the old
-ones (`features/revisions.py`).
+ones (`features/revisions.py`), whatever the list of features was then (`columns.py`).
 
 What users did per day is a small state that is published beside the features and kept up to date
 with events and sessions (`daily_state.py`); of the events themselves only users and items are
@@ -21,10 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from contracts.base.clock import days_between, now
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
+from contracts.lake.schemas import FEATURES
+from features.behavior.columns import TABLE, day_schema
 from features.behavior.daily_state import (
     STATE,
     day_number,
@@ -34,6 +38,7 @@ from features.behavior.daily_state import (
 )
 from features.behavior.feature_fields import feature_fields, feature_schema, window_days
 from features.behavior.intervals import changes_of, pauses_of_day
+from features.behavior.meanings import feature_meanings
 from features.behavior.measures import (
     Measure,
     Span,
@@ -52,17 +57,24 @@ from features.behavior.pairs import (
 from features.behavior.terms import FeatureField
 from features.behavior.users import DayFiles, Users, of_users, user_ranges
 from features.behavior.windows import windows_of_day, windows_of_range
-from features.daily import calendar, keep, open_engine, read_days, register, stream
+from features.daily import (
+    calendar,
+    keep,
+    open_engine,
+    read_by_name,
+    read_days,
+    register,
+    stream,
+    with_columns,
+)
 from features.provenance import published_inputs
-from features.revisions import add_revisions, check_published, rows_of_nothing
+from features.revisions import add_revisions, rows_of_nothing
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
 __all__ = ["FeatureField", "feature_fields", "feature_needs", "feature_schema", "stage_features"]
-
-TABLE = "user_behavior_features"
 
 # Days of one pass: each has its file open until the last user is written.
 MOST_DAYS = 180
@@ -84,15 +96,16 @@ def stage_features(
       The staged file of every day.
 
     Raises:
-      FootpathError: the catalog is needed and missing, or a published day has other fields.
+      FootpathError: the catalog is needed and missing, or a feature is published with another type.
     """
     days, fields = sorted(set(days)), feature_fields(dataset)
-    schema, needs = feature_schema(fields), _needs(fields)
-    check_published(lake, TABLE, days, schema)
+    needs, meanings = _needs(fields), feature_meanings(dataset)
+    schema = day_schema(lake, feature_schema(fields), days)
     check_catalog(lake, needs)
     staged, written = {}, now()
     for run in _runs(days):
         inputs = published_inputs(lake, {day: feature_needs(dataset, day) for day in run})
+        inputs = {day: {FEATURES: meanings} | of_day for day, of_day in inputs.items()}
         needed = feature_needs(dataset, run[0])["events"] + run[1:]
         state = state_schema(dataset, {name for name, _ in needs})
         refresh_state(dataset, lake, state, needed)
@@ -101,7 +114,7 @@ def stage_features(
                 with open_engine(engine_name()) as engine:
                     windows = _windows(engine, dataset, lake, needs, run, users)
                     fresh = _features(dataset, fields, windows, written)
-                    rows = _with_published(engine, lake, fields, fresh, run, written, users)
+                    rows = _with_published(engine, lake, fields, schema, fresh, run, written, users)
                     files.write(stream(engine, rows, ["day", "user_id", "created"]))
         staged |= files.paths
     return staged
@@ -185,16 +198,19 @@ def _with_published(
     engine: "Backend",
     lake: Lake,
     fields: list[FeatureField],
+    schema: pa.Schema,
     fresh: "ir.Table",
     days: list[dt.date],
     written: dt.datetime,
     users: Users,
 ) -> "ir.Table":
     """The rows that the days' objects shall hold: with what they hold already."""
+    import ibis
+
     known = [day for day in days if lake.existing(TABLE, [day])]
     if not known:
-        return fresh
-    published = of_users(read_days(engine, lake, TABLE, feature_schema([]), known), users)
+        return with_columns(fresh, ibis.Schema.from_pyarrow(schema))
+    published = of_users(read_by_name(engine, lake.existing(TABLE, known), schema), users)
     nothing = {field.name: field.of_nothing for field in fields}
     fresh = keep(engine, "fresh", fresh)
     added = add_revisions(fresh, published, known, written)

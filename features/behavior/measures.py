@@ -150,6 +150,11 @@ def stem_of(measure: str) -> str:
     return "category" if measure.startswith("category_") else measure.partition("_of_")[0]
 
 
+def category_place(measure: str) -> int:
+    """The place in `features.categories` of the category that a measure counts."""
+    return int(measure.removeprefix("category_").partition("_of_")[0])
+
+
 def action_of(measure: str) -> str:
     """The action that a measure of items or categories is told by; '' for all."""
     return measure.partition("_of_")[2]

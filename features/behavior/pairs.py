@@ -25,6 +25,7 @@ from features.behavior.measures import (
     action_of,
     actions_of,
     asked_windows,
+    category_place,
     needs_categories,
     stem_of,
 )
@@ -163,7 +164,7 @@ def _is_in(rows: "ir.Table", name: str) -> Any:
     """Whether rows of items or categories count in a measure: of one category, or of any."""
     if stem_of(name) != "category":
         return rows.category.notnull()
-    return rows["place"] == int(name.removeprefix("category_").partition("_of_")[0])
+    return rows["place"] == category_place(name)
 
 
 def _is(events: "ir.Table", action: str) -> Any:

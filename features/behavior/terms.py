@@ -1,7 +1,9 @@
 """Behavior features and what their formulas are made of: sums with measures over windows.
 
 A term is a formula that knows which measures (`measures.py`) it needs, so that only those are
-computed that some feature asks for. A feature is a term with a name, a kind and a meaning.
+computed that some feature asks for. Its definition is the same formula as plain data; published
+days keep a hash of it (`meanings.py`), so that it changes only where values may. A feature is a
+term with a name, a kind and a description.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 # left are three roundings of 1.1e-16. Two pauses of eight days that differ by a second are data.
 ALIKE = 1e-14
 
+# The definition of a plain total is this word, the measure and the window.
+TOTAL = "total"
+
+# What is computed, of what, with which windows and parameters: a word, then definitions, strings,
+# numbers, and lists of names.
+Definition = tuple
+
 
 @dataclass(frozen=True)
 class Term:
@@ -28,6 +37,7 @@ class Term:
 
     needs: frozenset[Measure]
     formula: "Callable[[ir.Table], ir.Value]"
+    definition: Definition
     is_nullable: bool = True  # counts and sums are not: those of nothing are 0
 
 
@@ -49,7 +59,8 @@ class FeatureField:
 def total(measure: str, days: int) -> Term:
     """A count or sum as it is."""
     needs = frozenset({(measure, days)})
-    return Term(needs, lambda rows: rows[f"{measure}_{days}"], is_nullable=False)
+    definition = (TOTAL, measure, days)
+    return Term(needs, lambda rows: rows[f"{measure}_{days}"], definition, is_nullable=False)
 
 
 def largest(measure: str, days: int) -> Term:
@@ -63,7 +74,8 @@ def where_any(count: Term, term: Term) -> Term:
     def formula(rows: "ir.Table") -> "ir.Value":
         return _where_any(count.formula(rows), term.formula(rows))
 
-    return Term(count.needs | term.needs, formula)
+    definition = ("where_any", count.definition, term.definition)
+    return Term(count.needs | term.needs, formula, definition)
 
 
 def _where_any(count: "ir.Value", value: "ir.Value") -> "ir.Value":
@@ -79,7 +91,9 @@ def ratio(part: Term, whole: Term, smoothing: float = 0) -> Term:
         below = whole.formula(rows).cast("float64")
         return _where_any(below, part.formula(rows).cast("float64") / (below + smoothing))
 
-    return Term(part.needs | whole.needs, formula)
+    # A whole number in the YAML's defaults, a float where the YAML gives it: one definition.
+    definition = ("ratio", part.definition, whole.definition, float(smoothing))
+    return Term(part.needs | whole.needs, formula, definition)
 
 
 def summed(terms: list[Term]) -> Term:
@@ -87,6 +101,7 @@ def summed(terms: list[Term]) -> Term:
     return Term(
         frozenset().union(*(term.needs for term in terms)),
         lambda rows: functools.reduce(operator.add, (term.formula(rows) for term in terms)),
+        ("sum", *(term.definition for term in terms)),
         is_nullable=False,
     )
 
@@ -101,7 +116,7 @@ def hours_since(last: str, days: int, per: float = 1.0, cap: float | None = None
         # Not `least`, which takes the cap where there is nothing.
         return since if cap is None else (since > cap).ifelse(float(cap), since)
 
-    return Term(frozenset({(last, days)}), formula)
+    return Term(frozenset({(last, days)}), formula, ("since", last, days, float(per), cap))
 
 
 def daily_change(of: str, short: int, long: int, form: str) -> Term:
@@ -116,7 +131,8 @@ def daily_change(of: str, short: int, long: int, form: str) -> Term:
         old = usual.formula(rows).cast("float64") / long
         return new - old if form == "difference" else _where_any(old, new / old)
 
-    return Term(recent.needs | usual.needs, formula, is_nullable=form != "difference")
+    definition = ("daily_change", recent.definition, usual.definition, form)
+    return Term(recent.needs | usual.needs, formula, definition, is_nullable=form != "difference")
 
 
 def deviation(count: Term, sums: Term, squares: Term) -> Term:
@@ -134,7 +150,8 @@ def deviation(count: Term, sums: Term, squares: Term) -> Term:
         varies = (number > 1) & (variance > square * ALIKE)
         return _where_any(known, varies.ifelse(varies.ifelse(variance, 0.0).sqrt(), 0.0))
 
-    return Term(count.needs | sums.needs | squares.needs, formula)
+    definition = ("deviation", count.definition, sums.definition, squares.definition)
+    return Term(count.needs | sums.needs | squares.needs, formula, definition)
 
 
 def category_entropy(days: int) -> Term:
@@ -150,7 +167,7 @@ def category_entropy(days: int) -> Term:
         value = (number.ln() - spread / ENTROPY_UNITS / number).round(6)
         return _where_any(number, (categories > 1).ifelse(value, 0.0))
 
-    return Term(frozenset(names), formula)
+    return Term(frozenset(names), formula, ("category_entropy", days))
 
 
 def entropy(parts: list[Term]) -> Term:
@@ -169,7 +186,8 @@ def entropy(parts: list[Term]) -> Term:
         value = (number.ln() - spread / number).round(6)
         return _where_any(known, (value > 0).ifelse(value, 0.0))
 
-    return Term(whole.needs, formula)
+    definition = ("entropy", *sorted(part.definition for part in parts))
+    return Term(whole.needs, formula, definition)
 
 
 def top_category(place: int, names: list[str], days: int) -> tuple[Term, Term]:
@@ -198,4 +216,8 @@ def top_category(place: int, names: list[str], days: int) -> tuple[Term, Term]:
         count = (ranked(rows) // many).cast("float64")
         return _where_any(count, count / rows[f"categorized_{days}"].cast("float64"))
 
-    return Term(needs, name), Term(needs | {("categorized", days)}, share)
+    definition = (place, [*names], days)
+    return (
+        Term(needs, name, ("top_category", *definition)),
+        Term(needs | {("categorized", days)}, share, ("top_category_share", *definition)),
+    )

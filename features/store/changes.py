@@ -19,14 +19,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from contracts.base.errors import FootpathError
 from contracts.base.sql import parquet
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_table, stamps
 from contracts.lake.schemas import FEATURE_CLOCKS
+from features.daily import read_by_name
 from features.store.feast_objects import JOIN_KEY
-from features.store.served import missing_column
 from features.store.view_specs import View, repository
 
 CLOCKS = tuple(field.name for field in FEATURE_CLOCKS)
@@ -76,31 +75,30 @@ class Changes:
         self._view = view
         self._state = state
         self._objects = stamps(lake.table(view.table))
-        changed = [
-            lake.table(view.table) / name
+        self._files = [
+            str(lake.table(view.table) / name)
             for name, stamp in sorted(self._objects.items())
             if state.objects.get(name) != stamp
         ]
-        if gap := missing_column(changed, view):
-            raise FootpathError(
-                f"{gap} of view {view.name}: the list of features changed, so rebuild that day"
-            )
-        self._files = [str(path) for path in changed]
         self.rows = self._find() if self._files else 0
 
     def batches(self, size: int) -> Iterator[pa.RecordBatch]:
         """Gives user_id, the clocks and the features, sorted by Feast's entity key."""
         if not self.rows:
             return
+        import ibis
+
         columns = ", ".join(
             f'CAST("{c.source}" AS {TYPES.get(c.kind) or _vector(c.kind)}) AS "{c.name}"'
             for c in self._view.columns
         )
+        engine = ibis.duckdb.from_connection(self._connection)
+        schema = pa.schema([(c.source, c.type) for c in self._view.columns])
+        rows = ibis.to_sql(read_by_name(engine, self._files, schema), dialect="duckdb")
         relation = self._connection.sql(
             f"SELECT {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
-            f"FROM {parquet('$files')} SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
-            f"ORDER BY strlen({JOIN_KEY}), {JOIN_KEY}",
-            params={"files": self._files},
+            f"FROM ({rows}) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
+            f"ORDER BY strlen({JOIN_KEY}), {JOIN_KEY}"
         )
         yield from relation.to_arrow_reader(size)
 

@@ -38,7 +38,7 @@ def check_online(dataset: Dataset, lake: Lake, sample: int = 100, seed: int = 0)
     store = open_store(lake)
     checks = [
         _check_view(store, lake, view, sample, seed)
-        for view in served_views(dataset, lake).views
+        for view in served_views(dataset, lake)
         if lake.days(view.table)
     ]
     mismatches = [sentence for check in checks for sentence in check.mismatches]

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.base.clock import now
+from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.reading import read_metadata, read_schema
 from contracts.lake.schemas import BUILT_FROM
 from features.daily import open_engine, read_days, read_object, stream
-from features.revisions import add_revisions, check_published
+from features.revisions import add_revisions
 from features.store.view_specs import EMBEDDINGS
 
 if TYPE_CHECKING:
@@ -54,10 +55,21 @@ def publish_embeddings(lake: Lake, version: str, day: dt.date, fresh: Path) -> i
     target = lake.day(table, day)
     with lake.locked(EMBEDDINGS):  # two runs of one day: the second adds to what the first has made
         if target.exists():
-            check_published(lake, table, [day], read_schema(fresh))
+            _check_columns(target, fresh)
             _add_published(lake, table, day, fresh)
         publish_file(fresh, target)
     return read_metadata(target).num_rows
+
+
+def _check_columns(published: Path, fresh: Path) -> None:
+    """Checks that a version's vectors have the columns that were published of it."""
+    was, now_has = read_schema(published), read_schema(fresh)
+    if was != now_has:
+        other = sorted({field.name for field in {*was} ^ {*now_has}})
+        raise FootpathError(
+            f"{published} has other columns than this model now gives ({', '.join(other)}): "
+            "remove that folder and embed its days again"
+        )
 
 
 def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:

@@ -79,7 +79,7 @@ def store_behind(dataset: Dataset, lake: Lake, tasks: Mapping[str, str]) -> list
         behind.append(f"not registered: {', '.join(unregistered)}")
     behind += [
         f"not online: {unsent} days of {view.name}"
-        for view in served_views(dataset, lake).views
+        for view in served_views(dataset, lake)
         if (unsent := _unsent(lake, view))
     ]
     promoted = services.promoted(REPRESENTATION_SERVICE)

@@ -27,7 +27,6 @@ class MaterializeReport:
     online_store: str  # its type, as in feature_store.yaml
     rows: int  # of all views
     views: dict[str, int]  # view -> its rows
-    frozen: list[str]  # one sentence for each old view that can no longer be kept up to date
 
 
 def materialize(
@@ -41,15 +40,14 @@ def materialize(
       progress: gets (rows written, rows to write) of the view at hand after every batch.
 
     Raises:
-      FootpathError: no registry was applied, a day lacks a feature of the present list, or the
-        store refused a write.
+      FootpathError: no registry was applied, or the store refused a write.
     """
     with locked(lake):
-        served = served_views(dataset, lake)
-        writer = OnlineWriter(lake, served.views)
+        views = served_views(dataset, lake)
+        writer = OnlineWriter(lake, views)
         token = writer.token()
-        rows = {view.name: _write(lake, view, writer, token, progress) for view in served.views}
-        return MaterializeReport(writer.kind, sum(rows.values()), rows, served.frozen)
+        rows = {view.name: _write(lake, view, writer, token, progress) for view in views}
+        return MaterializeReport(writer.kind, sum(rows.values()), rows)
 
 
 def _write(

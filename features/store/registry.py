@@ -11,11 +11,14 @@ from shutil import copyfile
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
+from features.behavior.columns import widen
 from features.store import feast_objects
 from features.store.repository import REGISTRY, locked, open_store, store_kinds, write_config
 from features.store.services import (
@@ -26,6 +29,7 @@ from features.store.services import (
 )
 from features.store.similar import build_index
 from features.store.view_specs import (
+    BEHAVIOR,
     View,
     behavior_view,
     current_views,
@@ -102,6 +106,10 @@ def promote(dataset: Dataset, lake: Lake, version: str) -> str:
 
 
 def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
+    # Before Feast knows of a view, so that nobody reads it from objects that lack a column.
+    of_behavior = [view for view in known.values() if view.table == BEHAVIOR]
+    columns = {c.source: pa.field(c.source, c.type) for view in of_behavior for c in view.columns}
+    widen(lake, columns.values())
     write_config(dataset, lake)
     promised = known_services(lake)
     entity = feast_objects.user_entity()

@@ -18,9 +18,10 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json, read_schema
 from contracts.lake.versions import CONFIG, all_versions, version_named
-from features.behavior.build import feature_fields
+from features.behavior.columns import TABLE as BEHAVIOR
+from features.behavior.feature_fields import feature_fields
+from features.behavior.meanings import feature_meanings
 
-BEHAVIOR = "user_behavior_features"
 EMBEDDINGS = "user_embeddings"
 
 # What of a checkpoint's config makes two models of one name different models.
@@ -31,13 +32,21 @@ IDENTITY = ("identity", "train_cutoff", "data_fingerprint", "vocabulary_hash")
 class Column:
     """One feature: its name in the store, its column in the Parquet objects, and its type.
 
-    `kind` is int64, float64, string or float32[N], a vector of N values.
+    `kind` is int64, float64, string or float32[N], a vector of N values. `meaning` is a hash of
+    what a behavior feature means (features/behavior/meanings.py).
     """
 
     name: str
     source: str
     kind: str
     description: str = ""
+    meaning: str = ""
+
+    @property
+    def type(self) -> pa.DataType:
+        """Its Arrow type, as it lies in the objects."""
+        vector = re.fullmatch(r"float32\[(\d+)\]", self.kind)
+        return pa.list_(pa.float32(), int(vector[1])) if vector else pa.type_for_alias(self.kind)
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,8 @@ class View:
     @property
     def contents(self) -> dict[str, str]:
         """What must not change under this name; descriptions may."""
-        return {column.name: f"{column.kind} from {column.source}" for column in self.columns} | {
-            f"tag {key}": value for key, value in self.tags.items()
-        }
+        columns = {c.name: f"{c.kind} from {c.source} {c.meaning}".strip() for c in self.columns}
+        return columns | {f"tag {key}": value for key, value in self.tags.items()}
 
 
 def repository(lake: Lake) -> Path:
@@ -88,11 +96,13 @@ def current_views(dataset: Dataset, lake: Lake) -> list[View]:
 def behavior_view(dataset: Dataset, lake: Lake) -> View:
     """The view of the data set's present list of behavior features.
 
-    A list that was registered before gets its version back; a new one gets the next.
+    A list that was registered before gets its version back; a new one, or one of which a feature
+    means something else, gets the next.
     """
+    meanings = feature_meanings(dataset)
     columns = {
-        field.name: Column(field.name, field.name, field.kind, field.description)
-        for field in feature_fields(dataset)
+        f.name: Column(f.name, f.name, f.kind, f.description, meanings[f.name])
+        for f in feature_fields(dataset)
     }
     unnamed = View("", BEHAVIOR, tuple(columns.values()))
     family = [view for view in known_views(lake).values() if view.table == BEHAVIOR]

@@ -81,7 +81,7 @@ def feature(user_id: str | None = "u", **fields: object) -> dict:
 
 def nullable(schema: pa.Schema) -> pa.Schema:
     """A schema in which every column may be null, for rows that break it."""
-    return pa.schema([field.with_nullable(True) for field in schema])
+    return pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
 
 
 def write(folder: Path, day: dt.date, rows: list[dict], schema: pa.Schema) -> Path:

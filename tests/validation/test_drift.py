@@ -1,13 +1,16 @@
 """Features whose distribution moves are found; steady ones are not, and the page loads nothing."""
 
 import datetime as dt
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from contracts.lake.layout import Lake
+from contracts.lake.schemas import BUILT_FROM
 from tests.builders.daily import gate
 from tests.builders.datasets import dataset_like
 from tests.validation.staged import DAY, FEATURES, feature, write
@@ -35,10 +38,10 @@ def steady(day: dt.date, users: int = 300, factor: float = 1.0) -> list[dict]:
     ]
 
 
-def gate_days(lake: Lake, days: dict, dataset=SHOP) -> dict:
+def gate_days(lake: Lake, days: dict, dataset=SHOP, schema: pa.Schema = FEATURES) -> dict:
     table = "user_behavior_features"
     with lake.staging() as folder:
-        staged = {day: write(folder, day, rows, FEATURES) for day, rows in days.items()}
+        staged = {day: write(folder, day, rows, schema) for day, rows in days.items()}
         return gate(dataset, lake, table, staged, folder)
 
 
@@ -68,6 +71,37 @@ def test_a_feature_that_is_null_more_often_has_drifted(lake):
     assert moved.profile["psi"]["events_1d"] < 0.1 < 0.5 < moved.profile["psi"]["value_1d"]
     (warning,) = moved.warnings
     assert "value_1d" in warning
+
+
+def test_a_changed_list_of_features_is_no_drift(lake):
+    """Days are rebuilt with a feature that rows of before lack; later days have no other."""
+    built = {BUILT_FROM: json.dumps({"features": {"value_1d": "a hash"}}).encode()}
+
+    def rebuilt(day: dt.date) -> list[dict]:
+        rows = steady(day)
+        late = dt.timedelta(days=40)
+        before = [row | {"value_1d": None} for row in rows[:200]]
+        return before + [row | {"created": row["created"] + late} for row in rows]
+
+    days = {DAY + dt.timedelta(days=n): rebuilt(DAY + dt.timedelta(days=n)) for n in range(9)}
+    assert not any(verdict.warnings for verdict in gate_days(lake, days).values())
+    rows = [row | {"events_1d": None} for row in steady(LAST)]
+    fresh = gate_days(lake, {LAST: rows}, schema=FEATURES.with_metadata(built))[LAST]
+    assert fresh.passed
+    assert fresh.warnings == []
+    assert fresh.profile["psi"].keys() == {"value_1d"}
+    assert sum(fresh.profile["bins.value_1d"].values()) == 300
+
+
+def test_a_feature_is_judged_once_enough_days_before_have_it(lake):
+    def narrow(day: dt.date) -> list[dict]:
+        return [{n: v for n, v in row.items() if n != "value_1d"} for row in steady(day)]
+
+    days = [DAY + dt.timedelta(days=n) for n in range(10)]
+    without = FEATURES.remove(FEATURES.get_field_index("value_1d"))
+    gate_days(lake, {day: narrow(day) for day in days[:6]}, schema=without)
+    verdicts = gate_days(lake, {day: steady(day) for day in days[6:]})
+    assert {*verdicts[days[-1]].profile["psi"]} == {"events_1d"}
 
 
 def test_days_in_which_windows_still_fill_are_no_reference(lake):

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, publish_table
@@ -181,22 +180,3 @@ def test_a_day_that_was_not_published_is_built_as_if_in_time_beside_one_that_was
     built = build(dataset, lake, DAYS[:2])
     assert built[DAYS[0]].num_rows == 2
     assert built[DAYS[1]]["created"].to_pylist() == [ENDS + dt.timedelta(days=1, hours=1)]
-
-
-def test_published_days_with_other_columns_are_refused(dataset: Dataset, lake: Lake) -> None:
-    publish_log(dataset, lake, [ANN])
-    build(dataset, lake)
-    wider = dataset_like("shop", timezone="UTC", items=None, features={"windows": [1, 2, 9]})
-    with pytest.raises(FootpathError, match=r"03-10.*missing.*active_days_9d.*remove the folder"):
-        build(wider, lake)
-
-
-def test_published_days_with_zeros_for_nothing_are_refused(dataset: Dataset, lake: Lake) -> None:
-    publish_log(dataset, lake, [ANN])
-    table = build(dataset, lake)[DAY]
-    name = "hours_since_last_purchase"
-    place = table.schema.get_field_index(name)
-    zeros = table.set_column(place, pa.field(name, pa.float64(), nullable=False), [[0.0]])
-    publish_table(lake, zeros, lake.day(TABLE, DAY))
-    with pytest.raises(FootpathError, match=rf"03-10.*null where.*\['{name}'\].*remove the folder"):
-        build(dataset, lake)

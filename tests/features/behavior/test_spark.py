@@ -106,6 +106,17 @@ def test_a_late_rebuild_adds_the_same_rows_and_without_news_none(
     again = on_spark(lambda: stage_features(dataset, theirs, days, tmp_path / "e"))
     assert rows_of(again).equals(rows_of({day: theirs.day(TABLE, day) for day in days}))
 
+    # Another list: first of one day, so that the next build reads objects of different columns.
+    publish_features(ours, mine)
+    other_list = shop(ZONE, declared=[*declared[1:], {"kind": "weekend"}])
+    for some, name in ((days[1:2], "f"), (days, "g")):
+        mine = stage_features(other_list, ours, some, tmp_path / "duckdb" / name)
+        other = on_spark(lambda d=some, n=name: stage_features(other_list, theirs, d, tmp_path / n))
+        assert_same_rows(rows_of(mine), rows_of(other), but=("created", "written_at"))
+        publish_features(ours, mine)
+        publish_features(theirs, other)
+    assert rows_of(mine)["weekend_share_1d"].null_count < rows_of(mine).num_rows
+
 
 @pytest.mark.spark
 @pytest.mark.long
