@@ -1,4 +1,4 @@
-"""The whole chain of a data set: every stage in order, each as one Dagster run.
+"""The whole chain of a data set: every stage in order, each as one Dagster run or several.
 
 `footpath run` and the `<dataset>_chain` job both come here, so that the terminal and the UI do the
 same thing and see the same runs.
@@ -8,7 +8,8 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 import dagster as dg
 
@@ -18,8 +19,9 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from orchestration.dead_runs import process_tags
 from orchestration.failures import NOTHING_SAID, failure_sentence
-from orchestration.promotion import leader, versions_to_serve
-from orchestration.tags import range_tags
+from orchestration.partitions import add_requested, cell, parse_day
+from orchestration.promotion import versions_to_serve
+from orchestration.tags import CHAIN, STAGE, WHAT, range_tags
 from orchestration.write_audit_publish import EVERY_DAY
 
 # In the order in which they run.
@@ -29,10 +31,11 @@ STAGES = (
 
 
 class WholeChain(dg.Config):
-    """Which days and which recipes; by default all that the data set has."""
+    """Which days; by default all that the data set has."""
 
     first_day: str = ""
     last_day: str = ""
+    as_of: str = ""  # of labels and training; by default the last that leaves tasks their horizon
     seed: int = 0
     until: str = ""  # the last stage to run, such as daily; by default all of them
 
@@ -76,67 +79,113 @@ def run_chain(runner: StageRunner, config: WholeChain, say: Callable[[str], None
     if config.until and config.until not in STAGES:
         raise FootpathError(f"there is no stage '{config.until}': they are {', '.join(STAGES)}")
     stopped: DaysStoppedError | None = None
-    for number, stage in enumerate(_stages(runner.dataset, config), start=1):
-        started = time.monotonic()
-        say(f"{number}. {stage.title}")
+    chain, numbers = {CHAIN: uuid.uuid4().hex[:8]}, count(1)
+    for name in STAGES:
+        config = settled(runner.dataset, config, name)
         try:
-            rows = run_stage(runner, stage)
-            made = ", ".join(f"{name} {count:,}" for name, count in rows.items())
-            say(f"   {time.monotonic() - started:.1f} s{f'; rows: {made}' if made else ''}")
+            run_step(runner, config, name, chain, lambda line: say(_numbered(line, numbers)))
         except DaysStoppedError as error:
-            say(f"   {time.monotonic() - started:.1f} s; without the days that the gate stopped")
             stopped = error
-        if stage.job == config.until:
+        if name == config.until:
             break
     if stopped:
         raise stopped
 
 
-def _stages(dataset: Dataset, config: WholeChain) -> Iterator[Stage]:
-    """Yields the stages; the later ones look at what the earlier ones have made."""
+def _numbered(line: str, numbers: Iterator[int]) -> str:
+    return line if line.startswith(" ") else f"{next(numbers)}. {line}"
+
+
+def run_step(
+    runner: StageRunner,
+    config: WholeChain,
+    name: str,
+    tags: dict[str, str],
+    say: Callable[[str], None],
+) -> None:
+    """Runs one of the STAGES, tagged as part of a chain.
+
+    Raises:
+      DaysStoppedError: the gate has stopped some of the days; the others are published.
+      FootpathError: a run failed; what was published before stays.
+    """
+    stopped: DaysStoppedError | None = None
+    for stage in stages_of(runner.dataset, config, name):
+        started = time.monotonic()
+        say(stage.title)
+        try:
+            rows = run_stage(runner, replace(stage, tags=tags))
+            made = ", ".join(f"{name} {rows:,}" for name, rows in rows.items())
+            say(f"   {time.monotonic() - started:.1f} s{f'; rows: {made}' if made else ''}")
+        except DaysStoppedError as error:
+            say(f"   {time.monotonic() - started:.1f} s; without the days that the gate stopped")
+            stopped = error
+    if stopped:
+        raise stopped
+
+
+def settled(dataset: Dataset, config: WholeChain, name: str) -> WholeChain:
+    """The same choices with their days written out, as far as they are known before a stage.
+
+    All later stages then mean the same days, whatever comes meanwhile.
+
+    Raises:
+      FootpathError: there is no such day, or none that has ended, or too few of events.
+    """
     from features.ingestion.listing import arrival_days
     from features.learning.labels import default_as_of
 
-    lake = Lake.of(dataset.name)
-    first, last = _days(dataset, config, arrival_days(dataset))
+    if not (config.first_day and config.last_day):
+        arrivals = [] if config.last_day else arrival_days(dataset)
+        first, last = _days(dataset, config, arrivals)
+        config = config.model_copy(update={"first_day": str(first), "last_day": str(last)})
+    if not config.as_of and STAGES.index(name) > STAGES.index("daily"):
+        as_of = default_as_of(dataset, Lake.of(dataset.name))
+        config = config.model_copy(update={"as_of": str(as_of)})
+    return config
+
+
+def stages_of(dataset: Dataset, config: WholeChain, name: str) -> list[Stage]:
+    """The runs of one of the STAGES, by choices that are settled."""
+    if name == "tables":
+        return [Stage(name, "Catalog and users")] if dataset.items or dataset.users else []
+    if name == "serving":
+        return [Stage(name, "Feature store: registry, online rows, similar users")]
+    first, last, as_of = config.first_day, config.last_day, config.as_of
     span = f"{first} to {last}"
-    if dataset.items or dataset.users:
-        yield Stage("tables", "Catalog and users")
-    if dataset.landing.is_dated:
-        yield Stage("landing", f"Landing files of {span}", str(first), str(last))
-    else:
-        yield Stage("landing", "Landing files")
-    yield Stage("daily", f"Events, sessions, behavior features of {span}", str(first), str(last))
-    as_of = str(default_as_of(dataset, lake))
-    yield Stage("inputs", f"Labels and training sequences as of {as_of}", as_of, as_of)
-    learning = dataset.learning
+    if name == "landing":
+        if not dataset.landing.is_dated:
+            return [Stage(name, "Landing files")]
+        return [Stage(name, f"Landing files of {span}", first, last)]
+    if name == "daily":
+        title = f"Events, sessions, behavior features of {span}"
+        return [Stage(name, title, first, last)]
     settings = {"as_of": as_of, "seed": config.seed}
-    yield Stage(
-        "pretraining",
-        f"Pre-training and task models: {', '.join(learning.recipes)}",
-        learning.recipes[0],
-        learning.recipes[-1],
-        _op_config(dataset, {"pretrained_encoder": settings}),
-    )
-    if dataset.daily_tasks:
+    if name == "inputs":
+        return [Stage(name, f"Labels and training sequences as of {as_of}", as_of, as_of)]
+    if name == "pretraining":
+        recipes = dataset.learning.recipes
+        title = f"Pre-training and task models: {', '.join(recipes)}"
+        settings = _op_config(dataset, {"pretrained_encoder": settings})
+        return [Stage(name, title, recipes[0], recipes[-1], settings)]
+    if name == "evaluation":
         settings = _op_config(dataset, {"task_baselines": settings})
-        yield Stage("evaluation", "Baselines and leaderboard", config=settings)
-    for version in versions_to_serve(dataset, lake):
-        # The day with which the features end: one service gives both.
-        key = str(dg.MultiPartitionKey({"day": str(last), "model_version": version}))
-        yield Stage("embedding", f"User embeddings of {last} by {version}", key, key)
-    # Training sets of labels as of that day want vectors of then too.
-    best = leader(dataset, lake, is_embedded=False)
-    if best and as_of != str(last):
-        key = str(dg.MultiPartitionKey({"day": as_of, "model_version": best.version}))
-        yield Stage("embedding", f"User embeddings of {as_of} by {best.version}", key, key)
-    yield Stage("serving", "Feature store: registry, online rows, similar users")
+        stage = Stage(name, "Baselines and leaderboard", config=settings)
+        return [stage] if dataset.daily_tasks else []
+    # The day with which the features end: one service gives both. And training sets of labels as
+    # of their day want vectors of then too.
+    days = list(dict.fromkeys([as_of, last]))
+    return [
+        Stage(name, f"User embeddings of {day} by {version}", *[cell(day, version)] * 2)
+        for version in versions_to_serve(dataset, Lake.of(dataset.name))
+        for day in days
+    ]
 
 
 def _days(dataset: Dataset, config: WholeChain, arrivals: list[dt.date]) -> tuple[dt.date, dt.date]:
     """First and last day to build: as asked, or all that have ended."""
-    first = _day(config.first_day) or dataset.partitions.start
-    last = _day(config.last_day) or _last_day(dataset, arrivals)
+    first = _asked(config.first_day) or dataset.partitions.start
+    last = _asked(config.last_day) or _last_day(dataset, arrivals)
     while last and last >= first and day_window(last, dataset.timezone)[1] > now():
         last -= dt.timedelta(days=1)
     if last is None or last < first:
@@ -156,11 +205,8 @@ def _last_day(dataset: Dataset, arrivals: list[dt.date]) -> dt.date | None:
     return min(last, end) if end else last
 
 
-def _day(text: str) -> dt.date | None:
-    try:
-        return dt.date.fromisoformat(text) if text else None
-    except ValueError:
-        raise FootpathError(f"'{text}' is not a day: write it as 2026-01-31") from None
+def _asked(text: str) -> dt.date | None:
+    return parse_day(text) if text else None
 
 
 def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
@@ -171,9 +217,12 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
       FootpathError: it failed; what was published before stays.
     """
     run_id = str(uuid.uuid4())
-    tags = process_tags(run_id) | (stage.tags or {})
+    tags = process_tags(run_id) | {STAGE: stage.job} | (stage.tags or {})
+    if stage.title:
+        tags[WHAT] = stage.title[:200]
     if stage.first and stage.last:
         tags |= range_tags(stage.first, stage.last)
+        add_requested(runner.instance, runner.dataset, stage.job, stage.first, stage.last)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     try:
         result = runner.job_of(f"{runner.dataset.slug}_{stage.job}").execute_in_process(

@@ -9,6 +9,10 @@ import dagster as dg
 # but DagsterError, which would swallow faults of our own as well.
 # Metadata of an output of which no materialization is recorded. Without an output, what depends on
 # the step would be skipped; with one, every partition of the run would count as materialized.
+# The materialization that a check has judged, of which AssetCheckEvaluation takes one.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
 from dagster._core.definitions.source_asset import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as NOT_RECORDED,
 )
@@ -36,6 +40,7 @@ __all__ = [
     "StorageSqlite",
     "delete_output",
     "event_logs_directory",
+    "latest_materializations",
     "output_folder",
     "run_files",
 ]
@@ -63,3 +68,24 @@ def delete_output(instance: dg.DagsterInstance, run_id: str) -> None:
     """Deletes what a run has written to its console."""
     manager: Any = instance.compute_log_manager
     manager.delete_logs(prefix=[run_id])
+
+
+def latest_materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: list[str]
+) -> dict[str, Target]:
+    """What the checks of some partitions refer to: the latest materialization of each."""
+    found: dict[str, Target] = {}
+    if not partitions:
+        return found
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=partitions)
+    # The newest come first, and a run has just made one of each.
+    records = instance.fetch_materializations(wanted, limit=len(partitions)).records
+    for partition in {*partitions} - {str(record.partition_key) for record in records}:
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+        records = [*records, *instance.fetch_materializations(wanted, limit=1).records]
+    for record in records:
+        target = Target(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+        )
+        found.setdefault(str(record.partition_key), target)
+    return found

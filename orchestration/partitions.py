@@ -1,23 +1,39 @@
-"""The partitions of a data set: its days, its recipes, its model versions.
+"""The partitions of a data set: its days, its as-of days, its recipes, its model versions.
 
-Every daily asset shares one definition: Dagster can then build a range of them in one run.
+Every daily asset shares one definition: Dagster can then build a range of them in one run. What is
+made as of some days only, such as labels and embeddings, has these days as partitions and no
+others: a key is added by whoever requests it, or under *Add a partition* in the UI.
 """
 
 import datetime as dt
+from collections.abc import Iterable
 
 import dagster as dg
 
+from contracts.base.clock import days_between
+from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
+from contracts.config.sources import source_end
 
 
 def days(dataset: Dataset) -> dg.DailyPartitionsDefinition:
-    """Local days of a data set, up to its last day or to yesterday."""
-    end = dataset.partitions.end
+    """Local days of a data set, up to the last day of its source or to yesterday."""
+    end = dataset.partitions.end or source_end(dataset.name)
     return dg.DailyPartitionsDefinition(
         start_date=dataset.partitions.start.isoformat(),
         end_date=(end + dt.timedelta(days=1)).isoformat() if end else None,
         timezone=dataset.timezone,
     )
+
+
+def as_of_days(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
+    """Days as of which labels and training sequences are made."""
+    return dg.DynamicPartitionsDefinition(name=f"{dataset.slug}_as_of_days")
+
+
+def embedded_days(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
+    """Days with whose end users are embedded."""
+    return dg.DynamicPartitionsDefinition(name=f"{dataset.slug}_embedded_days")
 
 
 def recipes(dataset: Dataset) -> dg.StaticPartitionsDefinition:
@@ -36,12 +52,74 @@ def comparisons(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
 
 
 def days_by_version(dataset: Dataset) -> dg.MultiPartitionsDefinition:
-    """Returns day x model version."""
+    """Returns day x model version; a range of them is all days x all versions between its ends."""
     return dg.MultiPartitionsDefinition(
-        {"day": days(dataset), "model_version": model_versions(dataset)}
+        {"day": embedded_days(dataset), "model_version": model_versions(dataset)}
     )
 
 
+def cell(day: dt.date | str, version: str) -> str:
+    """Partition key of a day x model version."""
+    return str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
+
+
+def no_days() -> dg.PartitionMapping:
+    """Mapping from the days that an as-of day reads to that day, which widens no backfill.
+
+    All days before are read. But a backfill of some days of events is not one of what is made as
+    of each day after them: that is chosen by its own partitions.
+    """
+    return dg.SpecificPartitionsPartitionMapping([])
+
+
+def add_days(
+    instance: dg.DagsterInstance,
+    partitions: dg.DynamicPartitionsDefinition,
+    wanted: Iterable[dt.date | str],
+) -> None:
+    """Adds as-of or embedded days to those that exist, and keeps them in order.
+
+    A range of partitions is what lies between its ends in the order of the keys, and Dagster keeps
+    dynamic ones in the order in which they were added.
+    """
+    name = str(partitions.name)
+    there = list(instance.get_dynamic_partitions(name))
+    new = sorted({str(day) for day in wanted} - set(there))
+    if not new:
+        return
+    later = sorted(key for key in there if key > new[0])
+    # Nothing recorded of a partition goes with its key, and the key comes back at once.
+    for key in later:
+        instance.delete_dynamic_partition(name, key)
+    instance.add_dynamic_partitions(name, sorted([*new, *later]))
+
+
+def add_requested(
+    instance: dg.DagsterInstance, dataset: Dataset, stage: str, first: str | None, last: str | None
+) -> None:
+    """Adds the as-of or embedded days between the ends of a stage's range to those that exist."""
+    added = {"inputs": as_of_days, "embedding": embedded_days}.get(stage)
+    if added and first and last:
+        ends = (parse_day(key.split("|")[0]) for key in (first, last))
+        add_days(instance, added(dataset), days_between(*ends))
+
+
 def days_of(context: dg.AssetExecutionContext) -> list[dt.date]:
-    """Days that this run builds, in order."""
-    return sorted(dt.date.fromisoformat(key) for key in context.partition_keys)
+    """Days that this run builds, in order.
+
+    Raises:
+      FootpathError: a partition that somebody has added by hand is no day.
+    """
+    return sorted(parse_day(key) for key in context.partition_keys)
+
+
+def parse_day(text: str) -> dt.date:
+    """A day as written in a partition key or by a person.
+
+    Raises:
+      FootpathError: it is none.
+    """
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise FootpathError(f"'{text}' is not a day: write it as 2026-01-31") from None

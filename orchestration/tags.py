@@ -13,14 +13,20 @@ REASON = "footpath/reason"
 REQUESTED_AT = "footpath/requested_at"
 DUE = "footpath/due"
 
+# Of the runs of one chain: its id, the stage, and what the run does, to be read by a person.
+CHAIN = "footpath/chain"
+STAGE = "footpath/stage"
+WHAT = "footpath/what"
+
 # Dagster's: why a run failed (absent where its process died), and how often it retries one.
 FAILURE_REASON = "dagster/failure_reason"
 MAX_RETRIES = "dagster/max_retries"
 
-# The process that carries a run: its host, the start of that host, and the process itself.
-HOST = "footpath/host"
-BOOT = "footpath/boot"
-PROCESS = "footpath/process"
+# The process that carries a run: its host, the start of that host, and the process itself. They
+# begin as those do that Dagster keeps out of the UI.
+HOST = ".dagster/footpath_host"
+BOOT = ".dagster/footpath_boot"
+PROCESS = ".dagster/footpath_process"
 
 
 def range_tags(first: dt.date | str, last: dt.date | str) -> dict[str, str]:

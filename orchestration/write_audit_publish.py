@@ -8,20 +8,21 @@ check of its own, which warns and blocks nothing.
 """
 
 import datetime as dt
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from contracts.base.clock import now
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
-from orchestration.dagster_private import NOT_RECORDED
+from orchestration import partitions
+from orchestration.catalog import page
+from orchestration.dagster_private import NOT_RECORDED, latest_materializations
 from orchestration.partitions import days_of
 from orchestration.retries import retried
 from orchestration.tags import DUE
@@ -31,8 +32,19 @@ EVERY_DAY = "every_day"
 PROFILE = "profile"
 DRIFT = "drift"
 
-# Metadata of a failed audit.
+# Metadata of a step that the gate has stopped.
 STOPPED = "days stopped"
+
+DESCRIPTIONS = {
+    CHECK: "Great Expectations suite of the staged day, and the row rules made from it.",
+    PROFILE: "Volume, users, nulls, mixes and values against the trailing days.",
+    DRIFT: "Population stability index of every feature against the trailing days.",
+}
+SEVERITIES = {
+    CHECK: dg.AssetCheckSeverity.ERROR,
+    PROFILE: dg.AssetCheckSeverity.WARN,
+    DRIFT: dg.AssetCheckSeverity.WARN,
+}
 
 TOO_FEW = "too few days before"
 
@@ -44,7 +56,7 @@ Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
 
 def build_days(
     context: dg.AssetExecutionContext, dataset: Dataset, table: str, stage: Stage, audit: Audit
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckEvaluation | dg.Output]:
     """Builds the days of this run, whether one or a range, and yields what Dagster is to record.
 
     Days that this run has stopped in a table before this one are left out.
@@ -72,15 +84,8 @@ def build_days(
         forget_stops(lake, table, [v.day for v in verdicts.values() if v.passed])
     good = [verdict for verdict in verdicts.values() if verdict.passed]
     bad = [verdict for verdict in verdicts.values() if not verdict.passed]
-    checks = [_check_result(context.asset_key, good, bad)]
-    profile = dg.AssetCheckKey(context.asset_key, PROFILE)
-    if profile in context.selected_asset_check_keys:
-        checks.append(_profile_result(profile, [*good, *bad]))
-    drift = dg.AssetCheckKey(context.asset_key, DRIFT)
-    if drift in context.selected_asset_check_keys:
-        checks.append(_drift_result(drift, dataset, lake, [*good, *bad]))
     if bad and not good:
-        yield from checks
+        yield from _checks(context, dataset, bad)
         raise dg.Failure(
             description=_sentences(bad), metadata={STOPPED: _listed(bad)}, allow_retries=False
         )
@@ -95,8 +100,30 @@ def build_days(
             )
         else:
             context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
-    unrecorded = {NOT_RECORDED: True} if partial else None
-    yield dg.MaterializeResult(check_results=checks, metadata=unrecorded)
+    # First what was made: a check refers to what it has judged.
+    yield dg.MaterializeResult(metadata={NOT_RECORDED: True} if partial else None)
+    yield from _checks(context, dataset, [*verdicts.values()])
+
+
+def _checks(
+    context: dg.AssetExecutionContext, dataset: Dataset, verdicts: list
+) -> Iterator[dg.AssetCheckEvaluation | dg.Output]:
+    """Yields the checks of every day, which Dagster would only take of a run of one day."""
+    key = context.asset_key
+    judged = latest_materializations(context.instance, key, [str(v.day) for v in verdicts])
+    for check in context.selected_asset_check_keys:
+        results = RESULTS[check.name](dataset, verdicts)
+        for verdict, result in zip(verdicts, results, strict=True):
+            yield dg.AssetCheckEvaluation(
+                key,
+                check.name,
+                partition=str(verdict.day),
+                severity=SEVERITIES[check.name],
+                target_materialization_data=judged.get(str(verdict.day)),
+                **result,
+            )
+        spec = context.assets_def.get_spec_for_check_key(check)
+        yield dg.Output(None, output_name=spec.get_python_identifier())
 
 
 def _due_of(dataset: Dataset, lake: Lake, table: str, days: list[dt.date]) -> list[dt.date]:
@@ -129,26 +156,26 @@ def stopped_days(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Stopp
 
     Where a run goes on with another that failed, the audits of that one count too.
     """
-    found: dict[dg.AssetKey, StoppedDays] = {}
-    audited: set[dg.AssetKey] = set()
+    found: dict[str, dict[dt.date, str]] = {}
+    audited: set[tuple[dg.AssetKey, str | None]] = set()
     after: dg.DagsterRun | None = run
     while after:
-        # The latest audit of a table counts: its step may have been retried.
+        # The latest audit of a day counts: its step may have been retried.
         for entry in reversed(instance.all_logs(after.run_id, of_type=EVALUATED)):
             assert entry.dagster_event
             check = entry.dagster_event.asset_check_evaluation_data
-            if check.check_name != CHECK or check.asset_key in audited:
+            day = (check.asset_key, check.partition)
+            if check.check_name != CHECK or day in audited:
                 continue
-            audited.add(check.asset_key)
-            if not check.passed:
-                days = str(check.metadata[STOPPED].value).split(", ")
-                found[check.asset_key] = StoppedDays(
-                    check.asset_key.path[-1],
-                    [dt.date.fromisoformat(day) for day in days],
-                    check.description or "",
-                )
+            audited.add(day)
+            if check.partition and not check.passed:
+                of_table = found.setdefault(check.asset_key.path[-1], {})
+                of_table[dt.date.fromisoformat(check.partition)] = check.description or ""
         after = instance.get_run_by_id(after.parent_run_id) if after.parent_run_id else None
-    return list(found.values())
+    return [
+        StoppedDays(table, sorted(days), "; ".join(days[day] for day in sorted(days)))
+        for table, days in found.items()
+    ]
 
 
 def days_check(dataset: Dataset, tables: list[str]) -> dg.AssetChecksDefinition:
@@ -184,45 +211,19 @@ def days_check(dataset: Dataset, tables: list[str]) -> dg.AssetChecksDefinition:
     return every_day
 
 
-def check_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Check that goes with a gated table; the gate itself has kept back what fails it."""
-    return dg.AssetCheckSpec(
-        CHECK,
-        asset=dg.AssetKey(asset_key),
-        description="Great Expectations suite of the staged day, and the row rules made from it.",
-    )
-
-
-def profile_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Check that warns of days unlike those before them."""
-    return dg.AssetCheckSpec(
-        PROFILE,
-        asset=dg.AssetKey(asset_key),
-        description="Volume, users, nulls, mixes and values against the trailing days.",
-    )
-
-
-def drift_spec(asset_key: list[str]) -> dg.AssetCheckSpec:
-    """Check that warns of features whose distribution has moved."""
-    return dg.AssetCheckSpec(
-        DRIFT,
-        asset=dg.AssetKey(asset_key),
-        description="Population stability index of every feature against the trailing days.",
-    )
-
-
-def column_schema(schema: pa.Schema, descriptions: Mapping[str, str] | None = None) -> dict:
-    """Metadata that shows an Arrow schema in the UI."""
-    columns = [
-        dg.TableColumn(
-            field.name,
-            str(field.type),
-            description=(descriptions or {}).get(field.name),
-            constraints=dg.TableColumnConstraints(nullable=field.nullable),
-        )
-        for field in schema
-    ]
-    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+def check_specs(dataset: Dataset, asset_key: list[str], *names: str) -> list[dg.AssetCheckSpec]:
+    """Checks of a daily table, each day by itself; the gate has kept back what fails its audit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # partitions of a check
+        return [
+            dg.AssetCheckSpec(
+                name,
+                asset=dg.AssetKey(asset_key),
+                description=DESCRIPTIONS[name],
+                partitions_def=partitions.days(dataset),
+            )
+            for name in names
+        ]
 
 
 def _listed(verdicts: list) -> str:
@@ -244,83 +245,66 @@ def _metadata(verdict: Any) -> dict[str, int | float]:
     return counts | broken | figures
 
 
-def _profile_result(key: dg.AssetCheckKey, verdicts: list) -> dg.AssetCheckResult:
-    """Says which days are strange, and how much the strangest is by each figure."""
-    judged = [verdict for verdict in verdicts if verdict.figures]
-    most: dict[str, float] = {}
-    for verdict in judged:
-        for name, value in verdict.figures.items():
-            most[name] = max(value, most.get(name, 0.0))
-    figures = _table(
-        "figure", "most", {name: float(f"{value:.3g}") for name, value in most.items()}
-    )
-    return _warned(key, verdicts, len(judged), {"figures": figures or TOO_FEW})
+def _audits(_: Dataset, verdicts: list) -> list[dict[str, Any]]:
+    """Whether each day has passed the gate, and which rules its rows break."""
+    return [
+        {
+            "passed": verdict.passed,
+            "description": _told(verdict.failures),
+            "metadata": {
+                "rows": verdict.rows_in,
+                "rows quarantined": verdict.rows_quarantined,
+                "broken rows by rule": _table("rule", "rows", verdict.broken) or "none",
+            }
+            | ({"data docs": page(verdict.docs)} if verdict.docs else {}),
+        }
+        for verdict in verdicts
+    ]
 
 
-def _drift_result(
-    key: dg.AssetCheckKey, dataset: Dataset, lake: Lake, verdicts: list
-) -> dg.AssetCheckResult:
-    """Says which features have drifted, and draws the index over days."""
+def _profiles(_: Dataset, verdicts: list) -> list[dict[str, Any]]:
+    """Whether each day is like those before it, and by which figure how much."""
+    return [
+        _warned(verdict, {"figures": _table("figure", "z", verdict.figures) or TOO_FEW})
+        for verdict in verdicts
+    ]
+
+
+def _drifts(dataset: Dataset, verdicts: list) -> list[dict[str, Any]]:
+    """Whether the features of each day are distributed as before; one page draws all days."""
     from validation.drift import PSI, write_drift_page
 
-    page = write_drift_page(dataset, lake)
-    judged = [verdict for verdict in verdicts if verdict.profile.get(PSI)]
-    latest = judged[-1].profile[PSI] if judged else {}
-    worst = sorted(latest.items(), key=lambda item: -item[1])[:10]
-    last = _table("feature", "index", {name: round(float(value), 3) for name, value in worst})
-    shown: dict[str, Any] = {"last day": last or TOO_FEW}
-    if page:
-        shown["drift by day"] = dg.MetadataValue.path(page)
-    return _warned(key, verdicts, len(judged), shown)
+    written = write_drift_page(dataset, Lake.of(dataset.name))
+    drawn = {"drift by day": page(written)} if written else {}
+    found = []
+    for verdict in verdicts:
+        worst = sorted((verdict.profile.get(PSI) or {}).items(), key=lambda item: -item[1])[:10]
+        table = _table("feature", "index", {name: float(value) for name, value in worst})
+        found.append(_warned(verdict, {"index": table or TOO_FEW} | drawn))
+    return found
 
 
-def _warned(
-    key: dg.AssetCheckKey, verdicts: list, judged: int, shown: dict[str, Any]
-) -> dg.AssetCheckResult:
-    """Result of a check that warns of what is strange and blocks nothing."""
-    return dg.AssetCheckResult(
-        asset_key=key.asset_key,
-        check_name=key.name,
-        passed=not any(verdict.warnings for verdict in verdicts),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=_told(verdict.warnings for verdict in verdicts),
-        metadata={
-            "days judged": judged,
-            "days with a warning": sum(bool(verdict.warnings) for verdict in verdicts),
-        }
-        | shown,
-    )
+def _warned(verdict: Any, shown: dict[str, Any]) -> dict[str, Any]:
+    """What a check says that warns of a strange day and blocks nothing."""
+    return {
+        "passed": not verdict.warnings,
+        "description": _told(verdict.warnings),
+        "metadata": shown,
+    }
 
 
-def _told(sentences: Iterable[list[str]]) -> str | None:
-    """Sentences of some days as a check shows them; None where there is none."""
-    return "; ".join(itertools.chain.from_iterable(sentences))[:2000] or None
+def _told(sentences: list[str]) -> str | None:
+    """Sentences as a check shows them; None where there is none."""
+    return "; ".join(sentences)[:2000] or None
 
 
 def _table(key: str, value: str, rows: Mapping[str, int | float]) -> dg.TableMetadataValue | None:
-    """Table of two columns as the UI shows it; None without a row."""
-    records = [dg.TableRecord({key: name, value: number}) for name, number in rows.items()]
+    """Table of two columns as the UI shows it, with three digits; None without a row."""
+    records = [
+        dg.TableRecord({key: name, value: n if isinstance(n, int) else float(f"{n:.3g}")})
+        for name, n in sorted(rows.items())
+    ]
     return dg.MetadataValue.table(records) if records else None
 
 
-def _check_result(key: dg.AssetKey, good: list, bad: list) -> dg.AssetCheckResult:
-    verdicts = [*good, *bad]
-    broken: dict[str, int] = {}
-    for verdict in verdicts:
-        for rule, count in verdict.broken.items():
-            broken[rule] = broken.get(rule, 0) + count
-    by_rule = _table("rule", "rows", dict(sorted(broken.items())))
-    docs = next((verdict.docs for verdict in verdicts if verdict.docs), None)
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=CHECK,
-        passed=not bad,
-        description=_told(verdict.failures for verdict in bad),
-        metadata={
-            "days audited": len(verdicts),
-            STOPPED: _listed(bad) or "none",
-            "rows quarantined": sum(verdict.rows_quarantined for verdict in verdicts),
-            "broken rows by rule": by_rule or "none",
-        }
-        | ({"data docs": dg.MetadataValue.path(docs)} if docs else {}),
-    )
+RESULTS = {CHECK: _audits, PROFILE: _profiles, DRIFT: _drifts}

@@ -12,13 +12,35 @@ import dagster as dg
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from contracts.lake.meanings import SESSION_MEANINGS
 from contracts.lake.schemas import SESSIONS
 from features.behavior.build import feature_fields, feature_schema
+from features.behavior.origins import origins
+from orchestration.catalog import column_lineage, column_schema
 from orchestration.partitions import days
-from orchestration.write_audit_publish import build_days, check_spec, column_schema, drift_spec
+from orchestration.write_audit_publish import CHECK, DRIFT, build_days, check_specs
 
 GROUP = "behavior"
 OWNERS = ["team:data-platform"]
+
+# What a session takes from its events.
+SESSION_COLUMNS = {
+    column: [("events", source) for source in sources]
+    for column, sources in {
+        "session_id": ["user_id", "timestamp"],
+        "user_id": ["user_id"],
+        "started_at": ["timestamp"],
+        "ended_at": ["timestamp"],
+        "closes_at": ["timestamp"],
+        "length": ["event_id"],
+        "duration_seconds": ["timestamp"],
+        "actions": ["action"],
+        "item_ids": ["item_id"],
+        "distinct_items": ["item_id"],
+        "value": ["value"],
+        "is_cut": ["event_id"],
+    }.items()
+}
 
 
 def behavior_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
@@ -37,8 +59,9 @@ def _sessions(dataset: Dataset) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([dataset.slug, "events"])],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[check_spec(key)],
-        metadata=column_schema(SESSIONS),
+        check_specs=check_specs(dataset, key, CHECK),
+        metadata=column_schema(SESSIONS, SESSION_MEANINGS)
+        | column_lineage(dataset.slug, SESSION_COLUMNS),
     )
     def sessions(context: dg.AssetExecutionContext) -> Iterator:
         """Sessions that close on the day: runs of a user's events without a longer gap."""
@@ -66,8 +89,9 @@ def _features(dataset: Dataset) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([dataset.slug, name]) for name in upstream],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[check_spec(key), drift_spec(key)],
-        metadata=column_schema(feature_schema(fields), {f.name: f.description for f in fields}),
+        check_specs=check_specs(dataset, key, CHECK, DRIFT),
+        metadata=column_schema(feature_schema(fields), {f.name: f.description for f in fields})
+        | column_lineage(dataset.slug, {f.name: origins(dataset, f) for f in fields}),
     )
     def user_behavior_features(context: dg.AssetExecutionContext) -> Iterator:
         """Per user: counts, recency, variety and value over windows that end with the day."""

@@ -17,12 +17,14 @@ from models.experiments.planning import Plan
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
+    TRAINING_POOL,
     LearningRun,
     all_days,
     newest_as_of,
     plottable,
     shown_picture,
 )
+from orchestration.catalog import page
 from orchestration.experiments.runner import KEEP_BYTES, Runner
 from orchestration.experiments.store import (
     board_inputs,
@@ -72,7 +74,7 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
         specs=list(specs.values()),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool="gpu",
+        pool=TRAINING_POOL,
     )
     def finetuned(
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
@@ -221,7 +223,7 @@ def _comparison(dataset: Dataset) -> dg.AssetsDefinition:
         kinds={"pytorch", "matplotlib"},
         deps=[all_days(dataset, "events")],
         partitions_def=comparisons(dataset),
-        pool="gpu",
+        pool=TRAINING_POOL,
     )
     def comparison(
         context: dg.AssetExecutionContext,
@@ -281,7 +283,7 @@ def _shown(
     return dg.MaterializeResult(
         metadata={
             "table": dg.MetadataValue.md(markdown(results, comparison)),
-            "page": dg.MetadataValue.path(str(paths["html"])),
+            "page": page(paths["html"]),
             "dagster/row_count": results.table.num_rows,
             "cells not measured": results.missing,
             **pictures,

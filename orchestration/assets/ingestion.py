@@ -8,13 +8,15 @@ import dagster as dg
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from contracts.lake.meanings import EVENT_MEANINGS
 from contracts.lake.remote import told
 from contracts.lake.schemas import EVENTS, ITEMS, USERS
+from orchestration.catalog import column_schema
 from orchestration.partitions import days, days_of
 from orchestration.progress import Progress
 from orchestration.retries import retried
 from orchestration.tags import DUE
-from orchestration.write_audit_publish import build_days, check_spec, column_schema, profile_spec
+from orchestration.write_audit_publish import CHECK, PROFILE, build_days, check_specs
 
 if TYPE_CHECKING:
     from features.ingestion.manifest import Manifest
@@ -90,8 +92,8 @@ def _events(dataset: Dataset) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([dataset.slug, "landing"])],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[check_spec(key), profile_spec(key)],
-        metadata=column_schema(EVENTS),
+        check_specs=check_specs(dataset, key, CHECK, PROFILE),
+        metadata=column_schema(EVENTS, EVENT_MEANINGS),
     )
     def events(context: dg.AssetExecutionContext) -> Iterator:
         """Canonical events of the day: duplicates removed, audited, bad rows in quarantine."""

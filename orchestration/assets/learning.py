@@ -6,6 +6,7 @@ import dagster as dg
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from contracts.lake.meanings import LABEL_MEANINGS
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import LABELS
 from contracts.lake.versions import allocate
@@ -13,18 +14,20 @@ from models.experiments.cells import local_model
 from orchestration.assets.learning_inputs import (
     GROUP,
     OWNERS,
+    TRAINING_POOL,
     LearningRun,
     all_days,
+    events_before,
     newest_as_of,
     plottable,
     recipes_of_run,
     shown_picture,
 )
+from orchestration.catalog import column_schema
 from orchestration.experiments.runner import Runner
 from orchestration.experiments.store import planner_of
-from orchestration.partitions import days, days_of, model_versions, recipes
+from orchestration.partitions import as_of_days, days_of, model_versions, recipes
 from orchestration.retries import retried
-from orchestration.write_audit_publish import column_schema
 
 
 def learning_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
@@ -40,12 +43,11 @@ def _labels(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"duckdb", "parquet"},
-        # Of the same day, though all before it are read too: else a backfill builds every day.
-        deps=[dg.AssetKey([dataset.slug, "events"])]
+        deps=[events_before(dataset)]
         + ([dg.AssetKey([dataset.slug, "users"])] if dataset.users else []),
-        partitions_def=days(dataset),
+        partitions_def=as_of_days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata=column_schema(LABELS),
+        metadata=column_schema(LABELS, LABEL_MEANINGS),
     )
     def labels(context: dg.AssetExecutionContext) -> None:
         """What is to be predicted of each user as of the end of the day, and the user's split."""
@@ -72,9 +74,9 @@ def _training_sequences(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"duckdb", "numpy"},
-        deps=[dg.AssetKey([dataset.slug, "events"])]
+        deps=[events_before(dataset)]
         + ([dg.AssetKey([dataset.slug, "items"])] if dataset.items else []),
-        partitions_def=days(dataset),
+        partitions_def=as_of_days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def training_sequences(context: dg.AssetExecutionContext) -> None:
@@ -110,7 +112,7 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
         ],
         partitions_def=recipes(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool="gpu",
+        pool=TRAINING_POOL,
     )
     def pretrained_encoder(
         context: dg.AssetExecutionContext, config: LearningRun, pipes: dg.PipesSubprocessClient
@@ -133,9 +135,10 @@ def _pretrained_encoder(dataset: Dataset) -> dg.AssetsDefinition:
             if job.name not in outcome.done:
                 continue
             version = versions[name]
-            context.instance.add_dynamic_partitions(
-                str(model_versions(dataset).name), [version.version]
-            )
+            if dataset.recipes[name].method.trains:  # else it is only compared with, never served
+                context.instance.add_dynamic_partitions(
+                    str(model_versions(dataset).name), [version.version]
+                )
             checkpoint = local_model(lake, job.trial)
             metadata = (
                 {"checkpoint": dg.MetadataValue.path(str(checkpoint)), "version": version.version}

@@ -10,9 +10,12 @@ from contracts.config.dataset import Dataset
 from contracts.config.learning import Validation
 from contracts.lake.layout import Lake
 from contracts.recipes.recipe import EarlyStopping, Recipe
+from orchestration.partitions import no_days
 
 GROUP = "learning"
 OWNERS = ["team:data-science"]
+# One training at a time on the GPU, or on all cores; the embeddings of a day do not wait for it.
+TRAINING_POOL = "training"
 
 
 class LearningRun(dg.Config):
@@ -75,6 +78,11 @@ def all_days(dataset: Dataset, name: str) -> dg.AssetDep:
     return dg.AssetDep(
         dg.AssetKey([dataset.slug, name]), partition_mapping=dg.AllPartitionMapping()
     )
+
+
+def events_before(dataset: Dataset) -> dg.AssetDep:
+    """Depends on the events up to an as-of day, in a way that widens no backfill of them."""
+    return dg.AssetDep(dg.AssetKey([dataset.slug, "events"]), partition_mapping=no_days())
 
 
 def plottable(result: dict) -> dict:

@@ -16,15 +16,16 @@ from contracts.lake.schemas import embeddings_schema
 from contracts.lake.versions import version_named
 from contracts.recipes.jobs import EmbedDay, EmbedIO, EmbedJob
 from models.experiments.cells import local_model
+from orchestration.assets.learning_inputs import all_days, events_before
+from orchestration.catalog import column_schema
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
 from orchestration.experiments.programs import run_program
-from orchestration.partitions import days_by_version
+from orchestration.partitions import days_by_version, parse_day
 from orchestration.progress import Progress
 from orchestration.promotion import decide, embedded_tasks
 from orchestration.retries import retried
 from orchestration.tags import DUE
-from orchestration.write_audit_publish import column_schema
 
 GROUP = "serving"
 
@@ -50,7 +51,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         partitions_def=days_by_version(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
         metadata=column_schema(embeddings_schema(dataset.learning.dim)),
-        pool="gpu",
+        pool="embedding",
     )
     def user_embeddings(
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
@@ -88,7 +89,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
 
 def _cell(key: Any) -> tuple[dt.date, str]:
     parts = key.keys_by_dimension
-    return dt.date.fromisoformat(parts["day"]), parts["model_version"]
+    return parse_day(parts["day"]), parts["model_version"]
 
 
 def _key(day: dt.date, version: str) -> str:
@@ -133,17 +134,9 @@ def _embed_job(
 
 
 def _embedded_from(dataset: Dataset) -> list[dg.AssetDep]:
-    """Events and models. A backfill of events widens to the same days of embeddings, no others.
-
-    Earlier days are read too, as many as there are.
-    """
+    """Events and models: an embedding reads all events before it, by one model version."""
     models = ["pretrained_encoder", *(f"finetuned_{task.name}" for task in dataset.daily_tasks)]
-    mappings = dict.fromkeys(models, dg.AllPartitionMapping())
-    mappings |= {"events": dg.MultiToSingleDimensionPartitionMapping("day")}
-    return [
-        dg.AssetDep(dg.AssetKey([dataset.slug, name]), partition_mapping=mapping)
-        for name, mapping in mappings.items()
-    ]
+    return [events_before(dataset), *(all_days(dataset, name) for name in models)]
 
 
 def _registry(dataset: Dataset) -> dg.AssetsDefinition:

@@ -16,6 +16,7 @@ from orchestration.automation.history import RunHistory
 from orchestration.automation.notes import tell
 from orchestration.automation.plan import make_plan
 from orchestration.automation.request import Plan, Request
+from orchestration.partitions import add_requested
 from orchestration.stages import job_name
 from orchestration.tags import DUE, MAX_RETRIES, REASON, REQUEST, REQUESTED_AT, range_tags
 
@@ -59,6 +60,8 @@ def automation_sensor(dataset: Dataset, jobs: list) -> dg.SensorDefinition:
             for request in plan.requests
             if job_name(dataset, request.stage) in names
         ]
+        for request in plan.requests:
+            add_requested(context.instance, dataset, request.stage, request.first, request.last)
         if requests:
             return dg.SensorResult(requests)
         return dg.SensorResult(skip_reason=dg.SkipReason(told(plan)))

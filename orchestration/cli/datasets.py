@@ -13,7 +13,7 @@ from contracts.config.dataset import (
     load_dataset,
     load_dataset_file,
 )
-from contracts.config.sources import link_source, source_folder
+from contracts.config.sources import enable, is_enabled, link_source, source_folder
 
 if TYPE_CHECKING:
     from features.drafts.preview import Gate
@@ -23,13 +23,14 @@ app = typer.Typer(no_args_is_help=True, help="Look at data sets before they are 
 
 @app.command("list")
 def list_datasets() -> None:
-    """List the configured data sets and where their files lie."""
+    """List the configured data sets, which are enabled, and where their files lie."""
     for name in dataset_names():
         try:
             where = source_folder(name)
         except FootpathError:
             where = "not linked"
-        typer.echo(f"{name:20} {load_dataset(name).title:30} {where}")
+        mark = "enabled" if is_enabled(name) else ""
+        typer.echo(f"{name:20} {mark:8} {load_dataset(name).title:30} {where}")
 
 
 @app.command("init")
@@ -59,12 +60,37 @@ def init(
 
 @app.command("link")
 def link(name: str, folder: str) -> None:
-    """Remember where the source files of a data set lie."""
+    """Remember where the source files of a data set lie, and enable it.
+
+    Example: footpath datasets link ml-100k ~/data/ml-100k
+    """
     load_dataset(name)
     if "://" not in folder and not Path(folder).is_dir():
         raise FootpathError(f"{folder} is not a folder: link takes the folder of the source files")
     link_source(name, folder)
     typer.echo(f"{name}: files are read from {source_folder(name)}")
+
+
+@app.command("enable")
+def enable_dataset(name: str) -> None:
+    """Load a data set into Dagster.
+
+    Example: footpath datasets enable ml-100k
+    """
+    load_dataset(name)
+    enable(name)
+    typer.echo(f"{name}: enabled; a UI that is open shows it after Deployment, Reload definitions")
+
+
+@app.command("disable")
+def disable_dataset(name: str) -> None:
+    """Load a data set no longer; its tables and runs stay.
+
+    Example: footpath datasets disable shop
+    """
+    load_dataset(name)
+    enable(name, enabled=False)
+    typer.echo(f"{name}: disabled; a UI that is open drops it after Deployment, Reload definitions")
 
 
 @app.command("check")

@@ -13,7 +13,7 @@ import typer
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import load_dataset
-from contracts.config.sources import link_source, source_folder
+from contracts.config.sources import enable, link_source, source_folder
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
 from orchestration.cli import automation, clean, compare, datasets, doctor, lake, quarantine
@@ -70,11 +70,12 @@ def run(
     config = load_dataset(dataset)
     terminal = Terminal(config)
     if dataset == "shop" and not data:
-        data = str(terminal.generate_shop(users, days, seed))
-    if data:
+        terminal.generate_shop(users, days, seed)
+    elif data:
         _require_folder(dataset, data)
         link_source(dataset, data)
     source_folder(dataset)
+    enable(dataset)
     terminal.run_chain(seed, first_day, last_day, until)
     terminal.show_results()
 

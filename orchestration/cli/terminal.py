@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.config.dataset import Dataset
+from contracts.config.sources import link_source
 from contracts.lake.layout import Lake, home
 from contracts.lake.reading import read_table
 from orchestration.progress import TerminalProgress, counter
@@ -31,8 +32,9 @@ class Terminal:
         self.lake = Lake.of(dataset.name)
         self.started = time.monotonic()
 
-    def generate_shop(self, users: int, days: int, seed: int) -> Path:
-        """Writes the shop's landing files below the home folder, and returns their folder."""
+    def generate_shop(self, users: int, days: int, seed: int) -> None:
+        """Writes the shop's landing files below the home folder: a source that has an end."""
+        from features.ingestion.listing import arrival_days
         from features.shop import generate_shop
 
         folder = home() / "source" / "shop"
@@ -40,8 +42,9 @@ class Terminal:
         with counter("days of the shop") as report:
             start = self.dataset.partitions.start
             truth = generate_shop(folder, users, days, seed, start, report)
+        link_source(self.dataset.name, str(folder))
+        link_source(self.dataset.name, str(folder), arrival_days(self.dataset)[-1])
         console.print(f"   {truth.lines:,} rows, among them broken, late and repeated ones")
-        return folder
 
     def run_chain(self, seed: int, first_day: str, last_day: str, until: str = "") -> None:
         """Runs the whole chain on the instance that the UI shows."""

@@ -1,12 +1,13 @@
 """A data set's YAML is checked on load, and a fault names file, line and field."""
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import DATASETS, dataset_names, load_dataset, load_dataset_file
-from contracts.config.sources import link_source, source_folder
+from contracts.config.sources import enable, is_enabled, link_source, source_end, source_folder
 
 SHOP = (DATASETS / "shop.yaml").read_text()
 
@@ -112,3 +113,25 @@ def test_the_source_folder_is_remembered_and_the_environment_wins(lake_home, mon
     assert source_folder("ml-100k") == "/data/movies"
     monkeypatch.setenv("FOOTPATH_SOURCE_ML_100K", "s3://bucket/movies")
     assert source_folder("ml-100k") == "s3://bucket/movies"
+
+
+def test_a_data_set_is_enabled_by_its_link_and_by_the_environment_until_it_is_disabled(
+    lake_home, monkeypatch
+):
+    assert not is_enabled("shop")
+    monkeypatch.setenv("FOOTPATH_SOURCE_SHOP", "s3://bucket/shop")
+    assert is_enabled("shop")
+    enable("shop", enabled=False)
+    assert not is_enabled("shop")
+    link_source("shop", "/data/shop", dt.date(2026, 1, 31))
+    assert is_enabled("shop")
+    assert source_end("shop") == dt.date(2026, 1, 31)
+    enable("shop", enabled=False)
+    assert (source_folder("shop"), source_end("shop")) == ("s3://bucket/shop", dt.date(2026, 1, 31))
+
+
+def test_sources_of_another_version_are_refused_with_what_to_do(lake_home):
+    lake_home.mkdir()
+    (lake_home / "sources.json").write_text('{"shop": "/data/shop"}')
+    with pytest.raises(FootpathError, match="footpath datasets link NAME FOLDER"):
+        source_folder("ml-100k")

@@ -13,10 +13,10 @@ from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.chain import DaysStoppedError, StageRunner, WholeChain, run_chain
-from orchestration.jobs import stage_jobs
+from orchestration.jobs import chain_job, stage_jobs
 from orchestration.progress import Progress
 from orchestration.stages import DAILY
-from orchestration.tags import range_tags
+from orchestration.tags import CHAIN, WHAT, range_tags
 from orchestration.write_audit_publish import days_check
 from tests.builders.datasets import tiny
 from tests.builders.landing import linked
@@ -86,14 +86,13 @@ def test_a_bad_day_in_a_range_stops_alone(source):
         failure = next(e for e in result.all_events if e.is_step_failure)
         assert "2026-03-02" in failure.step_failure_data.error.to_string()
         checks = {
-            (check.asset_key.path[-1], check.check_name): check
+            (check.asset_key.path[-1], check.check_name, check.partition): check
             for check in result.get_asset_check_evaluations()
         }
-        assert [table for table in DAILY if not checks[table, "audit"].passed] == ["events"]
-        assert [table for table in DAILY if not checks[table, "every_day"].passed] == ["events"]
-        audit = checks["events", "audit"]
-        assert audit.metadata["days stopped"].value == "2026-03-02"
-        (broken,) = audit.metadata["broken rows by rule"].records
+        failed = {name for name, check in checks.items() if not check.passed}
+        assert failed == {("events", "audit", DAYS[1]), ("events", "every_day", None)}
+        assert {(table, "audit", DAYS[2]) for table in DAILY} <= checks.keys()
+        (broken,) = checks["events", "audit", DAYS[1]].metadata["broken rows by rule"].records
         assert broken.data == {"rule": "action_known", "rows": 3}
     for table in DAILY:
         assert Lake.of("tiny").days(table) == [dt.date(2026, 3, 1), dt.date(2026, 3, 3)]
@@ -155,6 +154,29 @@ def test_the_chain_goes_on_with_the_good_days_and_fails_at_its_end_for_the_bad_o
     assert any("without the days that the gate stopped" in line for line in said)
 
 
+def test_the_job_of_the_chain_is_its_stages_and_its_runs_share_a_tag(source):
+    write_one_bad_day(source)
+    found = definitions()
+    job = chain_job(dataset(), found.resolve_job_def)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            run_config={"ops": {"settings": {"config": {"until": "inputs"}}}},
+            raise_on_error=False,
+        )
+        assert failed_steps(result) == ["inputs"]
+        failure = next(e for e in result.all_events if e.is_step_failure)
+        assert "2026-03-02" in failure.step_failure_data.error.to_string()
+        runs = instance.get_runs(dg.RunsFilter(tags={CHAIN: result.run_id[:8]}))
+        told = {run.job_name: run.tags.get(WHAT) for run in runs}
+    assert told == {
+        "tiny_chain": None,
+        "tiny_landing": "Landing files of 2026-03-01 to 2026-03-03",
+        "tiny_daily": "Events, sessions, behavior features of 2026-03-01 to 2026-03-03",
+        "tiny_inputs": "Labels and training sequences as of 2026-03-03",
+    }
+
+
 def test_a_refused_day_leaves_the_published_one_and_a_mended_day_replaces_it(source):
     lake = Lake.of("tiny")
     path = lake.day("events", dt.date.fromisoformat(DAYS[0]))
@@ -176,6 +198,31 @@ def test_a_refused_day_leaves_the_published_one_and_a_mended_day_replaces_it(sou
         latest = instance.fetch_materializations(dg.AssetKey(["tiny", "events"]), limit=1)
         metadata = latest.records[0].asset_materialization.metadata
         assert metadata["dagster/row_count"].value == 5
+
+
+def test_every_day_of_a_range_has_checks_of_its_own_that_judge_what_it_published(source):
+    for number, day in enumerate(DAYS, start=1):
+        write(source, day, "view", users=number)
+    events = dg.AssetKey(["tiny", "events"])
+    with dg.DagsterInstance.ephemeral() as instance:
+        for first in (DAYS[0], DAYS[2]):  # the last day twice, and then alone
+            assert materialize(instance, first, DAYS[-1]).success
+        made = {
+            day: instance.fetch_materializations(
+                dg.AssetRecordsFilter(events, asset_partitions=[day]), limit=1
+            ).records[0]
+            for day in DAYS
+        }
+        judged = {
+            partition: (info.latest_execution_status.value, info.is_current)
+            for info in instance.event_log_storage.get_asset_check_partition_info(
+                [dg.AssetCheckKey(events, "audit")]
+            )
+            if (partition := info.partition_key)
+        }
+        rows = {day: record.asset_materialization.metadata for day, record in made.items()}
+    assert judged == dict.fromkeys(DAYS, ("SUCCEEDED", True))
+    assert [rows[day]["rows_in"].value for day in DAYS] == [1, 2, 3]
 
 
 def test_every_day_of_a_range_keeps_its_own_counts(source):

@@ -1,6 +1,5 @@
 """The best fine-tuned model of a task is a version whose vectors and scores go to the store."""
 
-import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,11 @@ from features.store import materialize as bring_online
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
+from orchestration.chain import Stage, StageRunner, run_stage
+from orchestration.jobs import stage_jobs
+from orchestration.partitions import cell, days_by_version
 from orchestration.progress import Progress
 from orchestration.promotion import embedded_tasks
-from orchestration.tags import range_tags
 from tests.s3 import chain
 
 LEARNING = chain.SHOP.learning.model_copy(update={"label_shares": [1.0], "seeds": 1})
@@ -40,7 +41,6 @@ def materialize(
     instance: dg.DagsterInstance,
     name: str,
     partition: str | None,
-    tags: dict[str, str] | None = None,
     **config: Any,
 ) -> dg.ExecuteInProcessResult:
     assets = [*learning_assets(SHOP), *evaluation_assets(SHOP), *serving_assets(SHOP)]
@@ -49,28 +49,42 @@ def materialize(
         selection=[dg.AssetKey(["shop", name])],
         instance=instance,
         partition_key=partition,
-        tags=tags,
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
         run_config={"ops": {f"shop__{name}": {"config": config}}} if config else {},
     )
 
 
-@pytest.mark.timeout(600)  # seven programs that load torch
+def embed(instance: dg.DagsterInstance, first: str, last: str) -> None:
+    """Embeds a range of days x model versions, as the chain does."""
+    assets = [*learning_assets(SHOP), *evaluation_assets(SHOP), *serving_assets(SHOP)]
+    definitions = dg.Definitions(
+        assets=assets,
+        jobs=stage_jobs(SHOP, assets),
+        resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
+    )
+    runner = StageRunner(SHOP, instance, definitions.resolve_job_def)
+    run_stage(runner, Stage("embedding", "", first, last))
+
+
+@pytest.mark.timeout(600)  # nine programs that load torch
 def test_a_fine_tuned_model_embeds_and_scores_the_users_of_days(lake):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance, "pretrained_encoder", "coles_bag", epochs=1)
         materialize(instance, "finetuned_age", "coles_bag")
         known = instance.get_dynamic_partitions("shop_model_versions")
         assert known == ["coles_bag_v1", "coles_bag_v1_age"]
-        materialize(instance, "user_embeddings", cell(chain.LAST, known[1]))
+        embed(instance, cell(chain.LAST, known[1]), cell(chain.LAST, known[1]))
         first = rows_of(lake, known[1])
         lake.day("events", chain.DAYS[0]).unlink()  # as if all of its events were taken back
-        ends = cell(chain.DAYS[-2], known[0]), cell(chain.LAST, known[1])
-        materialize(instance, "user_embeddings", None, tags=range_tags(*ends))
-        cells = {cell(day, version) for day in chain.DAYS[-2:] for version in known}
-        found = instance.get_materialized_partitions(dg.AssetKey(["shop", "user_embeddings"]))
-        assert found == cells
-    assert all(lake.days(f"user_embeddings/{version}") == chain.DAYS[-2:] for version in known)
+        embed(instance, cell(chain.DAYS[-3], known[0]), cell(chain.LAST, known[1]))
+        cells = {cell(day, version) for day in chain.DAYS[-3:] for version in known}
+        assert len(cells) == 6
+        key = dg.AssetKey(["shop", "user_embeddings"])
+        assert instance.get_materialized_partitions(key) == cells
+        # Nothing is left to build of the days that there are.
+        partitions = days_by_version(SHOP).get_partition_keys(dynamic_partitions_store=instance)
+        assert set(partitions) == cells
+    assert all(lake.days(f"user_embeddings/{version}") == chain.DAYS[-3:] for version in known)
     # What was known stays, and what was embedded again is newer.
     rows = rows_of(lake, known[1])
     added = [row for row in rows if row not in first]
@@ -102,10 +116,6 @@ def test_a_fine_tuned_model_embeds_and_scores_the_users_of_days(lake):
         entity_rows=[{"user_id": user} for user in users],
     ).to_dict()
     assert online["scores_coles_bag_v1_age"] == [scored[user]["scores"] for user in users]
-
-
-def cell(day: dt.date, version: str) -> str:
-    return str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
 
 
 def rows_of(lake: Lake, version: str) -> list[dict]:

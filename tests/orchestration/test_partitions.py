@@ -1,0 +1,34 @@
+"""Partitions that are added as they come are kept in the order of their days."""
+
+import dagster as dg
+import pytest
+
+from contracts.base.errors import FootpathError
+from orchestration.partitions import add_days, cell, days_by_version, embedded_days, parse_day
+from tests.builders.datasets import shop
+
+SHOP = shop()
+
+
+def test_days_are_in_order_whenever_they_are_added():
+    with dg.DagsterInstance.ephemeral() as instance:
+        for added in (["2026-01-28"], ["2026-01-21"], ["2026-01-25", "2026-01-21", "2026-01-30"]):
+            add_days(instance, embedded_days(SHOP), added)
+        found = instance.get_dynamic_partitions("shop_embedded_days")
+    assert found == ["2026-01-21", "2026-01-25", "2026-01-28", "2026-01-30"]
+
+
+def test_a_range_of_day_by_version_is_the_days_and_versions_between_its_ends():
+    versions = ["a_v1", "b_v1"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("shop_model_versions", versions)
+        for day in ("2026-01-10", "2026-01-08", "2026-01-09", "2026-01-07"):
+            add_days(instance, embedded_days(SHOP), [day])
+        ends = dg.PartitionKeyRange(cell("2026-01-08", "a_v1"), cell("2026-01-10", "b_v1"))
+        found = days_by_version(SHOP).get_partition_keys_in_range(ends, instance)
+    assert found == [cell(f"2026-01-{d:02}", v) for d in (8, 9, 10) for v in versions]
+
+
+def test_a_partition_that_somebody_mistyped_is_refused_with_a_sentence():
+    with pytest.raises(FootpathError, match="'2026-1-8' is not a day: write it as 2026-01-31"):
+        parse_day("2026-1-8")
