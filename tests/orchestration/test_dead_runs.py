@@ -138,7 +138,9 @@ def test_after_a_killed_run_the_next_command_ends_it_and_the_sensors_go_on(
     monkeypatch.setenv("FOOTPATH_HOME", str(home))
     monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
     from contracts.config.dataset import load_dataset
-    from orchestration.definitions import defs, open_runner
+    from orchestration.definitions import code_location, open_runner
+
+    defs = code_location(["shop"])
 
     with open_runner(load_dataset("shop")) as runner:
         assert "was killed" in capfd.readouterr().err
