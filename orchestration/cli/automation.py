@@ -9,6 +9,7 @@ import typer
 from contracts.base.clock import now, parse_instant
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset
+from contracts.config.sources import enable
 from contracts.lake.layout import Lake
 
 app = typer.Typer(no_args_is_help=True, help="Keep a data set up to date by itself.")
@@ -68,7 +69,9 @@ def on(dataset: DatasetOption = "shop") -> None:
 
     Example: footpath automation on --dataset shop
     """
-    _switch(load_dataset(dataset), "start")
+    config = load_dataset(dataset)
+    enable(dataset)  # else Dagster does not know its sensor
+    _switch(config, "start")
 
 
 @app.command()
