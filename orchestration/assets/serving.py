@@ -220,13 +220,17 @@ def _similar(dataset: Dataset) -> dg.AssetsDefinition:
         kinds={"numpy"},
         deps=_all(dataset, "feature_registry", "user_embeddings"),
     )
-    def similar_users_index() -> dg.MaterializeResult:
+    def similar_users_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The newest vectors of the promoted model version, ready to be searched."""
-        from features.store import promoted_version
+        from features.store.services import REPRESENTATION_SERVICE, known_services
         from features.store.similar import build_index
 
         lake = Lake.of(dataset.name)
-        version = promoted_version(lake)
+        promoted = known_services(lake).promoted(REPRESENTATION_SERVICE)
+        if promoted is None:  # features are served before any model is
+            context.log.info("no model version is promoted yet: nothing to index")
+            return dg.MaterializeResult(metadata={NOT_RECORDED: True})
+        version = promoted.tags["model_version"]
         report = build_index(dataset, lake, version)
         return dg.MaterializeResult(
             metadata={"dagster/row_count": report.users, "model_version": version}

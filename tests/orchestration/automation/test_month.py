@@ -111,7 +111,12 @@ def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
         yield simulation
 
 
-@pytest.fixture(params=["week", pytest.param("month", marks=pytest.mark.long)])
+@pytest.fixture(
+    params=[
+        pytest.param("week", marks=pytest.mark.timeout(900)),
+        pytest.param("month", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
+    ]
+)
 def simulation(request: pytest.FixtureRequest) -> Simulation:
     return request.getfixturevalue(request.param)
 
