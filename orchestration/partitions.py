@@ -6,6 +6,7 @@ others: a key is added by whoever requests it, or under *Add a partition* in the
 """
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable
 
 import dagster as dg
@@ -14,6 +15,8 @@ from contracts.base.clock import days_between
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.config.sources import source_end
+from contracts.lake.layout import Lake
+from contracts.lake.versions import all_versions
 
 
 def days(dataset: Dataset) -> dg.DailyPartitionsDefinition:
@@ -83,25 +86,39 @@ def add_days(
     dynamic ones in the order in which they were added.
     """
     name = str(partitions.name)
+    there = {*instance.get_dynamic_partitions(name)}
+    _keep_in_order(instance, name, sorted(there | {str(day) for day in wanted}))
+
+
+def _keep_in_order(instance: dg.DagsterInstance, name: str, keys: list[str]) -> None:
+    """Makes the keys of dynamic partitions these, in this order."""
     there = list(instance.get_dynamic_partitions(name))
-    new = sorted({str(day) for day in wanted} - set(there))
-    if not new:
-        return
-    later = sorted(key for key in there if key > new[0])
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(there, keys, strict=False))
+    kept = len(list(alike))
     # Nothing recorded of a partition goes with its key, and the key comes back at once.
-    for key in later:
+    for key in there[kept:]:
         instance.delete_dynamic_partition(name, key)
-    instance.add_dynamic_partitions(name, sorted([*new, *later]))
+    if keys[kept:]:
+        instance.add_dynamic_partitions(name, keys[kept:])
 
 
 def add_requested(
     instance: dg.DagsterInstance, dataset: Dataset, stage: str, first: str | None, last: str | None
 ) -> None:
-    """Adds the as-of or embedded days between the ends of a stage's range to those that exist."""
+    """Adds the as-of or embedded days between the ends of a stage's range to those that exist.
+
+    Model versions get the order in which they were named, which that of a range of them is.
+    """
     added = {"inputs": as_of_days, "embedding": embedded_days}.get(stage)
     if added and first and last:
         ends = (parse_day(key.split("|")[0]) for key in (first, last))
         add_days(instance, added(dataset), days_between(*ends))
+    if stage == "embedding":
+        name = str(model_versions(dataset).name)
+        there = {*instance.get_dynamic_partitions(name)}
+        named = [version.version for version in all_versions(Lake.of(dataset.name))]
+        known = [version for version in named if version in there]
+        _keep_in_order(instance, name, [*known, *sorted(there - set(known))])
 
 
 def days_of(context: dg.AssetExecutionContext) -> list[dt.date]:
