@@ -6,8 +6,11 @@ was a child of, and its run stays STARTED for ever: it takes a place in the queu
 and keeps the sensors waiting.
 """
 
+import multiprocessing
 import os
 import platform
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +88,7 @@ class TaggingExecutor(dg.Executor):
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         """Tags the run and executes its steps."""
+        _end_with_code_server()
         plan_context.instance.add_run_tags(plan_context.run_id, process_tags(plan_context.run_id))
         yield from self._inner.execute(plan_context, execution_plan)
 
@@ -96,6 +100,22 @@ def in_process_executor(context: dg.InitExecutorContext) -> TaggingExecutor:
     create = dg.in_process_executor.executor_creation_fn
     assert create
     return TaggingExecutor(create(context))
+
+
+def _end_with_code_server() -> None:
+    """Lets this process be killed soon after the code server that started it for its run.
+
+    Nobody could stop the run any more, and it would outlive the stack. Dagster starts it again,
+    and what it has published stays.
+    """
+    if not (parent := multiprocessing.parent_process()):
+        return  # by hand, or in a container of its own
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="end-with-code-server", daemon=True).start()
 
 
 def _is_dead(run: dg.DagsterRun) -> bool:
