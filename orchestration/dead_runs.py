@@ -6,14 +6,10 @@ was a child of, and its run stays STARTED for ever: it takes a place in the queu
 and keeps the sensors waiting.
 """
 
-import multiprocessing
 import os
 import platform
-import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -44,9 +40,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     unfinished = dg.RunsFilter(statuses=ALIVE, tags={HOST: platform.node()})
     for found in instance.get_runs(unfinished):
         # Its process may have ended well since the runs were listed.
-        if not _is_dead(found) or not (run := instance.get_run_by_id(found.run_id)):
+        if not is_dead(found.tags, found.run_id) or not (
+            run := instance.get_run_by_id(found.run_id)
+        ):
             continue
-        if run.status not in ALIVE or not _is_dead(run):
+        if run.status not in ALIVE or not is_dead(run.tags, run.run_id):
             continue
         pid = run.tags[PROCESS].split("/")[0]
         reason = (
@@ -70,61 +68,17 @@ def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(" ".join(end_dead_runs(context.instance)) or "every run has its process")
 
 
-class TaggingExecutor(dg.Executor):
-    """Executor that tags the run with its process, for runs that Dagster's daemon launches."""
+def is_dead(tags: Mapping[str, str], run_id: str) -> bool:
+    """Whether the process that the tags name is gone; False if it is another host's, or not known.
 
-    def __init__(self, inner: dg.Executor) -> None:
-        self._inner = inner
-
-    @property
-    def retries(self) -> Any:
-        """How Dagster retries steps."""
-        return self._inner.retries
-
-    @property
-    def step_dependency_config(self) -> Any:
-        """When Dagster starts a step."""
-        return self._inner.step_dependency_config
-
-    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        """Tags the run and executes its steps."""
-        _end_with_code_server()
-        plan_context.instance.add_run_tags(plan_context.run_id, process_tags(plan_context.run_id))
-        yield from self._inner.execute(plan_context, execution_plan)
-
-
-# A process a step would import everything again for each; what is heavy has its own anyway.
-@dg.executor(name="in_process", config_schema=dg.in_process_executor.config_schema)
-def in_process_executor(context: dg.InitExecutorContext) -> TaggingExecutor:
-    """Dagster's executor of one process, with the run tagged."""
-    create = dg.in_process_executor.executor_creation_fn
-    assert create
-    return TaggingExecutor(create(context))
-
-
-def _end_with_code_server() -> None:
-    """Lets this process be killed soon after the code server that started it for its run.
-
-    Nobody could stop the run any more, and it would outlive the stack. Dagster starts it again,
-    and what it has published stays.
+    Args:
+      tags: of a run, or of what waits for one.
+      run_id: of that run; a run that is retried has the tags of the one before it.
     """
-    if not (parent := multiprocessing.parent_process()):
-        return  # by hand, or in a container of its own
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="end-with-code-server", daemon=True).start()
-
-
-def _is_dead(run: dg.DagsterRun) -> bool:
-    """Whether the process that carries a run of this host is gone; False if that is not known."""
-    tags = run.tags
-    if not {BOOT, PROCESS} <= tags.keys():
+    if not {HOST, BOOT, PROCESS} <= tags.keys() or tags[HOST] != platform.node():
         return False
-    pid, start, namespace, run_id = tags[PROCESS].split("/")
-    if run_id != run.run_id:
+    pid, start, namespace, tagged = tags[PROCESS].split("/")
+    if tagged != run_id:
         return False
     if tags[BOOT] != _boot_id():
         return True

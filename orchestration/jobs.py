@@ -59,7 +59,7 @@ def chain_job(dataset: Dataset, job_of: Callable[[str], dg.JobDefinition]) -> dg
         def step(context: dg.OpExecutionContext, chosen: dict) -> Iterator[dg.Output]:
             stopped = chosen.pop("stopped")
             config = settled(dataset, WholeChain(**chosen), name)
-            runner = StageRunner(dataset, context.instance, job_of)
+            runner = StageRunner(dataset, context.instance, job_of, within=context.run_id)
             tags = {CHAIN: context.run_id[:8]}
             try:
                 run_step(runner, config, name, tags, context.log.info)
