@@ -62,7 +62,7 @@ class Stack:
         )
 
     def wait_until_well(self) -> None:
-        wait_until(lambda: self.health().returncode == 0, self.tail)
+        wait_until(lambda: self.health().returncode == 0, self.tail, every=2.0)
 
     def tail(self) -> str:
         logs = [self.log, *(self.home / "production" / "log").glob("*.log")]
@@ -99,11 +99,13 @@ class Stack:
         self.process.wait(timeout=120)
 
 
-def wait_until(is_so: Callable[[], bool], tell: Callable[[], str], seconds: float = 300) -> None:
+def wait_until(
+    is_so: Callable[[], bool], tell: Callable[[], str], every: float = 0.5, seconds: float = 300
+) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, tell()
-        time.sleep(0.5)
+        time.sleep(every)
 
 
 @contextlib.contextmanager
