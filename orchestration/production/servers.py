@@ -92,7 +92,8 @@ def _why_not(what: str) -> str:
             "Redis": "the online store is SQLite",
             "S3": "the lake is a folder",
         }
-        return f"{' and '.join(absent)} is not on the PATH; {instead[what]}"
+        verb = "is" if len(absent) == 1 else "are"
+        return f"{' and '.join(absent)} {verb} not on the PATH; {instead[what]}"
     if what == "PostgreSQL" and os.getuid() == 0 and not _postgres_account():
         return "it does not run as root and there is no account postgres"
     if what == "S3" and (home() / "lake").exists() and not (folder() / "s3").exists():
@@ -166,6 +167,7 @@ def _redis(known: Mapping[str, str], ports: Ports) -> Server:
     settings = {
         "bind": LOOPBACK, "port": ports.redis, "dir": data, "appendonly": "yes",
         "requirepass": password,
+        "set-proc-title": "no",  # which would overwrite the environment by which it is recognised
     }  # fmt: skip
     # In a file: a command line can be read by all.
     write_private(data / "redis.conf", "".join(f"{k} {v}\n" for k, v in settings.items()))
