@@ -16,7 +16,7 @@ ONLINE, ONLINE_PASSWORD = "FOOTPATH_ONLINE_STORE", "FOOTPATH_REDIS_PASSWORD"
 S3_ENDPOINT, LAKE = "AWS_ENDPOINT_URL", "FOOTPATH_LAKE"
 # Of the stack's own processes, as deploy/workspace.yaml and the health check read them.
 CODE_HOST, CODE_PORT = "FOOTPATH_CODE_HOST", "FOOTPATH_CODE_PORT"
-UI = "FOOTPATH_UI"
+WEBSERVER = "FOOTPATH_WEBSERVER"
 
 
 def folder() -> Path:

@@ -3,7 +3,7 @@
     python -m orchestration.production.health             # all of them
     python -m orchestration.production.health daemon      # or webserver, code
 
-In:  FOOTPATH_UI, FOOTPATH_CODE_HOST, FOOTPATH_CODE_PORT. Out: a line each; exit code 1 if one is
+In:  FOOTPATH_WEBSERVER, FOOTPATH_CODE_HOST, FOOTPATH_CODE_PORT. Out: a line each; exit code 1 if one is
 down. It imports little: a probe runs it every few seconds.
 """
 
@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from orchestration.production.addresses import CODE_HOST, CODE_PORT, UI, use_addresses
+from orchestration.production.addresses import CODE_HOST, CODE_PORT, WEBSERVER, use_addresses
 
 SECONDS = 5  # to wait for an answer
 SILENT = 120.0  # seconds; a daemon beats every 30
@@ -68,8 +68,8 @@ def _webserver() -> str:
     for entry in _asked()["workspaceOrError"]["locationEntries"]:
         found = (entry["locationOrLoadError"] or {}).get("__typename")
         if found != "RepositoryLocation":
-            raise RuntimeError(f"{_ui()} answers, and has no definitions ({found})")
-    return f"answers on {_ui()}"
+            raise RuntimeError(f"{_webserver_url()} answers, and has no definitions ({found})")
+    return f"answers on {_webserver_url()}"
 
 
 def _daemon() -> str:
@@ -85,15 +85,15 @@ def _daemon() -> str:
 def _asked() -> dict:
     body = json.dumps({"query": QUERY}).encode()
     request = urllib.request.Request(  # noqa: S310
-        f"{_ui()}/graphql", body, {"Content-Type": "application/json"}
+        f"{_webserver_url()}/graphql", body, {"Content-Type": "application/json"}
     )
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(request, timeout=SECONDS) as reply:
         return json.load(reply)["data"]
 
 
-def _ui() -> str:
-    return os.environ.get(UI, "http://127.0.0.1:3000")
+def _webserver_url() -> str:
+    return os.environ.get(WEBSERVER, "http://127.0.0.1:3000")
 
 
 CHECKS: dict[str, Callable[[], str]] = {"code": _code, "webserver": _webserver, "daemon": _daemon}

@@ -23,7 +23,7 @@ from orchestration.instance import REPOSITORY, prepare_instance
 from orchestration.production.addresses import (
     CODE_HOST,
     CODE_PORT,
-    UI,
+    WEBSERVER,
     folder,
     read_addresses,
     write_private,
@@ -99,7 +99,7 @@ def start_stack(ports: Ports, host: str, say: Callable[[str], None]) -> None:
         servers = [*own_servers(os.environ, known, ports, say)]
         found = {name: value for server in servers for name, value in server.variables.items()}
         found |= {CODE_HOST: LOOPBACK, CODE_PORT: str(ports.code)}
-        found[UI] = f"http://{host if host != '0.0.0.0' else LOOPBACK}:{ports.ui}"  # noqa: S104
+        found[WEBSERVER] = f"http://{host if host != '0.0.0.0' else LOOPBACK}:{ports.ui}"  # noqa: S104
         os.environ.update(found)
         os.environ[MARK] = str(home())
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -110,7 +110,7 @@ def start_stack(ports: Ports, host: str, say: Callable[[str], None]) -> None:
         )
         programs = [*servers, *dagster_servers(ports, host)]
         write_private(folder() / "supervisord.conf", configuration(programs))
-    say(f"UI: {found[UI]}; logs: {folder() / 'log'}; Ctrl-C stops everything")
+    say(f"UI: {found[WEBSERVER]}; logs: {folder() / 'log'}; Ctrl-C stops everything")
     sys.stdout.flush()
     command = [sys.executable, "-m", "supervisor.supervisord"]
     os.execv(sys.executable, [*command, "-c", str(folder() / "supervisord.conf")])  # noqa: S606

@@ -183,7 +183,9 @@ def test_a_stack_with_its_own_servers_survives_the_death_of_each_and_of_all(open
             stack.wait_until_well()
         secret = (open_folder / "production" / "environment").read_text()
         (password,) = re.findall(r"FOOTPATH_REDIS_PASSWORD=(\S+)", secret)
-        titles = [" ".join(process.cmdline()) for process in psutil.process_iter()]
+        titles = [
+            " ".join(found.info["cmdline"] or ()) for found in psutil.process_iter(["cmdline"])
+        ]
         assert not any(password in title for title in titles)
         for path in (open_folder / "production").rglob("*"):
             if path.is_file() and password.encode() in path.read_bytes():
