@@ -3,8 +3,8 @@
     python -m orchestration.production.health             # all of them
     python -m orchestration.production.health daemon      # or webserver, code
 
-In:  FOOTPATH_WEBSERVER, FOOTPATH_CODE_HOST, FOOTPATH_CODE_PORT. Out: a line each; exit code 1 if one is
-down. It imports little: a probe runs it every few seconds.
+In:  FOOTPATH_WEBSERVER, FOOTPATH_CODE_HOST, FOOTPATH_CODE_PORT. Out: a line each; exit code 1 if
+one is down. It imports little: a probe runs it every few seconds.
 """
 
 import json
