@@ -121,8 +121,9 @@ def test_the_command_line_waits_while_the_queue_is_full(instance: dg.DagsterInst
 
 
 def test_landing_the_daily_tables_and_training_each_have_a_pool():
-    from orchestration.definitions import job_of
+    from orchestration.definitions import jobs_of
 
+    job_of = jobs_of("shop")
     pools = {stage: job_of(f"shop_{stage}").graph.pools for stage in ("landing", "daily")}
     assert pools == {"landing": {"shop_landing"}, "daily": {"shop_daily"}}
-    assert "gpu" in job_of("shop_pretraining").graph.pools
+    assert "training" in job_of("shop_pretraining").graph.pools
