@@ -9,13 +9,17 @@ DATA ?=
 PORT ?= 3000
 JOBS ?= 2
 
-.PHONY: run ui test test-long test-spark lint lock setup clean
+.PHONY: run ui production test test-long test-spark lint lock setup clean
 
 run: setup
 	$(BIN)/footpath run --dataset $(DATASET) $(if $(DATA),--data $(DATA))
 
 ui: setup
 	$(BIN)/footpath ui --port $(PORT)
+
+# Everything under supervisord, until Ctrl-C; see docs/production.md.
+production: setup
+	exec $(BIN)/footpath production --port $(PORT)
 
 test: setup lint
 	$(BIN)/pytest -n $(JOBS) -m "not long"

@@ -5,6 +5,7 @@ same thing and see the same runs.
 """
 
 import datetime as dt
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from orchestration.dead_runs import process_tags
 from orchestration.failures import NOTHING_SAID, failure_sentence
 from orchestration.partitions import add_requested, cell, parse_day
 from orchestration.promotion import versions_to_serve
+from orchestration.runs.pools import held_pools, wait_for_queue
 from orchestration.tags import CHAIN, STAGE, WHAT, range_tags
 from orchestration.write_audit_publish import EVERY_DAY
 
@@ -67,6 +69,7 @@ class StageRunner:
     instance: dg.DagsterInstance
     job_of: Callable[[str], dg.JobDefinition]  # by its name
     resources: dict | None = None  # in the place of those that the job has
+    within: str = ""  # id of the run that they are stages of; it has its place in the queue
 
 
 def run_chain(runner: StageRunner, config: WholeChain, say: Callable[[str], None]) -> None:
@@ -224,15 +227,19 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
         tags |= range_tags(stage.first, stage.last)
         add_requested(runner.instance, runner.dataset, stage.job, stage.first, stage.last)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    job = runner.job_of(f"{runner.dataset.slug}_{stage.job}")
+    if not runner.within:
+        wait_for_queue(runner.instance, _tell)
     try:
-        result = runner.job_of(f"{runner.dataset.slug}_{stage.job}").execute_in_process(
-            instance=runner.instance,
-            run_config={**quiet, **(stage.config or {})},
-            tags=tags,
-            run_id=run_id,
-            raise_on_error=False,
-            resources=runner.resources,
-        )
+        with held_pools(runner.instance, run_id, job.graph.pools, _tell):
+            result = job.execute_in_process(
+                instance=runner.instance,
+                run_config={**quiet, **(stage.config or {})},
+                tags=tags,
+                run_id=run_id,
+                raise_on_error=False,
+                resources=runner.resources,
+            )
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
     if not result.success:
@@ -246,6 +253,12 @@ def run_stage(runner: StageRunner, stage: Stage) -> dict[str, int]:
         if count := made.metadata.get("dagster/row_count"):
             rows[made.asset_key.path[-1]] = rows.get(made.asset_key.path[-1], 0) + int(count.value)
     return rows
+
+
+def _tell(line: str) -> None:
+    """A line for whoever waits at the terminal, or reads the output of the run."""
+    sys.stderr.write(f"   {line}\n")
+    sys.stderr.flush()
 
 
 def _op_config(dataset: Dataset, by_asset: dict[str, dict]) -> dict:

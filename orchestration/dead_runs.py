@@ -8,9 +8,8 @@ and keeps the sensors waiting.
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -41,9 +40,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     unfinished = dg.RunsFilter(statuses=ALIVE, tags={HOST: platform.node()})
     for found in instance.get_runs(unfinished):
         # Its process may have ended well since the runs were listed.
-        if not _is_dead(found) or not (run := instance.get_run_by_id(found.run_id)):
+        if not is_dead(found.tags, found.run_id) or not (
+            run := instance.get_run_by_id(found.run_id)
+        ):
             continue
-        if run.status not in ALIVE or not _is_dead(run):
+        if run.status not in ALIVE or not is_dead(run.tags, run.run_id):
             continue
         pid = run.tags[PROCESS].split("/")[0]
         reason = (
@@ -67,44 +68,17 @@ def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(" ".join(end_dead_runs(context.instance)) or "every run has its process")
 
 
-class TaggingExecutor(dg.Executor):
-    """Executor that tags the run with its process, for runs that Dagster's daemon launches."""
+def is_dead(tags: Mapping[str, str], run_id: str) -> bool:
+    """Whether the process that the tags name is gone; False if it is another host's, or not known.
 
-    def __init__(self, inner: dg.Executor) -> None:
-        self._inner = inner
-
-    @property
-    def retries(self) -> Any:
-        """How Dagster retries steps."""
-        return self._inner.retries
-
-    @property
-    def step_dependency_config(self) -> Any:
-        """When Dagster starts a step."""
-        return self._inner.step_dependency_config
-
-    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        """Tags the run and executes its steps."""
-        plan_context.instance.add_run_tags(plan_context.run_id, process_tags(plan_context.run_id))
-        yield from self._inner.execute(plan_context, execution_plan)
-
-
-# A process a step would import everything again for each; what is heavy has its own anyway.
-@dg.executor(name="in_process", config_schema=dg.in_process_executor.config_schema)
-def in_process_executor(context: dg.InitExecutorContext) -> TaggingExecutor:
-    """Dagster's executor of one process, with the run tagged."""
-    create = dg.in_process_executor.executor_creation_fn
-    assert create
-    return TaggingExecutor(create(context))
-
-
-def _is_dead(run: dg.DagsterRun) -> bool:
-    """Whether the process that carries a run of this host is gone; False if that is not known."""
-    tags = run.tags
-    if not {BOOT, PROCESS} <= tags.keys():
+    Args:
+      tags: of a run, or of what waits for one.
+      run_id: of that run; a run that is retried has the tags of the one before it.
+    """
+    if not {HOST, BOOT, PROCESS} <= tags.keys() or tags[HOST] != platform.node():
         return False
-    pid, start, namespace, run_id = tags[PROCESS].split("/")
-    if run_id != run.run_id:
+    pid, start, namespace, tagged = tags[PROCESS].split("/")
+    if tagged != run_id:
         return False
     if tags[BOOT] != _boot_id():
         return True
@@ -136,6 +110,11 @@ def _boot_id() -> str:
 
 
 def _pid_namespace() -> str:
-    """Identity of the container whose process ids are meant."""
+    """Identity of the container whose process ids are meant.
+
+    FOOTPATH_CONTAINER names one that has a host name of its own, and successors of the same name.
+    """
+    if name := os.environ.get("FOOTPATH_CONTAINER"):
+        return name
     path = Path("/proc/self/ns/pid")
     return path.readlink().name.strip("pid:[]") if path.is_symlink() else ""

@@ -16,17 +16,26 @@ REPOSITORY = Path(__file__).parent.parent
 def prepare_instance() -> Path:
     """Makes DAGSTER_HOME ready, by default below the home folder, and returns it.
 
-    A `dagster.yaml` that lies there already is the user's own and stays as it is. A new one is for
-    PostgreSQL where DAGSTER_POSTGRES_URL is set, and otherwise for SQLite.
+    A new `dagster.yaml` is for PostgreSQL where DAGSTER_POSTGRES_URL is set, and otherwise for
+    SQLite. One that lies there stays as it is, unless it is ours for SQLite and the variable is
+    set.
     """
     folder = Path(os.environ.setdefault("DAGSTER_HOME", str(home() / "dagster")))
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     # Processes that Dagster starts elsewhere must find the same home.
     os.environ["FOOTPATH_HOME"] = str(home())
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "dagster.yaml").exists():
-        name = "dagster.postgres.yaml" if os.environ.get("DAGSTER_POSTGRES_URL") else "dagster.yaml"
-        shutil.copy(REPOSITORY / "deploy" / name, folder / "dagster.yaml")
+    path, deploy = folder / "dagster.yaml", REPOSITORY / "deploy"
+    if os.environ.get("DAGSTER_POSTGRES_URL"):
+        if not path.exists():
+            shutil.copy(deploy / "dagster.postgres.yaml", path)
+        elif path.read_bytes() == (deploy / "dagster.yaml").read_bytes():
+            shutil.copy(deploy / "dagster.postgres.yaml", path)
+            sys.stderr.write(
+                f"{folder}: runs of before stay in its SQLite files, unseen from now\n"
+            )
+    elif not path.exists():
+        shutil.copy(deploy / "dagster.yaml", path)
     return folder
 
 

@@ -14,7 +14,7 @@ from orchestration.chain import (
     settled,
 )
 from orchestration.stages import job_name, stage_assets
-from orchestration.tags import CHAIN, STAGE, WHAT
+from orchestration.tags import CHAIN, STAGE, WHAT, gpu_tags
 
 # What each step of the chain makes, for the page of its job.
 CHAIN_STEPS = {
@@ -28,6 +28,8 @@ CHAIN_STEPS = {
     "serving": "Feature store: registry, online rows, similar users.",
 }
 
+ON_GPU = ("pretraining", "evaluation", "comparison", "embedding")
+
 
 def stage_jobs(dataset: Dataset) -> list:
     """Returns one job a stage, from landing to serving."""
@@ -36,6 +38,7 @@ def stage_jobs(dataset: Dataset) -> list:
             job_name(dataset, stage),
             selection=dg.AssetSelection.assets(*keys),
             description=f"{dataset.title}: {', '.join(key.path[-1] for key in keys)}",
+            tags=gpu_tags() if stage in ON_GPU else None,
         )
         for stage, keys in stage_assets(dataset).items()
     ]
@@ -59,7 +62,7 @@ def chain_job(dataset: Dataset, job_of: Callable[[str], dg.JobDefinition]) -> dg
         def step(context: dg.OpExecutionContext, chosen: dict) -> Iterator[dg.Output]:
             stopped = chosen.pop("stopped")
             config = settled(dataset, WholeChain(**chosen), name)
-            runner = StageRunner(dataset, context.instance, job_of)
+            runner = StageRunner(dataset, context.instance, job_of, within=context.run_id)
             tags = {CHAIN: context.run_id[:8]}
             try:
                 run_step(runner, config, name, tags, context.log.info)

@@ -39,6 +39,11 @@ def embedded_days(dataset: Dataset) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=f"{dataset.slug}_embedded_days")
 
 
+def daily_pool(dataset: Dataset) -> str:
+    """Pool of the daily tables: of two runs, whose days may be the same, one waits."""
+    return f"{dataset.slug}_daily"
+
+
 def recipes(dataset: Dataset) -> dg.StaticPartitionsDefinition:
     """Recipes (method x encoder) that the data set's YAML names."""
     return dg.StaticPartitionsDefinition(list(dataset.learning.recipes))

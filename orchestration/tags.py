@@ -1,6 +1,8 @@
 """Run tags: Dagster's for the partitions of a run, which have no public names, and our own."""
 
 import datetime as dt
+import os
+from typing import Any
 
 PARTITION = "dagster/partition"
 FIRST_PARTITION = "dagster/asset_partition_range_start"
@@ -27,6 +29,14 @@ MAX_RETRIES = "dagster/max_retries"
 HOST = ".dagster/footpath_host"
 BOOT = ".dagster/footpath_boot"
 PROCESS = ".dagster/footpath_process"
+
+
+def gpu_tags() -> dict[str, Any]:
+    """Tag by which Dagster's K8sRunLauncher asks for FOOTPATH_GPUS graphics cards for a run."""
+    if not (count := os.environ.get("FOOTPATH_GPUS")):
+        return {}
+    container = {"resources": {"limits": {"nvidia.com/gpu": count}}}
+    return {"dagster-k8s/config": {"container_config": container}}
 
 
 def range_tags(first: dt.date | str, last: dt.date | str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from contracts.lake.schemas import SESSIONS
 from features.behavior.build import feature_fields, feature_schema
 from features.behavior.origins import origins
 from orchestration.catalog import column_lineage, column_schema
-from orchestration.partitions import days
+from orchestration.partitions import daily_pool, days
 from orchestration.write_audit_publish import CHECK, DRIFT, build_days, check_specs
 
 GROUP = "behavior"
@@ -59,6 +59,7 @@ def _sessions(dataset: Dataset) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([dataset.slug, "events"])],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=daily_pool(dataset),
         check_specs=check_specs(dataset, key, CHECK),
         metadata=column_schema(SESSIONS, SESSION_MEANINGS)
         | column_lineage(dataset.slug, SESSION_COLUMNS),
@@ -89,6 +90,7 @@ def _features(dataset: Dataset) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([dataset.slug, name]) for name in upstream],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=daily_pool(dataset),
         check_specs=check_specs(dataset, key, CHECK, DRIFT),
         metadata=column_schema(feature_schema(fields), {f.name: f.description for f in fields})
         | column_lineage(dataset.slug, {f.name: origins(dataset, f) for f in fields}),

@@ -12,7 +12,7 @@ from contracts.lake.meanings import EVENT_MEANINGS
 from contracts.lake.remote import told
 from contracts.lake.schemas import EVENTS, ITEMS, USERS
 from orchestration.catalog import column_schema
-from orchestration.partitions import days, days_of
+from orchestration.partitions import daily_pool, days, days_of
 from orchestration.progress import Progress
 from orchestration.retries import retried
 from orchestration.tags import DUE
@@ -92,6 +92,7 @@ def _events(dataset: Dataset) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([dataset.slug, "landing"])],
         partitions_def=days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=daily_pool(dataset),
         check_specs=check_specs(dataset, key, CHECK, PROFILE),
         metadata=column_schema(EVENTS, EVENT_MEANINGS),
     )

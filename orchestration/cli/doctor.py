@@ -27,6 +27,9 @@ from contracts.config.dataset import Dataset, dataset_names, load_dataset
 from contracts.config.sources import source_folder
 from contracts.lake.layout import Lake, home, lakes
 from contracts.lake.paths import is_remote
+from orchestration.production.addresses import CODE_HOST
+from orchestration.production.addresses import folder as folder_of_stack
+from orchestration.production.health import check_health
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -207,6 +210,10 @@ def _dagster() -> Iterator[Finding]:
         yield Finding("dead runs", " ".join(ended) or "none", todo)
         yield from _queue(instance)
         yield from _untold(instance)
+    if os.environ.get(CODE_HOST):  # of a production stack
+        for found in check_health():
+            todo = f"look at {found.name}.log in {folder_of_stack() / 'log'}, or start the stack"
+            yield Finding(found.name, found.said, "" if found.is_well else todo)
 
 
 def _untold(instance: "dg.DagsterInstance") -> Iterator[Finding]:

@@ -16,19 +16,30 @@ from contracts.config.dataset import load_dataset
 from contracts.config.sources import enable, link_source, source_folder
 from contracts.lake.layout import Lake, lakes
 from contracts.lake.remote import sentence
-from orchestration.cli import automation, clean, compare, datasets, doctor, lake, quarantine
+from orchestration.cli import (
+    automation,
+    clean,
+    compare,
+    datasets,
+    doctor,
+    lake,
+    production,
+    quarantine,
+)
+from orchestration.production.addresses import use_addresses
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
 app.add_typer(datasets.app, name="datasets")
-app.add_typer(automation.app, name="automation")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(automation.app, name="automation")
 app.command()(lake.audit)
 app.command()(clean.clean)
 app.command()(compare.compare)
 app.command()(doctor.doctor)
+app.command()(production.production)
+app.command()(production.health)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")
 app.add_typer(users, name="users")
 shop = typer.Typer(no_args_is_help=True, help="The synthetic shop.")
@@ -45,12 +56,15 @@ def _show_version(is_asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     _: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Holds the options of the command itself."""
+    if context.invoked_subcommand != "production":  # which gives them itself
+        use_addresses()
 
 
 @app.command()

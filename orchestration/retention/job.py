@@ -13,7 +13,7 @@ from orchestration.stages import CLEANING, job_name
 def cleaning_job(dataset: Dataset) -> dg.JobDefinition:
     """Job that removes what `automation.keep` does not keep, and logs what it keeps and why."""
 
-    @dg.op(name=job_name(dataset, CLEANING))
+    @dg.op(name=f"{dataset.slug}_clean_all")
     def clean_all(context: dg.OpExecutionContext) -> None:
         report = clean(dataset, Lake.of(dataset.name), context.instance, now())
         for line in report.lines:

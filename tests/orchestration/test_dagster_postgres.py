@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from orchestration.instance import open_instance
+from orchestration.instance import open_instance, prepare_instance
 from tests.conftest import REPOSITORY
 from tests.postgres import new_database
 
@@ -50,3 +50,18 @@ def test_a_run_is_recorded_in_postgres_and_seen_by_another_process(database: str
     )
     assert seen.stdout.split() == ["SUCCESS", "PostgresRunStorage", "True"]
     assert not list(Path(os.environ["DAGSTER_HOME"]).rglob("*.db"))
+
+
+def test_a_home_of_sqlite_is_switched_to_postgres_and_a_dagster_yaml_of_ones_own_is_not(
+    lake_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    monkeypatch.delenv("DAGSTER_POSTGRES_URL", raising=False)
+    path = prepare_instance() / "dagster.yaml"
+    assert "PostgresStorage" not in path.read_text()
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://somewhere/dagster")
+    prepare_instance()
+    assert "PostgresStorage" in path.read_text()
+    path.write_text("telemetry: {enabled: false}\n")
+    prepare_instance()
+    assert path.read_text() == "telemetry: {enabled: false}\n"

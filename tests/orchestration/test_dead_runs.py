@@ -12,7 +12,8 @@ import pytest
 
 from features.shop import generate_shop
 from orchestration.chain import Stage, run_stage
-from orchestration.dead_runs import dead_runs_sensor, end_dead_runs, in_process_executor
+from orchestration.dead_runs import dead_runs_sensor, end_dead_runs
+from orchestration.runs.executor import in_process_executor
 from orchestration.tags import BOOT, HOST, PROCESS
 from tests.conftest import REPOSITORY
 from tests.orchestration.test_kills import kill_when

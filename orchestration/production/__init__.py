@@ -1,0 +1,1 @@
+"""Running Dagster and the servers it needs under supervisord, on one machine."""
