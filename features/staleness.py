@@ -54,6 +54,7 @@ from features.provenance import (
     rows_only,
 )
 from features.sessionization.sessions import session_needs
+from features.stops import FOLDER as STOPS
 from features.stops import Stop, all_stops, rules_hash
 
 # What is rebuilt, in order.
@@ -93,7 +94,8 @@ class StaleDays:
 def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -> StaleDays:
     """Finds the published days that are stale, and expected ones that were never built.
 
-    What has not changed since the last call in this process is not read again.
+    What has not changed since the last call in this process is not read again; where nothing has,
+    a few listings are all it costs.
 
     Args:
       dataset: whose days.
@@ -104,6 +106,10 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
       FootpathError: a landing file was read by another release; or a fragment is gone, so that a
         rebuild would lose rows; or a feature is published with another type.
     """
+    expected = sorted(expected)
+    state = _state(dataset, lake, expected)
+    if (known := _KNOWN.get(lake.root)) and known[0] == state:
+        return known[1]
     check_declared(lake, feature_schema(feature_fields(dataset)))
     files, meanings = readable_manifests(lake), feature_meanings(dataset)
     objects = {table: _objects(lake, table) for table in TABLES}
@@ -152,7 +158,22 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
         hashes[table] = {day: h for day, h in found.items() if day not in standing[table]} | kept
     for day in reasons["events"]:
         _check_fragments(lake, day, by_day.get(day, {}), files)
-    return StaleDays(reasons, marks, standing)
+    stale = StaleDays(reasons, marks, standing)
+    _KNOWN[lake.root] = (state, stale)
+    return stale
+
+
+# By lake: what the last call in this process has found, and a hash of what it followed from.
+_KNOWN: dict[Path, tuple[str, StaleDays]] = {}
+
+
+def _state(dataset: Dataset, lake: Lake, expected: list[dt.date]) -> str:
+    """Hash that stays as long as nothing can have become stale: of listings and the YAML."""
+    folders = [lake.table(table) for table in (*TABLES, "quarantine/events")]
+    found = [sorted(stamps(folder).items()) for folder in folders]
+    jsons = [manifests_folder(lake), *(lake.root / STOPS / table for table in TABLES)]
+    found += [sorted(stamps(folder, "*.json").items()) for folder in jsons]
+    return hash_json([dataset.model_dump(mode="json"), [str(day) for day in expected], found])
 
 
 def _check_fragments(
