@@ -40,6 +40,7 @@ from features.ingestion.manifest import (
     Manifest,
     fragment_path,
     manifest_path,
+    manifests_folder,
     readable_manifests,
 )
 from features.provenance import (

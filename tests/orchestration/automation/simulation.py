@@ -156,7 +156,7 @@ class Simulation:
     ) -> None:
         self.folder, self.days, self.dataset_at = folder, days, dataset_at
         self.shop, self.source, self.home = folder / "shop", folder / "source", folder / "home"
-        generate_shop(self.shop, users=60, days=days)
+        generate_shop(self.shop, users=200, days=days)
         self.source.mkdir()
         self.timetable = timetable(self.shop, changes)
         self.chance = random.Random(seed)
