@@ -14,6 +14,7 @@ from contracts.base.clock import day_window
 from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from features.shop import generate_shop
+from orchestration.alerts.sensor import alerts_sensor
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.evaluation import evaluation_assets
 from orchestration.assets.ingestion import ingestion_assets
@@ -67,6 +68,8 @@ def shop(features: dict = FEATURES, **automation: object) -> Dataset:
             "complete": {"files": 24, "at": "06:00"},
             "training": {"every_days": 7, "from_days": 5},
             "embeddings": {"history_days": 2},
+            # Failed runs are told by the true time, which hardly passes here.
+            "alerts": {"kinds": ["day_stopped", "data_missing", "standing_still"]},
         }
         | automation,
     )
@@ -85,7 +88,7 @@ def definitions(dataset: Dataset) -> dg.Definitions:
         ],
         asset_checks=[days_check(dataset, DAILY)],
         jobs=jobs,
-        sensors=[automation_sensor(dataset, jobs)],
+        sensors=[automation_sensor(dataset, jobs), alerts_sensor(dataset)],
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
         executor=in_process_executor,
     )
@@ -98,6 +101,7 @@ class Delivery:
     at: dt.datetime
     name: str  # of the file, below the folder
     act: Callable[[Path, Path], object] = dataclasses.field(compare=False)  # of (shop, source)
+    good: bool = True  # whether the file can be used
 
 
 def copy(name: str) -> Callable[[Path, Path], object]:
@@ -164,10 +168,16 @@ class Simulation:
         self.deaths = deaths
         self.requested: list[tuple[dt.datetime, dg.RunRequest]] = []
         self.killed = 0
+        self.told = ""  # by alerts
         self.locations: dict[int, dg.Definitions] = {}  # by the YAML that they are of
         self.said = ""
+        self.cursor: str | None = None  # of the sensor of alerts
         os.environ["FOOTPATH_HOME"] = str(self.home)
         link_source("shop", str(self.source))
+
+    def events(self) -> list[Delivery]:
+        """Deliveries of landing files, in order."""
+        return [each for each in self.timetable if each.name.startswith("events/")]
 
     def live(self, until: dt.datetime) -> None:
         """Ticks from the first delivery of a day on."""
@@ -194,10 +204,7 @@ class Simulation:
         if id(dataset) not in self.locations:
             self.locations[id(dataset)] = definitions(dataset)
         defs = self.locations[id(dataset)]
-        sensor = defs.resolve_sensor_def("shop_automation")
-        context = dg.build_sensor_context(instance=instance, definitions=defs)
-        result = sensor(context)
-        assert isinstance(result, dg.SensorResult)
+        result = self._evaluate(instance, defs, "shop_automation")
         for request in result.run_requests or []:
             assert request.tags[REASON]
             self.requested.append((now, request))
@@ -209,6 +216,19 @@ class Simulation:
                 _run(instance, defs, dataset, request)
         if result.skip_reason:
             self.said = result.skip_reason.skip_message or ""
+        self.cursor = self._evaluate(instance, defs, "shop_alerts", self.cursor).cursor
+
+    def _evaluate(
+        self,
+        instance: dg.DagsterInstance,
+        defs: dg.Definitions,
+        name: str,
+        cursor: str | None = None,
+    ) -> dg.SensorResult:
+        context = dg.build_sensor_context(instance=instance, definitions=defs, cursor=cursor)
+        result = defs.resolve_sensor_def(name)(context)
+        assert isinstance(result, dg.SensorResult)
+        return result
 
 
 def _run_apart(folder: Path, dataset: Dataset, request: dg.RunRequest) -> None:

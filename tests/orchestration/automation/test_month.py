@@ -2,6 +2,8 @@
 
 import datetime as dt
 import os
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,14 @@ from contracts.base.clock import days_between
 from contracts.lake.layout import Lake
 from contracts.lake.versions import all_versions
 from features.behavior.build import feature_fields
+from features.ingestion.completeness import complete_at
 from features.ingestion.lookup_tables import build_items, build_users
 from features.learning.sequences import build_sequences
 from features.store.repository import open_store
 from features.store.services import known_services
 from models.experiments.cells import local_model
 from tests.builders.daily import build, ingest, values
+from tests.builders.receivers import WebhookServer, serving
 from tests.orchestration.automation.simulation import (
     MORE_FEATURES,
     START,
@@ -63,7 +67,7 @@ def troubles(*, late: list[tuple[int, int, int]], twice: int, missing: int, brok
     changes[noon] = [Delivery(instant(missing + 1, 12), noon, copy(noon))]
     cut = file_of(broken, 15)
     changes[cut] = [
-        Delivery(instant(broken, 15) + WRITTEN, cut, spoil(cut)),
+        Delivery(instant(broken, 15) + WRITTEN, cut, spoil(cut), good=False),
         Delivery(instant(broken + 4, 9), cut, copy(cut)),
     ]
     return changes
@@ -97,9 +101,11 @@ def month(tmp_path_factory: pytest.TempPathFactory):
 
 def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
     before, after = shop(), shop(MORE_FEATURES)
-    with pytest.MonkeyPatch.context() as patch:
+    hook = WebhookServer()
+    with pytest.MonkeyPatch.context() as patch, serving(hook):
         for name in ("FOOTPATH_HOME", "FOOTPATH_NOW"):
             patch.setenv(name, os.environ.get(name, ""))
+        patch.setenv("FOOTPATH_ALERT_WEBHOOK", hook.url)
         simulation = Simulation(
             folder,
             days,
@@ -108,6 +114,7 @@ def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
             deaths,
         )
         simulation.live(instant(days, 12))
+        simulation.told = "\n".join(hook.texts)
         yield simulation
 
 
@@ -181,12 +188,27 @@ def test_each_day_was_requested_within_an_hour_of_its_last_file(simulation):
     for number in range(simulation.days):
         day = START + dt.timedelta(days=number)
         # The day ends at 23:00 UTC, and the file of its last hour comes after that.
-        files = [d.at for d in simulation.timetable if d.name.startswith("events/")
-                 and _local_day(d.name) == day]  # fmt: skip
-        last = max(files)
+        last = max(d.at for d in simulation.events() if _local_day(d.name) == day)
         after = [now for now, first, to in asked if first <= day <= to and now >= last - HOUR]
         waits = [now - last for now in after if now >= last]
         assert min(waits) <= HOUR, (day, last, asked)
+
+
+def test_what_is_told_is_what_was_late_or_broken_and_its_recovery(simulation):
+    told = re.findall(r"(Recovered|Data missing|Standing still)[^:]*: ([^\n]*)", simulation.told)
+    heads = Counter((what, re.findall(r"2026-\d\d-\d\d", said)[0]) for what, said in told)
+    late = {
+        day
+        for number in range(simulation.days)
+        if (day := START + dt.timedelta(days=number))
+        and max(d.at for d in simulation.events() if d.good and _local_day(d.name) == day)
+        > complete_at(shop(), day)
+    }
+    broken = {_local_day(d.name) for d in simulation.events() if not d.good}
+    expected = Counter({("Data missing", str(day)): 1 for day in late})
+    expected += Counter({("Standing still", str(day)): 1 for day in broken})
+    expected += Counter(("Recovered", str(day)) for day in [*late, *broken])
+    assert heads == expected, simulation.told
 
 
 def _local_day(name: str) -> dt.date:
