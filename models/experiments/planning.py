@@ -177,7 +177,7 @@ class Planner:
                      "baseline")
                 for share in shares
             ]  # fmt: skip
-            return Measured(None, task.name, seed, cells)
+            return Measured(None, task.name, seed, cells, sequences=str(source.sequences))
         cells = [
             Cell(
                 self.lake,
