@@ -3,16 +3,16 @@
     python -m models.embed JOB.json
 
 JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
-    {"model_version": "ptum_bert4rec_v1",
-     "io": {"checkpoint": ".footpath/lake/shop/trials/0123456789abcdef",
-            "days": [{"event_timestamp": "2026-02-22T23:00:00+00:00",
-                      "created": "2026-02-23T00:00:00+00:00",
-                      "sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
-                      "out": "/tmp/2026-02-22.parquet"}]}}
+    {"models": [{"model_version": "ptum_bert4rec_v1",
+                 "checkpoint": ".footpath/lake/shop/trials/0123456789abcdef",
+                 "days": [{"event_timestamp": "2026-02-22T23:00:00+00:00",
+                           "created": "2026-02-23T00:00:00+00:00",
+                           "sequences": ".footpath/lake/shop/sequences/2026-02-22.json",
+                           "out": "/tmp/2026-02-22.parquet"}]}]}
 
-Comes in: a checkpoint, and sequences that were encoded with its vocabulary. Goes out: a Parquet
-file a day of schema `embeddings_schema`, sorted by user, visible only when it is whole. A task
-model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In the
+Comes in: checkpoints, and sequences that were encoded with their vocabularies. Goes out: a Parquet
+file a model and day, of schema `embeddings_schema`, sorted by user, visible only when it is whole.
+A task model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In the
 lake the file is added to what is published of its day (features/store/embeddings.py).
 """
 
@@ -46,23 +46,26 @@ from models.runtime.report import Reporter, run_program
 def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
     """Embeds every user who has an event by the end of each day, and returns how many."""
     device = prepare(job.runtime.device, job.runtime.threads)
-    clocks = [_clocks(day) for day in job.io.days]
-    checkpoint = load_checkpoint(job.io.checkpoint)
-    model, task = checkpoint.model, checkpoint.facts.task
-    scorer = task_model_of(checkpoint).to(device) if task else None
-    begun, rows, events = time.monotonic(), 0, 0
-    for number, (day, clock) in enumerate(zip(job.io.days, clocks, strict=True), start=1):
-        sequences = open_sequences(day.sequences)
-        _check(day, sequences, checkpoint, clock["event_timestamp"])
-        sequences = sequences.with_clock("age" in model.config.fields)
-        attach_text(model, sequences)
-        model.to(device)
-        rows += _embed_day(job.model_version, day, clock, sequences, checkpoint, scorer)
-        events += len(sequences.item)
-        reporter.progress(number, len(job.io.days))
+    days = [day for model in job.models for day in model.days]
+    clocks = {id(day): _clocks(day) for day in days}
+    begun, rows, events, done = time.monotonic(), 0, 0, 0
+    for asked in job.models:
+        checkpoint = load_checkpoint(asked.checkpoint)
+        model, task = checkpoint.model, checkpoint.facts.task
+        scorer = task_model_of(checkpoint).to(device) if task else None
+        for day in asked.days:
+            clock = clocks[id(day)]
+            sequences = open_sequences(day.sequences)
+            _check(day, sequences, checkpoint, clock["event_timestamp"])
+            sequences = sequences.with_clock("age" in model.config.fields)
+            attach_text(model, sequences)
+            model.to(device)
+            rows += _embed_day(asked.model_version, day, clock, sequences, checkpoint, scorer)
+            events += len(sequences.item)
+            done += 1
+            reporter.progress(done, len(days))
     seconds = time.monotonic() - begun
     return {
-        "embeddings": str(job.io.days[0].out.parent),
         "rows": rows,
         "events": events,
         "seconds": round(seconds, 3),

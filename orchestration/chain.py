@@ -18,6 +18,7 @@ from contracts.base.clock import day_window, now
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from contracts.lake.versions import all_versions
 from orchestration.dead_runs import process_tags
 from orchestration.failures import NOTHING_SAID, failure_sentence
 from orchestration.partitions import add_requested, cell, parse_day
@@ -177,11 +178,17 @@ def stages_of(dataset: Dataset, config: WholeChain, name: str) -> list[Stage]:
         return [stage] if dataset.daily_tasks else []
     # The day with which the features end: one service gives both. And training sets of labels as
     # of their day want vectors of then too.
-    days = list(dict.fromkeys([as_of, last]))
+    versions = versions_to_serve(dataset, lake := Lake.of(dataset.name))
+    named = [each.version for each in all_versions(lake) if each.version in versions]
     return [
-        Stage(name, f"User embeddings of {day} by {version}", *[cell(day, version)] * 2)
-        for version in versions_to_serve(dataset, Lake.of(dataset.name))
-        for day in days
+        Stage(
+            name,
+            f"User embeddings of {day} by {', '.join(named)}",
+            cell(day, named[0]),
+            cell(day, named[-1]),
+        )
+        for day in dict.fromkeys([as_of, last])
+        if named
     ]
 
 

@@ -203,18 +203,18 @@ class EmbedDay(Strict):
     out: Path  # a Parquet file, to be added to what is published of the day
 
 
-class EmbedIO(Strict):
-    """Files of an embedding."""
+class EmbedModel(Strict):
+    """A model version, and the days that it embeds."""
 
+    model_version: str
     checkpoint: Path
     days: list[EmbedDay] = Field(min_length=1)
 
 
 class EmbedJob(Strict):
-    """One vector a user and day, as of the instants at which the sequences end."""
+    """One vector a user, day and model version, as of the instants at which the sequences end."""
 
-    model_version: str
-    io: EmbedIO
+    models: list[EmbedModel] = Field(min_length=1)
     runtime: Runtime = Runtime()
 
 

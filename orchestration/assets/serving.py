@@ -1,26 +1,27 @@
 """Encoders to embeddings, and everything that is served to the feature store."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from contracts.base.clock import as_of_instant
+from contracts.base.hashing import hash_file, hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import embeddings_schema
 from contracts.lake.versions import version_named
-from contracts.recipes.jobs import EmbedDay, EmbedIO, EmbedJob
+from contracts.recipes.jobs import EmbedDay, EmbedJob, EmbedModel
 from models.experiments.cells import local_model
 from orchestration.assets.learning_inputs import all_days, events_before
 from orchestration.catalog import column_schema
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
 from orchestration.experiments.programs import run_program
+from orchestration.partitions import cell as cell_key
 from orchestration.partitions import days_by_version, parse_day
 from orchestration.progress import Progress
 from orchestration.promotion import decide, embedded_tasks
@@ -29,8 +30,8 @@ from orchestration.tags import DUE
 
 GROUP = "serving"
 
-# Days that one process embeds: its start costs seconds, and a kill costs its days.
-PROCESS_DAYS = 30
+# Days x versions that one process embeds: its start costs seconds, and a kill costs its cells.
+PROCESS_CELLS = 60
 
 OWNERS = ["team:data-platform"]
 
@@ -58,30 +59,29 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """A vector per active user as of the end of the day, by one model version."""
         from features.store import publish_embeddings
-        from features.store.freshness import event_histories
 
         lake = Lake.of(dataset.name)
         cells, due = [_cell(key) for key in context.partition_keys], DUE in context.run.tags
         if due:  # the range of a request holds cells that are as they should be
             wanted = due_cells(dataset, lake)
             cells = [cell for cell in cells if cell in wanted]
-        for version, days in _by_version(cells):
-            # Before events are read: should a day change in between, its embeddings are stale.
-            histories = event_histories(lake)
+        for start in range(0, len(cells), PROCESS_CELLS):
+            part = sorted(cells[start : start + PROCESS_CELLS], key=lambda cell: cell[::-1])
             with lake.staging() as folder, retried(context):
-                job = _embed_job(dataset, lake, version, days, histories, folder)
-                name = f"embed-{version}-{days[0]}" + (f"-{days[-1]}" if days[1:] else "")
+                job = _embed_job(dataset, lake, part, folder)
+                name = f"embed-{hash_json([[str(day), version] for day, version in part])}"
                 run_program(context, pipes, lake, name, "models.embed", job)
-                for day in days:
-                    rows = publish_embeddings(lake, version, day, folder / f"{day}.parquet")
-                    metadata = {"dagster/row_count": rows}
+                for day, version in part:
+                    staged = folder / version / f"{day}.parquet"
+                    metadata = {"dagster/row_count": publish_embeddings(lake, version, day, staged)}
+                    key = cell_key(day, version)
                     if due:  # what is returned would count for the other cells as well
                         made = dg.AssetMaterialization(
-                            context.asset_key, partition=_key(day, version), metadata=metadata
+                            context.asset_key, partition=key, metadata=metadata
                         )
                         context.log_event(made)
                     else:
-                        context.add_asset_metadata(metadata, partition_key=_key(day, version))
+                        context.add_asset_metadata(metadata, partition_key=key)
         return dg.MaterializeResult(metadata={NOT_RECORDED: True} if due else None)
 
     return user_embeddings
@@ -92,45 +92,39 @@ def _cell(key: Any) -> tuple[dt.date, str]:
     return parse_day(parts["day"]), parts["model_version"]
 
 
-def _key(day: dt.date, version: str) -> str:
-    return str(dg.MultiPartitionKey({"day": str(day), "model_version": version}))
-
-
-def _by_version(cells: list[tuple[dt.date, str]]) -> Iterator[tuple[str, list[dt.date]]]:
-    """Yields each version with its days, so many as one process embeds."""
-    for version in dict.fromkeys(version for _, version in cells):
-        days = sorted(day for day, of in cells if of == version)
-        for start in range(0, len(days), PROCESS_DAYS):
-            yield version, days[start : start + PROCESS_DAYS]
-
-
 def _embed_job(
-    dataset: Dataset,
-    lake: Lake,
-    version: str,
-    days: list[dt.date],
-    histories: Mapping[dt.date, str],
-    folder: Path,
+    dataset: Dataset, lake: Lake, cells: list[tuple[dt.date, str]], folder: Path
 ) -> EmbedJob:
-    """Job that embeds days into files of a folder, with their sequences built."""
+    """Job that embeds days x versions into files of a folder, with their sequences built."""
     from features.learning.sequences import build_sequences
+    from features.store.freshness import event_histories
 
-    checkpoint = local_model(lake, version_named(lake, version).trial)
+    # Before events are read: should a day change in between, its embeddings are stale.
+    histories = event_histories(lake)
     delay = dt.timedelta(minutes=dataset.features.delay_minutes)
-    parts = []
-    for day in days:
-        sequences = build_sequences(dataset, lake, day, checkpoint / "vocabulary.json")
-        local_copy(lake, sequences.pointer.parent / read_json(sequences.pointer)["folder"])
+    built: dict[tuple[dt.date, str], Path] = {}  # versions that were trained together share them
+    models: dict[str, EmbedModel] = {}
+    for day, version in cells:
+        checkpoint = local_model(lake, version_named(lake, version).trial)
+        words = checkpoint / "vocabulary.json"
+        place = (day, hash_file(words))
+        if place not in built:
+            pointer = build_sequences(dataset, lake, day, words).pointer
+            local_copy(lake, pointer.parent / read_json(pointer)["folder"])
+            built[place] = local_copy(lake, pointer)
         instant = as_of_instant(day, dataset.timezone)
         part = EmbedDay(
             event_timestamp=instant.isoformat(),
             created=(instant + delay).isoformat(),
             built_from=histories.get(day, ""),
-            sequences=local_copy(lake, sequences.pointer),
-            out=folder / f"{day}.parquet",
+            sequences=built[place],
+            out=folder / version / f"{day}.parquet",
         )
-        parts.append(part)
-    return EmbedJob(model_version=version, io=EmbedIO(checkpoint=checkpoint, days=parts))
+        if version in models:
+            models[version].days.append(part)
+        else:
+            models[version] = EmbedModel(model_version=version, checkpoint=checkpoint, days=[part])
+    return EmbedJob(models=list(models.values()))
 
 
 def _embedded_from(dataset: Dataset) -> list[dg.AssetDep]:

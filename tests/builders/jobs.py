@@ -55,8 +55,7 @@ def baselines_job(settings: dict[str, Any]) -> BaselinesJob:
 def embed_job(settings: dict[str, Any]) -> EmbedJob:
     """An embedding: fields of all sections beside each other."""
     day, runtime, rest = _dealt(settings, EmbedDay, Runtime)
-    io = {"checkpoint": rest.pop("checkpoint"), "days": [day]}
-    return EmbedJob.model_validate(rest | {"io": io, "runtime": runtime})
+    return EmbedJob.model_validate({"models": [rest | {"days": [day]}], "runtime": runtime})
 
 
 def write_job(job: Strict, path: Path) -> Path:

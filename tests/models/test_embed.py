@@ -51,8 +51,8 @@ def settings_of(trained: tuple[Path, Path], **changes) -> EmbedJob:
 
 
 def out_of(job: EmbedJob) -> Path:
-    (day,) = job.io.days
-    return day.out
+    (model,) = job.models
+    return model.days[0].out
 
 
 def test_every_user_with_an_event_gets_one_row_of_the_contract(trained):
@@ -76,8 +76,9 @@ def test_days_of_one_job_are_what_each_alone_is(trained, make_sequences, tmp_pat
     for job in (first, later):
         embed(job, Reporter())
         alone.append(pq.read_table(out_of(job)).drop(["written_at"]))
-    io = first.io.model_copy(update={"days": [*first.io.days, *later.io.days]})
-    assert embed(first.model_copy(update={"io": io}), Reporter())["rows"] == 6
+    (one,), (two,) = first.models, later.models
+    one = one.model_copy(update={"days": [*one.days, *two.days]})
+    assert embed(first.model_copy(update={"models": [one]}), Reporter())["rows"] == 6
     for job, expected in zip((first, later), alone, strict=True):
         assert pq.read_table(out_of(job)).drop(["written_at"]).equals(expected)
 

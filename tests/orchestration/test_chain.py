@@ -81,8 +81,10 @@ def test_the_best_fine_tuned_model_of_a_task_is_a_version_that_embeds_and_scores
     assert {version["task"] for version in tuned} == {"gender", "age", "purchase_7d"}
     for version in tuned:
         assert (lake / "trials" / version["trial"] / "config.json").exists()
-        (path,) = (lake / "user_embeddings" / version["version"]).glob("*.parquet")
-        assert {"score", "scores"} & set(pq.read_schema(path).names)
+        paths = sorted((lake / "user_embeddings" / version["version"]).glob("*.parquet"))
+        assert [path.stem for path in paths] == ["2026-01-21", "2026-01-28"]
+        for path in paths:
+            assert {"score", "scores"} & set(pq.read_schema(path).names)
     assert {f"user_embeddings_{version['version']}" for version in tuned} <= set(
         json.loads((lake / "feature_store" / "views.json").read_text())
     )

@@ -276,7 +276,7 @@ def test_a_recipe_that_stops_early_needs_labels():
             "less than or equal to 1",
         ),
         (BaselinesJob, {"evaluation": {"tasks": [TASK], "lsa_dim": 1}}, "evaluation.lsa_dim", "2"),
-        (EmbedJob, {"model_version": 5}, "model_version", "valid string"),
+        (EmbedJob, {"models": [{"model_version": 5}]}, "models.0.model_version", "valid string"),
     ],
 )
 def test_a_wrong_job_is_told_by_file_and_field(tmp_path, kind, values, place, text):

@@ -59,7 +59,7 @@ def embed(instance: dg.DagsterInstance, first: str, last: str) -> None:
     assets = [*learning_assets(SHOP), *evaluation_assets(SHOP), *serving_assets(SHOP)]
     definitions = dg.Definitions(
         assets=assets,
-        jobs=stage_jobs(SHOP, assets),
+        jobs=[job for job in stage_jobs(SHOP) if job.name == "shop_embedding"],
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},
     )
     runner = StageRunner(SHOP, instance, definitions.resolve_job_def)
