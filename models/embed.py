@@ -12,8 +12,8 @@ JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
 
 Comes in: checkpoints, and sequences that were encoded with their vocabularies. Goes out: a Parquet
 file a model and day, of schema `embeddings_schema`, sorted by user, visible only when it is whole.
-A task model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In the
-lake the file is added to what is published of its day (features/store/embeddings.py).
+A task model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In
+the lake the file is added to what is published of its day (features/store/embeddings.py).
 """
 
 import datetime as dt

@@ -198,6 +198,7 @@ def test_a_stopped_day_is_built_once_its_threshold_has_changed(shop, source):
     assert laxer.said() == SETTLED
 
 
+@pytest.mark.long
 def test_a_run_that_died_between_events_and_sessions_leaves_the_rest_due(shop, source, in_time):
     source.write(DAYS[9], "late", [LATE_ROW])
     shop.follow("landing")
@@ -213,6 +214,7 @@ def test_a_run_that_died_between_events_and_sessions_leaves_the_rest_due(shop, s
     assert values(Lake.of("tiny")) == in_time
 
 
+@pytest.mark.long
 def test_a_file_that_comes_again_as_it_was_makes_nothing_due(shop, source):
     path = source.folder / str(LATE) / "on-time.csv"
     text = path.read_text()
@@ -258,6 +260,7 @@ def test_days_that_nobody_has_built_are_built(shop, source, in_time):
     assert values(lake) == in_time
 
 
+@pytest.mark.long
 def test_only_what_was_built_counts_as_materialized(shop, source):
     source.write(DAYS[9], "late", [LATE_ROW])
     shop.follow("landing")
@@ -274,6 +277,7 @@ def test_only_what_was_built_counts_as_materialized(shop, source):
     assert made["user_behavior_features"] == {str(day) for day in DAYS[2:8]}
 
 
+@pytest.mark.long
 def test_a_range_is_cut_at_the_most_days_of_a_run(source):
     with dg.DagsterInstance.ephemeral() as instance:
         shop = Shop(instance, tiny(automation={"max_days": 4}))
@@ -292,7 +296,7 @@ def test_a_range_is_cut_at_the_most_days_of_a_run(source):
 def test_a_request_that_failed_is_made_again_after_ever_longer_waits(shop, source, monkeypatch):
     source.write(DAYS[9], "late", [LATE_ROW])
     asked, now = [], dt.datetime(2026, 4, 1, tzinfo=dt.UTC)
-    for minute in range(0, 24 * 60, 5):
+    for minute in (0, 4, 5, 24, 25, 104, 105, 424, 425, 600, 1439):
         monkeypatch.setenv("FOOTPATH_NOW", (now + dt.timedelta(minutes=minute)).isoformat())
         for request in shop.tick().run_requests or []:
             asked.append((minute, request.run_key))

@@ -143,6 +143,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.long
 def test_a_queued_run_goes_on_after_code_server_and_daemon_are_killed(tmp_path: Path):
     with (
         new_database() as address,
