@@ -77,7 +77,7 @@ def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:
     import ibis
 
     written, schema = now(), read_schema(fresh)
-    built_from = (schema.metadata or {}).get(BUILT_FROM, b"")
+    built_from = (read_metadata(fresh).metadata or {}).get(BUILT_FROM, b"")
     with lake.staging() as folder:
         merged = folder / fresh.name
         with open_engine() as engine, pq.ParquetWriter(merged, schema, compression="zstd") as out:

@@ -12,7 +12,8 @@ import pytest
 from contracts.base.clock import now
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from contracts.lake.schemas import embeddings_schema
+from contracts.lake.reading import read_metadata
+from contracts.lake.schemas import BUILT_FROM, embeddings_schema
 from features.store import apply_registry, check_online, materialize, publish_embeddings
 from features.store.repository import open_store
 from features.store.similar import build_index, similar_users
@@ -40,7 +41,10 @@ def lake(lake_home: Path) -> Lake:
 
 
 def embed(
-    lake: Lake, vectors: dict[str, list[float]], scores: dict[str, float | None] | None = None
+    lake: Lake,
+    vectors: dict[str, list[float]],
+    scores: dict[str, float | None] | None = None,
+    built_from: str = "",
 ) -> list[dict]:
     """Publishes what a model version has made of the day; returns what is published then."""
     count = len(vectors)
@@ -57,7 +61,9 @@ def embed(
     with lake.staging() as folder:
         staged = folder / "fresh.parquet"
         schema = embeddings_schema(4, 1 if scores else 0)
-        pq.write_table(pa.table(columns, schema=schema), staged)
+        with pq.ParquetWriter(staged, schema) as writer:
+            writer.write_table(pa.table(columns, schema=schema))
+            writer.add_key_value_metadata({BUILT_FROM: built_from.encode()})
         rows = publish_embeddings(lake, MODEL, DAY, staged)
     table = pq.read_table(lake.day(f"user_embeddings/{MODEL}", DAY))
     assert table.schema.equals(schema)
@@ -76,6 +82,13 @@ def test_the_same_vectors_again_change_nothing(lake: Lake):
     rounded = (np.float32(ANN) * np.float32(1 + 1e-6)).tolist()
     assert rounded != ANN
     assert embed(lake, {"ann": rounded, "bob": BOB}) == first
+
+
+def test_a_published_day_says_of_which_events_it_was_made_last(lake: Lake):
+    embed(lake, {"ann": ANN}, built_from="one")
+    embed(lake, {"ann": ANN, "bob": BOB}, built_from="two")
+    found = read_metadata(lake.day(f"user_embeddings/{MODEL}", DAY)).metadata
+    assert found[BUILT_FROM] == b"two"
 
 
 def test_what_changed_or_is_new_is_created_now_and_the_rest_stays(lake: Lake):

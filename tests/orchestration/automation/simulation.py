@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import gzip
 import os
 import random
 import shutil
@@ -138,6 +139,17 @@ def timetable(folder: Path, changes: dict[str, list[Delivery]]) -> list[Delivery
     return sorted(found)
 
 
+def _fill_hours(shop: Path, days: int) -> None:
+    """Gives every hour its file: of an hour at night nobody may have done a thing."""
+    first = day_window(START, "Europe/Berlin")[0]
+    last = day_window(START + dt.timedelta(days=days - 1), "Europe/Berlin")[1]
+    for number in range(int((last - first) / dt.timedelta(hours=1))):
+        path = shop / "events" / f"{first + dt.timedelta(hours=number):%Y-%m-%d/%H}.jsonl.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(gzip.compress(b""))
+
+
 class Simulation:
     """A home folder, a source that fills, and what the sensor makes of it.
 
@@ -162,6 +174,7 @@ class Simulation:
         self.folder, self.days, self.dataset_at = folder, days, dataset_at
         self.shop, self.source, self.home = folder / "shop", folder / "source", folder / "home"
         generate_shop(self.shop, users=200, days=days)
+        _fill_hours(self.shop, days)
         self.source.mkdir()
         self.timetable = timetable(self.shop, changes)
         self.chance = random.Random(seed)

@@ -120,7 +120,7 @@ def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
 
 @pytest.fixture(
     params=[
-        pytest.param("week", marks=pytest.mark.timeout(900)),
+        pytest.param("week", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
         pytest.param("month", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ]
 )
