@@ -174,6 +174,7 @@ def watcher_of(place: Place, moto: Any = None) -> Watcher:
     return Watcher(place.environment["FOOTPATH_LAKE"][len("s3://") :] + "/shop", moto.client(), 0.2)
 
 
+@pytest.mark.long
 def test_a_few_kills_on_disk(on_disk: Place):
     on_disk.stages = ("land", "events")
     kill(on_disk, watcher_of(on_disk), kills=6, seed=1)

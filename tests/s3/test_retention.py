@@ -41,6 +41,7 @@ def check_pointers(lake: Lake) -> None:
         assert config.replace(CONFIG, WEIGHTS) in files
 
 
+@pytest.mark.long
 def test_the_same_goes_and_stays_on_s3(bucket: Bucket, lake_home: Path, monkeypatch):
     monkeypatch.setenv("FOOTPATH_LAKE", f"{bucket.url}/lake")
     lake = Lake.of("shop")

@@ -201,6 +201,7 @@ def comparison_plan(lake: Lake, dataset: Dataset, name: str) -> Plan:
     return Planner(wanted, dataset, lake, {"day": source}).plan()
 
 
+@pytest.mark.long
 def test_a_comparison_and_the_assets_train_a_recipe_once_and_measure_it_once(lake_home, tmp_path):
     lake = Lake.of("ml-100k")
     put_sequences(lake, tmp_path)

@@ -66,6 +66,7 @@ def embed(instance: dg.DagsterInstance, first: str, last: str) -> None:
     run_stage(runner, Stage("embedding", "", first, last))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # nine programs that load torch
 def test_a_fine_tuned_model_embeds_and_scores_the_users_of_days(lake):
     with dg.DagsterInstance.ephemeral() as instance:

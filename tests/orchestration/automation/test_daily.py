@@ -247,6 +247,7 @@ def test_the_sensor_waits_for_a_run_that_is_at_work(shop, source):
     assert run.run_id in shop.said()
 
 
+@pytest.mark.long
 def test_days_that_nobody_has_built_are_built(shop, source, in_time):
     lake = Lake.of("tiny")
     for table in TABLES:
@@ -356,6 +357,7 @@ def test_a_day_without_a_file_is_missing_and_holds_up_nothing(source, monkeypatc
         assert Lake.of("tiny").days("events") == DAYS
 
 
+@pytest.mark.long
 def test_trailing_days_are_built_again_once_a_night(source, monkeypatch):
     monkeypatch.setenv("FOOTPATH_NOW", NIGHT)
     with dg.DagsterInstance.ephemeral() as instance:

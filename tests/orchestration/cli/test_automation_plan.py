@@ -37,6 +37,7 @@ def test_a_plan_is_of_the_instant_that_is_asked_for(source):
         automation("plan", "--at", "noon")
 
 
+@pytest.mark.long
 def test_run_does_all_that_is_due_and_says_what_is_left(source, monkeypatch):
     monkeypatch.setenv("FOOTPATH_NOW", "2026-01-02T00:30:00Z")
     said = automation("run")

@@ -63,6 +63,7 @@ def materialize(
     )
 
 
+@pytest.mark.long
 def test_parts_of_a_comparison_measure_what_the_whole_shows_and_the_assets_have(lake):
     write_comparison(lake, "mine", wanted())
     assert read_comparison(lake, "mine") == wanted()

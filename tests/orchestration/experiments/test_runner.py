@@ -137,6 +137,7 @@ def test_a_failed_recipe_says_its_sentence_and_the_others_go_on(source, tmp_path
         outcome.raise_failures()
 
 
+@pytest.mark.long
 def test_a_task_that_cannot_be_learnt_takes_no_other_of_its_process_with_it(source, tmp_path):
     lake = Lake(tmp_path / "lake")
     rows = [row for row in planted_labels(100) if row["task"] == "half" or row["split"] != "train"]
@@ -150,6 +151,7 @@ def test_a_task_that_cannot_be_learnt_takes_no_other_of_its_process_with_it(sour
     assert done == {("half", "baseline"), ("half", "frozen")}
 
 
+@pytest.mark.long
 def test_two_runs_of_one_plan_at_once_do_its_work_once(source, tmp_path):
     lake = Lake(tmp_path)
     wanted = comparison(recipe("none_bag"), tasks=("half",), shares=(1.0,))
@@ -181,6 +183,7 @@ def test_programs_of_a_run_that_is_stopped_end_with_it(source, tmp_path):
     assert not [p for p in psutil.Process().children() if "models.train" in p.cmdline()]
 
 
+@pytest.mark.long
 def test_weights_without_a_name_go_when_nothing_needs_them_any_more(source, tmp_path):
     lake = Lake(tmp_path)
     wanted = comparison(
