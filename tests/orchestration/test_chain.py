@@ -121,6 +121,7 @@ def test_features_and_embeddings_end_with_the_same_day(lake):
     assert len(ends) == 1
 
 
+@pytest.mark.long
 def test_a_comparison_by_the_command_line_shows_what_it_measured_and_measures_it_once(
     small_shop, tmp_path
 ):

@@ -88,6 +88,7 @@ def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, po
         torch.testing.assert_close(weights[1][name], expected, rtol=0, atol=1e-9, msg=name)
 
 
+@pytest.mark.long
 def test_two_ranks_killed_with_their_starter_resume_bit_for_bit(pointer, tmp_path):
     # So many steps that it cannot have ended before it is killed, however busy the machine is.
     changes = {"epochs": 16, "checkpoint_seconds": 0, "ema": 0.9, "precision": "bf16"}
