@@ -103,6 +103,7 @@ class Delivery:
     name: str  # of the file, below the folder
     act: Callable[[Path, Path], object] = dataclasses.field(compare=False)  # of (shop, source)
     good: bool = True  # whether the file can be used
+    news: bool = True  # whether it is other than what was delivered before
 
 
 def copy(name: str) -> Callable[[Path, Path], object]:
