@@ -21,6 +21,7 @@ ALIVE = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+UNFINISHED = [dg.DagsterRunStatus.QUEUED, *ALIVE]
 
 
 def process_tags(run_id: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from contracts.base.hashing import hash_json
 from orchestration.alerts.alert import CUT, Alert, cause_of, redacted
 from orchestration.alerts.receivers import link_to_run
 from orchestration.alerts.scopes import RunsOf, Scope
+from orchestration.dead_runs import UNFINISHED
 from orchestration.failures import run_failure_sentence
 from orchestration.retries import LOST
 from orchestration.tags import FAILURE_REASON, REQUEST, REQUESTED_AT
@@ -29,13 +30,6 @@ from orchestration.write_audit_publish import (
 from validation.counts import EXAMPLE
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 OF_A_FAILURE = {
     dg.DagsterEventType.STEP_FAILURE,
     dg.DagsterEventType.RUN_FAILURE,

@@ -12,16 +12,9 @@ import dagster as dg
 
 from contracts.config.dataset import Dataset
 from orchestration.automation.request import Request
+from orchestration.dead_runs import UNFINISHED
 from orchestration.stages import job_name, stage_assets
 from orchestration.tags import REQUEST, REQUESTED_AT
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 FIRST_WAIT = dt.timedelta(minutes=5)
 LONGEST_WAIT = dt.timedelta(days=1)
