@@ -98,8 +98,12 @@ def contents(lake: Lake, only: Iterable[str] = ("",)) -> dict[str, Any]:
 def _content(name: str, data: bytes, root: str) -> Any:
     if name.endswith(".parquet"):
         return _rows(name, data)
+    # Stamps of files and objects (a time, an ETag) are the storage's own.
     if name.startswith("landing/files/"):
         return {key: value for key, value in json.loads(data).items() if key != "stamp"}
+    if name.startswith("feature_store/similar/") and name.endswith(".json"):
+        pointer = json.loads(data)
+        return pointer | {"objects": sorted(pointer["objects"])}
     if name.endswith((".json", ".html", ".yaml")):
         return data.decode().replace(root, "")
     return data
@@ -116,7 +120,7 @@ def _rows(name: str, data: bytes) -> tuple:
         late = pc.subtract(rows["created"], rows["event_timestamp"])
         punctual = dt.timedelta(minutes=SHOP.features.delay_minutes)
         rows = rows.append_column("late", pc.not_equal(late, pa.scalar(punctual, late.type)))
-    if "/online/" in name:
+    if "/online/" in name or name in ("items.parquet", "users.parquet"):  # see "stamps" above
         metadata = None
     rows = rows.drop_columns([n for n in ("created", "written_at") if n in rows.column_names])
     return rows.schema.names, metadata, rows.to_pylist()
