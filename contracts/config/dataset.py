@@ -1,9 +1,11 @@
 """What one data set is: where its files land, what their columns mean, what to learn from them.
 
-A data set is one YAML file in `datasets/`. Its SQL expressions are DuckDB SQL over the columns
-declared under `landing.columns`; they are trusted like code.
+A data set is one YAML file in a folder of FOOTPATH_DATASETS or in `datasets/`. Its SQL
+expressions are DuckDB SQL over the columns declared under `landing.columns`; they are trusted like
+code.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +22,7 @@ from contracts.config.tasks import Task
 from contracts.config.yaml_file import load_yaml
 from contracts.recipes.recipe import EarlyStopping, Recipe
 
-DATASETS = Path(__file__).parents[2] / "datasets"
+DATASETS = Path(__file__).parents[2] / "datasets"  # that come with Footpath
 
 
 class Dataset(Strict):
@@ -134,24 +136,50 @@ class Dataset(Strict):
         return self
 
 
+def dataset_folders() -> list[Path]:
+    """Where YAMLs of data sets lie: the folders of FOOTPATH_DATASETS, then the shipped ones.
+
+    Raises:
+      FootpathError: a folder of FOOTPATH_DATASETS is not there.
+    """
+    own = [Path(each) for each in os.environ.get("FOOTPATH_DATASETS", "").split(os.pathsep) if each]
+    for folder in own:
+        if not folder.is_dir():
+            raise FootpathError(
+                f"FOOTPATH_DATASETS names {folder}, which is no folder: it takes folders with "
+                f"YAMLs of data sets, separated by '{os.pathsep}'"
+            )
+    return [*own, DATASETS]
+
+
 def dataset_names() -> list[str]:
     """The names of all configured data sets, in order."""
-    return sorted(path.stem for path in DATASETS.glob("*.yaml"))
+    return sorted({path.stem for folder in dataset_folders() for path in folder.glob("*.yaml")})
+
+
+def dataset_file(name: str) -> Path:
+    """The YAML of a data set: of two of one name, the one of the folder that is named first.
+
+    Raises:
+      FootpathError: there is no such data set.
+    """
+    folders = dataset_folders()
+    for folder in folders:
+        if (path := folder / f"{name}.yaml").exists():
+            return path
+    raise FootpathError(
+        f"there is no data set '{name}' (no {name}.yaml in {', '.join(map(str, folders))}): "
+        f"the configured ones are {', '.join(dataset_names())}"
+    )
 
 
 def load_dataset(name: str) -> Dataset:
-    """Loads `datasets/<name>.yaml`.
+    """Loads the YAML of a data set.
 
     Raises:
       FootpathError: there is no such data set, or its YAML is wrong (file, line, field, reason).
     """
-    path = DATASETS / f"{name}.yaml"
-    if not path.exists():
-        raise FootpathError(
-            f"there is no data set '{name}' ({path} is missing): "
-            f"the configured ones are {', '.join(dataset_names())}"
-        )
-    return load_dataset_file(path)
+    return load_dataset_file(dataset_file(name))
 
 
 def load_dataset_file(path: Path) -> Dataset:

@@ -7,8 +7,8 @@ import typer
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import (
-    DATASETS,
     Dataset,
+    dataset_folders,
     dataset_names,
     load_dataset,
     load_dataset_file,
@@ -37,13 +37,16 @@ def list_datasets() -> None:
 def init(
     file: Annotated[str, typer.Argument(help="one file of your events, wherever it lies")],
     name: Annotated[str, typer.Option(help="of the data set; by default the file's")] = "",
-    out: Annotated[Path | None, typer.Option(help="by default datasets/NAME.yaml")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="by default in datasets/, or FOOTPATH_DATASETS"),
+    ] = None,
 ) -> None:
     """Draft a data set's YAML from one file of events: CSV, JSON lines or Parquet."""
     from features.drafts.drafting import TODO, draft, name_for
 
     name = name or (out.stem if out else name_for(file))
-    target = out or DATASETS / f"{name}.yaml"
+    target = out or dataset_folders()[0] / f"{name}.yaml"
     if target.stem != name:
         raise FootpathError(f"{target} must be called {name}.yaml: a file has its data set's name")
     if target.exists():

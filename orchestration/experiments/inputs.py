@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
 from contracts.config.comparison import Comparison
-from contracts.config.dataset import DATASETS, Dataset
+from contracts.config.dataset import Dataset, dataset_file
 from contracts.lake.copies import local_copy
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -153,7 +153,7 @@ def _head_features(dataset: Dataset, lake: Lake, as_of: dt.date, labels: Path) -
 def _build(dataset: Dataset, lake: Lake, path: Path, build: Callable[[], object]) -> None:
     """Builds what is not there, or older than the events, the tables or the YAML."""
     if not is_remote(path) and path.exists():
-        read = [DATASETS / f"{dataset.name}.yaml", lake.single("items"), lake.single("users")]
+        read = [dataset_file(dataset.name), lake.single("items"), lake.single("users")]
         read += lake.table("events").glob("*.parquet")
         if _mtime(path) >= max(_mtime(each) for each in read if each.exists()):
             return

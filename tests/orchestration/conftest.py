@@ -6,14 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from contracts.config.dataset import DATASETS
 from tests.conftest import REPOSITORY
 
 
 def clean_environment(home: Path) -> dict[str, str]:
     """The environment of a process of a user who has set nothing but a home folder."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "FOOTPATH"))}
-    return clean | {"FOOTPATH_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
+    own = home / "datasets"
+    places = {"FOOTPATH_HOME": str(home)} | (
+        {"FOOTPATH_DATASETS": str(own)} if own.exists() else {}
+    )
+    return clean | places | {"DAGSTER_DISABLE_TELEMETRY": "1"}
 
 
 def footpath(home: Path, *arguments: str, timeout: int = 880) -> subprocess.CompletedProcess:
@@ -31,9 +37,23 @@ def footpath(home: Path, *arguments: str, timeout: int = 880) -> subprocess.Comp
 
 @pytest.fixture(scope="session")
 def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home folder after `footpath run` on a shop of 200 users and 28 days."""
+    """The home folder after `footpath run` on a shop of 200 users and 21 days.
+
+    Its YAML is the shipped one with two of the tasks, and a pass of training where that has many.
+    """
     home = tmp_path_factory.mktemp("home")
-    result = footpath(home, "run", "--users", "200", "--days", "28")
+    shop = yaml.safe_load((DATASETS / "shop.yaml").read_text())
+    shop["tasks"] = [task for task in shop["tasks"] if task["name"] != "age"]
+    fields = {"fields": ["item", "action", "category"]}
+    shop["learning"] |= {
+        "epochs": 1,
+        "finetuning": {"epochs": 1},
+        "recipes": ["ptum_bert4rec", "byb_bag", "barlow_bag", "none_bag"],
+        "settings": {recipe: fields for recipe in ("byb_bag", "barlow_bag", "none_bag")},
+    }
+    (home / "datasets").mkdir()
+    (home / "datasets" / "shop.yaml").write_text(yaml.safe_dump(shop))
+    result = footpath(home, "run", "--users", "200", "--days", "21")
     assert result.returncode == 0, result.stdout + result.stderr
     (home / "run.out").write_text(result.stdout)
     return home

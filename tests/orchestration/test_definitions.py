@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import contracts.config.dataset
 from contracts.config.dataset import DATASETS, dataset_names
 from contracts.config.sources import enable, link_source
 from orchestration.definitions import code_location
@@ -63,7 +62,7 @@ def test_a_data_set_that_is_wrong_is_left_out_and_says_why(tmp_path, monkeypatch
     wrong = shop.replace("name: shop", "name: our-shop").replace("  epochs:", "  epoch:")
     assert wrong.count("epoch:") == 1
     (tmp_path / "our-shop.yaml").write_text(wrong)
-    monkeypatch.setattr(contracts.config.dataset, "DATASETS", tmp_path)
+    monkeypatch.setenv("FOOTPATH_DATASETS", str(tmp_path))
     found = code_location(dataset_names()).resolve_asset_graph()
     groups = {node.group_name for node in found.asset_nodes}
     assert {"shop_ingestion", "shop_learning", "our_shop_left_out"} <= groups

@@ -32,6 +32,7 @@ def ui(small_shop: Path) -> Iterator[str]:
     port = free_port()
     environment = os.environ | {
         "FOOTPATH_HOME": str(small_shop),
+        "FOOTPATH_DATASETS": str(small_shop / "datasets"),
         "DAGSTER_HOME": str(small_shop / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }

@@ -135,3 +135,22 @@ def test_sources_of_another_version_are_refused_with_what_to_do(lake_home):
     (lake_home / "sources.json").write_text('{"shop": "/data/shop"}')
     with pytest.raises(FootpathError, match="footpath datasets link NAME FOLDER"):
         source_folder("ml-100k")
+
+
+def test_data_sets_may_lie_in_folders_of_ones_own_and_the_first_of_a_name_counts(
+    tmp_path, monkeypatch
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, title in ((first, "Ours"), (second, "Theirs")):
+        folder.mkdir()
+        (folder / "shop.yaml").write_text(SHOP.replace("title: Synthetic shop", f"title: {title}"))
+    (second / "kiosk.yaml").write_text(SHOP.replace("name: shop", "name: kiosk"))
+    monkeypatch.setenv("FOOTPATH_DATASETS", f"{first}:{second}")
+    assert load_dataset("shop").title == "Ours"
+    assert load_dataset("kiosk").name == "kiosk"
+    assert {"kiosk", "shop", "ml-100k"} <= set(dataset_names())
+    with pytest.raises(FootpathError, match=r"no data set 'stall' \(no stall\.yaml in .*first, "):
+        load_dataset("stall")
+    monkeypatch.setenv("FOOTPATH_DATASETS", str(tmp_path / "nowhere"))
+    with pytest.raises(FootpathError, match="nowhere, which is no folder"):
+        dataset_names()
