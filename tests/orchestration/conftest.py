@@ -1,5 +1,6 @@
 """A whole chain on a small shop, run once for all tests that look at its outcome."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,10 +50,10 @@ def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "epochs": 1,
         "finetuning": {"epochs": 1},
         "recipes": ["ptum_bert4rec", "byb_bag", "barlow_bag", "none_bag"],
-        "settings": {recipe: fields for recipe in ("byb_bag", "barlow_bag", "none_bag")},
+        "settings": dict.fromkeys(("byb_bag", "barlow_bag", "none_bag"), fields),
     }
     (home / "datasets").mkdir()
-    (home / "datasets" / "shop.yaml").write_text(yaml.safe_dump(shop))
+    (home / "datasets" / "shop.yaml").write_text(json.dumps(shop, default=str))  # which is YAML
     result = footpath(home, "run", "--users", "200", "--days", "21")
     assert result.returncode == 0, result.stdout + result.stderr
     (home / "run.out").write_text(result.stdout)
