@@ -7,6 +7,12 @@ from contracts.config.dataset import Dataset, load_dataset
 
 # A day of a handful of rows is as strange as small samples are.
 LAX = {"max_broken_share": 1.0, "allow_empty_days": True}
+# Of each kind some: quickly built where features are not what is tested.
+FEW_FEATURES = {
+    "windows": [1, 7],
+    "categories": ["audio", "books", "shoes"],
+    "declared": [{"kind": "funnel", "of": "purchase", "per": "view", "windows": [7]}],
+}
 FIRST, LAST = dt.date(2026, 3, 1), dt.date(2026, 3, 10)  # of the tiny data set
 DAYS = days_between(FIRST, LAST)
 

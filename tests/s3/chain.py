@@ -21,7 +21,7 @@ from features.staleness import find_stale
 from features.store import check_online, materialize, promote
 from features.store.similar import build_index
 from tests.builders.daily import TABLES, build, build_days
-from tests.builders.datasets import dataset_like
+from tests.builders.datasets import FEW_FEATURES, dataset_like
 from tests.builders.store import publish_embeddings, publish_model
 
 FIRST, LAST = dt.date(2026, 1, 1), dt.date(2026, 1, 5)
@@ -33,6 +33,7 @@ SHOP = dataset_like(
     "shop",
     partitions={"start": FIRST, "end": LAST},
     quality={"max_broken_share": 1.0, "allow_empty_days": True, "min_value": 0.0},
+    features=FEW_FEATURES,
     tasks=[{"name": "age", "column": "age_band", "metric": "accuracy"}],
 )
 

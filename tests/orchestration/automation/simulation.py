@@ -31,7 +31,7 @@ from orchestration.stages import DAILY
 from orchestration.tags import FIRST_PARTITION, LAST_PARTITION, REASON, REQUESTED_AT
 from orchestration.write_audit_publish import days_check
 from tests import crash
-from tests.builders.datasets import dataset_like
+from tests.builders.datasets import FEW_FEATURES, dataset_like
 
 START = dt.date(2026, 1, 1)
 TICK = dt.timedelta(minutes=15)
@@ -39,17 +39,12 @@ TICK = dt.timedelta(minutes=15)
 # A file is complete some minutes after its hour.
 WRITTEN = dt.timedelta(hours=1, minutes=5)
 
-FEATURES = {
-    "windows": [1, 7],
-    "categories": ["audio", "books", "shoes"],
-    "declared": [{"kind": "funnel", "of": "purchase", "per": "view", "windows": [7]}],
-}
-MORE_FEATURES = FEATURES | {
+MORE_FEATURES = FEW_FEATURES | {
     "declared": [{"kind": "recency", "cap_days": 7}, {"kind": "trend", "short": 1, "long": 7}]
 }
 
 
-def shop(features: dict = FEATURES, **automation: object) -> Dataset:
+def shop(features: dict = FEW_FEATURES, **automation: object) -> Dataset:
     """A shop that is small enough to live through a month in minutes."""
     return dataset_like(
         "shop",
