@@ -95,6 +95,7 @@ class SqliteEventLog(EventLogSqlite):
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Stores events, those of a run that plan or record partitions in one transaction."""
+        self._store_held()
         alike = itertools.groupby(events, key=lambda event: (event.run_id, _is_batched(event)))
         for (_, is_batched), found in alike:
             part = list(found)
@@ -112,13 +113,14 @@ class SqliteEventLog(EventLogSqlite):
         with self.index_transaction() as connection:
             ids = [_number(connection.execute(insert)) for insert in inserts]
             numbered = list(zip(events, ids, strict=True))
-            checks = [each for each in numbered if _is_check(each[0])]
-            for event, number in checks:
-                self.store_asset_check_event(event, number)
-            made = [each for each in numbered if not _is_check(each[0])]
-            self._store_asset_event_tags(connection, *zip(*made, strict=True)) if made else None
+            for event, number in numbered:
+                if _is_check(event):
+                    self.store_asset_check_event(event, number)
+            of_assets = [each for each in numbered if not _is_check(each[0])]
+            if of_assets:
+                self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
             # An asset knows its last event alone.
-            last = {event.get_dagster_event().asset_key: (event, n) for event, n in made}
+            last = {event.get_dagster_event().asset_key: (event, n) for event, n in of_assets}
             for event, number in last.values():
                 self._store_asset_event(connection, event, number)
 
