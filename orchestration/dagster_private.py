@@ -18,7 +18,7 @@ from dagster._core.definitions.source_asset import (
 )
 from dagster._core.errors import DagsterPipesExecutionError
 
-# What orchestration/sqlite.py derives from; beside them it takes `_connect`, `_db_lock`,
+# What orchestration/sqlite.py derives from; beside them it takes `_connect`,
 # `_initialized_dbs`, `_initdb`, `_store_asset_event`, `_store_asset_event_tags` of the event log
 # and `_event_log_storage` of the storage.
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (

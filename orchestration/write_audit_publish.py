@@ -25,6 +25,7 @@ from orchestration.catalog import page
 from orchestration.dagster_private import NOT_RECORDED, latest_materializations
 from orchestration.partitions import days_of
 from orchestration.retries import retried
+from orchestration.sqlite import stored_together
 from orchestration.tags import DUE
 
 CHECK = "audit"
@@ -91,15 +92,16 @@ def build_days(
         )
     # Else every day of the run would count as materialized.
     partial = [verdict.day for verdict in good] != asked
-    for verdict in good:
-        if partial:
-            context.log_event(
-                dg.AssetMaterialization(
-                    context.asset_key, partition=str(verdict.day), metadata=_metadata(verdict)
+    with stored_together(context.instance):
+        for verdict in good:
+            if partial:
+                context.log_event(
+                    dg.AssetMaterialization(
+                        context.asset_key, partition=str(verdict.day), metadata=_metadata(verdict)
+                    )
                 )
-            )
-        else:
-            context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
+            else:
+                context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
     # First what was made: a check refers to what it has judged.
     yield dg.MaterializeResult(metadata={NOT_RECORDED: True} if partial else None)
     yield from _checks(context, dataset, [*verdicts.values()])
@@ -113,15 +115,16 @@ def _checks(
     judged = latest_materializations(context.instance, key, [str(v.day) for v in verdicts])
     for check in context.selected_asset_check_keys:
         results = RESULTS[check.name](dataset, verdicts)
-        for verdict, result in zip(verdicts, results, strict=True):
-            yield dg.AssetCheckEvaluation(
-                key,
-                check.name,
-                partition=str(verdict.day),
-                severity=SEVERITIES[check.name],
-                target_materialization_data=judged.get(str(verdict.day)),
-                **result,
-            )
+        with stored_together(context.instance):
+            for verdict, result in zip(verdicts, results, strict=True):
+                yield dg.AssetCheckEvaluation(
+                    key,
+                    check.name,
+                    partition=str(verdict.day),
+                    severity=SEVERITIES[check.name],
+                    target_materialization_data=judged.get(str(verdict.day)),
+                    **result,
+                )
         spec = context.assets_def.get_spec_for_check_key(check)
         yield dg.Output(None, output_name=spec.get_python_identifier())
 

@@ -71,7 +71,7 @@ def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, 
     profiles = {
         day: described(found.rows - found.broken_rows, found.profile)
         for day, found in counts.items()
-        if rows.audit.profile
+        if rows.audit.profile or rows.audit.histograms
     }
     is_events = rows.audit.table == "events"
     if not is_events:

@@ -133,6 +133,8 @@ class AuditedDays:
         counts = {day: DayCounts() for day in self.paths}
         for part in self.parts():
             counts |= part._count_rows()
+            if self.audit.histograms:
+                part._add_histograms(counts)
             rows = sum(counts[day].rows for day in part.paths)
             for day, repeated in part._repeated_keys(rows).items():
                 counts[day].broken[self.audit.unique_rule] = repeated
@@ -144,15 +146,34 @@ class AuditedDays:
         names = [rule.name for rule in self.audit.rules]
         by_rule = [f"count(*) FILTER ({rule.broken})" for rule in self.audit.rules]
         profile = [f"{sql} FILTER (NOT is_broken)" for sql in self.audit.profile.values()]
+        join = self._profile_join if profile else ""
         for day, rows, broken_rows, *found in self.connection.execute(
             f"SELECT {', '.join(['day', 'count(*)', 'count_if(is_broken)', *by_rule, *profile])} "
-            f"FROM (SELECT *, {self.broken} AS is_broken FROM {self.view}) "
-            f"{self.audit.profile_join.replace('{view}', self.view)} GROUP BY day"
+            f"FROM (SELECT *, {self.broken} AS is_broken FROM {self.view}) {join} GROUP BY day"
         ).fetchall():
             broken = {name: n for name, n in zip(names, found[: len(names)], strict=True) if n}
             described = dict(zip(self.audit.profile, found[len(names) :], strict=True))
             counts[day] = DayCounts(rows, broken_rows, broken, described)
         return counts
+
+    @property
+    def _profile_join(self) -> str:
+        return self.audit.profile_join.replace("{view}", self.view)
+
+    def _add_histograms(self, counts: dict[dt.date, DayCounts]) -> None:
+        """Adds the histograms of the days that have rows to what describes them."""
+        bins = [f'{sql} AS "{name}"' for name, sql in self.audit.histograms.items()]
+        # As many of DuckDB's `histogram`s take it seconds to plan, of however few rows.
+        found = self.connection.execute(
+            f"SELECT day, name, bin, count(*) FROM (UNPIVOT (SELECT day, {', '.join(bins)} "
+            f"FROM {self.view} {self._profile_join} WHERE NOT ({self.broken})) "
+            "ON COLUMNS(* EXCLUDE day) INTO NAME name VALUE bin) GROUP BY ALL"
+        ).fetchall()
+        for day in self.paths:
+            if counts[day].rows:
+                counts[day].profile |= {name: {} for name in self.audit.histograms}
+        for day, name, place, rows in found:
+            counts[day].profile[name][place] = rows
 
     def _repeated_keys(self, rows: int) -> dict[dt.date, int]:
         """The days in which keys repeat, and how many rows share theirs with another.

@@ -54,8 +54,8 @@ NEWEST = (
 )
 
 
-def features_profile(staged: pa.Schema) -> dict[str, str]:
-    """The aggregates that describe a day: a histogram of every number, with its nulls.
+def features_histograms(staged: pa.Schema) -> dict[str, str]:
+    """The histograms that describe a day, by name: of every number the SQL of its bin, with nulls.
 
     They are over audited rows with their NEWEST.
 
@@ -67,8 +67,7 @@ def features_profile(staged: pa.Schema) -> dict[str, str]:
     built = built_from.get(FEATURES, numbers)
     bins = {name: f"coalesce({bin_of(name)}, {MISSING})" for name in numbers if name in built}
     return {
-        f"bins.{name}": f"histogram(CASE WHEN created = newest THEN {sql} END)"
-        for name, sql in bins.items()
+        f"bins.{name}": f"CASE WHEN created = newest THEN {sql} END" for name, sql in bins.items()
     }
 
 

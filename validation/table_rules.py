@@ -17,7 +17,7 @@ from contracts.config.dataset import Dataset
 from contracts.config.policy import Expect
 from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
 from validation.descriptions import bin_of
-from validation.drift import NEWEST, features_profile
+from validation.drift import NEWEST, features_histograms
 from validation.rules import (
     Rule,
     at_least,
@@ -54,7 +54,8 @@ class Audit:
     max_broken_share: float  # of a day's rows
     rule_shares: dict[str, float] = field(default_factory=dict)  # rule -> the same, of one rule
     profile: dict[str, str] = field(default_factory=dict)  # name -> aggregate over clean rows
-    profile_join: str = ""  # SQL that joins what the profile needs besides; {view}: audited rows
+    histograms: dict[str, str] = field(default_factory=dict)  # name -> bin of a clean row
+    profile_join: str = ""  # SQL that joins what both need besides; {view}: audited rows
 
     @property
     def unique_rule(self) -> str:
@@ -251,7 +252,7 @@ def features_audit(staged: pa.Schema) -> Audit:
             columns[column.name] = number(column.name)
             rules.append(finite(column.name))
     audit = _derived("user_behavior_features", schema, columns, rules, ("user_id", "created"))
-    return replace(audit, profile=features_profile(staged), profile_join=NEWEST)
+    return replace(audit, histograms=features_histograms(staged), profile_join=NEWEST)
 
 
 def _derived(

@@ -1,12 +1,13 @@
 """Dagster's events in SQLite: what is stored together is what Dagster stores one by one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from orchestration.instance import open_instance
-from orchestration.sqlite import MOST_ENGINES, SqliteEventLog
+from orchestration.sqlite import MOST_ENGINES, SqliteEventLog, stored_together
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-03-01")
 RANGE = {"dagster/asset_partition_range_start": "2026-01-03",
@@ -20,12 +21,23 @@ def _asset(name: str, deps: list[str]) -> dg.AssetsDefinition:
         deps=deps,
         partitions_def=DAYS,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[dg.AssetCheckSpec("is_small", asset=name)],
+        check_specs=[
+            dg.AssetCheckSpec("is_small", asset=name),
+            dg.AssetCheckSpec("is_odd", asset=name, partitions_def=DAYS),
+        ],
     )
-    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def made(context: dg.AssetExecutionContext) -> Iterator:
         for number, day in enumerate(context.partition_keys):
             context.add_asset_metadata({"dagster/row_count": number}, partition_key=day)
-        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=name == "first")])
+        yield dg.MaterializeResult(
+            check_results=[dg.AssetCheckResult(check_name="is_small", passed=name == "first")]
+        )
+        with stored_together(context.instance):
+            for number, day in enumerate(context.partition_keys):
+                yield dg.AssetCheckEvaluation(
+                    context.asset_key, "is_odd", passed=number % 2 == 1, partition=day
+                )
+        yield dg.Output(None, output_name=f"{name}_is_odd")
 
     return made
 
@@ -53,8 +65,11 @@ def _of_asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> list:
     assert latest
     assert latest.asset_materialization
     check = dg.AssetCheckKey(key, "is_small")
-    checked = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
+    log = instance.event_log_storage
+    checked = log.get_latest_asset_check_execution_by_key([check])
+    by_day = log.get_asset_check_execution_history(dg.AssetCheckKey(key, "is_odd"), limit=100)
     return [
+        {record.partition: record.status for record in by_day},
         sorted(instance.get_materialized_partitions(key)),
         latest.asset_materialization.partition,
         {
@@ -85,7 +100,52 @@ def test_a_range_is_recorded_as_dagster_records_it(
         assert found.success
         assert wanted.success
         assert _told(ours, found.run_id) == _told(plain, wanted.run_id)
-    assert sorted(batches) == [49, 49, 100]  # each table's days, and what was planned
+    # Each table's days, what was planned, and each table's checks of days.
+    assert sorted(batches) == [49, 49, 49, 49, 102]
+
+
+def told_by(instance: dg.DagsterInstance, run_id: str) -> list[str | None]:
+    """Days that a run has checked, and its own words, in the order of its log."""
+    found = []
+    for entry in instance.all_logs(run_id):
+        if entry.dagster_event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            found.append(entry.get_dagster_event().asset_check_evaluation_data.partition)
+        elif entry.user_message == "between":
+            found.append("between")
+    return found
+
+
+def test_what_is_held_is_stored_before_what_follows_it_and_when_its_block_fails(
+    lake_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+
+    @dg.asset(partitions_def=DAYS, check_specs=[dg.AssetCheckSpec("is_odd", asset="table")])
+    def table(context: dg.AssetExecutionContext) -> Iterator:
+        checks = [
+            dg.AssetCheckEvaluation(context.asset_key, "is_odd", passed=False, partition=day)
+            for day in ("2026-01-03", "2026-01-04", "2026-01-05")
+        ]
+        with stored_together(context.instance):
+            yield checks[0]
+            yield checks[1]
+            assert not told_by(context.instance, context.run_id)
+            context.log.info("between")
+            assert told_by(context.instance, context.run_id) == [
+                "2026-01-03",
+                "2026-01-04",
+                "between",
+            ]
+            yield checks[2]
+            raise RuntimeError("the block fails")
+
+    with open_instance() as instance:
+        result = dg.materialize(
+            [table], instance=instance, partition_key="2026-01-03", raise_on_error=False
+        )
+        assert not result.success
+        told = told_by(instance, result.run_id)
+    assert told == ["2026-01-03", "2026-01-04", "between", "2026-01-05"]
 
 
 def test_another_process_sees_a_run_while_its_index_is_open(
