@@ -1,7 +1,8 @@
 """Private helpers of Feast 0.67 that the stores need: look here first when Feast is upgraded.
 
 The stores also call what their base classes keep for themselves: `_get_conn` of the SQLite store,
-`_get_client` of the Redis store.
+`_get_client` of the Redis store; the offline store calls `_read_data_source` and
+`_write_data_source` of Feast's, for sources that are not Parquet and for saved data sets.
 """
 
 from collections.abc import Callable, Mapping
