@@ -26,6 +26,11 @@ def engine_name() -> str:
     return name
 
 
+def memory_limit() -> str:
+    """What DuckDB may hold in memory: FOOTPATH_MEMORY, 4GB if it is not set."""
+    return os.environ.get("FOOTPATH_MEMORY", "4GB")
+
+
 def connect() -> duckdb.DuckDBPyConnection:
     """Opens an in-memory DuckDB in UTC, bounded by FOOTPATH_MEMORY (default 4GB).
 
@@ -34,7 +39,7 @@ def connect() -> duckdb.DuckDBPyConnection:
     """
     connection = duckdb.connect(
         config={
-            "memory_limit": os.environ.get("FOOTPATH_MEMORY", "4GB"),
+            "memory_limit": memory_limit(),
             "temp_directory": os.path.join(tempfile.gettempdir(), f"footpath-duckdb-{os.getpid()}"),
             "autoinstall_known_extensions": "false",
         }

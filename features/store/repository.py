@@ -25,8 +25,8 @@ import yaml
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
+from contracts.lake.engine import memory_limit
 from contracts.lake.layout import Lake
-from contracts.lake.paths import is_remote
 from contracts.lake.publishing import publish_text
 from features.store.view_specs import opened_repository, repository
 
@@ -43,7 +43,7 @@ provider: local
 registry:{registry}
 online_store:{online_store}
 offline_store:
-  type: duckdb
+  type: footpath_feast.asof.AsofOfflineStore
 entity_key_serialization_version: 3
 materialization:
   pull_latest_features: true
@@ -71,6 +71,7 @@ REDIS = """
 STOCK = {
     "footpath_feast.sqlite.SqliteOnlineStore": "sqlite",
     "footpath_feast.redis.RedisOnlineStore": "redis",
+    "footpath_feast.asof.AsofOfflineStore": "duckdb",
     "path: registry.db": "path: ../registry.db",
     "path: online.db": "path: ../online.db",
 }
@@ -110,25 +111,14 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
-    if is_remote(lake.root):
-        _let_feast_read(lake)
     folder = opened_repository(lake)
     config: Any = load_repo_config(folder, local_copy(lake, path))
+    config.offline_store.memory_limit = memory_limit()  # of this machine, not of the repository
     if registry:
         config.registry.path = str(registry)
     elif config.registry.registry_type == "file" and (repository(lake) / REGISTRY).exists():
         local_copy(lake, repository(lake) / REGISTRY)
     return FeatureStore(repo_path=str(folder), config=config)
-
-
-def _let_feast_read(lake: Lake) -> None:
-    """The engine of Feast's offline store the file system that the lake lies on."""
-    import ibis
-
-    engine: Any = ibis.get_backend()
-    root: Any = lake.root
-    if not engine.con.filesystem_is_registered("s3"):
-        engine.con.register_filesystem(root.fs)
 
 
 def store_kinds(store: "FeatureStore") -> tuple[str, str]:

@@ -142,9 +142,7 @@ def both_stores(
     declared = views(folder, ttls, created)
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
     shop = Entity(name="shop", join_keys=["shop_id"], value_type=ValueType.INT64)
-    return tuple(
-        opened(folder, kind, user, shop, *declared) for kind in (ASOF, {"type": "duckdb"})
-    )  # pyright: ignore[reportReturnType]
+    return tuple(opened(folder, kind, user, shop, *declared) for kind in (ASOF, {"type": "duckdb"}))  # pyright: ignore[reportReturnType]
 
 
 def cells(table: pa.Table) -> list[list]:
@@ -183,7 +181,9 @@ def test_answers_are_feasts_cell_by_cell(
             list({(row.user, row.shop, row.event): row for row in rows}.values())
             for rows in (wide, narrow)
         )
-    narrow = list({(row.user, row.event, row.created if created else 0): row for row in narrow}.values())
+    narrow = list(
+        {(row.user, row.event, row.created if created else 0): row for row in narrow}.values()
+    )
     write(folder / "both", wide, 1, kind)
     write(folder / "user", narrow, -1, kind)
     at = pd.to_datetime(pd.Series(instants([at for _, _, at in labels]).to_pandas()), utc=True)
