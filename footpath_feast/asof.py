@@ -130,7 +130,7 @@ class AsofRetrievalJob(RetrievalJob):
         request.check(frame)
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002
-        labels = self._frame.append_column("at", pc.cast(self._frame[self._event], INSTANT, False))
+        labels = self._frame.append_column("at", self._frame[self._event])
         columns: dict[str, pa.ChunkedArray] = {}
         with self._request.connection() as connection:
             for source, features in self._request.views:
@@ -241,10 +241,8 @@ def _entity_frame(config: RepoConfig, entity_df: pd.DataFrame | str) -> tuple[pa
     kinds = frame.slice(0, 0).to_pandas().dtypes.to_dict()
     column = offline_utils.infer_event_timestamp_from_entity_df(kinds)
     instants = pd.to_datetime(frame[column].to_pandas(), utc=True)
-    place = frame.column_names.index(column)
-    return frame.set_column(
-        place, column, pa.chunked_array([pa.Array.from_pandas(instants)])
-    ), column
+    times = pa.Array.from_pandas(instants).cast(INSTANT, safe=False)  # as Feast: no nanoseconds
+    return frame.set_column(frame.column_names.index(column), column, times), column
 
 
 def _connection(config: RepoConfig, sources: list[Any]) -> DuckDBPyConnection:

@@ -154,7 +154,7 @@ def moments(
         read = [f"p.{columns[source.keys[key]]} AS {_name(key)}" for key in keys]
         known = f"AND {identity['created']} <= {_instant(created_by)}" if created_by else ""
         queries.append(
-            f"SELECT {', '.join([*read, identity['event']])} AS event_timestamp "
+            f"SELECT DISTINCT {', '.join([*read, identity['event']])} AS event_timestamp "
             f"FROM {source.rows} WHERE {identity['event']} BETWEEN {_instant(start)} "
             f"AND {_instant(end)} {known if source.created else ''}"
         )
