@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 ATTEMPTS = 5
+PLACE = "((p.file_index::BIGINT << 36) | p.file_row_number)"  # of a row, in one number
 MICROSECOND = dt.timedelta(microseconds=1)
 
 
@@ -89,25 +90,31 @@ def features_as_of(
     """
     columns = _columns(connection, source, [source.event, *features.values()])
     keys = {f"k{number}": labels.column(key) for number, key in enumerate(source.keys)}
-    numbers = pa.array(range(len(labels)), pa.int64())
-    connection.register("labels", pa.table({"label": numbers, "at": labels.column("at")} | keys))
+    numbered = pa.table({"label": pa.array(range(len(labels)), pa.int64()), "at": labels["at"]})
+    for name, values in (keys or {"k0": pa.array([True] * len(labels))}).items():
+        numbered = numbered.append_column(name, values)
+    connection.register("labels", numbered)
     _check_keys(connection, source, columns)
     identity = _identity(source, columns)
-    known_only = known_only and source.created is not None
     counts = _counts(source, labels.column("at"), known_only, created_by)
+    places = _places(source, identity, known_only and source.created is not None, counts)
     same = [f"{sql} IS NOT DISTINCT FROM f.{name}" for name, sql in identity.items()]
     read = [f"p.{columns[feature]} AS f{n}" for n, feature in enumerate(features.values())]
+    names = ", ".join(numbered.column_names[2:])
+    connection.execute(  # numbers sort faster than ids
+        "CREATE OR REPLACE TEMP TABLE entities AS SELECT *, row_number() OVER () AS entity "
+        f"FROM (SELECT DISTINCT {names} FROM labels)"
+    )
     for _ in range(ATTEMPTS):
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE found AS {_places(source, identity, known_only, counts)}"
-        )
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS {places}")
         answer = as_arrow(
             connection,
             f"""
             SELECT r.* EXCLUDE label, found.label IS NULL OR r.label IS NOT NULL AS is_whole
             FROM labels LEFT JOIN found ON labels.label = found.label LEFT JOIN (
-              SELECT {", ".join(["f.label", *read])} FROM {source.rows} JOIN found f
-              ON p.file_index = f.file AND p.file_row_number = f.place AND {" AND ".join(same)}
+              SELECT {", ".join(["f.label", *read])}
+              FROM {source.rows} JOIN (FROM found JOIN entities USING (entity)) f
+              ON {PLACE} = f.place AND {" AND ".join(same)}
             ) r ON labels.label = r.label
             ORDER BY labels.label""",
         )
@@ -164,29 +171,29 @@ def moments(
 
 def _places(source: Source, identity: dict[str, str], known_only: bool, counts: str) -> str:
     """SQL of which row of which file answers which label; `counts` is a condition on rows."""
-    keys = list(identity)[: len(source.keys)]
+    keys = ", ".join(name for name in identity if name.startswith("k"))
     listed = ", ".join(f"{sql} AS {name}" for name, sql in identity.items())
-    semi = f"SEMI JOIN labels USING ({', '.join(keys)})" if keys else ""
-    by_key = f"PARTITION BY {', '.join(keys)}" if keys else ""
-    same = "".join(f"l.{key} = k.{key} AND " for key in keys)
-    ttl = f"WHERE epoch_us(l.at) - epoch_us(k.event) <= {source.ttl // MICROSECOND}" * bool(
-        source.ttl
-    )
+    best = "event >= max(event) OVER so_far AND" if known_only else ""  # else in order anyway
+    ttl = f"WHERE epoch_us(l.at) - epoch_us(k.event) <= {source.ttl // MICROSECOND}"
     return f"""
       WITH stored AS (
-        SELECT {listed}, p.file_index AS file, p.file_row_number AS place FROM {source.rows}
+        SELECT {listed}, {PLACE} AS place FROM {source.rows}
       ), counted AS (
-        SELECT *, {"greatest(event, created)" if known_only else "event"} AS known
-        FROM stored {semi} WHERE {counts}
+        SELECT entity, event, created, place,
+          {"greatest(event, created)" if known_only else "event"} AS known
+        FROM stored JOIN entities USING ({keys}) WHERE {counts}
       ), improving AS (
         SELECT * FROM counted
         WINDOW so_far AS (
-          {by_key} ORDER BY known, event, created NULLS FIRST, file, place
+          PARTITION BY entity ORDER BY known, event, created NULLS FIRST, place
           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
-        QUALIFY event >= max(event) OVER so_far AND lead(known) OVER so_far IS DISTINCT FROM known
+        QUALIFY {best} lead(known) OVER so_far IS DISTINCT FROM known
+      ), asked AS (
+        SELECT label, labels.at, entity FROM labels JOIN entities USING ({keys})
       )
-      SELECT l.label, {", ".join(f"k.{name}" for name in identity)}, k.file, k.place
-      FROM labels l ASOF JOIN improving k ON {same}l.at >= k.known {ttl}"""
+      SELECT l.label, k.* EXCLUDE known
+      FROM asked l ASOF JOIN improving k ON l.entity = k.entity AND l.at >= k.known
+      {ttl if source.ttl else ""}"""
 
 
 def _counts(
@@ -199,7 +206,7 @@ def _counts(
     bounds = [f"event <= {_instant(span['max'])}"]
     if source.ttl:
         bounds.append(f"event >= {_instant(span['min'] - source.ttl)}")
-    if known_only:  # and a row without `created` was never known
+    if known_only and source.created:  # and a row without `created` was never known
         bounds.append(f"created <= {_instant(span['max'])}")
     if created_by and source.created:
         bounds.append(f"created <= {_instant(created_by)}")
@@ -210,7 +217,7 @@ def _identity(source: Source, columns: dict[str, str]) -> dict[str, str]:
     """What a row is known by, keys k0, k1, ... and both clocks: name here -> SQL in the files."""
     keys = {f"k{n}": f"p.{columns[key]}" for n, key in enumerate(source.keys.values())}
     created = f"p.{columns[source.created]}" if source.created else "NULL"
-    return keys | {
+    return (keys or {"k0": "true"}) | {
         "event": f"p.{columns[source.event]}::TIMESTAMPTZ",
         "created": f"{created}::TIMESTAMPTZ",
     }

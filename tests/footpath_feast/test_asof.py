@@ -135,7 +135,7 @@ def opened(folder: Path, offline: dict[str, Any], *objects: Any) -> FeatureStore
     config = RepoConfig(
         project="team",
         provider="local",
-        registry=str(folder / f"{offline['type']}.db"),
+        registry=str(Path(tempfile.mkdtemp(dir=folder)) / "registry.db"),
         offline_store=offline,
         online_store={"type": "sqlite", "path": str(folder / "online.db")},
         entity_key_serialization_version=3,
@@ -435,6 +435,7 @@ def test_a_file_that_is_replaced_while_it_is_read_gives_no_wrong_cell(folder: Pa
         while not ended.is_set():
             pq.write_table(base.take(random.permutation(rows)), folder / "swap" / "new")
             (folder / "swap" / "new").replace(file)
+            ended.wait(random.exponential(0.03))
 
     pq.write_table(base, file)
     frame = frame_of(*((f"u{n:05}", 1, 2) for n in range(rows)), number=range(rows))
