@@ -248,10 +248,10 @@ def _entity_frame(config: RepoConfig, entity_df: pd.DataFrame | str) -> tuple[pa
 def _connection(config: RepoConfig, sources: list[Any]) -> DuckDBPyConnection:
     """A bounded DuckDB with the file systems of sources that are not on a disk."""
     options: Any = config.offline_store
-    connection = connect(options.memory_limit, options.threads)
+    connection, systems = connect(options.memory_limit, options.threads), set()
     for source in sources:
         protocol = fsspec.utils.get_protocol(source.path)
-        if protocol == "file" or connection.filesystem_is_registered(protocol):
+        if protocol == "file":
             continue
         secrets = source.resolve_credentials() or {}
         known = {
@@ -263,7 +263,11 @@ def _connection(config: RepoConfig, sources: list[Any]) -> DuckDBPyConnection:
         given = {name: value for name, value in known.items() if value}
         # Listings that were kept would hide the day that was published since.
         system = fsspec.filesystem(protocol, use_listings_cache=False, **given)
-        connection.register_filesystem(system)
+        if not systems:
+            connection.register_filesystem(system)
+        systems.add(system)
+        if len(systems) > 1:
+            raise ValueError("views of a request lie in stores of two kinds, endpoints or secrets")
     return connection
 
 

@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from contracts.lake.layout import Lake
 from features.store import materialize, opened_repository, promote, repository
+from features.store.repository import open_store
 from tests.builders.datasets import shop
 from tests.builders.store import (
     DAY,
     behavior_rows,
+    midnight,
     publish_behavior,
     publish_embeddings,
     publish_model,
@@ -23,7 +26,9 @@ from tests.s3.conftest import Bucket
 VERSION = "ptum_bert4rec_v1"
 
 
-def test_the_example_reads_from_s3(bucket: Bucket, lake_home: Path, tmp_path: Path, monkeypatch):
+def test_the_example_and_our_offline_store_read_from_s3(
+    bucket: Bucket, lake_home: Path, tmp_path: Path, monkeypatch
+):
     monkeypatch.setenv("FOOTPATH_LAKE", f"{bucket.url}/lake")
     dataset, lake = shop(), Lake.of("shop")
     users = [f"u{k}" for k in range(5)]
@@ -52,3 +57,14 @@ def test_the_example_reads_from_s3(bucket: Bucket, lake_home: Path, tmp_path: Pa
     assert "Training set of user_representation__v1: 5 rows" in result.stdout
     assert "Online read of user_representation__v1: 5 users" in result.stdout
     assert f"embedding_{VERSION}" in result.stdout
+
+    store = open_store(lake)
+    at = pd.Timestamp(midnight(dataset, DAY)) + pd.Timedelta(days=1)
+    labels = pd.DataFrame({"user_id": users[::-1], "event_timestamp": at})
+    service = store.get_feature_service("user_representation__v1")
+    found = store.get_historical_features(labels, service, filter_by_created_timestamp=True).to_df()
+    assert found["user_id"].tolist() == users[::-1]
+    vectors = np.stack(found[f"embedding_{VERSION}"].tolist())
+    assert np.array_equal(vectors, np.eye(5, 4, dtype=np.float32)[::-1])
+    moments = store.get_historical_features(features=service, end_date=at.to_pydatetime())
+    assert moments.to_df()["user_id"].tolist() == users
