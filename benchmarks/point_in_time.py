@@ -5,7 +5,7 @@
 
 The rows are a file a day, each user's row of 20 features, of which 2% were known late and 2% were
 revised the day after; `--heavy` is one user with as many rows in one file instead. Every method
-runs in a process of its own, ended after `--limit` seconds or at `--memory` GB of address space,
+runs in a process of its own, ended after `--limit` seconds or at `--memory` GB of data,
 and prints seconds and the peak of its memory, Python and the training set included. `plain` is an
 ASOF join of all columns in DuckDB that knows nothing of revisions, so its answers differ; the
 others must agree, or the run fails, save that Feast's dask store loses labels.
@@ -14,6 +14,7 @@ others must agree, or the run fails, save that Feast's dask store loses labels.
 import argparse
 import datetime as dt
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -182,8 +183,8 @@ def measure(folder: Path, method: str, options: argparse.Namespace) -> dict[str,
         print(f"{method:14}no answer in {options.limit} s: ended", flush=True)
         return None
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["killed"])[-1]
-        print(f"{method:14}failed: {why[:150]}", flush=True)
+        errors = re.findall(r"^\S*(?:Error|Exception): .*", done.stderr, re.MULTILINE)
+        print(f"{method:14}failed: {(errors or ['killed'])[-1][:150]}", flush=True)
         return None
     found = json.loads(done.stdout.splitlines()[-1])
     print(

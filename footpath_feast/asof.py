@@ -93,7 +93,7 @@ class AsofOfflineStore(duckdb.DuckDBOfflineStore):
                 sources = [source for source, _ in request.views]
                 frame = moments(connection, sources, start, end, known_by)
             return AsofRetrievalJob(request, frame, "event_timestamp", on_demand, False, known_by)
-        frame, column = _entity_frame(config, entity_df)
+        frame, column = _entity_frame(request, entity_df)
         return AsofRetrievalJob(request, frame, column, on_demand, filter_by_created_timestamp)
 
     @staticmethod
@@ -231,10 +231,10 @@ def _source(config: RepoConfig, view: FeatureView) -> Source:
     )
 
 
-def _entity_frame(config: RepoConfig, entity_df: pd.DataFrame | str) -> tuple[pa.Table, str]:
+def _entity_frame(request: _Request, entity_df: pd.DataFrame | str) -> tuple[pa.Table, str]:
     """The entity frame with its times in UTC, and the column that holds them."""
     if isinstance(entity_df, str):
-        with _connection(config, []) as connection:
+        with request.connection() as connection:
             frame = as_arrow(connection, entity_df)
     else:
         frame = pa.Table.from_pandas(entity_df, preserve_index=False).replace_schema_metadata()
@@ -267,7 +267,10 @@ def _connection(config: RepoConfig, sources: list[Any]) -> DuckDBPyConnection:
             connection.register_filesystem(system)
         systems.add(system)
         if len(systems) > 1:
-            raise ValueError("views of a request lie in stores of two kinds, endpoints or secrets")
+            raise ValueError(
+                f"{source.name} lies in another remote store, or has other secrets, than views "
+                "before it: ask for them one by one"
+            )
     return connection
 
 
