@@ -7,9 +7,10 @@ then told all that has come together. A message is noted after it has arrived: a
 in between sends it twice, never not at all.
 """
 
+import copy
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import dagster as dg
@@ -102,25 +103,25 @@ def deliver(
     kinds = dataset.automation.alerts.kinds
     receivers = receivers_of(dataset)
     said = []
-    before = {source: _read(instance, dataset, source) for source in found}
+    before = _read(instance, dataset, list(found))
     after: dict[str, dict[str, Memory]] = {source: {} for source in found}
     for receiver in receivers:
         memories = []
         for source, alerts in found.items():
-            memory = before[source].get(receiver.name, Memory())
+            memory = copy.deepcopy(before[source].get(receiver.name, Memory()))
             shown = {alert.key: alert.shown() for alert in alerts if alert.kind in kinds}
             memory.update(shown, kinds, present)
             after[source][receiver.name] = memory
             memories.append(memory)
         said.append(_tell(receiver, dataset, memories, present))
-    for source, memories in after.items():
-        _write(instance, dataset, source, memories)
+    if after != before:
+        _write(instance, dataset, after)
     return "; ".join(filter(None, said)) or "nothing new is wrong"
 
 
 def failing(instance: dg.DagsterInstance, dataset: Dataset, sources: Sequence[str]) -> list[str]:
     """A sentence for each receiver that did not take the last message."""
-    memories = [_read(instance, dataset, source) for source in sources]
+    memories = _read(instance, dataset, sources).values()
     said = {name: m.said for known in memories for name, m in known.items() if m.failures}
     return [f"{name} {why}" for name, why in said.items()]
 
@@ -158,33 +159,43 @@ def _clock(seconds: float) -> str:
     return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%H:%M:%S} UTC"
 
 
-def _key(dataset: Dataset, source: str) -> str:
-    return f"footpath/alerts/{dataset.name}/{source}"
+def _keys(dataset: Dataset, sources: Iterable[str]) -> dict[str, str]:
+    """Under which key of Dagster's storage each source's memories lie."""
+    return {source: f"footpath/alerts/{dataset.name}/{source}" for source in sources}
 
 
-def _read(instance: dg.DagsterInstance, dataset: Dataset, source: str) -> dict[str, Memory]:
-    """What each receiver knows of a source."""
-    key = _key(dataset, source)
-    stored = instance.daemon_cursor_storage.get_cursor_values({key}).get(key, "{}")
+def _read(
+    instance: dg.DagsterInstance, dataset: Dataset, sources: Sequence[str]
+) -> dict[str, dict[str, Memory]]:
+    """What each receiver knows of each source."""
+    keys = _keys(dataset, sources)
+    stored = instance.daemon_cursor_storage.get_cursor_values(set(keys.values()))
     return {
-        name: Memory(
-            {n["alert"]["key"]: Noted(Alert(**n["alert"]), n["state"]) for n in memory["noted"]},
-            memory["failures"],
-            memory["wait_until"],
-            memory["said"],
-        )
-        for name, memory in json.loads(stored).items()
+        source: {
+            name: Memory(
+                {n["alert"]["key"]: Noted(Alert(**n["alert"]), n["state"]) for n in known["noted"]},
+                known["failures"],
+                known["wait_until"],
+                known["said"],
+            )
+            for name, known in json.loads(stored.get(key, "{}")).items()
+        }
+        for source, key in keys.items()
     }
 
 
 def _write(
-    instance: dg.DagsterInstance, dataset: Dataset, source: str, memories: dict[str, Memory]
+    instance: dg.DagsterInstance, dataset: Dataset, after: Mapping[str, dict[str, Memory]]
 ) -> None:
-    document = {
-        name: asdict(memory) | {"noted": [asdict(noted) for noted in memory.noted.values()]}
-        for name, memory in memories.items()
-    }
-    value = json.dumps(document)
-    key = _key(dataset, source)
-    if instance.daemon_cursor_storage.get_cursor_values({key}).get(key, "{}") != value:
-        instance.daemon_cursor_storage.set_cursor_values({key: value})
+    keys = _keys(dataset, after)
+    instance.daemon_cursor_storage.set_cursor_values(
+        {
+            keys[source]: json.dumps(
+                {
+                    name: asdict(memory) | {"noted": [asdict(n) for n in memory.noted.values()]}
+                    for name, memory in memories.items()
+                }
+            )
+            for source, memories in after.items()
+        }
+    )

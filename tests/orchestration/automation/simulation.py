@@ -34,7 +34,6 @@ from tests import crash
 from tests.builders.datasets import FEW_FEATURES, dataset_like
 
 START = dt.date(2026, 1, 1)
-TICK = dt.timedelta(minutes=15)
 
 # A file is complete some minutes after its hour.
 WRITTEN = dt.timedelta(hours=1, minutes=5)
@@ -155,6 +154,7 @@ class Simulation:
       changes: deliveries of some files in the place of the usual one, by the file's name.
       dataset_at: the YAML at an instant.
       deaths: of so many requests, chosen by chance, the process is killed.
+      tick: from one look of the sensors to the next.
       seed: of that chance.
     """
 
@@ -166,8 +166,9 @@ class Simulation:
         dataset_at: Callable[[dt.datetime], Dataset],
         deaths: int = 0,
         seed: int = 0,
+        tick: dt.timedelta = dt.timedelta(minutes=15),
     ) -> None:
-        self.folder, self.days, self.dataset_at = folder, days, dataset_at
+        self.folder, self.days, self.dataset_at, self.tick = folder, days, dataset_at, tick
         self.shop, self.source, self.home = folder / "shop", folder / "source", folder / "home"
         generate_shop(self.shop, users=200, days=days)
         fill_hours(self.shop, days)
@@ -199,13 +200,13 @@ class Simulation:
             # Every day begins as after a restart: nothing is remembered in the process.
             self.locations.clear()
             with dg.DagsterInstance.from_config(str(dagster)) as instance:
-                for _ in range(int(dt.timedelta(days=1) / TICK)):
+                for _ in range(int(dt.timedelta(days=1) / self.tick)):
                     while pending and pending.at <= now:
                         pending.act(self.shop, self.source)
                         pending = next(deliveries, None)
                     os.environ["FOOTPATH_NOW"] = now.isoformat()
                     self._tick(instance, now)
-                    now += TICK
+                    now += self.tick
 
     def _tick(self, instance: dg.DagsterInstance, now: dt.datetime) -> None:
         end_dead_runs(instance)

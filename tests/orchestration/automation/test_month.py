@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,7 @@ def week(tmp_path_factory: pytest.TempPathFactory):
         changes=troubles(late=[(1, 8, 2)], twice=2, missing=3, broken=1),
         changed=5,
         deaths=2,
+        tick=dt.timedelta(minutes=30),
     )
 
 
@@ -94,7 +96,7 @@ def month(tmp_path_factory: pytest.TempPathFactory):
     )
 
 
-def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
+def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int, **more: Any):
     before, after = shop(), shop(MORE_FEATURES)
     hook = WebhookServer()
     with pytest.MonkeyPatch.context() as patch, serving(hook):
@@ -107,6 +109,7 @@ def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
             changes,
             lambda now: after if now >= instant(changed, 12) else before,
             deaths,
+            **more,
         )
         simulation.live(instant(days, 12))
         simulation.told = "\n".join(hook.texts)
@@ -115,7 +118,7 @@ def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int):
 
 @pytest.fixture(
     params=[
-        pytest.param("week", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+        pytest.param("week", marks=[pytest.mark.timeout(900)]),
         pytest.param("month", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ]
 )
