@@ -144,6 +144,7 @@ def _load(connection: duckdb.DuckDBPyConnection, fragments: list[Fragment], copi
 
 def _distinct_events(dataset: Dataset) -> str:
     """The SELECT of events without duplicates, in the order in which they are written."""
+    columns = names(["day", *(column for column in STAGED.names if column != "sequence")])
     declared = ["source_sequence"] if dataset.events.sequence else []
     if dataset.events.event_id:
         source = "delivered"
@@ -160,7 +161,7 @@ def _distinct_events(dataset: Dataset) -> str:
             "FROM delivered))"
         )
     return (
-        f"SELECT * FROM {source} QUALIFY event_id IS NULL OR row_number() OVER "
+        f"SELECT {columns} FROM {source} QUALIFY event_id IS NULL OR row_number() OVER "
         "(PARTITION BY day, event_id ORDER BY delivery, file_row_number) = 1 "
         f"ORDER BY {names(['day', 'user_id', 'timestamp', *declared, 'delivery'])}, file_row_number"
     )
