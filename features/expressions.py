@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 import duckdb
+from duckdb.sqltypes import DuckDBPyType
 
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
@@ -58,6 +59,18 @@ def column_types(
     return types
 
 
+def type_of(
+    connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str], sql: str
+) -> DuckDBPyType:
+    """The type of an expression over declared columns (column -> type)."""
+    return connection.sql(f"SELECT ({sql}) FROM ({_nothing(columns)})").types[0]
+
+
+def _nothing(columns: Mapping[str, str]) -> str:
+    """The SELECT of a row of the declared columns, all null."""
+    return "SELECT " + ", ".join(f"CAST(NULL AS {k}) AS {name(c)}" for c, k in columns.items())
+
+
 def check_expressions(
     connection: duckdb.DuckDBPyConnection,
     where: str,
@@ -75,10 +88,9 @@ def check_expressions(
     Raises:
       FootpathError: an expression is not valid SQL over these columns.
     """
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
     for field, expression in expressions.items():
         try:
-            connection.execute(f"EXPLAIN SELECT ({expression}) FROM (SELECT {nothing})")
+            connection.execute(f"EXPLAIN SELECT ({expression}) FROM ({_nothing(columns)})")
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise FootpathError(

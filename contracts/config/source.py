@@ -107,6 +107,11 @@ class EventMapping(Strict):
     )
     user_id: Sql
     timestamp: Sql = Field(description="gives a TIMESTAMPTZ, null where it cannot be read")
+    sequence: Sql | None = Field(
+        None,
+        description="a whole number that orders a user's events of one instant; without it, and "
+        "where it is null or the same, they are in the order of delivery",
+    )
     action: Sql
     item_id: Sql | None = None
     value: Sql | None = None

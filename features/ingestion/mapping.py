@@ -1,9 +1,9 @@
 """The YAML's expressions -> canonical events, rows refused that have none.
 
 In:  `rows_read` (reader.py). Out: a SELECT with `__file`, `__line`, `__raw`, `__broken` (the
-rule that the row breaks, or null), `__detail`, and the fields of an event. Empty text is null. An
-expression that fails on a row refuses that row; for `timestamp`, failing and giving null are the
-same: undated.
+rule that the row breaks, or null), `__detail`, the fields of an event, and `source_sequence`. Empty
+text is null. An expression that fails on a row refuses that row; for `timestamp`, failing and
+giving null are the same: undated.
 
 With `explode`, a row becomes a row for each element of the list that it gives, with the columns
 `each`, the element, and `place`, its number from 1. A row whose list is null or empty is there
@@ -11,6 +11,7 @@ once, with both of them null; one on which the expression fails too, with its pr
 lost.
 """
 
+import re
 from collections.abc import Mapping
 
 import duckdb
@@ -18,8 +19,15 @@ import duckdb
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
-from contracts.lake.schemas import EVENTS
-from features.expressions import check_expressions, column_types, map_of, struct_of, text_of
+from contracts.lake.schemas import EVENT_FIELDS
+from features.expressions import (
+    check_expressions,
+    column_types,
+    map_of,
+    struct_of,
+    text_of,
+    type_of,
+)
 from features.ingestion.reader import ROWS
 
 # Why a row is refused before it is an event.
@@ -29,7 +37,7 @@ OUT_OF_RANGE = "out_of_range"
 TOO_LATE = "too_late"
 REFUSALS = (UNREADABLE, UNDATED, OUT_OF_RANGE, TOO_LATE)
 
-FIELDS = [field.name for field in EVENTS]
+_WHOLE_NUMBERS = re.compile("U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)")
 
 
 def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
@@ -39,11 +47,19 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
       FootpathError: a column type or an expression is wrong.
     """
     column_types(connection, dataset.landing.columns)
-    expressions = {field: sql for field, sql in _expressions(dataset).items() if sql}
+    given = _expressions(dataset) | {"sequence": dataset.events.sequence}
+    expressions = {field: sql for field, sql in given.items() if sql}
     expressions |= {f"properties.{k}": sql for k, sql in dataset.events.properties.items()}
     where = f"data set '{dataset.name}': events"
     columns = exploded_columns(connection, where, dataset.landing.columns, dataset.events.explode)
     check_expressions(connection, where, columns, expressions)
+    if sequence := dataset.events.sequence:
+        kind = str(type_of(connection, columns, sequence))
+        if not _WHOLE_NUMBERS.fullmatch(kind):
+            raise FootpathError(
+                f"{where}.sequence: `{sequence}` gives a {kind}, not a whole number: use an "
+                f"expression such as TRY_CAST(step AS BIGINT)"
+            )
 
 
 def events_select(dataset: Dataset) -> str:
@@ -58,8 +74,9 @@ def events_select(dataset: Dataset) -> str:
         if field != "timestamp"
     )
     mapped += f", 'properties': {map_of(dataset.events.properties)}"
+    mapped += f", 'sequence': ({dataset.events.sequence or 'NULL'})::BIGINT"
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
-    fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in FIELDS if f != "timestamp")
+    fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in EVENT_FIELDS if f != "timestamp")
     row = struct_of(dataset.landing.columns)
     undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
     failed = literal("an SQL expression of the YAML's events fails on this row")
@@ -71,7 +88,8 @@ def events_select(dataset: Dataset) -> str:
         f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
         f"coalesce(__problem, __nested, CASE WHEN __event IS NULL THEN {failed} "
         f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
-        f"__place, __length, __timestamp AS timestamp, {fields} "
+        f"__place, __length, __event.sequence AS source_sequence, "
+        f"__timestamp AS timestamp, {fields} "
         f"FROM (SELECT *, {nested} AS __nested "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
@@ -97,7 +115,8 @@ def _typed(field: str, sql: str | None) -> str:
 
 def _expressions(dataset: Dataset) -> dict[str, str | None]:
     """Returns field -> SQL for every field of an event but `properties`."""
-    return {field: getattr(dataset.events, field) for field in FIELDS if field != "properties"}
+    fields = [field for field in EVENT_FIELDS if field != "properties"]
+    return {field: getattr(dataset.events, field) for field in fields}
 
 
 def exploded_columns(
@@ -125,8 +144,7 @@ def exploded_columns(
             f"{where}.explode gives the columns each and place, and the columns declare "
             f"{' and '.join(sorted(taken))} too: give it another name there"
         )
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
-    kind = connection.sql(f"SELECT ({explode}) FROM (SELECT {nothing})").types[0]
+    kind = type_of(connection, columns, explode)
     if kind.id != "list":
         raise FootpathError(
             f"{where}.explode: `{explode}` gives a {kind}, not a list: use an expression such as "

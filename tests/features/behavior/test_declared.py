@@ -109,7 +109,7 @@ def expected(dataset: Dataset, lake: Lake) -> dict:
             for row in pq.read_table(lake.day(table, day), columns=names).to_pylist()
         ]
 
-    events, sessions = read("events", EVENTS.names[:6]), read("sessions", SESSIONS.names)
+    events, sessions = read("events", EVENTS.names[:7]), read("sessions", SESSIONS.names)
     rows, longest = {}, dt.timedelta(days=max(dataset.features.windows))
     for user in {event["user_id"] for event in events}:
         its = [[r for r in table if r["user_id"] == user] for table in (events, sessions)]
