@@ -85,7 +85,7 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
     arrivals = find_arrivals(dataset, None, source)
     if not arrivals:
         raise FootpathError(f"there is no {dataset.landing.url} under {source}")
-    first = arrivals[:1]
+    first = [next((a for a in arrivals if not a.file.fault), arrivals[0])]
     with connect() as connection:
         check_mapping(connection, dataset)
         reader = RowReader(connection, dataset.landing, [first[0].file], SAMPLE_BYTES)
@@ -190,7 +190,8 @@ def findings(dataset: Dataset, sample: Preview) -> list[str]:
 
 def _refused(dataset: Dataset, sample: Preview) -> Iterator[str]:
     advice = {
-        UNREADABLE: "fix landing.columns or csv, or ask the source for rows that can be read",
+        UNREADABLE: "fix landing.columns, csv or the expression that is named, "
+        "or ask the source for rows that can be read",
         UNDATED: "fix events.timestamp",
         OUT_OF_RANGE: "fix partitions, or events.timestamp",
         TOO_LATE: "raise lateness.allowed_days, or fix events.timestamp",

@@ -12,7 +12,7 @@ lost.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -23,6 +23,7 @@ from contracts.lake.schemas import EVENT_FIELDS
 from features.expressions import (
     check_expressions,
     column_types,
+    failure_of,
     map_of,
     struct_of,
     text_of,
@@ -79,7 +80,7 @@ def events_select(dataset: Dataset) -> str:
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in EVENT_FIELDS if f != "timestamp")
     row = struct_of(dataset.landing.columns)
     undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
-    failed = literal("an SQL expression of the YAML's events fails on this row")
+    failed, columns = _failed(dataset), dataset.landing.columns
     nested = f"CASE {' '.join(map(_nested_id, ('user_id', 'item_id')))} END"
     return (
         f"SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS __raw, "
@@ -93,8 +94,31 @@ def events_select(dataset: Dataset) -> str:
         f"FROM (SELECT *, {nested} AS __nested "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
-        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode)}))"
+        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode, columns)}))"
     )
+
+
+def _failed(dataset: Dataset) -> str:
+    """The SQL of what is told of a row on which an expression fails: which one, on what values."""
+    events, columns = dataset.events, list(dataset.landing.columns)
+    columns += ["each", "place"] if events.explode else []
+    given = {
+        field: (sql, _typed(field, sql))
+        for field, sql in _expressions(dataset).items()
+        if sql and field != "timestamp"
+    }
+    given |= {f"properties.{key}": (sql, sql) for key, sql in events.properties.items()}
+    if events.sequence:
+        given["sequence"] = events.sequence, f"({events.sequence})::BIGINT"
+    tests = []
+    for field, (sql, typed) in given.items():
+        instead = f"TRY_CAST({sql} AS DOUBLE)" if field == "value" and "::" not in sql else ""
+        said = failure_of(f"events.{field}", sql, columns, instead)
+        if sql in columns and field != "value":
+            continue  # a column as text does not fail
+        # In a struct, what is null is told from what fails.
+        tests.append(f"WHEN TRY({{'v': {typed}}}) IS NULL THEN {said}")
+    return f"CASE {' '.join(tests)} END" if tests else "NULL"
 
 
 def _nested_id(field: str) -> str:
@@ -153,7 +177,7 @@ def exploded_columns(
     return {**columns, "each": str(kind.child), "place": "BIGINT"}
 
 
-def exploded(rows: str, section: str, explode: str | None) -> str:
+def exploded(rows: str, section: str, explode: str | None, columns: Iterable[str]) -> str:
     """The SQL of the rows, each as often as its list has elements but at least once.
 
     `__place` is the element's place in the list, `__length` the length of that list on its first
@@ -161,7 +185,7 @@ def exploded(rows: str, section: str, explode: str | None) -> str:
     """
     if explode is None:
         return f"(SELECT *, NULL::BIGINT AS __place, NULL::BIGINT AS __length FROM {rows})"
-    failed = literal(f"the SQL expression of the YAML's {section}.explode fails on this row")
+    failed = failure_of(f"{section}.explode", explode, columns)
     # In a struct, a list that is null is told from an expression that fails.
     lists = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({{'l': ({explode})}}) END AS __x"
     return (
