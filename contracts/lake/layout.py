@@ -23,6 +23,7 @@ from typing import cast
 
 from contracts.base.errors import FootpathError
 from contracts.base.locks import OwnFolder, locked, sweep_left
+from contracts.base.text import without_userinfo
 from contracts.lake.paths import is_remote, system_of
 from contracts.lake.remote import check_bucket
 
@@ -37,7 +38,10 @@ LEFT_BEHIND_SECONDS = 24 * 3600
 
 def home() -> Path:
     """The folder of this machine's state: FOOTPATH_HOME, or `.footpath` here."""
-    return Path(os.environ.get("FOOTPATH_HOME") or ".footpath").absolute()
+    folder = Path(os.environ.get("FOOTPATH_HOME") or ".footpath").absolute()
+    if "?" in str(folder):  # Dagster's address of its files would end there
+        raise FootpathError(f"FOOTPATH_HOME is {folder}: give a folder without '?' in its name")
+    return folder
 
 
 # Own folders for spill: this process's is the last, before it those of whom it was forked from.
@@ -75,6 +79,7 @@ def _remote(url: str) -> Path:
     """A universal path; one instance, for it holds the connections."""
     from upath import UPath
 
+    without_userinfo(url, "FOOTPATH_LAKE")
     try:
         # A long-lived process would see the listing of yesterday.
         path = cast("Path", UPath(url, use_listings_cache=False))

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from contracts.base.clock import day_window, days_between
 from contracts.base.errors import FootpathError
+from contracts.base.text import without_userinfo
 from contracts.config.dataset import Dataset
 from contracts.config.sources import source_folder
 from contracts.lake.reading import side_by_side
@@ -185,6 +186,7 @@ def find_files(folder: str, pattern: str) -> list[SourceFile]:
     if is_absolute(pattern):
         folder, pattern = "", pattern.removeprefix("file://")
     folder = folder.removeprefix("file://")
+    without_userinfo(folder or pattern, "the address of source files")
     finder = _find_remote if "://" in (folder or pattern) else _find_local
     pattern, inside = split_pattern(pattern)
     found = finder(folder, pattern)

@@ -92,9 +92,12 @@ def events_select(dataset: Dataset) -> str:
         f"__place, __length, __event.sequence AS source_sequence, "
         f"__timestamp AS timestamp, {fields} "
         f"FROM (SELECT *, {nested} AS __nested "
+        # Of what lies at infinity, or in no year of the calendar, there is no day.
+        "FROM (SELECT * REPLACE (CASE WHEN __timestamp BETWEEN '0001-01-02' AND '9999-12-30' THEN "
+        "__timestamp END AS __timestamp) "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
-        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode, columns)}))"
+        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode, columns)})))"
     )
 
 
