@@ -122,8 +122,10 @@ def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int, **m
         pytest.param("month", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ]
 )
-def simulation(request: pytest.FixtureRequest) -> Simulation:
-    return request.getfixturevalue(request.param)
+def simulation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Simulation:
+    lived_through = request.getfixturevalue(request.param)
+    monkeypatch.setenv("FOOTPATH_HOME", str(lived_through.home))
+    return lived_through
 
 
 def test_it_ends_as_one_build_of_all_files_would(simulation, tmp_path):
