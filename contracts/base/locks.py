@@ -5,7 +5,9 @@ that is left behind stops nobody.
 """
 
 import contextlib
+import re
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -39,6 +41,14 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
         lock.release()
 
 
+# Seconds for which nobody has written to what a process of another machine has left.
+ELSEWHERE = 3600
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", socket.gethostname())[:40]
+
+
 class OwnFolder:
     """An empty folder that is this process's own.
 
@@ -53,7 +63,7 @@ class OwnFolder:
 
     def __init__(self, parent: Path, mode: int = 0o777) -> None:
         parent.mkdir(parents=True, exist_ok=True)
-        self.path = parent / uuid.uuid4().hex
+        self.path = parent / f"{_host()}-{uuid.uuid4().hex}"
         self._lock = FileLock(lock_of(self.path))
         self._lock.acquire()
         self.path.mkdir(mode)
@@ -87,17 +97,22 @@ def is_left(folder: Path) -> bool | None:
 def sweep_left(parent: Path, seconds: float) -> None:
     """Removes the folders that processes have left that have ended.
 
+    One of another machine has to be idle too, since not every disk that is shared shares locks.
+
     Args:
       parent: where such folders lie.
       seconds: a folder without a lock goes once nobody has written to it for so long.
     """
     for folder in parent.iterdir() if parent.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # its own process may be ending right now
-            is_old = time.time() - folder.lstat().st_mtime > seconds
+            idle = time.time() - folder.lstat().st_mtime
             if folder.is_symlink() or not folder.is_dir():
-                # A lock that is held is older than its folder, and goes with it.
-                if is_old and not folder.with_name(folder.name[1:].removesuffix(".lock")).exists():
-                    folder.unlink()
-            elif is_left(folder) or (is_old and is_left(folder) is None):
+                of = folder.with_name(folder.name[1:].removesuffix(".lock"))
+                if idle > seconds and not of.exists():
+                    folder.unlink()  # a lock whose folder has gone
+                continue
+            is_here = folder.name.startswith(f"{_host()}-")
+            longest = seconds if (left := is_left(folder)) is None else 0 if is_here else ELSEWHERE
+            if left is not False and idle >= longest:
                 shutil.rmtree(folder, ignore_errors=True)
                 lock_of(folder).unlink(missing_ok=True)

@@ -1,13 +1,16 @@
 """What does not fit into memory lies in the home, unseen by others, and outlives nobody."""
 
+import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from contracts.base.errors import FootpathError
+from contracts.base.locks import OwnFolder, sweep_left
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake, home, spill_folder
 from tests.conftest import REPOSITORY
@@ -78,3 +81,14 @@ def test_a_memory_bound_that_is_no_size_is_told(lake_home, monkeypatch, size):
 def test_an_empty_home_is_none(monkeypatch):
     monkeypatch.setenv("FOOTPATH_HOME", "")
     assert home() == Path.cwd() / ".footpath"
+
+
+def test_a_folder_of_another_machine_goes_when_it_is_idle_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("contracts.base.locks.socket.gethostname", lambda: "elsewhere")
+    young, old = OwnFolder(tmp_path), OwnFolder(tmp_path)
+    for own in (young, old):
+        own._lock.release()  # as the end of its process does, or a disk that shares no locks
+    os.utime(old.path, (time.time() - 2 * 3600,) * 2)
+    monkeypatch.undo()
+    sweep_left(tmp_path, 24 * 3600)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [young.path]
