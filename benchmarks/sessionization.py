@@ -57,12 +57,13 @@ COPY (
   SELECT md5(since || '/' || i) AS event_id,
     format('u{{:08d}}', hash('u', session) % {users}) AS user_id,
     timestamp,
+    (row_number() OVER (PARTITION BY session, timestamp ORDER BY i) - 1)::INTEGER AS sequence,
     ['search', 'view', 'view', 'view', 'purchase'][(1 + hash(since, 'a', i) % 5)::BIGINT] AS action,
     format('i{{:06d}}', hash(since, 'i', i) % 20_000) AS item_id,
     CASE WHEN hash(since, 'a', i) % 5 = 4 THEN (hash(since, 'v', i) % 10_000) / 100 END AS value,
     NULL::VARCHAR AS session_id, NULL::MAP(VARCHAR, VARCHAR) AS properties
   FROM timed WHERE timestamp >= DATE '{day}' AND timestamp < DATE '{day}' + 1
-  ORDER BY user_id, timestamp, event_id
+  ORDER BY user_id, timestamp, sequence
 ) TO '{path}' (FORMAT parquet, COMPRESSION zstd)
 """
 
@@ -72,10 +73,10 @@ SUMS = """
 SELECT user_id, min(timestamp) AS started_at, max(timestamp) AS ended_at,
   count(*)::INTEGER AS length, sum(coalesce(value, 0)) AS value
 FROM (
-  SELECT *, sum(is_start) OVER (PARTITION BY user_id ORDER BY timestamp, event_id) AS session
+  SELECT *, sum(is_start) OVER (PARTITION BY user_id ORDER BY timestamp, sequence) AS session
   FROM (
-    SELECT user_id, timestamp, event_id, value, (coalesce(timestamp - lag(timestamp) OVER (
-      PARTITION BY user_id ORDER BY timestamp, event_id) > INTERVAL {gap} MINUTE, true))::INTEGER
+    SELECT user_id, timestamp, sequence, value, (coalesce(timestamp - lag(timestamp) OVER (
+      PARTITION BY user_id ORDER BY timestamp, sequence) > INTERVAL {gap} MINUTE, true))::INTEGER
       AS is_start
     FROM read_parquet('{events}')
   )
@@ -87,14 +88,14 @@ SELECT user_id || '-' || epoch_us(min(timestamp)) AS session_id, user_id,
   min(timestamp) AS started_at, max(timestamp) AS ended_at,
   max(timestamp) + INTERVAL {gap} MINUTE AS closes_at, count(*)::INTEGER AS length,
   date_diff('microsecond', min(timestamp), max(timestamp)) / 1e6 AS duration_seconds,
-  list(action ORDER BY timestamp, event_id) AS actions,
-  list(item_id ORDER BY timestamp, event_id) AS item_ids,
+  list(action ORDER BY timestamp, sequence) AS actions,
+  list(item_id ORDER BY timestamp, sequence) AS item_ids,
   count(DISTINCT item_id)::INTEGER AS distinct_items, sum(coalesce(value, 0)) AS value
 FROM (
-  SELECT *, sum(is_start) OVER (PARTITION BY user_id ORDER BY timestamp, event_id) AS session
+  SELECT *, sum(is_start) OVER (PARTITION BY user_id ORDER BY timestamp, sequence) AS session
   FROM (
-    SELECT user_id, timestamp, event_id, action, item_id, value,
-      (coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, event_id)
+    SELECT user_id, timestamp, sequence, action, item_id, value,
+      (coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, sequence)
         > INTERVAL {gap} MINUTE, true))::INTEGER AS is_start
     FROM read_parquet('{events}')
   )

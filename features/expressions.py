@@ -1,11 +1,16 @@
 """SQL expressions and types of the YAML, and faults told by the field they stand in."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 import duckdb
+from duckdb.sqltypes import DuckDBPyType
 
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
+
+# A cast of a name or a text, such as price::DOUBLE.
+_CAST = re.compile(r"""("[^"]+"|'[^']*'|[\w.]+)::(\w+(?:\(\d+(?:, *\d+)?\))?(?:\[\d*\])*)""")
 
 
 def struct_of(columns: Iterable[str]) -> str:
@@ -37,6 +42,31 @@ def map_of(values: Mapping[str, str]) -> str:
     return f"map_from_entries(nullif(list_filter([{pairs}], lambda pair: pair.v IS NOT NULL), []))"
 
 
+def failure_of(where: str, sql: str, columns: Iterable[str], instead: str = "") -> str:
+    """The SQL of a sentence on an expression that fails on a row: which, and on what values.
+
+    Args:
+      where: the field of the YAML.
+      sql: the expression.
+      columns: the declared columns; those that the expression names are shown.
+      instead: an expression that gives null there; by default it is made of this one.
+    """
+    named = [c for c in columns if re.search(rf"(?<!\w){re.escape(c)}(?!\w)", sql)]
+    quote = literal("'")
+    values = " || ' and ' || ".join(
+        f"{literal(f'{c} is ')} || coalesce({quote} || left({name(c)}::VARCHAR, 40) || {quote}, "
+        "'null')"
+        for c in named
+    )
+    text = literal(f"{where}: `{sql}` fails{' where ' if named else ''}")
+    instead = instead or re.sub(
+        r"(?i)(?<!\w)CAST\(", "TRY_CAST(", _CAST.sub(r"TRY_CAST(\1 AS \2)", sql)
+    )
+    instead = instead if instead != sql else f"TRY({sql})"
+    advice = literal(f": `{instead}` gives null there")
+    return " || ".join([text, values, advice] if values else [text, advice])
+
+
 def column_types(
     connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str]
 ) -> dict[str, str]:
@@ -58,6 +88,18 @@ def column_types(
     return types
 
 
+def type_of(
+    connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str], sql: str
+) -> DuckDBPyType:
+    """The type of an expression over declared columns (column -> type)."""
+    return connection.sql(f"SELECT ({sql}) FROM ({_nothing(columns)})").types[0]
+
+
+def _nothing(columns: Mapping[str, str]) -> str:
+    """The SELECT of a row of the declared columns, all null."""
+    return "SELECT " + ", ".join(f"CAST(NULL AS {k}) AS {name(c)}" for c, k in columns.items())
+
+
 def check_expressions(
     connection: duckdb.DuckDBPyConnection,
     where: str,
@@ -75,10 +117,9 @@ def check_expressions(
     Raises:
       FootpathError: an expression is not valid SQL over these columns.
     """
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
     for field, expression in expressions.items():
         try:
-            connection.execute(f"EXPLAIN SELECT ({expression}) FROM (SELECT {nothing})")
+            connection.execute(f"EXPLAIN SELECT ({expression}) FROM ({_nothing(columns)})")
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise FootpathError(

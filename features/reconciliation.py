@@ -22,7 +22,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata, side_by_side
-from contracts.lake.schemas import BUILT_FROM, EVENTS, ROWS_STAGED
+from contracts.lake.schemas import BUILT_FROM, EVENT_FIELDS, ROWS_STAGED
 from features.ingestion.manifest import (
     Manifest,
     fragment_path,
@@ -202,7 +202,7 @@ def _different(
             f"FROM {rows} GROUP BY ALL"
         )
     else:
-        content = names(f.name for f in EVENTS if f.name != "event_id")
+        content = names(f for f in [*EVENT_FIELDS, "source_sequence"] if f != "event_id")
         query = (
             f"SELECT day, sum(most) FROM (SELECT day, max(n) AS most FROM (SELECT {day}, {content},"
             f" source_file, count(*) AS n FROM {rows} GROUP BY ALL) GROUP BY day, {content}) "

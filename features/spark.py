@@ -6,7 +6,6 @@ FOOTPATH_ENGINE=spark. Where Spark runs and what it may use comes from Spark's o
 executors must see the lake and FOOTPATH_HOME under the same paths.
 """
 
-import os
 import shutil
 import tempfile
 import uuid
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
+from contracts.lake.engine import memory_limit
 from contracts.lake.layout import home
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def open_spark() -> Any:
 
     settings = {
         "spark.app.name": "footpath",
-        "spark.driver.memory": os.environ.get("FOOTPATH_MEMORY", "4GB").removesuffix("B"),
+        "spark.driver.memory": memory_limit().removesuffix("B"),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",

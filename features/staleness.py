@@ -144,7 +144,10 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
         due = {
             day: reason
             for day in days
-            if (reason := _reason(was[table].get(day), will[day], files, day in refused))
+            if (
+                reason := _reason(was[table].get(day), will[day], files, day in refused)
+                or ((table, day) in stops and "was stopped, and is as it was published again")
+            )
             and all(day in objects[each] for each in before)
         }
         standing[table] = {

@@ -45,6 +45,8 @@ class AsofOfflineStoreConfig(duckdb.DuckDBOfflineStoreConfig):
     """Of DuckDB, which spills above it; the training set itself comes on top."""
     threads: int | None = None
     """Of DuckDB; all cores where it is not set."""
+    temp_directory: str | None = None
+    """Where it works above its limit; a private folder of the process where it is not set."""
 
 
 class AsofOfflineStore(duckdb.DuckDBOfflineStore):
@@ -248,7 +250,8 @@ def _entity_frame(request: _Request, entity_df: pd.DataFrame | str) -> tuple[pa.
 def _connection(config: RepoConfig, sources: list[Any]) -> DuckDBPyConnection:
     """A bounded DuckDB with the file systems of sources that are not on a disk."""
     options: Any = config.offline_store
-    connection, systems = connect(options.memory_limit, options.threads), set()
+    connection = connect(options.memory_limit, options.threads, options.temp_directory)
+    systems = set()
     for source in sources:
         protocol = fsspec.utils.get_protocol(source.path)
         if protocol == "file":

@@ -12,6 +12,7 @@ keys and clocks of those places are compared again.
 """
 
 import datetime as dt
+import functools
 import os
 import tempfile
 from dataclasses import dataclass
@@ -44,11 +45,19 @@ class Source:
         return "read_parquet('{}') p".format(self.path.replace("'", "''"))
 
 
-def connect(memory_limit: str, threads: int | None) -> duckdb.DuckDBPyConnection:
-    """Opens a DuckDB in UTC; above its limit it works in the folder for temporary files."""
+@functools.cache
+def _own_folder() -> tempfile.TemporaryDirectory:
+    """A folder of this process, for no other user's eyes; it goes when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="footpath-feast-")
+
+
+def connect(
+    memory_limit: str, threads: int | None = None, temp_directory: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Opens a DuckDB in UTC, which works in a folder where its memory does not suffice."""
     settings: dict[str, Any] = {
         "memory_limit": memory_limit,
-        "temp_directory": os.path.join(tempfile.gettempdir(), f"footpath-feast-{os.getpid()}"),
+        "temp_directory": temp_directory or os.path.join(_own_folder().name, "duckdb"),
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,
     }

@@ -20,7 +20,7 @@ from dagster._core.errors import DagsterPipesExecutionError
 
 # What orchestration/sqlite.py derives from; beside them it takes `_connect`,
 # `_initialized_dbs`, `_initdb`, `_store_asset_event`, `_store_asset_event_tags` of the event log
-# and `_event_log_storage` of the storage.
+# and `_event_log_storage` of the storage, as orchestration/postgres.py does.
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     INDEX_SHARD_NAME as INDEX_SHARD,
 )

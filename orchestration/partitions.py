@@ -112,7 +112,8 @@ def add_requested(
 ) -> None:
     """Adds the as-of or embedded days between the ends of a stage's range to those that exist.
 
-    Model versions get the order in which they were named, which that of a range of them is.
+    Model versions are those of the lake, whichever instance has made them, in the order in which
+    they were named: a range of them goes by it.
     """
     added = {"inputs": as_of_days, "embedding": embedded_days}.get(stage)
     if added and first and last:
@@ -122,8 +123,7 @@ def add_requested(
         name = str(model_versions(dataset).name)
         there = {*instance.get_dynamic_partitions(name)}
         named = [version.version for version in all_versions(Lake.of(dataset.name))]
-        known = [version for version in named if version in there]
-        _keep_in_order(instance, name, [*known, *sorted(there - set(known))])
+        _keep_in_order(instance, name, [*named, *sorted(there - set(named))])
 
 
 def days_of(context: dg.AssetExecutionContext) -> list[dt.date]:

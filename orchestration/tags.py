@@ -8,11 +8,9 @@ PARTITION = "dagster/partition"
 FIRST_PARTITION = "dagster/asset_partition_range_start"
 LAST_PARTITION = "dagster/asset_partition_range_end"
 
-# Of a run that was requested because something was due: the key of the request, why it was made,
-# and when. With DUE it builds only what is due of its range.
-REQUEST = "footpath/request"
+# Of a run that was requested because something was due: why, and that it builds only what is due
+# of its range.
 REASON = "footpath/reason"
-REQUESTED_AT = "footpath/requested_at"
 DUE = "footpath/due"
 
 # Of the runs of one chain: its id, the stage, and what the run does, to be read by a person.
@@ -24,8 +22,11 @@ WHAT = "footpath/what"
 FAILURE_REASON = "dagster/failure_reason"
 MAX_RETRIES = "dagster/max_retries"
 
-# The process that carries a run: its host, the start of that host, and the process itself. They
-# begin as those do that Dagster keeps out of the UI.
+# These begin as those do that Dagster keeps out of the UI. Of a run that was requested: the key of
+# the request, and when it was made.
+REQUEST = ".dagster/footpath_request"
+REQUESTED_AT = ".dagster/footpath_requested_at"
+# The process that carries a run: its host, the start of that host, and the process itself.
 HOST = ".dagster/footpath_host"
 BOOT = ".dagster/footpath_boot"
 PROCESS = ".dagster/footpath_process"

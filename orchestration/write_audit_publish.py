@@ -85,7 +85,8 @@ def build_days(
         forget_stops(lake, table, [v.day for v in verdicts.values() if v.passed])
     good = [verdict for verdict in verdicts.values() if verdict.passed]
     bad = [verdict for verdict in verdicts.values() if not verdict.passed]
-    if bad and not good:
+    others = (set(asked) - left_out - verdicts.keys()) & set(lake.days(table))
+    if bad and not good and not others:
         yield from _checks(context, dataset, bad)
         raise dg.Failure(
             description=_sentences(bad), metadata={STOPPED: _listed(bad)}, allow_retries=False
@@ -93,6 +94,13 @@ def build_days(
     # Else every day of the run would count as materialized.
     partial = [verdict.day for verdict in good] != asked
     with stored_together(context.instance):
+        for day in sorted(others) if bad or left_out else ():
+            # It was not due. The run will fail, and days without a word would count as failed.
+            context.log_event(
+                dg.AssetMaterialization(
+                    context.asset_key, partition=str(day), metadata={"unchanged": True}
+                )
+            )
         for verdict in good:
             if partial:
                 context.log_event(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_json, publish_text
+from contracts.lake.publishing import change_json, publish_text
 from contracts.lake.reading import read_json
 
 if TYPE_CHECKING:
@@ -126,20 +126,18 @@ def note_outcomes(
       outcomes: of the days.
       pages: the page of each day, if it has one.
     """
-    folder = lake.table("data_docs")
+    folder, new = lake.table("data_docs"), {}
+    for o in outcomes:
+        page = pages.get(o.day)
+        new[str(o.day)] = {
+            "status": o.status,
+            "rows": o.rows,
+            "refused": o.refused,
+            "page": f"{table}/{page.rpartition('/')[2]}" if page else None,
+            "sentences": o.sentences,
+        }
     with lake.locked("data_docs"):
-        path = folder / f"{table}.json"
-        days = read_json(path) if path.exists() else {}
-        for o in outcomes:
-            page = pages.get(o.day)
-            days[str(o.day)] = {
-                "status": o.status,
-                "rows": o.rows,
-                "refused": o.refused,
-                "page": f"{table}/{page.rpartition('/')[2]}" if page else None,
-                "sentences": o.sentences,
-            }
-        publish_json(lake, days, path)
+        change_json(lake, folder / f"{table}.json", lambda days: days | new)
         publish_text(lake, _index(folder), folder / "index.html")
 
 

@@ -69,7 +69,7 @@ class Staged(Protocol):
 
     @property
     def path(self) -> Path:
-        """The staged file: schema FRAGMENT, without duplicates."""
+        """The staged file: schema STAGED, without duplicates."""
         ...
 
     @property

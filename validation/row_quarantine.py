@@ -27,7 +27,7 @@ from contracts.base.sql import literal, parquet
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_table
-from contracts.lake.schemas import BUILT_FROM, EVENTS, QUARANTINE, ROWS_STAGED
+from contracts.lake.schemas import BUILT_FROM, EVENT_FIELDS, EVENTS, QUARANTINE, ROWS_STAGED
 from validation.counts import AuditedDays
 
 Stage = Literal["landing", "events", "stopped"]
@@ -119,7 +119,7 @@ def write_refused(rows: AuditedDays, folder: Path) -> dict[dt.date, np.ndarray]:
 
 
 def _write_refused(rows: AuditedDays, folder: Path) -> dict[dt.date, np.ndarray]:
-    raw = ", ".join(f"'{column}': staged.{column}" for column in EVENTS.names)
+    raw = ", ".join(f"'{column}': staged.{column}" for column in EVENT_FIELDS)
     batches = rows.connection.sql(
         "SELECT day, place_in_file, staged.source_file, staged.source_line, 'events' AS stage, "
         f"{_reasons(rows, 'name')} AS broken, to_json({{{raw}}})::VARCHAR AS raw, "
@@ -141,7 +141,7 @@ def write_clean(staged: Path, broken: np.ndarray, target: Path) -> None:
     """Writes the events of a staged day but for its broken rows.
 
     Args:
-      staged: schema FRAGMENT.
+      staged: schema STAGED.
       broken: places of broken rows, from 0, ascending.
       target: schema EVENTS, in the same order.
     """

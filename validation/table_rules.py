@@ -15,7 +15,7 @@ from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, parquet
 from contracts.config.dataset import Dataset
 from contracts.config.policy import Expect
-from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
+from contracts.lake.schemas import FEATURE_CLOCKS, SESSIONS, STAGED
 from validation.descriptions import bin_of
 from validation.drift import NEWEST, features_histograms
 from validation.rules import (
@@ -90,7 +90,7 @@ def events_audit(dataset: Dataset, catalog: str | None = None) -> Audit:
     aggregates, join = events_profile(dataset, catalog)
     return Audit(
         table="events",
-        schema=FRAGMENT,
+        schema=STAGED,
         columns={column: column for column in plain} | {"value": number("value")} | columns,
         rules=tuple(rules),
         unique=("event_id",),

@@ -105,6 +105,7 @@ class Retention(Strict):
 class Automation(Strict):
     """What is kept up to date by itself once automation is switched on."""
 
+    every_seconds: int = Field(60, ge=5, le=86400, description="seconds between two looks")
     complete: Complete = Complete()
     trailing_days: int = Field(
         0, ge=0, le=60, description="the last days that are built again each night, changed or not"

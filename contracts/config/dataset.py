@@ -6,6 +6,7 @@ code.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,13 +23,14 @@ from contracts.config.tasks import Task
 from contracts.config.yaml_file import load_yaml
 from contracts.recipes.recipe import EarlyStopping, Recipe
 
+NAME = r"^[a-z][a-z0-9-]*$"  # it becomes a folder of the lake
 DATASETS = Path(__file__).parents[2] / "datasets"  # that come with Footpath
 
 
 class Dataset(Strict):
     """One data set, whole. Load it with `load_dataset`."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
+    name: Annotated[str, StringConstraints(pattern=NAME, max_length=40)]
     title: str
     timezone: Zone
     partitions: Partitions
@@ -164,7 +166,7 @@ def dataset_file(name: str) -> Path:
       FootpathError: there is no such data set.
     """
     folders = dataset_folders()
-    for folder in folders:
+    for folder in folders if re.fullmatch(NAME, name) else ():
         if (path := folder / f"{name}.yaml").exists():
             return path
     raise FootpathError(

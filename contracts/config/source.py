@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from contracts.base.schema import Name, Sql, Strict, Zone
+from contracts.base.schema import Count, Name, Sql, Strict, Zone
 
 # Columns that reading a file adds to those of the file.
 RESERVED = re.compile(
@@ -34,6 +34,9 @@ class FileTable(Strict):
     columns: dict[str, str] = Field(min_length=1, description="column name -> DuckDB type")
     optional: list[str] = Field([], description="columns that a file may lack: then null")
     nulls: list[str] = Field([], description="words that mean null, such as NULL or \\N, exactly")
+    max_bytes: Count = Field(
+        16 << 30, description="a file with more bytes, decompressed, is refused whole"
+    )
 
     @model_validator(mode="after")
     def _names_are_not_ours(self) -> "FileTable":
@@ -107,6 +110,11 @@ class EventMapping(Strict):
     )
     user_id: Sql
     timestamp: Sql = Field(description="gives a TIMESTAMPTZ, null where it cannot be read")
+    sequence: Sql | None = Field(
+        None,
+        description="a whole number that orders a user's events of one instant; without it, and "
+        "where it is null or the same, they are in the order of delivery",
+    )
     action: Sql
     item_id: Sql | None = None
     value: Sql | None = None

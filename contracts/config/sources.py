@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from contracts.base.errors import FootpathError
 from contracts.base.locks import locked
 from contracts.base.schema import Strict
+from contracts.base.text import without_userinfo
 from contracts.lake.layout import home
 from contracts.lake.reading import read_json
 
@@ -33,7 +34,9 @@ def link_source(dataset: str, folder: str, last_day: dt.date | None = None) -> N
       folder: a folder or URL.
       last_day: on which the files end; None for a source that goes on.
     """
-    where = folder if "://" in folder else str(Path(folder).absolute())
+    where = (
+        without_userinfo(folder, "the source") if "://" in folder else str(Path(folder).absolute())
+    )
     _remember(dataset, enabled=True, folder=where, last_day=last_day)
 
 
@@ -66,7 +69,7 @@ def source_folder(dataset: str) -> str:
     """
     variable = _variable(dataset)
     if folder := os.environ.get(variable) or _known().get(dataset, Source()).folder:
-        return folder
+        return without_userinfo(folder, f"the source of data set '{dataset}'")
     raise FootpathError(
         f"nobody has said where the files of data set '{dataset}' lie: "
         f"run `footpath datasets link {dataset} FOLDER` or set {variable}"

@@ -1,12 +1,12 @@
 """One way to open DuckDB, so that every query has the same limits and the same clock."""
 
 import os
-import tempfile
+import re
 
 import duckdb
 
 from contracts.base.errors import FootpathError
-from contracts.lake.layout import lakes
+from contracts.lake.layout import lakes, spill_folder
 from contracts.lake.paths import is_remote
 
 ENGINES = ("duckdb", "spark")
@@ -27,20 +27,32 @@ def engine_name() -> str:
 
 
 def memory_limit() -> str:
-    """What DuckDB may hold in memory: FOOTPATH_MEMORY, 4GB if it is not set."""
-    return os.environ.get("FOOTPATH_MEMORY", "4GB")
+    """How much memory queries may take: FOOTPATH_MEMORY, 4GB if it is not set.
+
+    Raises:
+      FootpathError: it is no size.
+    """
+    size = os.environ.get("FOOTPATH_MEMORY") or "4GB"
+    if not re.fullmatch(r"(?!0+[A-Z])[0-9]{1,6}(MB|GB|TB)", size):
+        raise FootpathError(
+            f"FOOTPATH_MEMORY is '{size}': it takes a size such as 4GB (MB, GB or TB)"
+        )
+    return size
 
 
 def connect() -> duckdb.DuckDBPyConnection:
     """Opens an in-memory DuckDB in UTC, bounded by FOOTPATH_MEMORY (default 4GB).
 
-    Work above the bound spills to the temporary folder. Extensions are never downloaded: where the
-    lake is on S3, it is read through s3fs.
+    Work above the bound spills to a folder of the home that no other user sees. Extensions are
+    never downloaded: where the lake is on S3, it is read through s3fs.
+
+    Raises:
+      FootpathError: FOOTPATH_MEMORY is no size.
     """
     connection = duckdb.connect(
         config={
             "memory_limit": memory_limit(),
-            "temp_directory": os.path.join(tempfile.gettempdir(), f"footpath-duckdb-{os.getpid()}"),
+            "temp_directory": str(spill_folder() / "duckdb"),
             "autoinstall_known_extensions": "false",
         }
     )

@@ -15,9 +15,6 @@ import contextlib
 import datetime as dt
 import json
 import os
-import shutil
-import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +22,8 @@ from pathlib import Path
 from typing import cast
 
 from contracts.base.errors import FootpathError
-from contracts.base.locks import locked
+from contracts.base.locks import OwnFolder, locked, sweep_left
+from contracts.base.text import without_userinfo
 from contracts.lake.paths import is_remote, system_of
 from contracts.lake.remote import check_bucket
 
@@ -34,13 +32,38 @@ FORMAT, STAMP = 1, "format.json"
 _STAMPED: set[Path] = set()  # lakes of this format, as this process has seen
 _UNSTAMPED: set[Path] = set()  # lakes that are still to be begun
 
-# A staging folder that nobody has written to for so long was left by a killed run.
+# A folder that is nobody's own and that nobody has written to for so long was left by a killed run.
 LEFT_BEHIND_SECONDS = 24 * 3600
 
 
 def home() -> Path:
     """The folder of this machine's state: FOOTPATH_HOME, or `.footpath` here."""
-    return Path(os.environ.get("FOOTPATH_HOME", ".footpath")).absolute()
+    folder = Path(os.environ.get("FOOTPATH_HOME") or ".footpath").absolute()
+    if "?" in str(folder):  # Dagster's address of its files would end there
+        raise FootpathError(f"FOOTPATH_HOME is {folder}: give a folder without '?' in its name")
+    return folder
+
+
+# Own folders for spill: this process's is the last, before it those of whom it was forked from.
+_SPILL: list[tuple[int, OwnFolder]] = []
+
+
+def spill_folder() -> Path:
+    """This process's own folder for what does not fit into memory: in the home, mode 0700.
+
+    The first call removes what processes have left that have ended.
+    """
+    place = home() / "spill"
+    if _SPILL and _SPILL[-1][0] == os.getpid():
+        own = _SPILL[-1][1]
+        if own.path.parent == place and own.path.is_dir():
+            return own.path
+        _SPILL.pop()  # the home is another one now
+        own.remove()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep_left(place, LEFT_BEHIND_SECONDS)
+    _SPILL.append((os.getpid(), OwnFolder(place, 0o700)))
+    return _SPILL[-1][1].path
 
 
 def lakes() -> Path:
@@ -56,6 +79,7 @@ def _remote(url: str) -> Path:
     """A universal path; one instance, for it holds the connections."""
     from upath import UPath
 
+    without_userinfo(url, "FOOTPATH_LAKE")
     try:
         # A long-lived process would see the listing of yesterday.
         path = cast("Path", UPath(url, use_listings_cache=False))
@@ -134,22 +158,14 @@ class Lake:
     def staging(self) -> Iterator[Path]:
         """An empty local folder, on the lake's own disk if it has one; removes it after."""
         self._stamp()
-        folder = self.work / "_staging" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
-        _sweep(folder.parent)
+        place = self.work / "_staging"
+        sweep_left(place, LEFT_BEHIND_SECONDS)
+        own = OwnFolder(place)
         try:
-            yield folder
+            yield own.path
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            own.remove()
 
     def locked(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Waits until no other process of this machine holds the lock of that name."""
         return locked(self.work / name / ".lock")
-
-
-def _sweep(staging: Path) -> None:
-    """Removes what killed runs have left."""
-    for folder in staging.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # its own run may be ending right now
-            if time.time() - folder.stat().st_mtime > LEFT_BEHIND_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)

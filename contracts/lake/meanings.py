@@ -7,6 +7,7 @@ MEANINGS = {
     "event_id": "Identity of the event: of several rows with one id, one is kept",
     "user_id": "Who did it, as the source names them",
     "timestamp": "When it happened (UTC)",
+    "sequence": "Order of one user's events of one instant: as delivered, or as the source says",
     "action": "What was done: one of the actions that the data set's YAML names",
     "item_id": "What it was done to; null for an action without an item",
     "value": "A number of the event, such as a price or a rating; null where it has none",

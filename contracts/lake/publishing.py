@@ -5,9 +5,12 @@ one step: on a local disk it is renamed into place, on S3 it is sent as one obje
 the old object or the new one.
 """
 
+import contextlib
 import json
 import os
+import random
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +19,18 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote, key_of, system_of
+from contracts.lake.reading import read_json
 
 PUBLISHERS = 8
+
+# A document that several machines change: how often it is tried, and what S3 says of one that
+# somebody else has changed.
+ATTEMPTS = 8
+FASTER = ("PreconditionFailed", "ConditionalRequestConflict")
+
 T = TypeVar("T")
 
 
@@ -74,6 +85,42 @@ def publish_text(lake: Lake, text: str, target: Path) -> None:
 def publish_json(lake: Lake, value: object, target: Path) -> None:
     """Writes a JSON document to target in one step."""
     publish_text(lake, json_text(value), target)
+
+
+def change_json(lake: Lake, target: Path, change: Callable[[dict], dict]) -> None:
+    """Replaces a JSON document by what is made of it, so that no change beside it is lost.
+
+    On a disk the caller holds a lock. Machines that share a lake on S3 hold none in common: there
+    the new document is written only if the old one is still there, else it is read again.
+
+    Args:
+      lake: of the document.
+      target: its path.
+      change: gets the document, {} if there is none, and returns the new one; called again if
+        somebody else was faster.
+
+    Raises:
+      FootpathError: others were faster again and again.
+    """
+    if not is_remote(target):
+        publish_json(lake, change(read_json(target) if target.exists() else {}), target)
+        return
+    system, key = system_of(target), key_of(target)
+    for attempt in range(ATTEMPTS):
+        condition: dict[str, str] = {"IfNoneMatch": "*"}
+        with contextlib.suppress(FileNotFoundError):
+            condition = {"IfMatch": system.info(key, refresh=True)["ETag"]}
+        before = read_json(target) if "IfMatch" in condition else {}
+        try:
+            system.pipe_file(key, json_text(change(before)).encode(), **condition)
+        except OSError as error:
+            said = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+            if said not in FASTER:
+                raise
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))
+        else:
+            return
+    raise FootpathError(f"{target}: others changed it {ATTEMPTS} times meanwhile: try again")
 
 
 def json_text(value: object) -> str:

@@ -97,7 +97,9 @@ def read_json(path: Path) -> dict:
       FootpathError: the file is not there or is not JSON.
     """
     try:
-        return parse_json(path, path.read_text())
+        # On S3 in one request: a file that is open fails when its object is replaced.
+        whole = system_of(path).cat_file(key_of(path)) if is_remote(path) else path.read_bytes()
+        return parse_json(path, whole.decode())
     except FileNotFoundError:
         raise FootpathError(
             f"{path} is not there: materialize the asset that makes it first"

@@ -17,12 +17,14 @@ ROWS_STAGED = b"footpath.rows_staged"
 # Of labels: the last events of each user which answer, and which no input may hold.
 HOLDOUT = b"footpath.holdout"
 
-# One row an event, sorted by (user_id, timestamp, event_id) inside a day.
+# One row an event, sorted by (user_id, timestamp, sequence) inside a day: a total order.
 EVENTS = pa.schema(
     [
         pa.field("event_id", pa.string(), nullable=False),
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("timestamp", TIMESTAMP, nullable=False),
+        # Place among the user's events of this instant, from 0 and nearly always 0 (dedup.py).
+        pa.field("sequence", pa.int32(), nullable=False),
         pa.field("action", pa.string(), nullable=False),
         pa.field("item_id", pa.string()),
         pa.field("value", pa.float64()),
@@ -31,15 +33,32 @@ EVENTS = pa.schema(
     ]
 )
 
-# A fragment: the rows of one landing file that fall on one event day. Nothing is required yet but
-# the timestamp, which decided the day; the gate judges the rest.
+# What a source says of an event. Only the timestamp, which decides the day, is required before the
+# gate, which judges the rest.
+_SAID = [
+    pa.field(field.name, field.type, nullable=field.name != "timestamp")
+    for field in EVENTS
+    if field.name != "sequence"
+]
+EVENT_FIELDS = [field.name for field in _SAID]
+
+_PLACE = [
+    pa.field("source_file", pa.string(), nullable=False),
+    pa.field("source_line", pa.int64(), nullable=False),  # counted from 1, headers included
+]
+
+# A fragment: the rows of one landing file that fall on one event day, by line and element.
 FRAGMENT = pa.schema(
-    [pa.field(field.name, field.type, nullable=field.name != "timestamp") for field in EVENTS]
-    + [
-        pa.field("source_file", pa.string(), nullable=False),
-        pa.field("source_line", pa.int64(), nullable=False),  # counted from 1, headers included
+    [
+        *_SAID,
+        *_PLACE,
+        pa.field("source_element", pa.int32()),  # of the line, from 1; null where it is one event
+        pa.field("source_sequence", pa.int64()),  # as the YAML's events.sequence gives it
     ]
 )
+
+# A day's events before the gate.
+STAGED = pa.schema([*_SAID, EVENTS.field("sequence"), *_PLACE])
 
 # Rows that were refused, whole, with the reason. `raw` is the row as it was read.
 QUARANTINE = pa.schema(

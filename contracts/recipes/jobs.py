@@ -206,7 +206,7 @@ class EmbedDay(Strict):
 class EmbedModel(Strict):
     """A model version, and the days that it embeds."""
 
-    model_version: str
+    model_version: str = Field(pattern=r"^\w[\w.-]*$")  # it becomes a folder
     checkpoint: Path
     days: list[EmbedDay] = Field(min_length=1)
 

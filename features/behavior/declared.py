@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.config.feature_list import (
     Count,
@@ -208,6 +209,9 @@ def within(days: int) -> str:
 
 
 def slug(category: str) -> str:
-    """A category's name as it may stand in a column."""
-    plain = unicodedata.normalize("NFKD", category).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "other"
+    """A category's name as it may stand in a column; one that loses letters ends in a hash."""
+    letters = [c for c in unicodedata.normalize("NFKD", category) if not unicodedata.combining(c)]
+    plain = re.sub(r"[^a-z0-9]+", "_", "".join(letters).lower()).strip("_")
+    if all(c.isascii() or not c.isalnum() for c in letters) and plain:
+        return plain
+    return f"{plain or 'category'}_{hash_json(category)[:8]}"

@@ -33,6 +33,14 @@ ACTION = "[a-z][a-z0-9_]{0,39}"  # as contracts/base/schema.py has it
 
 TIMES = ("timestamp", "time", "ts", "datetime", "date", "created", "at", "when", "invoicedate")
 
+# How ISO times are read where some name their zone: as they are, or without a space before the
+# offset or a name behind it, as in `10:00:00 +0530` and `10:00:00+05:30[Asia/Kolkata]`.
+ZONED = (
+    "TRY_CAST({c} AS TIMESTAMPTZ)",
+    r"TRY_CAST(regexp_replace({c}, ' ?([+-]\d\d(:?\d\d)?)(\[.*\])?$', '\1') AS TIMESTAMPTZ)",
+)
+HAS_ZONE = r":\d\d(\.\d+)? ?(Z|[+-]\d\d(:?\d\d)?(\[.*\])?|[A-Za-z]+(/[\w+-]+)*)$"
+
 # strptime formats that are tried on text which is no ISO date, in this order.
 FORMATS = ("%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %z", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d",
            "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%d/%m/%Y %H:%M:%S",
@@ -280,17 +288,21 @@ def _as_time(connection: duckdb.DuckDBPyConnection, column: Column) -> Guess | N
                     sql.format(c=whole), f"{column.name} is {unit} since 1970", "", column.name
                 )
     n = f"nullif({name(column.name)}, '')"
-    iso, offsets, dates = connection.execute(
-        f"SELECT count(*) FILTER ({n} LIKE '____-__-__%' AND "
-        f"TRY_CAST({n} AS TIMESTAMPTZ) IS NOT NULL), "
-        f"count(*) FILTER ({n} LIKE '%:%' AND "
-        f"regexp_matches({n}, '\\d(Z|[+-]\\d\\d(:?\\d\\d)?)$')), "
-        f"count(*) FILTER (length({n}) = 10) FROM sample"
-    ).fetchall()[0]
-    if iso >= column.filled * 0.95 and offsets == iso:
-        return Guess(
-            f"TRY_CAST({c} AS TIMESTAMPTZ)", f"{column.name} is ISO with an offset", "", column.name
-        )
+    iso = dates = 0
+    for reading in ZONED:
+        read, zoned, dates = connection.execute(
+            f"SELECT count(*), count(*) FILTER (regexp_matches({n}, {literal(HAS_ZONE)})), "
+            f"count(*) FILTER (length({n}) = 10) FROM sample "
+            f"WHERE {n} LIKE '____-__-__%' AND {reading.format(c=n)} IS NOT NULL"
+        ).fetchall()[0]
+        iso = max(iso, read)
+        if zoned and read >= column.filled * 0.95:
+            doubt = (
+                f"{read - zoned:,} of {read:,} times name no zone and are read as UTC: are they?"
+            )
+            doubt = doubt if zoned < read else ""
+            why = f"{column.name} is ISO with a zone"
+            return Guess(reading.format(c=c), why, doubt, column.name)
     zone = "no zone is given: name the one that these times are written in"
     if iso >= column.filled * 0.95:
         why = f"{column.name} is an ISO {'date' if dates == column.filled else 'time'}"

@@ -19,9 +19,9 @@ from contracts.base.errors import FootpathError
 from contracts.base.sql import literals, name, names
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
+from contracts.lake.schemas import EVENT_FIELDS
 from features.ingestion.listing import find_arrivals
 from features.ingestion.mapping import (
-    FIELDS,
     OUT_OF_RANGE,
     TOO_LATE,
     UNDATED,
@@ -85,7 +85,7 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
     arrivals = find_arrivals(dataset, None, source)
     if not arrivals:
         raise FootpathError(f"there is no {dataset.landing.url} under {source}")
-    first = arrivals[:1]
+    first = [next((a for a in arrivals if not a.file.fault), arrivals[0])]
     with connect() as connection:
         check_mapping(connection, dataset)
         reader = RowReader(connection, dataset.landing, [first[0].file], SAMPLE_BYTES)
@@ -94,15 +94,15 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
             partitioner.add_rows()
         if reader.faults:
             raise FootpathError(reader.faults[0])
-        fields = names(FIELDS)
+        fields = names(EVENT_FIELDS)
         total, bad = connection.sql("SELECT count(*), count(broken) FROM landed").fetchall()[0]
         events = connection.sql(
             f"SELECT source_line, day, {fields} FROM landed WHERE broken IS NULL "
-            f"ORDER BY source_line, place LIMIT {int(rows)}"
+            f"ORDER BY source_line, source_element LIMIT {int(rows)}"
         ).to_arrow_table()
         refused = connection.sql(
             "SELECT source_line, broken, detail, raw FROM landed WHERE broken IS NOT NULL "
-            f"ORDER BY source_line, place LIMIT {int(rows)}"
+            f"ORDER BY source_line, source_element LIMIT {int(rows)}"
         ).to_arrow_table()
         facts = _facts(connection, dataset) | _broken(connection, gate or Gate())
     return Preview(first[0].file.path, len(arrivals), total, bad, events, refused, **facts)
@@ -117,7 +117,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict:
         "SELECT action, count(*) FROM landed WHERE broken IS NULL AND action IS NOT NULL "
         "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1000"
     ).fetchall()
-    shares = ", ".join(f"avg(({name(field)} IS NULL)::INTEGER)" for field in FIELDS)
+    shares = ", ".join(f"avg(({name(field)} IS NULL)::INTEGER)" for field in EVENT_FIELDS)
     filled = connection.sql(f"SELECT {shares} FROM landed WHERE broken IS NULL").fetchall()[0]
     users, items, moments, ids, midnight = connection.execute(
         "SELECT count(DISTINCT user_id), count(DISTINCT item_id), count(DISTINCT timestamp), "
@@ -131,7 +131,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict:
         **_odd_ids(connection),
         "refused_by": dict(refused),
         "actions": dict(actions),
-        "null_shares": {f: s or 0.0 for f, s in zip(FIELDS, filled, strict=True)},
+        "null_shares": {f: s or 0.0 for f, s in zip(EVENT_FIELDS, filled, strict=True)},
         "distinct": {"users": users, "items": items, "moments": moments, "ids": ids},
         "span": (low, high) if low else None,
         "is_midnight": bool(midnight),
@@ -190,7 +190,8 @@ def findings(dataset: Dataset, sample: Preview) -> list[str]:
 
 def _refused(dataset: Dataset, sample: Preview) -> Iterator[str]:
     advice = {
-        UNREADABLE: "fix landing.columns or csv, or ask the source for rows that can be read",
+        UNREADABLE: "fix landing.columns, csv or the expression that is named, "
+        "or ask the source for rows that can be read",
         UNDATED: "fix events.timestamp",
         OUT_OF_RANGE: "fix partitions, or events.timestamp",
         TOO_LATE: "raise lateness.allowed_days, or fix events.timestamp",

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from contracts.base.clock import as_of_instant, day_window, days_between
 from contracts.config.dataset import Dataset
+from contracts.config.sources import source_end
 from contracts.lake.layout import Lake
 from features.ingestion.landing import Unread, unread
 from features.ingestion.listing import Arrival, find_arrivals
@@ -44,12 +45,12 @@ def look_at(dataset: Dataset, lake: Lake, now: dt.datetime) -> Source:
     Files of a day that has not ended do not count yet: it has no partition.
 
     Raises:
-      FootpathError: there is no file, or one has an impossible date in its name.
+      FootpathError: there is no file.
     """
     arrivals = find_arrivals(dataset, None)
     if dataset.landing.is_dated:
-        start, last = dataset.partitions.start, _last_ended(dataset, now, dataset.partitions.end)
-        arrivals = [arrival for arrival in arrivals if arrival.day and start <= arrival.day <= last]
+        start, last = dataset.partitions.start, _last_ended(dataset, now, _end(dataset))
+        arrivals = [a for a in arrivals if start <= (a.day or last) <= last]  # no day: a fault
     found = unread(dataset, lake, arrivals)
     refused = {arrival.file.path for arrival in found.in_vain}
     usable = [arrival for arrival in arrivals if arrival.file.path not in refused]
@@ -73,7 +74,7 @@ def expected_days(
     files = Counter(arrival.day for arrival in arrivals if arrival.day)
     # An undated source ends with its last event; a dated one goes on, unless it has an end.
     last = max([*files, *events], default=None) if not dataset.landing.is_dated else None
-    start, end = dataset.partitions.start, dataset.partitions.end or last
+    start, end = dataset.partitions.start, _end(dataset) or last
     for day in days_between(start, _last_ended(dataset, now, end)):
         if not dataset.landing.is_dated:
             if day in events or dataset.quality.allow_empty_days:
@@ -116,6 +117,11 @@ def _files_of(dataset: Dataset, day: dt.date) -> int | None:
         return asked
     start, end = day_window(day, dataset.timezone)
     return round(asked * (end - start) / dt.timedelta(days=1))
+
+
+def _end(dataset: Dataset) -> dt.date | None:
+    """The last day of a source that has ended."""
+    return dataset.partitions.end or source_end(dataset.name)
 
 
 def _last_ended(dataset: Dataset, now: dt.datetime, end: dt.date | None) -> dt.date:

@@ -28,6 +28,7 @@ from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, literals, name, parquet
 from contracts.config.source import FileTable
 from features.expressions import struct_of, text_of
+from features.ingestion.streams import too_large
 
 UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -277,7 +278,7 @@ class Delimited(Format):
                 how = "has no" if column not in found else "has more than one"
                 raise FootpathError(
                     f"{path}: its header {how} column '{column}', which the YAML declares "
-                    f"(it has: {', '.join(found)}): fix the YAML or ask for the file again"
+                    f"(it has: {listed(found, 20)}): fix the YAML or ask for the file again"
                 )
         positions = tuple(found.index(c) + 1 if c in found else None for c in declared)
         return DelimitedLayout(delimiter, quote, nulls, positions, len(found))
@@ -372,6 +373,8 @@ class Parquet(Format):
                 f"{path} is not Parquet, or is damaged ({reason}): ask for it again"
             ) from None
         found = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        if not is_sample:
+            self._check_size(connection, on_disk, path, found)
         number = f"{ROW_NUMBER} + 1"
         options = [f"{ROW_NUMBER} = true"]
         if ROW_NUMBER in map(str.lower, found):
@@ -408,9 +411,22 @@ class Parquet(Format):
             if count > 1 or (column not in found and column not in self.table.optional):
                 raise FootpathError(
                     f"{path} has {'more than one' if count > 1 else 'no'} column '{column}', which "
-                    f"the YAML declares (it has: {', '.join(found)}): fix the YAML or ask for the "
+                    f"the YAML declares (it has: {listed(found, 20)}): fix the YAML or ask for the "
                     "file again"
                 )
+
+    def _check_size(
+        self, connection: duckdb.DuckDBPyConnection, on_disk: str, path: str, found: dict[str, str]
+    ) -> None:
+        """Refuses a file whose texts are too large: a dictionary makes millions of rows of one."""
+        texts = [c for c in self.table.columns if found.get(c) in ("VARCHAR", "BLOB")]
+        if not texts:
+            return
+        length = {"VARCHAR": "strlen", "BLOB": "octet_length"}
+        sizes = " + ".join(f"coalesce(sum({length[found[c]]}({name(c)})), 0)" for c in texts)
+        sql = f"SELECT {sizes} FROM {parquet(literal(on_disk))}"
+        if connection.sql(sql).fetchall()[0][0] > self.table.max_bytes:
+            raise too_large(path, self.table.max_bytes)
 
     def _value(self, column: str, found: str | None, kind: str) -> str:
         """The SQL of a column of the file, of the type that it has there or as text."""
@@ -434,6 +450,12 @@ FORMATS: dict[str, type[Format]] = {"jsonl": JsonLines, "csv": Delimited, "parqu
 def format_of(table: FileTable) -> Format:
     """The format of a section of the YAML."""
     return FORMATS[table.format](table)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names of columns for a sentence: the first ones, each as far as it can be read."""
+    shown = ", ".join(f"'{column[:60]}'" for column in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def _decoded(source: str, fields: str) -> str:

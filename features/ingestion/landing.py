@@ -131,7 +131,7 @@ def land(
         run = _Run(dataset, lake, connection, archives, mapping, known, refused)
         done = 0
         for batch in chunks(((a, a.file.size) for a in todo), PASS_BYTES, PASS_FILES):
-            _land_pass(run, batch)
+            _land_apart(run, batch)
             done += len(batch)
             if progress:
                 progress(done, len(todo))
@@ -173,6 +173,24 @@ def _is_new(arrival: Arrival, known: dict[str, Manifest | None], mapping: str) -
     manifest = known.get(file_id(arrival.file.path))
     now = (arrival.file.size, arrival.file.stamp, mapping)
     return manifest is None or (manifest.size, manifest.stamp, manifest.mapping) != now
+
+
+def _land_apart(run: _Run, batch: list[Arrival]) -> None:
+    """Lands files in one pass; where that takes too much, each alone, so that one costs itself."""
+    try:
+        _land_pass(run, batch)
+    except duckdb.OutOfMemoryException as error:
+        if len(batch) > 1:
+            for arrival in batch:
+                _land_apart(run, [arrival])
+            return
+        path, reason = batch[0].file.path, str(error).splitlines()[0]
+        fault = (
+            f"{path} takes more memory, or room for what is spilled, than there is ({reason}): "
+            f"split it, or raise FOOTPATH_MEMORY"
+        )
+        refuse(run.lake, batch[0], run.mapping, fault)
+        run.faults.append(fault)
 
 
 def _land_pass(run: _Run, batch: list[Arrival]) -> None:

@@ -2,7 +2,8 @@
 
 In:  a data set's URL with date fields, with {hours} since an origin, or a plain glob, below its
 source folder or URL; its files may be members of archives. Out: the files of some arrival days, or
-all of them, each with what shows that it has changed.
+all of them, each with what shows that it has changed. One that cannot be read, such as a broken
+archive, is listed with its fault, so that it costs itself alone.
 
 An arrival day is the local day of the data set that the hour in the file's name falls in; without
 an hour, the date in the name itself.
@@ -13,13 +14,14 @@ import errno
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from contracts.base.clock import day_window, days_between
 from contracts.base.errors import FootpathError
+from contracts.base.text import without_userinfo
 from contracts.config.dataset import Dataset
 from contracts.config.sources import source_folder
 from contracts.lake.reading import side_by_side
@@ -60,7 +62,7 @@ def find_arrivals(
       folder: where the files lie; by default the data set's source folder.
 
     Raises:
-      FootpathError: no file is there at all, or one has an impossible date in its name.
+      FootpathError: no file is there at all.
     """
     landing = dataset.landing
     folder = folder or root_of(dataset, landing.url)
@@ -73,10 +75,11 @@ def find_arrivals(
     if landing.origin:
         # As a glob, {hours} matches more than digits: what does not fit is left out here.
         fits = name_pattern(landing.url).fullmatch
-        files = {path: file for path, file in files.items() if fits(path)}
+        files = {path: file for path, file in files.items() if fits(path) or file.fault}
     arrivals = [_arrival(dataset, file) for _, file in sorted(files.items())]
     if is_cut:
-        wanted = set(days)
+        # Of what has no day, because its name or its archive cannot be read, any may be the day.
+        wanted = {*(days or ()), None}
         arrivals = [arrival for arrival in arrivals if arrival.day in wanted]
     # Days without a file are fine where the source has such days, and has files at all.
     may_be_none = is_cut and dataset.quality.allow_empty_days
@@ -124,27 +127,28 @@ def _glob(url: str, values: Mapping[str, str]) -> str:
 
 
 def _arrival(dataset: Dataset, file: SourceFile) -> Arrival:
-    """Reads the arrival out of a file's name."""
+    """Reads the arrival out of a file's name; of one with a fault, as far as it goes."""
     landing = dataset.landing
     if not landing.is_dated:
         return Arrival(file, None, None)
     match = name_pattern(landing.url).fullmatch(file.path)
-    if match is None:
-        raise FootpathError(f"{file.path} does not fit the name {landing.url}: give it another one")
-    fields = {field: int(digits) for field, digits in match.groupdict().items()}
+    if match is None and file.fault:
+        match = name_pattern(split_pattern(landing.url)[0]).fullmatch(file.path)
+    fields = {field: int(digits) for field, digits in match.groupdict().items()} if match else {}
+    if fields.keys().isdisjoint(("day", "hours")):
+        fault = f"{file.path} does not fit the name {landing.url}: give it another one"
+        return Arrival(replace(file, fault=file.fault or fault), None, None)
     try:
         if landing.origin:
             local = landing.origin + dt.timedelta(hours=fields["hours"])
         else:
             local = dt.datetime(**fields, tzinfo=ZoneInfo(landing.arrival_timezone))
+        day = local.astimezone(ZoneInfo(dataset.timezone)).date()
     except (ValueError, OverflowError) as error:
-        raise FootpathError(
-            f"{file.path} has an impossible date in its name ({error}): rename it"
-        ) from None
+        fault = f"{file.path} has an impossible date in its name ({error}): rename it"
+        return Arrival(replace(file, fault=file.fault or fault), None, None)
     if fields.keys().isdisjoint(("hour", "hours")):
-        day = local.date()
-        return Arrival(file, day, day_window(day, dataset.timezone)[0])
-    day = local.astimezone(ZoneInfo(dataset.timezone)).date()
+        return Arrival(file, local.date(), day_window(local.date(), dataset.timezone)[0])
     return Arrival(file, day, local.astimezone(dt.UTC))
 
 
@@ -173,12 +177,16 @@ def find_files(folder: str, pattern: str) -> list[SourceFile]:
       pattern: relative to the folder; or an absolute path or URL, and then folder is not used.
         Behind a part that ends as an archive does, it goes on with the archive's members.
 
+    Returns:
+      The files; one with a fault, such as an archive that is broken, in the place of what is in it.
+
     Raises:
-      FootpathError: the folder is not there or cannot be listed, or an archive is broken.
+      FootpathError: the folder is not there or cannot be listed.
     """
     if is_absolute(pattern):
         folder, pattern = "", pattern.removeprefix("file://")
     folder = folder.removeprefix("file://")
+    without_userinfo(folder or pattern, "the address of source files")
     finder = _find_remote if "://" in (folder or pattern) else _find_local
     pattern, inside = split_pattern(pattern)
     found = finder(folder, pattern)
@@ -188,25 +196,34 @@ def find_files(folder: str, pattern: str) -> list[SourceFile]:
 
 
 def _checked(file: SourceFile) -> SourceFile:
-    """Refuses a name that could not be written into a table."""
+    """A file whose name can be written into a table; one of another name has a fault."""
     try:
         file.path.encode()
     except UnicodeEncodeError:
         shown = file.path.encode(errors="backslashreplace").decode()
-        raise FootpathError(f"{shown} has a name that is not UTF-8: rename it") from None
+        return replace(file, path=shown, fault=f"{shown} has a name that is not UTF-8: rename it")
     return file
 
 
 def _find_members(archive: SourceFile, inside: str) -> Iterator[SourceFile]:
-    """Finds the members of an archive that match a pattern."""
+    """Finds the members of an archive that match a pattern; of a broken one, itself."""
+    archive = _checked(archive)
+    if archive.fault:
+        yield archive
+        return
     stamp = f"{archive.stamp}-{archive.size}" if archive.stamp else ""
     matches = name_pattern(inside).fullmatch
-    for member in members(archive.path, archive.url, stamp):
+    try:
+        found = members(archive.path, archive.url, stamp)
+    except FootpathError as error:
+        yield replace(archive, fault=str(error))
+        return
+    for member in found:
         if matches(member.name):
             path = f"{archive.path}/{member.name}"
-            if member.flaw:
-                raise FootpathError(f"{path} {member.flaw}")
-            yield SourceFile(path, archive.url, member.size, stamp, archive.path, member.offset)
+            fault = f"{path} {member.flaw}" if member.flaw else ""
+            place = (archive.path, member.offset)
+            yield SourceFile(path, archive.url, member.size, stamp, *place, fault)
 
 
 def _find_local(folder: str, pattern: str) -> Iterator[SourceFile]:
@@ -214,17 +231,16 @@ def _find_local(folder: str, pattern: str) -> Iterator[SourceFile]:
     if not root.is_dir():
         raise FootpathError(f"the source folder {root} is not there: link the data set again")
     for path in root.glob(pattern.removeprefix(str(root)) if not folder else pattern):
+        known_as = str(path.relative_to(root) if folder else path)
         try:
             status = path.stat()
         except OSError as error:
             # It went between the listing and here, or is a link to nowhere: then it was not found.
-            if error.errno in (errno.ENOENT, errno.ELOOP):
-                continue
-            raise FootpathError(
-                f"{path} cannot be read: {error.strerror}: check the file and its rights"
-            ) from None
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                fault = f"{path} cannot be read: {error.strerror}: check the file and its rights"
+                yield SourceFile(known_as, str(path), 0, "", fault=fault)
+            continue
         if stat.S_ISREG(status.st_mode):
-            known_as = str(path.relative_to(root) if folder else path)
             yield SourceFile(known_as, str(path), status.st_size, str(status.st_mtime_ns))
 
 

@@ -184,5 +184,5 @@ def _select(target: _Target) -> str:
     counts = f" WHERE __problem IS NOT NULL OR ({files.where})" if files.where else ""
     return (
         f"SELECT __file, __line, __place, {columns}, {attributes} AS attributes, "
-        f"__problem FROM {exploded(ROWS, target.section, files.explode)}{counts}"
+        f"__problem FROM {exploded(ROWS, target.section, files.explode, files.columns)}{counts}"
     )

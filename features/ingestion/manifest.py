@@ -9,6 +9,7 @@ be published: nobody reads it.
 """
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,13 +29,13 @@ from features.provenance import Digest
 
 # Raise it when the same file would be partitioned into other fragments, or described otherwise:
 # then all files are read anew.
-LANDING_FORMAT: Literal[3] = 3
+LANDING_FORMAT: Literal[4] = 4
 
 
 class Manifest(Strict):
     """One landing file as it was read, and where its rows went."""
 
-    format: Literal[3]  # LANDING_FORMAT
+    format: Literal[4]  # LANDING_FORMAT
     path: str  # as SourceFile.path
     size: int
     stamp: str
@@ -99,10 +100,21 @@ class Fragment:
     manifest: Manifest
 
     @property
-    def delivery(self) -> tuple[dt.datetime, str]:
-        """Orders deliveries: by arrival, then by name."""
+    def delivery(self) -> tuple[dt.datetime, str, str]:
+        """Orders deliveries: by arrival, then by path in natural order, part-2 before part-10."""
         first = dt.datetime.min.replace(tzinfo=dt.UTC)
-        return self.manifest.arrival or first, self.manifest.path
+        path = self.manifest.path
+        return self.manifest.arrival or first, _natural(path), path
+
+
+def _natural(path: str) -> str:
+    """A path as a text that sorts its numbers by their size: each has its length before it."""
+
+    def sized(number: re.Match[str]) -> str:
+        digits = number[0].lstrip("0")
+        return f"{len(digits):04}{digits}"
+
+    return re.sub("[0-9]+", sized, path)
 
 
 def mapping_hash(dataset: Dataset) -> str:

@@ -1,9 +1,9 @@
 """The YAML's expressions -> canonical events, rows refused that have none.
 
 In:  `rows_read` (reader.py). Out: a SELECT with `__file`, `__line`, `__raw`, `__broken` (the
-rule that the row breaks, or null), `__detail`, and the fields of an event. Empty text is null. An
-expression that fails on a row refuses that row; for `timestamp`, failing and giving null are the
-same: undated.
+rule that the row breaks, or null), `__detail`, the fields of an event, and `source_sequence`. Empty
+text is null. An expression that fails on a row refuses that row; for `timestamp`, failing and
+giving null are the same: undated.
 
 With `explode`, a row becomes a row for each element of the list that it gives, with the columns
 `each`, the element, and `place`, its number from 1. A row whose list is null or empty is there
@@ -11,15 +11,24 @@ once, with both of them null; one on which the expression fails too, with its pr
 lost.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
-from contracts.lake.schemas import EVENTS
-from features.expressions import check_expressions, column_types, map_of, struct_of, text_of
+from contracts.lake.schemas import EVENT_FIELDS
+from features.expressions import (
+    check_expressions,
+    column_types,
+    failure_of,
+    map_of,
+    struct_of,
+    text_of,
+    type_of,
+)
 from features.ingestion.reader import ROWS
 
 # Why a row is refused before it is an event.
@@ -29,7 +38,7 @@ OUT_OF_RANGE = "out_of_range"
 TOO_LATE = "too_late"
 REFUSALS = (UNREADABLE, UNDATED, OUT_OF_RANGE, TOO_LATE)
 
-FIELDS = [field.name for field in EVENTS]
+_WHOLE_NUMBERS = re.compile("U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)")
 
 
 def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
@@ -39,11 +48,19 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
       FootpathError: a column type or an expression is wrong.
     """
     column_types(connection, dataset.landing.columns)
-    expressions = {field: sql for field, sql in _expressions(dataset).items() if sql}
+    given = _expressions(dataset) | {"sequence": dataset.events.sequence}
+    expressions = {field: sql for field, sql in given.items() if sql}
     expressions |= {f"properties.{k}": sql for k, sql in dataset.events.properties.items()}
     where = f"data set '{dataset.name}': events"
     columns = exploded_columns(connection, where, dataset.landing.columns, dataset.events.explode)
     check_expressions(connection, where, columns, expressions)
+    if sequence := dataset.events.sequence:
+        kind = str(type_of(connection, columns, sequence))
+        if not _WHOLE_NUMBERS.fullmatch(kind):
+            raise FootpathError(
+                f"{where}.sequence: `{sequence}` gives a {kind}, not a whole number: use an "
+                f"expression such as TRY_CAST(step AS BIGINT)"
+            )
 
 
 def events_select(dataset: Dataset) -> str:
@@ -58,11 +75,12 @@ def events_select(dataset: Dataset) -> str:
         if field != "timestamp"
     )
     mapped += f", 'properties': {map_of(dataset.events.properties)}"
+    mapped += f", 'sequence': ({dataset.events.sequence or 'NULL'})::BIGINT"
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
-    fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in FIELDS if f != "timestamp")
+    fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in EVENT_FIELDS if f != "timestamp")
     row = struct_of(dataset.landing.columns)
     undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
-    failed = literal("an SQL expression of the YAML's events fails on this row")
+    failed, columns = _failed(dataset), dataset.landing.columns
     nested = f"CASE {' '.join(map(_nested_id, ('user_id', 'item_id')))} END"
     return (
         f"SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS __raw, "
@@ -71,12 +89,39 @@ def events_select(dataset: Dataset) -> str:
         f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
         f"coalesce(__problem, __nested, CASE WHEN __event IS NULL THEN {failed} "
         f"WHEN __timestamp IS NULL THEN {undated} END) AS __detail, "
-        f"__place, __length, __timestamp AS timestamp, {fields} "
+        f"__place, __length, __event.sequence AS source_sequence, "
+        f"__timestamp AS timestamp, {fields} "
         f"FROM (SELECT *, {nested} AS __nested "
+        # Of what lies at infinity, or in no year of the calendar, there is no day.
+        "FROM (SELECT * REPLACE (CASE WHEN __timestamp BETWEEN '0001-01-02' AND '9999-12-30' THEN "
+        "__timestamp END AS __timestamp) "
         f"FROM (SELECT *, CASE WHEN __problem IS NULL THEN {timestamp} END AS __timestamp, "
         f"CASE WHEN __problem IS NULL THEN TRY({{{mapped}}}) "
-        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode)}))"
+        f"END AS __event FROM {exploded(ROWS, 'events', dataset.events.explode, columns)})))"
     )
+
+
+def _failed(dataset: Dataset) -> str:
+    """The SQL of what is told of a row on which an expression fails: which one, on what values."""
+    events, columns = dataset.events, list(dataset.landing.columns)
+    columns += ["each", "place"] if events.explode else []
+    given = {
+        field: (sql, _typed(field, sql))
+        for field, sql in _expressions(dataset).items()
+        if sql and field != "timestamp"
+    }
+    given |= {f"properties.{key}": (sql, sql) for key, sql in events.properties.items()}
+    if events.sequence:
+        given["sequence"] = events.sequence, f"({events.sequence})::BIGINT"
+    tests = []
+    for field, (sql, typed) in given.items():
+        instead = f"TRY_CAST({sql} AS DOUBLE)" if field == "value" and "::" not in sql else ""
+        said = failure_of(f"events.{field}", sql, columns, instead)
+        if sql in columns and field != "value":
+            continue  # a column as text does not fail
+        # In a struct, what is null is told from what fails.
+        tests.append(f"WHEN TRY({{'v': {typed}}}) IS NULL THEN {said}")
+    return f"CASE {' '.join(tests)} END" if tests else "NULL"
 
 
 def _nested_id(field: str) -> str:
@@ -97,7 +142,8 @@ def _typed(field: str, sql: str | None) -> str:
 
 def _expressions(dataset: Dataset) -> dict[str, str | None]:
     """Returns field -> SQL for every field of an event but `properties`."""
-    return {field: getattr(dataset.events, field) for field in FIELDS if field != "properties"}
+    fields = [field for field in EVENT_FIELDS if field != "properties"]
+    return {field: getattr(dataset.events, field) for field in fields}
 
 
 def exploded_columns(
@@ -125,8 +171,7 @@ def exploded_columns(
             f"{where}.explode gives the columns each and place, and the columns declare "
             f"{' and '.join(sorted(taken))} too: give it another name there"
         )
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name(c)}" for c, kind in columns.items())
-    kind = connection.sql(f"SELECT ({explode}) FROM (SELECT {nothing})").types[0]
+    kind = type_of(connection, columns, explode)
     if kind.id != "list":
         raise FootpathError(
             f"{where}.explode: `{explode}` gives a {kind}, not a list: use an expression such as "
@@ -135,7 +180,7 @@ def exploded_columns(
     return {**columns, "each": str(kind.child), "place": "BIGINT"}
 
 
-def exploded(rows: str, section: str, explode: str | None) -> str:
+def exploded(rows: str, section: str, explode: str | None, columns: Iterable[str]) -> str:
     """The SQL of the rows, each as often as its list has elements but at least once.
 
     `__place` is the element's place in the list, `__length` the length of that list on its first
@@ -143,7 +188,7 @@ def exploded(rows: str, section: str, explode: str | None) -> str:
     """
     if explode is None:
         return f"(SELECT *, NULL::BIGINT AS __place, NULL::BIGINT AS __length FROM {rows})"
-    failed = literal(f"the SQL expression of the YAML's {section}.explode fails on this row")
+    failed = failure_of(f"{section}.explode", explode, columns)
     # In a struct, a list that is null is told from an expression that fails.
     lists = f"SELECT *, CASE WHEN __problem IS NULL THEN TRY({{'l': ({explode})}}) END AS __x"
     return (

@@ -25,10 +25,9 @@ from contracts.base.batches import runs, shaped
 from contracts.base.clock import day_window, days_between, now
 from contracts.base.sql import names
 from contracts.config.dataset import Dataset
-from contracts.lake.schemas import FRAGMENT, QUARANTINE, TIMESTAMP
+from contracts.lake.schemas import EVENT_FIELDS, FRAGMENT, QUARANTINE, TIMESTAMP
 from features.ingestion.listing import Arrival
 from features.ingestion.mapping import (
-    FIELDS,
     OUT_OF_RANGE,
     REFUSALS,
     TOO_LATE,
@@ -87,8 +86,9 @@ class Partitioner:
         connection.register("day_starts", _day_starts(dataset, max(last_days)))
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE landed (file INTEGER, source_file VARCHAR, "
-            "source_line BIGINT, place BIGINT, elements BIGINT, day DATE, broken VARCHAR, "
-            "detail VARCHAR, raw VARCHAR, event_id VARCHAR, user_id VARCHAR, "
+            "source_line BIGINT, source_element INTEGER, elements BIGINT, source_sequence BIGINT, "
+            "day DATE, broken VARCHAR, detail VARCHAR, raw VARCHAR, event_id VARCHAR, "
+            "user_id VARCHAR, "
             "timestamp TIMESTAMPTZ, action VARCHAR, item_id VARCHAR, value DOUBLE, "
             "session_id VARCHAR, properties MAP(VARCHAR, VARCHAR))"
         )
@@ -142,7 +142,8 @@ class Partitioner:
     ) -> Iterator[tuple[tuple, Path, int, Digest]]:
         """Writes rows, ordered by keys, to one Parquet file a run of equal keys; digests them."""
         schema = FRAGMENT if "day" in keys else QUARANTINE
-        order = ", ".join([*keys, "source_line", *(["place"] if self._is_exploded else [])])
+        element = ["source_element"] if self._is_exploded else []
+        order = ", ".join([*keys, "source_line", *element])
         batches = self.connection.sql(
             f"SELECT {select} AND list_contains(?, file) ORDER BY {order}",
             params=[files],
@@ -195,13 +196,13 @@ def _landed_select(dataset: Dataset) -> str:
     """The SELECT that dates the rows of a chunk, and refuses those without a day."""
     first, last = dataset.partitions.start, dataset.partitions.end
     days = f"{first} to {last}" if last else f"{first} on, and not later than the file"
-    fields = names(FIELDS)
+    fields = names(EVENT_FIELDS)
     late = (
         f"timestamp || ' is more than {dataset.lateness.allowed_days} days before its file arrived "
         "on ' || arrived"
     )
     return (
-        "SELECT file, source_file, __line, __place, __length, day, broken, "
+        "SELECT file, source_file, __line, __place, __length, source_sequence, day, broken, "
         "CASE WHEN broken IS NOT NULL THEN "
         f"coalesce(__detail, CASE WHEN broken = '{TOO_LATE}' THEN {late} "
         f"ELSE timestamp || ' is not in the data set''s days, {days}' END) END, "

@@ -11,8 +11,9 @@ rows. An empty CSV field is null, and so is an empty text where a number or date
 quoted CSV field may span lines.
 
 A file that breaks its contract as a whole is named in `faults` and leaves the others alone. Many
-small files travel in one chunk, a large one in many: memory is bounded, and the cost of a query is
-shared. Lines are found by numpy and handed to DuckDB as one Arrow array over the file's own bytes.
+small files travel in one chunk, a large one in many, cut by bytes and by rows: memory is bounded,
+and the cost of a query is shared. Lines are found by numpy and handed to DuckDB as one Arrow array
+over the file's own bytes.
 """
 
 import itertools
@@ -30,15 +31,24 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
 from contracts.base.sql import name
 from contracts.config.source import FileTable
+from contracts.lake.layout import spill_folder
 from features.expressions import column_types
-from features.ingestion.formats import UTF8_MARK, Format, Layout, format_of
-from features.ingestion.streams import Archives, Prefetch, SourceFile, path_on_disk, read_blocks
+from features.ingestion.formats import UTF8_MARK, Format, Layout, format_of, listed
+from features.ingestion.streams import (
+    BLOCK,
+    Archives,
+    Prefetch,
+    SourceFile,
+    path_on_disk,
+    read_blocks,
+)
 
 ROWS = "rows_read"
 
-# Decompressed bytes that make a chunk, and the longest a single row may be.
+# Decompressed bytes that make a chunk, rows that do, and the longest a single row may be.
 CHUNK = 32 << 20
-LONGEST_ROW = 128 << 20
+CHUNK_ROWS = 1_000_000
+LONGEST_ROW = 32 << 20
 
 # With fewer rows than this, that none of them can be used may be bad luck, not a broken file.
 ENOUGH_TO_JUDGE = 20
@@ -65,6 +75,12 @@ class Records:
     first_line: int
     data: bytes
     layout: Layout
+    rows: int
+
+    @property
+    def weight(self) -> int:
+        """What it takes of a chunk, as bytes: of very short rows, their number counts."""
+        return max(len(self.data), self.rows * CHUNK // CHUNK_ROWS)
 
 
 class RowReader:
@@ -121,7 +137,7 @@ class RowReader:
     def _text_chunks(self) -> Iterator[None]:
         """Reads records, those of many files of one layout at a time."""
         for layout, found in itertools.groupby(self._all_records(), key=lambda part: part.layout):
-            for batch in chunks(((part, len(part.data)) for part in found), CHUNK):
+            for batch in chunks(((part, part.weight) for part in found), CHUNK):
                 self.connection.register("lines_read", lines_of(batch, self.format))
                 self._create(layout.select("lines_read", self.types))
                 self.connection.unregister("lines_read")
@@ -132,8 +148,15 @@ class RowReader:
         for number, file in self._in_place:
             digest = Hasher()
             try:
-                with tempfile.TemporaryDirectory(prefix="footpath-") as folder:
-                    path = path_on_disk(file, Path(folder), digest, self.archives, self._prefetch)
+                with tempfile.TemporaryDirectory(dir=spill_folder()) as folder:
+                    path = path_on_disk(
+                        file,
+                        Path(folder),
+                        digest,
+                        self.archives,
+                        self._prefetch,
+                        self.table.max_bytes,
+                    )
                     is_sample = bool(self.sample_bytes)
                     self._create(
                         self.format.select_file(
@@ -172,20 +195,22 @@ class RowReader:
                 layout = self.format.layout(header or None, file.path)
                 line += bool(header)
                 data = rows[len(header) :]
+            rows = data.count(b"\n")
             if data:
-                yield Records(number, line, data, layout)
-            line += data.count(b"\n")
+                yield Records(number, line, data, layout, rows)
+            line += rows
         self.digests[number] = digest.hexdigest()
 
     def _cut_at_records(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's text in UTF-8, cut at ends of records and ending with a line end."""
         chunk = self.sample_bytes or CHUNK
         parts: list[bytes] = []
-        size, enough = 0, chunk
-        for block in read_blocks(file, digest, self.archives, self._prefetch):
+        size, rows, enough = 0, 0, chunk
+        for block in self._blocks(file, digest):
             parts.append(self.format.to_utf8(block))
             size += len(parts[-1])
-            if size < enough:
+            rows += parts[-1].count(b"\n")
+            if size < enough and rows < CHUNK_ROWS:
                 continue
             data = b"".join(parts)
             end = self.format.end_of_records(data)
@@ -200,10 +225,17 @@ class RowReader:
                 return
             parts = [data[end:]]
             # A row longer than a chunk is not looked through again for every block of it.
-            size = len(parts[0])
+            size, rows = len(parts[0]), parts[0].count(b"\n")
             enough = max(chunk, min(2 * size, LONGEST_ROW + 1))
         if data := b"".join(parts):
             yield data if data.endswith(b"\n") else data + b"\n"
+
+    def _blocks(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
+        """Yields a file's bytes in blocks that are small, whatever they were compressed to."""
+        most = self.table.max_bytes
+        for block in read_blocks(file, digest, self.archives, self._prefetch, most):
+            for place in range(0, len(block), BLOCK):
+                yield block[place : place + BLOCK]
 
     def _note_facts(self) -> None:
         """Adds the chunk's counts to those of its files."""
@@ -259,15 +291,10 @@ class RowReader:
         # Without undeclared keys the source just leaves its nulls out.
         if facts.readable and missing and facts.undeclared:
             return (
-                f"no row has {_list(missing)}, which the YAML declares, and rows have "
-                f"{_list(sorted(facts.undeclared))}, which it does not: was a column renamed?"
+                f"no row has {listed(missing)}, which the YAML declares, and rows have "
+                f"{listed(sorted(facts.undeclared))}, which it does not: was a column renamed?"
             )
         return None
-
-
-def _list(names: list[str]) -> str:
-    shown = ", ".join(f"'{column}'" for column in names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 
 
 def lines_of(parts: list[Records], format: Format) -> pa.Table:

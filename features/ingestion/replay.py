@@ -6,10 +6,11 @@ rows, so that they are put in again when a file is read anew as it was.
 
 A row that could not be read or dated replaces all that came of its line, and goes through the
 YAML's mapping. A row that broke rules of the gate lies in a fragment: it is found by its line and
-content, and its replacement is an event already. Repaired rows keep the file and the line of what
-they replace, so that what is a duplicate, and that every row is accounted for, is decided as for
-any landing file. A replacement whose row is not there (it was replaced before, or the file has
-changed since) does nothing, and so replaying twice is harmless.
+content, and its replacement is an event already. Repaired rows keep the file, the line and the
+element of what they replace, so that what is a duplicate, which of two events of one instant is the
+first, and that every row is accounted for, is decided as for any landing file. A replacement whose
+row is not there (it was replaced before, or the file has changed since) does nothing, and so
+replaying twice is harmless.
 
 The manifest is the commit, as for landing: killed before it is out, the old fragments count. What
 a repaired file still has in quarantine lies beside its repairs, named by them; the object below
@@ -36,7 +37,7 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table, remove_files
 from contracts.lake.reading import read_table
-from contracts.lake.schemas import EVENTS, FRAGMENT, QUARANTINE
+from contracts.lake.schemas import EVENT_FIELDS, FRAGMENT, QUARANTINE
 from features.expressions import struct_of
 from features.ingestion.listing import Arrival
 from features.ingestion.manifest import (
@@ -92,7 +93,7 @@ class FileContents:
         return sum(map(len, self.fragments.values())) + len(self.quarantine)
 
     def put(self, made: "FileContents") -> None:
-        """Puts rows among those of the same file, in the order of lines."""
+        """Puts rows among those of the same file, in the order of lines and elements."""
         for day, rows in made.fragments.items():
             there = self.fragments.get(day, FRAGMENT.empty_table())
             self.fragments[day] = _by_line([there, rows], FRAGMENT)
@@ -249,35 +250,41 @@ def show_refused(lake: Lake, manifest: Manifest, refused: pa.Table) -> None:
 
 @dataclass(frozen=True)
 class _Mapper:
-    """Maps repaired rows as rows of their landing file, at the lines of what they replace."""
+    """Maps repaired rows as rows of their landing file, in the places of what they replace."""
 
     connection: duckdb.DuckDBPyConnection
     dataset: Dataset
     manifest: Manifest
     folder: Path
 
-    def map(self, repairs: pa.Table, dataset: Dataset) -> FileContents:
-        """What repairs become by the mapping of a data set: this one, or `_of_events`."""
+    def map(self, rows: pa.ChunkedArray, places: pa.Table, dataset: Dataset) -> FileContents:
+        """What repaired rows become by the mapping of a data set: this one, or `_of_events`.
+
+        Args:
+          rows: as JSON.
+          places: of each row, the columns that say where it stands, and are not mapped.
+          dataset: whose mapping.
+        """
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        rows = folder / "rows.jsonl"
-        rows.write_text("".join(f"{row}\n" for row in repairs["row"].to_pylist()), encoding="utf-8")
-        size, path = rows.stat().st_size, self.manifest.path
+        file = folder / "rows.jsonl"
+        file.write_text("".join(f"{row}\n" for row in rows.to_pylist()), encoding="utf-8")
+        size, path = file.stat().st_size, self.manifest.path
         columns = list(dataset.landing.columns)
         table = dataset.landing.model_copy(update={"format": "jsonl", "optional": columns})
         # The name of the original would say how it is compressed; these rows are plain.
-        reader = RowReader(self.connection, table, [SourceFile(rows.name, str(rows), size, "")])
-        original = SourceFile(path, str(rows), size, "")
+        reader = RowReader(self.connection, table, [SourceFile(file.name, str(file), size, "")])
+        original = SourceFile(path, str(file), size, "")
         arrival = Arrival(original, self.manifest.arrival_day, self.manifest.arrival)
         partitioner = Partitioner(self.connection, dataset, [arrival])
         for _ in reader.chunks():
             partitioner.add_rows()
         if reader.faults:
             raise FootpathError(f"the repaired rows of {path}: {reader.faults[0]}")
-        numbers = pa.array(range(1, len(repairs) + 1), pa.int64())
-        lines = pa.table({"number": numbers, "line": repairs["source_line"]})
-        self.connection.register("repaired_lines", lines)
+        numbers = pa.array(range(1, len(rows) + 1), pa.int64())
+        self.connection.register("repaired_places", places.append_column("number", numbers))
+        kept = ", ".join(f"{column} = repaired_places.{column}" for column in places.column_names)
         self.connection.execute(
-            "UPDATE landed SET source_line = line FROM repaired_lines WHERE source_line = number"
+            f"UPDATE landed SET {kept} FROM repaired_places WHERE landed.source_line = number"
         )
         counts, staged = partitioner.counts(), partitioner.write([0], folder)[0]
         refused = (
@@ -287,6 +294,10 @@ class _Mapper:
         return FileContents(fragments, refused, counts[0].added)
 
 
+# Where an event stands among those of its instant: its replacement stands there, too.
+_PLACE = ["source_line", "source_element", "source_sequence"]
+
+
 def _replace_lines(mapper: _Mapper, contents: FileContents, repairs: pa.Table) -> tuple[int, int]:
     """Replaces what came of whole lines; returns how many rows, and how many are refused again."""
     is_there = pc.is_in(repairs["source_line"], pc.unique(contents.quarantine["source_line"]))
@@ -294,7 +305,7 @@ def _replace_lines(mapper: _Mapper, contents: FileContents, repairs: pa.Table) -
     if not len(repairs):
         return 0, 0
     lines = repairs["source_line"]
-    made = mapper.map(repairs, mapper.dataset)
+    made = mapper.map(repairs["row"], repairs.select(["source_line"]), mapper.dataset)
     before = contents.rows
     contents.quarantine = _without(contents.quarantine, lines)
     if mapper.dataset.events.explode:
@@ -309,21 +320,21 @@ def _replace_lines(mapper: _Mapper, contents: FileContents, repairs: pa.Table) -
 
 def _replace_events(mapper: _Mapper, contents: FileContents, repairs: pa.Table) -> int:
     """Replaces events by their line and content; returns how many."""
-    kept = []
+    kept, places = [], []
     for day in pc.unique(repairs["day"]).to_pylist():
         if day not in contents.fragments:
             continue
         rows = contents.fragments[day]
         wanted = repairs.filter(pc.equal(repairs["day"], pa.scalar(day, pa.date32())))
-        places, used = _find(mapper.connection, mapper.dataset, rows, wanted)
-        contents.fragments[day] = rows.filter(
-            pc.invert(pc.is_in(pa.array(range(len(rows))), places))
-        )
-        kept.append(wanted.take(used))
-    found = pa.concat_tables([repairs.slice(0, 0), *kept])
-    if not len(found):
+        gone, used = _find(mapper.connection, mapper.dataset, rows, wanted)
+        places.append(rows.select(_PLACE).take(gone))
+        contents.fragments[day] = rows.filter(pc.invert(pc.is_in(pa.array(range(len(rows))), gone)))
+        kept.append(wanted["row"].take(used))
+    if not sum(map(len, kept)):
         return 0
-    made = mapper.map(found, _of_events(mapper.dataset))
+    found = pa.concat_tables(places)
+    texts = pa.chunked_array([chunk for rows in kept for chunk in rows.chunks], pa.string())
+    made = mapper.map(texts, found, _of_events(mapper.dataset))
     if len(made.quarantine):
         first = made.quarantine.to_pylist()[0]
         raise FootpathError(
@@ -342,7 +353,7 @@ def _find(
     Returns:
       Places of the rows that are replaced; places of the repairs that replace them.
     """
-    raw = f"to_json({struct_of(EVENTS.names)})::VARCHAR"
+    raw = f"to_json({struct_of(EVENT_FIELDS)})::VARCHAR"
     connection.register("fragment_rows", rows.append_column("spot", pa.array(range(len(rows)))))
     connection.register("repair_rows", repairs.append_column("nr", pa.array(range(len(repairs)))))
     number = "row_number() OVER (PARTITION BY source_line, was ORDER BY"
@@ -369,7 +380,7 @@ def content_of(dataset: Dataset, raw: str) -> str:
 def _of_events(dataset: Dataset) -> Dataset:
     """The data set as if its landing rows were events."""
     columns = {"timestamp": "TIMESTAMPTZ", "value": "DOUBLE"}
-    columns = {c: columns.get(c, "VARCHAR") for c in EVENTS.names if c != "properties"}
+    columns = {c: columns.get(c, "VARCHAR") for c in EVENT_FIELDS if c != "properties"}
     columns["properties"] = "MAP(VARCHAR, VARCHAR)"
     as_is = {column: name(column) for column in columns if column != "properties"}
     keys = {key: f"properties[{literal(key)}]" for key in dataset.events.properties}
@@ -387,4 +398,6 @@ def _without(rows: pa.Table, lines: pa.ChunkedArray) -> pa.Table:
 
 def _by_line(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     rows = pa.concat_tables([table.select(schema.names).cast(schema) for table in tables])
-    return rows.take(pc.sort_indices(rows["source_line"]))  # stable
+    places = [("source_line", "ascending")]
+    places += [("source_element", "ascending")] if "source_element" in schema.names else []
+    return rows.take(pc.sort_indices(rows, sort_keys=places))  # stable

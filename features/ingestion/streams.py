@@ -51,6 +51,7 @@ class SourceFile:
     stamp: str  # changes when the file does: modification time, or the store's ETag
     archive: str = ""  # the path of the archive that it lies in, and then the url is the archive's
     offset: int = 0  # where it begins in the archive's decompressed bytes
+    fault: str = ""  # a sentence: why it cannot be read, found while it was listed
 
     @property
     def place(self) -> tuple[str, int]:
@@ -63,6 +64,7 @@ def read_blocks(
     digest: Hasher | None = None,
     archives: "Archives | None" = None,
     prefetch: "Prefetch | None" = None,
+    most: int | None = None,
 ) -> Iterator[bytes]:
     """Yields a file's decompressed bytes in blocks, by its suffix .gz, .zst or none of them.
 
@@ -71,10 +73,13 @@ def read_blocks(
       digest: is fed the bytes as they lie in the file.
       archives: an archive that it has open goes on where it was left.
       prefetch: gives a small file of a store at once.
+      most: how many bytes it may have; None for any number.
 
     Raises:
       FootpathError: the file cannot be read, is truncated or damaged, or is an archive.
     """
+    if file.fault:
+        raise FootpathError(file.fault)
     if file.path.lower().endswith(TAR):
         raise FootpathError(
             f"{file.path} is an archive: say which of its members to read, "
@@ -96,7 +101,20 @@ def read_blocks(
                 blocks = iter([whole])
             else:
                 blocks = _blocks(opened.enter_context(open_url(file.url)))
-        yield from decompressed(_fed_to(digest, blocks), file.path)
+        size = 0
+        for block in decompressed(_fed_to(digest, blocks), file.path):
+            size += len(block)
+            if most is not None and size > most:
+                raise too_large(file.path, most)
+            yield block
+
+
+def too_large(path: str, most: int) -> FootpathError:
+    """The fault of a file with more bytes than `max_bytes` of the YAML allows."""
+    return FootpathError(
+        f"{path} has more than {most:,} bytes when it is unpacked: "
+        f"split it, or raise max_bytes beside its url in the YAML"
+    )
 
 
 def path_on_disk(
@@ -105,8 +123,11 @@ def path_on_disk(
     digest: Hasher | None = None,
     archives: "Archives | None" = None,
     prefetch: "Prefetch | None" = None,
+    most: int | None = None,
 ) -> str:
     """Path on this machine of a file for a reader of its own: itself, or a copy in a folder."""
+    if file.fault:
+        raise FootpathError(file.fault)
     if "://" not in file.url and not file.archive:
         if digest is not None:
             for _ in read_blocks(file, digest):
@@ -114,7 +135,7 @@ def path_on_disk(
         return file.url
     path = folder / "copy"
     with open(path, "wb") as copy:
-        copy.writelines(read_blocks(file, digest, archives, prefetch))
+        copy.writelines(read_blocks(file, digest, archives, prefetch, most))
     return str(path)
 
 

@@ -15,13 +15,17 @@ import tarfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import PurePosixPath
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
 from contracts.lake.layout import home
 from features.ingestion.streams import ForwardStream, open_url, readable
+
+# Members of an archive, and bytes of the headers of one: what is kept of them lies in memory.
+MOST_MEMBERS = 500_000
+MOST_HEADER = 1 << 20
 
 _ARCHIVE = re.compile(r"(.*?\.(?:tar|tar\.gz|tgz|tar\.zst))/(.+)", re.DOTALL | re.IGNORECASE)
 
@@ -72,8 +76,8 @@ def _scan(path: str, url: str) -> list[Member]:
     with readable(path), open_url(url) as handle:
         stream = ForwardStream.of(handle, path)
         try:
-            found = [header for header in _headers(stream) if not header.isdir()]
-        except (tarfile.TarError, ValueError, OverflowError) as error:
+            found = [_member(header) for header in _headers(stream) if not header.isdir()]
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise FootpathError(
                 f"{path} is not a tar archive, or is truncated or damaged ({error}): "
                 f"ask for it again"
@@ -84,10 +88,35 @@ def _scan(path: str, url: str) -> list[Member]:
                 f"{path} goes on behind its end mark, as archives joined by cat do: "
                 f"pack its files into one archive"
             )
-    names = [header.name.removeprefix("./") for header in found]
-    times = Counter(names)
-    pairs = zip(names, found, strict=True)
-    return [_member(name, header, times[name] > 1) for name, header in pairs]
+    times = Counter(member.name for member in found)
+    twice = "is in the archive more than once: pack it once"
+    return [
+        replace(member, flaw=twice) if times[member.name] > 1 and not member.flaw else member
+        for member in found
+    ]
+
+
+class _HeaderStream:
+    """The part of a stream that is a member's headers: so long, and no longer.
+
+    A header holds its own length, and one that is not ours may hold any: it is read into memory.
+    """
+
+    def __init__(self, stream: ForwardStream) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+        self.left = MOST_HEADER
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+          HeaderError: there were too many.
+        """
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.HeaderError(f"a header of more than {MOST_HEADER >> 20} MB")
+        return self._stream.read(size)
 
 
 def _headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:
@@ -97,25 +126,25 @@ def _headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:
     """
     # Opened on an end mark, so that nothing of ours is read yet.
     reader = tarfile.TarFile(fileobj=io.BytesIO(bytes(tarfile.RECORDSIZE)), errors="replace")
-    reader.fileobj = stream  # pyright: ignore[reportAttributeAccessIssue]
+    reader.fileobj = headers = _HeaderStream(stream)  # pyright: ignore[reportAttributeAccessIssue]
     reader.offset = 0
-    while True:
+    for _ in range(MOST_MEMBERS):
         stream.seek(reader.offset)
+        headers.left = MOST_HEADER
         try:
             yield tarfile.TarInfo.fromtarfile(reader)
         except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
             return
+    raise ValueError(f"more than {MOST_MEMBERS:,} members: pack fewer into one archive")
 
 
-def _member(name: str, header: tarfile.TarInfo, is_twice: bool) -> Member:
+def _member(header: tarfile.TarInfo) -> Member:
     """What a header holds, and why the member could not be told from others or read."""
-    flaw = ""
+    flaw, name = "", header.name.removeprefix("./")
     if not header.isreg() or header.issparse():
         flaw = "is a link, a device or a sparse file: pack plain files (tar -h --hard-dereference)"
     elif name.startswith("/") or ".." in PurePosixPath(name).parts:
         flaw = "has a name that leads out of the archive: pack it with a plain name"
     elif "\ufffd" in name:
         flaw = "has a name that is not UTF-8: rename it"
-    elif is_twice:
-        flaw = "is in the archive more than once: pack it once"
     return Member(name, header.offset_data, header.size, flaw)

@@ -2,9 +2,9 @@
 
 
 def is_held_out(count: int) -> str:
-    """Returns SQL over events with user_id, timestamp and event_id, for QUALIFY.
+    """Returns SQL over events with user_id, timestamp and sequence, for QUALIFY.
 
     True of the last `count` events of each user, in the order of training sequences.
     """
-    order = "events.timestamp DESC, events.event_id DESC"
+    order = "events.timestamp DESC, events.sequence DESC"
     return f"row_number() OVER (PARTITION BY events.user_id ORDER BY {order}) <= {count}"

@@ -144,7 +144,7 @@ def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int 
         SELECT user_id, NULL::TIMESTAMPTZ AS since, to_timestamp(second) AS as_of,
           to_timestamp(second + 1) AS label_end, $1 AS task, is_relevant::DOUBLE AS value,
           item_id AS label, numbers, {split_of(seed)} AS split
-        FROM lists WHERE tells ORDER BY user_id, second, event_id
+        FROM lists WHERE tells ORDER BY user_id, timestamp, sequence
         """,
         params=[task.name],
     )

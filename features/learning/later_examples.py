@@ -34,7 +34,7 @@ from features.learning.label_rows import (
 from features.learning.labels import load_catalog, load_days
 
 _SECOND = "(epoch_us(timestamp) // 1000000)"
-_NEXT_ITEM = "first(item_id ORDER BY timestamp, event_id) FILTER (item_id IS NOT NULL AND ({of}))"
+_NEXT_ITEM = "first(item_id ORDER BY timestamp, sequence) FILTER (item_id IS NOT NULL AND ({of}))"
 
 
 def build_examples(

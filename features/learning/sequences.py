@@ -143,7 +143,7 @@ def _load_events(
         rows = f"SELECT {columns} FROM {parquet(literal(str(items)))}"
         connection.execute(f"INSERT INTO catalog {rows}")
     connection.execute(
-        "CREATE TEMP VIEW past AS SELECT user_id, timestamp, event_id, action, events.item_id, "
+        "CREATE TEMP VIEW past AS SELECT user_id, timestamp, sequence, action, events.item_id, "
         f"category, value, {_query(dataset)} AS query "
         f"FROM {parquet(f'[{literals(paths)}]')} AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
@@ -250,7 +250,7 @@ def _write_arrays(
 
 
 def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-    """Selects the fields of every event, in order of user and time."""
+    """Selects the fields of every event, in order of user, time and sequence."""
     columns = {"item": "item_id", "action": "action", "category": "category"}
     ids = ", ".join(
         f"CASE WHEN past.{column} IS NULL THEN 0 ELSE coalesce({field}_words.id, {_UNKNOWN}) END"
@@ -271,7 +271,7 @@ def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
         f"SELECT {ids}, CASE WHEN isfinite({number}) THEN {number} ELSE 0 END::FLOAT AS value, "
         f"epoch_us(timestamp) AS microseconds, microseconds // 1000000 AS time, "
         f"coalesce(item_document.document, query_document.document, 0)::INTEGER AS document "
-        f"FROM past {joins} ORDER BY user_id, timestamp, event_id"
+        f"FROM past {joins} ORDER BY user_id, timestamp, sequence"
     )
 
 

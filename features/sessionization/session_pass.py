@@ -1,6 +1,6 @@
 """Sorted events -> sessions, in one pass without a sort, day after day.
 
-The published events of a day are sorted by user, time and event id. So sessions are runs of rows,
+The published events of a day are sorted by user, time and sequence. So sessions are runs of rows,
 and their lists are the columns themselves with offsets. What a day leaves open waits on disk, in
 the same order, and is woven into the next day's rows. Whatever the size of a day, what is in memory
 is one block of rows (sorted_rows.py). The rule is told in sessions.py.

@@ -46,7 +46,7 @@ def sessions_of(events: "ir.Table", clock: "ir.Table", gap: dt.timedelta) -> "ir
     """Turns events into sessions.
 
     Args:
-      events: user_id, timestamp, event_id, action, item_id, value and the local `day` of each.
+      events: user_id, timestamp, sequence, action, item_id, value and the local `day` of each.
       clock: from `clock_of`, every day of the events.
       gap: the longest pause within a session, at most 24 hours.
 
@@ -76,7 +76,7 @@ def _with_start(events: "ir.Table", clock: "ir.Table", pause: "ir.IntervalScalar
     import ibis
 
     events = events.join(clock.select("day", "starts", "ends"), "day")
-    in_order = ibis.window(group_by=events.user_id, order_by=[events.timestamp, events.event_id])
+    in_order = ibis.window(group_by=events.user_id, order_by=[events.timestamp, events.sequence])
     rows = events.mutate(
         place=ibis.row_number().over(in_order),
         before=events.timestamp.lag().over(in_order),

@@ -1,6 +1,6 @@
 """Events -> the sessions that close on a day, each in exactly one day's partition.
 
-A session is a maximal run of one user's events, ordered by (timestamp, event_id), with no gap
+A session is a maximal run of one user's events, ordered by (timestamp, sequence), with no gap
 above `sessions.gap_minutes` (joined: the next event comes at most one gap after the last). It
 belongs to the local day in which it closes, that is, in which its last event plus the gap falls.
 An event that could still join would come at that instant or before it, so no event after the day

@@ -1,6 +1,6 @@
 """Blocks of sorted events in memory: whole users at a time, whatever the size of a day.
 
-In:  a published day of events, sorted by user, time and event id, and rows that an earlier day left
+In:  a published day of events, sorted by user, time and sequence, and rows that an earlier day left
 open. Out: `Rows`, blocks of whole users in that same order. Nothing is sorted: two sorted inputs
 are woven into one, and what is in memory is one block.
 """
@@ -70,7 +70,7 @@ class Coded:
 
 @dataclass(frozen=True)
 class Rows:
-    """Events of whole users, by user, time and event id; one entry an event unless said."""
+    """Events of whole users, by user, time and sequence; one entry an event unless said."""
 
     users: pa.Array  # each user once, ascending
     starts: np.ndarray  # where each user's events begin, and the end: one more than users

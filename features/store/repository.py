@@ -26,7 +26,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.engine import memory_limit
-from contracts.lake.layout import Lake
+from contracts.lake.layout import Lake, spill_folder
 from contracts.lake.publishing import publish_text
 from features.store.view_specs import opened_repository, repository
 
@@ -113,7 +113,9 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
 
     folder = opened_repository(lake)
     config: Any = load_repo_config(folder, local_copy(lake, path))
-    config.offline_store.memory_limit = memory_limit()  # of this machine, not of the repository
+    # Of this machine, not of the repository.
+    config.offline_store.memory_limit = memory_limit()
+    config.offline_store.temp_directory = str(spill_folder() / "duckdb")
     if registry:
         config.registry.path = str(registry)
     elif config.registry.registry_type == "file" and (repository(lake) / REGISTRY).exists():

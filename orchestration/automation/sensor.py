@@ -1,4 +1,4 @@
-"""The sensor that keeps one data set up to date, in Dagster: a plan a minute, its requests as runs.
+"""The sensor that keeps one data set up to date, in Dagster: a plan a look, its requests as runs.
 
 It is off until somebody turns it on, in the UI or by `footpath automation on`. Each run that it
 requests is a range of partitions with its reason as a tag; a tick without one tells what waits.
@@ -38,9 +38,10 @@ def automation_sensor(dataset: Dataset, jobs: list) -> dg.SensorDefinition:
     @dg.sensor(
         name=sensor_name(dataset),
         jobs=jobs,
-        minimum_interval_seconds=60,
-        description="Keeps the data set up to date: lands what is new, builds and embeds what is "
-        "due, trains and promotes by its calendar, serves. The YAML's section automation says how.",
+        minimum_interval_seconds=dataset.automation.every_seconds,
+        # Its page does not wrap lines.
+        description="Lands, builds, trains, promotes, embeds and serves what is due; see "
+        "`automation` in the YAML.",
     )
     def automation(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         instant = now()

@@ -11,6 +11,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.config.sources import enable
 from contracts.lake.layout import Lake
+from orchestration.cli.output import echo
 
 app = typer.Typer(no_args_is_help=True, help="Keep a data set up to date by itself.")
 
@@ -38,11 +39,11 @@ def plan(
     with open_instance() as instance:
         found = make_plan(config, Lake.of(dataset), instant, RunHistory(instance, config))
     for request in found.requests:
-        typer.echo(f"due      {request}")
+        echo(f"due      {request}")
     for note in found.notes:
-        typer.echo(f"{note.kind:<8} {note}")
+        echo(f"{note.kind:<8} {note}")
     if not found.requests and not found.notes:
-        typer.echo(SETTLED)
+        echo(SETTLED)
 
 
 @app.command()
@@ -56,11 +57,11 @@ def run(dataset: DatasetOption = "shop") -> None:
     from orchestration.definitions import open_runner
 
     with open_runner(load_dataset(dataset)) as runner:
-        left = catch_up(runner, typer.echo)
+        left = catch_up(runner, echo)
     for note in left.notes:
-        typer.echo(f"{note.kind:<8} {note}")
+        echo(f"{note.kind:<8} {note}")
     if not left.notes:
-        typer.echo(SETTLED)
+        echo(SETTLED)
 
 
 @app.command()
@@ -102,9 +103,9 @@ def send_test_alert(dataset: DatasetOption = "shop") -> None:
     failed = []
     for receiver in receivers:
         try:
-            typer.echo(f"{receiver.title}: {receiver.send(message)}")
+            echo(f"{receiver.title}: {receiver.send(message)}")
         except UnsentError as error:
-            typer.echo(f"{receiver.title}: {error}")
+            echo(f"{receiver.title}: {error}")
             failed.append(receiver.name)
     if failed:
         raise FootpathError(
@@ -128,4 +129,4 @@ def _switch(dataset: Dataset, verb: str) -> None:
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise FootpathError(f"dagster sensor {verb} {name} failed: {' '.join(last)}")
-    typer.echo(f"automation of {dataset.name} is {'on' if verb == 'start' else 'off'}")
+    echo(f"automation of {dataset.name} is {'on' if verb == 'start' else 'off'}")

@@ -7,6 +7,7 @@ import typer
 from contracts.base.clock import now
 from contracts.config.dataset import load_dataset
 from contracts.lake.layout import Lake
+from orchestration.cli.output import echo
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datasets/")]
 
@@ -34,8 +35,8 @@ def clean(
         report = clean_all(config, Lake.of(dataset), instance, now(), dry_run)
     if names:
         for each in report.of("removed"):
-            typer.echo(f"{each.kind}: {each.name} ({megabytes(each.bytes)}): {each.why}")
+            echo(f"{each.kind}: {each.name} ({megabytes(each.bytes)}): {each.why}")
     for line in report.lines:
         size = megabytes(line.bytes)
-        typer.echo(f"{line.verdict:8} {line.count:>6,} {size:>12}  {line.kind}: {line.why}")
-    typer.echo(str(report))
+        echo(f"{line.verdict:8} {line.count:>6,} {size:>12}  {line.kind}: {line.why}")
+    echo(str(report))

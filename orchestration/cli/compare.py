@@ -12,6 +12,7 @@ from contracts.config.comparison import Asked, Comparison, comparison_of
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
+from orchestration.cli.output import echo
 
 
 def compare(
@@ -93,7 +94,7 @@ def plan_parts(dataset: Dataset, name: str, comparison: Comparison, parts: int) 
     keys = part_keys(name, parts)
     with open_instance() as instance:
         instance.add_dynamic_partitions(str(comparisons(dataset).name), [*keys, name])
-    typer.echo(
+    echo(
         f"launch a backfill of {dataset.slug}/comparison over {keys[0]} to {keys[-1]}, a run each; "
         f"then {name}, which shows what they have measured"
     )
@@ -121,8 +122,8 @@ def run_comparison(
     began, lake = time.time(), Lake.of(dataset.name)
     _build_events(dataset)
     if dry_run:
-        for job in planned(dataset, lake, comparison, typer.echo).jobs:
-            typer.echo(f"  {job.title}")
+        for job in planned(dataset, lake, comparison, echo).jobs:
+            echo(f"  {job.title}")
         return
     write_comparison(lake, name, comparison)
     stage = Stage(
@@ -139,7 +140,7 @@ def run_comparison(
     folder = local_copy(lake, comparison_folder(lake, name))
     page, table = (folder / f"{name}.{suffix}" for suffix in ("html", "md"))
     if page.exists() and page.stat().st_mtime >= began - 1:
-        typer.echo(f"{page} ({time.time() - began:.0f} s)")
+        echo(f"{page} ({time.time() - began:.0f} s)")
         if into:
             from models.experiments.results import put_into
 
@@ -155,9 +156,9 @@ def _build_events(dataset: Dataset) -> None:
 
     if Lake.of(dataset.name).days("events"):
         return
-    typer.echo(f"data set '{dataset.name}' has no events yet: building them")
+    echo(f"data set '{dataset.name}' has no events yet: building them")
     with open_runner(dataset) as runner:
-        run_chain(runner, WholeChain(until="daily"), typer.echo)
+        run_chain(runner, WholeChain(until="daily"), echo)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contracts.base.errors import FootpathError
+from contracts.base.text import command
 from contracts.config.dataset import (
     Dataset,
     dataset_folders,
@@ -14,6 +15,7 @@ from contracts.config.dataset import (
     load_dataset_file,
 )
 from contracts.config.sources import enable, is_enabled, link_source, source_folder
+from orchestration.cli.output import echo
 
 if TYPE_CHECKING:
     from features.drafts.preview import Gate
@@ -30,7 +32,7 @@ def list_datasets() -> None:
         except FootpathError:
             where = "not linked"
         mark = "enabled" if is_enabled(name) else ""
-        typer.echo(f"{name:20} {mark:8} {load_dataset(name).title:30} {where}")
+        echo(f"{name:20} {mark:8} {load_dataset(name).title:30} {where}")
 
 
 @app.command("init")
@@ -57,8 +59,8 @@ def init(
     load_dataset_file(target)
     todo = drafted.text.count(TODO)
     shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
-    typer.echo(f"{shown}: drafted from {drafted.rows:,} rows; {todo} lines want your eye ({TODO})")
-    typer.echo(f"Next: footpath datasets check {shown} --data {drafted.folder}")
+    echo(f"{shown}: drafted from {drafted.rows:,} rows; {todo} lines want your eye ({TODO})")
+    echo(f"Next: {command('footpath', 'datasets', 'check', str(shown), '--data', drafted.folder)}")
 
 
 @app.command("link")
@@ -71,7 +73,7 @@ def link(name: str, folder: str) -> None:
     if "://" not in folder and not Path(folder).is_dir():
         raise FootpathError(f"{folder} is not a folder: link takes the folder of the source files")
     link_source(name, folder)
-    typer.echo(f"{name}: files are read from {source_folder(name)}")
+    echo(f"{name}: files are read from {source_folder(name)}")
 
 
 @app.command("enable")
@@ -82,7 +84,7 @@ def enable_dataset(name: str) -> None:
     """
     load_dataset(name)
     enable(name)
-    typer.echo(f"{name}: enabled; a UI that is open shows it after Deployment, Reload definitions")
+    echo(f"{name}: enabled; a UI that is open shows it after Deployment, Reload definitions")
 
 
 @app.command("disable")
@@ -93,7 +95,7 @@ def disable_dataset(name: str) -> None:
     """
     load_dataset(name)
     enable(name, enabled=False)
-    typer.echo(f"{name}: disabled; a UI that is open drops it after Deployment, Reload definitions")
+    echo(f"{name}: disabled; a UI that is open drops it after Deployment, Reload definitions")
 
 
 @app.command("check")

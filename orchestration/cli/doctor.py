@@ -23,10 +23,12 @@ import typer
 
 from contracts.base.clock import now
 from contracts.base.errors import FootpathError
+from contracts.base.text import shown
 from contracts.config.dataset import Dataset, dataset_names, load_dataset
 from contracts.config.sources import source_folder
 from contracts.lake.layout import Lake, home, lakes
 from contracts.lake.paths import is_remote
+from orchestration.cli.output import echo
 from orchestration.production.addresses import CODE_HOST
 from orchestration.production.addresses import folder as folder_of_stack
 from orchestration.production.health import check_health
@@ -60,10 +62,10 @@ def doctor() -> None:
         for finding in _findings(check):
             mark, color = ("todo", "red") if finding.todo else ("ok", "green")
             line = f"{finding.what}: {finding.said}"
-            typer.echo(f"  {typer.style(f'{mark:4}', fg=color)}  {line}")
+            typer.echo(f"  {typer.style(f'{mark:4}', fg=color)}  {shown(line)}")
             if finding.todo:
                 todo += 1
-                typer.echo(f"        -> {finding.todo}")
+                echo(f"        -> {finding.todo}")
     typer.echo(f"{todo} things to do" if todo else "nothing to do")
     if todo:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ import typer
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import load_dataset
 from contracts.lake.layout import Lake
+from orchestration.cli.output import echo
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datasets/")]
 
@@ -24,13 +25,13 @@ def audit(
     with counter("days recounted") as progress:
         accounts = reconcile(load_dataset(dataset), Lake.of(dataset), recount, progress)
     for name, count in accounts.figures().items():
-        typer.echo(f"{name:>12}  {count:,}")
+        echo(f"{name:>12}  {count:,}")
     if days := accounts.waiting_days:
-        typer.echo(f"not built from what has landed: {len(days):,} days, {days[0]} to {days[-1]}")
+        echo(f"not built from what has landed: {len(days):,} days, {days[0]} to {days[-1]}")
     if faults := accounts.faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise FootpathError(f"rows were lost or made: {'; '.join(faults[:5])}{more}")
-    typer.echo(
+    echo(
         "rows + added = refused + waiting + duplicates + quarantined + published"
         + ("; every duplicate was counted anew" if recount else "")
     )

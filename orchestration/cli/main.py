@@ -3,7 +3,9 @@
 Every fault that a user can mend ends in one sentence on stderr and exit code 1.
 """
 
+import contextlib
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -12,9 +14,10 @@ from typing import Annotated
 import typer
 
 from contracts.base.errors import FootpathError
+from contracts.base.text import shown
 from contracts.config.dataset import load_dataset
 from contracts.config.sources import enable, link_source, source_folder
-from contracts.lake.layout import Lake, lakes
+from contracts.lake.layout import Lake, home, lakes
 from contracts.lake.remote import sentence
 from orchestration.cli import (
     automation,
@@ -26,6 +29,7 @@ from orchestration.cli import (
     production,
     quarantine,
 )
+from orchestration.cli.output import echo
 from orchestration.production.addresses import use_addresses
 
 app = typer.Typer(
@@ -50,7 +54,7 @@ DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datas
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        typer.echo(f"footpath {doctor.version()}")
+        echo(f"footpath {doctor.version()}")
         raise typer.Exit
 
 
@@ -115,7 +119,7 @@ def leaderboard(dataset: DatasetOption = "shop") -> None:
     path = Lake.of(dataset).root / "leaderboard" / "leaderboard.md"
     if not path.exists():
         raise FootpathError(f"{path} is not there: run `footpath run --dataset {dataset}` first")
-    typer.echo(path.read_text())
+    echo(path.read_text())
 
 
 @shop.command("generate")
@@ -131,7 +135,7 @@ def shop_generate(
 
     with counter("days of the shop") as report:
         truth = generate_shop(folder, users, days, seed, progress=report)
-    typer.echo(f"{truth.lines:,} rows in {folder}; what is in them: {folder / 'truth.json'}")
+    echo(f"{truth.lines:,} rows in {folder}; what is in them: {folder / 'truth.json'}")
 
 
 @users.command("similar")
@@ -140,12 +144,15 @@ def users_similar(
     dataset: DatasetOption = "shop",
     k: Annotated[int, typer.Option("-k", min=1, help="how many")] = 10,
 ) -> None:
-    """List the users most like a given one, by cosine of their embeddings."""
+    """List the users most like a given one, by cosine of their embeddings.
+
+    An id that begins with a dash comes last: footpath users similar --dataset shop -- -12
+    """
     from features.store.similar import similar_users
 
     load_dataset(dataset)
     for other, cosine in similar_users(Lake.of(dataset), user_id, k):
-        typer.echo(f"{cosine:6.3f}  {other}")
+        echo(f"{cosine:6.3f}  {other}")
 
 
 def _require_folder(dataset: str, data: str) -> None:
@@ -161,34 +168,85 @@ def main() -> None:
     # Feast puts filters of its own before any of ours, so nothing is filtered but all unshown.
     warnings.showwarning = lambda *_, **__: None
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    code = _exit_code()
+    stops = _note_stops()
+    code = _exit_code(stops)
     # DuckDB's binding reports its own leaks at interpreter exit, page after page: leave without.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    # Programs that train end with this process (models/runtime/report.py).
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or never open
+            stream.flush()
     os._exit(code)
 
 
-def _exit_code() -> int:
+STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+def _note_stops() -> int:
+    """Makes SIGTERM and SIGHUP stop a command as Ctrl-C does.
+
+    Returns:
+      A pipe of the numbers of all signals that come: Dagster has handlers of its own while it runs,
+      and what it raises does not tell which signal it was.
+    """
+    numbers, written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(stop, lambda *_: signal.raise_signal(signal.SIGINT))
+    return numbers
+
+
+def _exit_code(stops: int) -> int:
+    """Runs the command; one that was stopped has said so, whatever became of it on its way out."""
+    code, told = 130, ""
+    try:
+        code = _run_app()
+    except FootpathError as error:
+        code, told = 1, str(error)
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        code = 1  # whoever read the output has enough
+    except Exception as error:
+        code, told = 1, _meaning(error) or ""
+        if not told and not _first_stop(stops):
+            raise
+    if (stop := _first_stop(stops)) or code == 130:
+        code, told = 128 + (stop or signal.SIGINT), "stopped; run the same command to go on"
+    if told:
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            typer.secho(f"footpath: {shown(told)}", err=True, fg=typer.colors.RED)
+    return code
+
+
+def _run_app() -> int:
     try:
         app(standalone_mode=True)
     except SystemExit as done:
         return int(done.code or 0)
-    except FootpathError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        typer.secho("footpath: stopped; run the same command to go on", err=True)
-        return 130
-    except Exception as error:
-        # A store may go at any moment, in the middle of anything.
-        if told := sentence(type(error), str(error), str(lakes())):
-            return _fail(told)
-        raise
     return 0
 
 
-def _fail(text: str) -> int:
-    typer.secho(f"footpath: {text}", err=True, fg=typer.colors.RED)
-    return 1
+def _first_stop(stops: int) -> int:
+    """The signal that the process was stopped by; 0 if it was not."""
+    with contextlib.suppress(BlockingIOError):
+        _came.extend(os.read(stops, 1024))
+    return next((number for number in _came if number in STOPS), 0)
+
+
+_came: list[int] = []
+
+
+def _meaning(error: Exception) -> str | None:
+    """A sentence for an error of a store, which may go at any moment, or of a file."""
+    if told := sentence(type(error), str(error), str(lakes())):
+        return told
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"{error.filename} cannot be used: {error.strerror}: check that it is what it should "
+            f"be, its rights and the room on its disk (FOOTPATH_HOME is {home()})"
+        )
+    return None
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from contracts.base.errors import FootpathError
+from contracts.base.text import command
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.lake.layout import Lake
+from orchestration.cli.output import echo
 
 app = typer.Typer(no_args_is_help=True, help="See refused rows, mend them, and replay them.")
 
@@ -30,17 +32,17 @@ def list_refused(
     load_dataset(dataset)
     counts = count_refused(Lake.of(dataset))
     if not counts:
-        typer.echo("no row is in quarantine")
+        echo("no row is in quarantine")
         return
-    typer.echo(f"{'day':10}  {'stage':8}  {'rule':32}  {'rows':>9}  {'file' if files else 'files'}")
+    echo(f"{'day':10}  {'stage':8}  {'rule':32}  {'rows':>9}  {'file' if files else 'files'}")
     of_rule = itertools.groupby(counts, key=lambda found: found[:3])
     for (day, stage, rule), found in of_rule:
         by_file = [(file, rows) for *_, file, rows in found]
         where = f"{day or '-'!s:10}  {stage:8}  {rule:32}"
         for file, rows in by_file if files else ():
-            typer.echo(f"{where}  {rows:9,}  {file}")
+            echo(f"{where}  {rows:9,}  {file}")
         if not files:
-            typer.echo(f"{where}  {sum(rows for _, rows in by_file):9,}  {len(by_file):,}")
+            echo(f"{where}  {sum(rows for _, rows in by_file):9,}  {len(by_file):,}")
 
 
 @app.command("show")
@@ -66,15 +68,15 @@ def show(
         from features.ingestion.editable import write_editable
 
         written = write_editable(config, rows, out)
-        typer.echo(
+        echo(
             f"{written:,} rows in {out}: mend what stands under `row`, then "
-            f"`footpath quarantine replay {out} --dataset {dataset}`"
+            f"`{command('footpath', 'quarantine', 'replay', '--dataset', dataset, last=str(out))}`"
         )
         return
     for row in rows.to_pylist():
         rules = ", ".join(row["broken"])
-        typer.echo(f"{row['source_file']}:{row['source_line']}  {row['day'] or '-'}  {rules}")
-        typer.echo(f"  {row['detail']}\n  {row['raw']}")
+        echo(f"{row['source_file']}:{row['source_line']}  {row['day'] or '-'}  {rules}")
+        echo(f"  {row['detail']}\n  {row['raw']}")
 
 
 @app.command("replay")
@@ -98,7 +100,7 @@ def replay(
     if build:
         _build(config, days)
     elif days:
-        typer.echo(f"to be built: {', '.join(map(str, sorted(days)))}")
+        echo(f"to be built: {', '.join(map(str, sorted(days)))}")
 
 
 def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
@@ -109,7 +111,7 @@ def _replay_rows(config: Dataset, lake: Lake, file: Path) -> set[dt.date]:
 
     repairs = read_editable(file)
     report = repair(config, lake, repairs)
-    typer.echo(
+    echo(
         f"{report.replaced:,} refused rows are replaced ({report.refused_again:,} of them are "
         f"refused again), {report.unknown:,} rows of {file} replace nothing that is there"
     )
@@ -125,7 +127,7 @@ def _judge_again(config: Dataset, lake: Lake) -> set[dt.date]:
 
     with counter("landing files") as progress:
         report = land(config, lake, None, progress)
-    typer.echo(f"{report.files_read:,} landing files were read anew, or for the first time")
+    echo(f"{report.files_read:,} landing files were read anew, or for the first time")
     refused = {day for day, stage, *_ in count_refused(lake) if day and stage != "landing"}
     return refused | set(report.days)
 
@@ -145,12 +147,12 @@ def _build(config: Dataset, days: set[dt.date]) -> None:
     stopped: list[str] = []
     with open_runner(config) as runner:
         for first, last in _ranges(sorted(day for day in days if str(day) in there)):
-            typer.echo(f"building {first} to {last}")
+            echo(f"building {first} to {last}")
             try:
                 run_stage(runner, Stage("daily", "", str(first), str(last)))
             except FootpathError as error:
                 stopped.append(str(error))
-        catch_up(runner, typer.echo, FOLLOWING)
+        catch_up(runner, echo, FOLLOWING)
     if stopped:
         raise FootpathError("; ".join(stopped))
 

@@ -4,13 +4,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from contracts.base.text import command, shown
 from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake, home
@@ -20,8 +21,15 @@ from orchestration.progress import TerminalProgress, counter
 if TYPE_CHECKING:
     from features.drafts.preview import Preview
 
+
+class _Console(Console):
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Text of every cell, title and line: what a terminal would obey is escaped."""
+        return super().render_str(shown(text), **how)
+
+
 # What is printed has values of the data in it: nothing of it is markup.
-console = Console(highlight=False, markup=False, emoji=False)
+console = _Console(highlight=False, markup=False, emoji=False)
 
 
 class Terminal:
@@ -87,7 +95,8 @@ class Terminal:
         if user is None:  # the chain was stopped before its end
             console.print(f"  {_bin('footpath')} run --dataset {name}    # the rest of the chain")
             return
-        console.print(f"  {_bin('footpath')} users similar {user} --dataset {name}")
+        similar = command(_bin("footpath"), "users", "similar", "--dataset", name, last=user)
+        console.print(f"  {similar}", soft_wrap=True)
         store = self.lake.work / "feature_store"
         example = f"  {_bin('python')} docs/examples/retrieve.py --repo {_short(store)}"
         console.print(example, soft_wrap=True)
@@ -119,7 +128,7 @@ def show_preview(dataset: Dataset, sample: "Preview", findings: list[str]) -> No
     if sample.refused_rows:
         _print_table("Refused rows", sample.refused)
     for finding in findings:
-        console.print(Text.assemble(("- ", "yellow"), finding), soft_wrap=True)
+        console.print(Text.assemble(("- ", "yellow"), shown(finding)), soft_wrap=True)
     if not findings:
         console.print("Nothing looks wrong.")
 

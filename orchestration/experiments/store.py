@@ -26,7 +26,13 @@ from orchestration.experiments.inputs import Say, day_source, prepare
 
 
 def comparison_folder(lake: Lake, name: str) -> Path:
-    """The folder of a comparison."""
+    """The folder of a comparison.
+
+    Raises:
+      FootpathError: the name, which may be a partition that a person has added, is no name.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise FootpathError(f"'{name}' is no name of a comparison: give letters, digits and dashes")
     return lake.root / "comparisons" / name
 
 

@@ -4,14 +4,11 @@ Sequences encoded with a model's vocabulary are made anew for every day that is 
 the whole history: none is needed once its day is embedded.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import psutil
-
+from contracts.base.locks import is_left
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import LEFT_BEHIND_SECONDS, Lake, home
 from contracts.lake.reading import Found, read_json, tree
@@ -110,21 +107,18 @@ def _staging(lake: Lake, running: Running, now: float) -> Iterator[Thing]:
     for place in ("_staging", "running"):
         for folder, size, used in _folders(lake.work / place):
             is_busy = running.names(folder) or folder.name in running.jobs
-            why = BUSY if is_busy else ""
-            if not why and now - used < LEFT_BEHIND_SECONDS:
+            why = BUSY if is_busy or is_left(folder) is False else ""
+            if not why and is_left(folder) is None and now - used < LEFT_BEHIND_SECONDS:
                 why = f"written to in the last {hours} hours"
-            goes = f"left by a killed run: nobody wrote to it for {hours} hours"
+            goes = "left by a killed run"
             yield Thing(STAGING, f"{place}/{folder.name}", size, used, why, goes, (folder,))
 
 
 def _spill(now: float) -> Iterator[Thing]:
     """Yields what DuckDB and Spark have put on disk for want of memory, of whatever data set."""
-    for folder, size, used in _folders(Path(tempfile.gettempdir())):
-        if found := re.fullmatch(r"footpath-duckdb-(\d+)", folder.name):
-            why = "its process runs" if psutil.pid_exists(int(found[1])) else ""
-            goes = "its process has ended"
-            if folder.stat().st_uid == os.getuid():
-                yield Thing(SPILL, folder.name, size, used, why, goes, (folder,))
+    for folder, size, used in _folders(home() / "spill"):
+        why = "" if is_left(folder) else "its process runs"
+        yield Thing(SPILL, folder.name, size, used, why, "its process has ended", (folder,))
     for folder, size, used in _folders(home() / "work"):
         if folder.name.startswith("spark-"):
             is_young = now - used < LEFT_BEHIND_SECONDS
@@ -160,13 +154,12 @@ def _folders(place: Path) -> Iterator[tuple[Path, int, float]]:
     for folder in sorted(place.iterdir()) if place.is_dir() else ():
         if not folder.is_dir() or folder.is_symlink():
             continue
-        if place.name in ("_staging", "running", "work") or folder.name.startswith("footpath-"):
-            parts: Iterable[Found] = tree(folder).values()
-            try:
-                used = max([folder.stat().st_mtime, *(found.modified for found in parts)])
-            except FileNotFoundError:
-                continue  # its run has just ended
-            yield folder, sum(found.bytes for found in parts), used
+        parts: Iterable[Found] = tree(folder).values()
+        try:
+            used = max([folder.stat().st_mtime, *(found.modified for found in parts)])
+        except FileNotFoundError:
+            continue  # its run has just ended
+        yield folder, sum(found.bytes for found in parts), used
 
 
 def _young(used: float, days: int, now: float) -> str:

@@ -37,7 +37,8 @@ def held_pools(
     try:
         # In one order for all, so that no two wait for each other.
         for pool in sorted(pools) if _by_run(instance) else ():
-            if storage.initialize_concurrency_limit_to_default(pool) or _has_limit(instance, pool):
+            # A pool that is known keeps its limit, which somebody may have raised.
+            if _has_limit(instance, pool) or storage.initialize_concurrency_limit_to_default(pool):
                 _claim(instance, run_id, holder, pool, say)
         yield
     finally:

@@ -92,7 +92,7 @@ def values(lake: Lake) -> dict[str, list[dict]]:
     found = {}
     for table in TABLES:
         for day in lake.days(table):
-            rows = pq.read_table(lake.day(table, day))
+            rows = pq.read_table(pa.BufferReader(lake.day(table, day).read_bytes()))
             if "created" in rows.column_names:
                 rows = _newest(rows)
             kept = [n for n in rows.column_names if n not in ("created", "written_at")]

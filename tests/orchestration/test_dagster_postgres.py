@@ -1,6 +1,7 @@
 """Dagster's runs and events in PostgreSQL, by the address as people write it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import dagster as dg
 import pytest
 
 from orchestration.instance import open_instance, prepare_instance
+from orchestration.runs.pools import held_pools
 from tests.conftest import REPOSITORY
 from tests.postgres import new_database
 
@@ -65,3 +67,30 @@ def test_a_home_of_sqlite_is_switched_to_postgres_and_a_dagster_yaml_of_ones_own
     path.write_text("telemetry: {enabled: false}\n")
     prepare_instance()
     assert path.read_text() == "telemetry: {enabled: false}\n"
+
+
+@pytest.mark.server
+def test_one_run_after_another_takes_a_pool_which_keeps_the_limit_that_somebody_gave_it(
+    database: str,
+):
+    with open_instance() as instance:
+        storage = instance.event_log_storage
+        for run_id in ("first", "second"):
+            with held_pools(instance, run_id, ["pool"], print):
+                (slot,) = storage.get_concurrency_info("pool").claimed_slots
+                assert slot.run_id == run_id
+        storage.set_concurrency_slots("pool", 3)
+        with held_pools(instance, "third", ["pool"], print):
+            assert storage.get_concurrency_info("pool").slot_count == 3
+
+
+@pytest.mark.server
+def test_pools_follow_a_default_limit_that_changes(database: str):
+    path = prepare_instance() / "dagster.yaml"
+    for limit in (1, 2):
+        path.write_text(re.sub(r"default_limit: \d", f"default_limit: {limit}", path.read_text()))
+        with open_instance() as instance:
+            storage = instance.event_log_storage
+            assert storage.initialize_concurrency_limit_to_default("pool")
+            assert storage.initialize_concurrency_limit_to_default("pool")
+            assert storage.get_concurrency_info("pool").slot_count == limit

@@ -1,8 +1,9 @@
-"""What the kill tests run in processes of their own: one stage over all days, on any lake.
+"""What tests of kills and of several workers run in processes of their own: one stage of a lake.
 
 Modules are imported here, once, for all children (tests/crash.py).
 """
 
+import datetime as dt
 import os
 
 import great_expectations  # noqa: F401 - takes seconds in every child otherwise
@@ -17,11 +18,11 @@ from tests.s3 import chain
 STAGES = ("land", *TABLES)
 
 
-def run(stage: str, environment: dict[str, str]) -> None:
-    """Runs a stage: lands all files; or stages, audits and publishes all days of a table."""
+def run(stage: str, environment: dict[str, str], days: list[dt.date] | None = None) -> None:
+    """Runs a stage of some days, or of all: lands, or stages, audits and publishes a table."""
     os.environ.update(environment)
     lake = Lake.of("shop")
     if stage == "land":
-        land(chain.SHOP, lake, None)
+        land(chain.SHOP, lake, days)
         return
-    build_days(chain.SHOP, lake, stage, chain.DAYS)
+    build_days(chain.SHOP, lake, stage, days or chain.DAYS)

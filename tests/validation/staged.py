@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from contracts.lake.schemas import FEATURE_CLOCKS, FRAGMENT, SESSIONS
+from contracts.lake.schemas import FEATURE_CLOCKS, SESSIONS, STAGED
 from features.ingestion.dedup import StagedEvents
 from tests.builders.daily import gate
 from tests.builders.datasets import dataset_like
@@ -36,6 +36,7 @@ def event(event_id: str | None = "e", **fields: object) -> dict:
         "event_id": event_id,
         "user_id": "u",
         "timestamp": START + HOUR,
+        "sequence": 0,
         "action": "view",
         "item_id": "i",
         "value": 1.0,
@@ -95,7 +96,7 @@ def write(folder: Path, day: dt.date, rows: list[dict], schema: pa.Schema) -> Pa
 def stage_events(folder: Path, days: dict[dt.date, list[dict]], duplicates: int = 0) -> dict:
     """Writes staged days of events."""
     return {
-        day: StagedEvents(write(folder, day, rows, FRAGMENT), len(rows) + duplicates, duplicates)
+        day: StagedEvents(write(folder, day, rows, STAGED), len(rows) + duplicates, duplicates)
         for day, rows in days.items()
     }
 

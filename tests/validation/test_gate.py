@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.lake.layout import Lake
-from contracts.lake.schemas import EVENTS, FRAGMENT, QUARANTINE, SESSIONS
+from contracts.lake.schemas import EVENTS, QUARANTINE, SESSIONS, STAGED
 from tests import crash
 from tests.builders.daily import gate
 from tests.builders.datasets import dataset_like
@@ -175,8 +175,8 @@ def test_no_more_pages_of_stopped_days_than_a_few(lake, monkeypatch):
 @pytest.mark.parametrize(
     ("schema", "sentence"),
     [
-        (FRAGMENT.remove(1), "column 'user_id' is missing"),
-        (FRAGMENT.set(5, pa.field("value", pa.string())), "column 'value' is string and should"),
+        (STAGED.remove(1), "column 'user_id' is missing"),
+        (STAGED.set(5, pa.field("value", pa.string())), "column 'value' is string and should"),
     ],
 )
 def test_another_schema_stops_its_day_alone(lake, schema, sentence):

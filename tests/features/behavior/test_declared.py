@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import feature_fields, stage_features
 from features.behavior.daily_state import STATE
+from features.behavior.declared import slug
 from tests.builders.datasets import dataset_like
 from tests.builders.events import Event, Midnights, publish_events, publish_sessions
 from tests.features.behavior.reference import KINDS, Log, declared_row
@@ -109,7 +111,7 @@ def expected(dataset: Dataset, lake: Lake) -> dict:
             for row in pq.read_table(lake.day(table, day), columns=names).to_pylist()
         ]
 
-    events, sessions = read("events", EVENTS.names[:6]), read("sessions", SESSIONS.names)
+    events, sessions = read("events", EVENTS.names[:7]), read("sessions", SESSIONS.names)
     rows, longest = {}, dt.timedelta(days=max(dataset.features.windows))
     for user in {event["user_id"] for event in events}:
         its = [[r for r in table if r["user_id"] == user] for table in (events, sessions)]
@@ -267,3 +269,11 @@ def test_standard_features_keep_their_names() -> None:
         "category_entropy_30d",
     ]
     assert not load_dataset("ml-100k").features.declared or feature_fields(load_dataset("ml-100k"))
+
+
+def test_categories_of_any_script_have_columns_of_their_own() -> None:
+    names = ["日本", "中国", "Книги", "Größe", "déjà vu", "***", "books"]
+    assert len({slug(name) for name in names}) == len(names)
+    assert all(re.fullmatch("[a-z0-9_]+", slug(name)) for name in names)
+    assert slug("déjà vu") == "deja_vu"
+    assert slug("books & more") == "books_more"

@@ -152,6 +152,13 @@ def test_latin_1_is_told(tmp_path):
     [
         ("2026-02-01T10:00:00+02:00", "2026-02-01T08:00:00+00:00", False),
         ("2026-02-01 10:00:00", "2026-02-01T10:00:00+00:00", True),
+        ("2026-02-01 10:00:00 UTC", "2026-02-01T10:00:00+00:00", False),
+        ("2026-02-01 10:00 CET", "2026-02-01T09:00:00+00:00", False),
+        ("2026-02-01 10:00:00.5 EST", "2026-02-01T15:00:00.500000+00:00", False),
+        ("2026-02-01 10:00:00 Europe/Berlin", "2026-02-01T09:00:00+00:00", False),
+        ("2026-02-01 10:00:00 America/Argentina/Buenos_Aires", "2026-02-01T13:00:00+00:00", False),
+        ("2026-02-01 10:00:00 +0530", "2026-02-01T04:30:00+00:00", False),
+        ("2026-02-01T10:00:00+05:30[Asia/Kolkata]", "2026-02-01T04:30:00+00:00", False),
         ("1769940000", "2026-02-01T10:00:00+00:00", False),
         ("1769940000000", "2026-02-01T10:00:00+00:00", False),
         ("1769940000000000", "2026-02-01T10:00:00+00:00", False),
@@ -172,6 +179,19 @@ def test_times_are_read_as_they_are_written(tmp_path, value, expected, is_doubtf
     assert shown(dataset, folder)[0]["timestamp"].isoformat() == expected
     before = text.split("  timestamp: ")[0].splitlines()[-1]
     assert before.strip().startswith(TODO) == is_doubtful
+
+
+def test_one_time_without_a_zone_does_not_drop_the_zones_of_the_others(tmp_path):
+    times = ["2026-02-01 10:00:00", *["2026-02-01 10:00:00 CET", "2026-02-01 10:00:00+05:30"] * 20]
+    rows = "".join(f"u{n % 3},{time},x{n}\n" for n, time in enumerate(times))
+    path = put(tmp_path / "t.csv", f"user,when,what\n{rows}".encode())
+    dataset, text, folder = drafted(path, tmp_path)
+    assert [f"{row['timestamp']:%H:%M}" for row in shown(dataset, folder)[:3]] == [
+        "10:00",
+        "09:00",
+        "04:30",
+    ]
+    assert "TODO: 1 of 41 times name no zone and are read as UTC: are they?" in text
 
 
 @pytest.mark.parametrize(("repeated", "sql"), [(0, "id"), (2, "id"), (40, None)])

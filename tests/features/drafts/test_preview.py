@@ -31,7 +31,7 @@ def test_it_shows_events_and_refused_rows_with_their_lines(source, lake_home):
     assert sample.events["timestamp"][0].as_py().isoformat() == "2026-01-05T09:00:00+00:00"
     assert sample.refused["source_line"].to_pylist() == [2, 3]
     assert sample.refused["broken"].to_pylist() == ["unreadable", "undated"]
-    assert not lake_home.exists()
+    assert [path.name for path in lake_home.iterdir()] == ["spill"]
 
 
 def test_it_shows_no_more_rows_than_asked_for(source):

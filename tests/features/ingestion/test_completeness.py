@@ -4,6 +4,7 @@ import datetime as dt
 
 import pytest
 
+from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
 from features.ingestion.completeness import complete_at, expected_days, look_at
 from features.ingestion.landing import land
@@ -84,3 +85,13 @@ def test_an_undated_source_has_the_days_of_its_events(lake_home):
     )  # fmt: skip
     now = dt.datetime(2026, 1, 9, tzinfo=dt.UTC)
     assert expected_days(dataset, Lake.of("shop"), [], now).days == []
+
+
+def test_nothing_is_missing_after_the_end_of_a_source_that_has_ended(lake_home, tmp_path):
+    source, dataset = Source(tmp_path / "source"), hourly(SPRING)
+    deliver(source, dt.datetime(2026, 3, 29, tzinfo=dt.UTC), 24)
+    land(dataset, Lake.of("shop"), None)
+    later = dt.datetime(2026, 4, 3, tzinfo=dt.UTC)
+    assert look_at(dataset, Lake.of("shop"), later).expected.missing
+    link_source("shop", str(tmp_path / "source"), last_day=SPRING)
+    assert look_at(dataset, Lake.of("shop"), later).expected.missing == {}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.lake.layout import Lake
-from contracts.lake.schemas import FRAGMENT
+from contracts.lake.schemas import STAGED
 from features.ingestion import dedup as dedup_module
 from features.ingestion.dedup import StagedEvents, stage_events
 from features.ingestion.landing import land
@@ -112,7 +112,7 @@ def test_rows_whose_id_is_missing_repeat_nothing(source):
     line = row(None, "2026-01-05T08:00:00Z")
     source.write("2026-01-05/09", line, line, row("a", "2026-01-05T08:00:00Z"))
     source.write("2026-01-05/10", line)
-    assert [r["event_id"] for r in rows_of(WITH_IDS)] == ["a", None, None, None]
+    assert [r["event_id"] for r in rows_of(WITH_IDS)] == [None, None, "a", None]
 
 
 def test_the_earliest_arrival_counts_whatever_the_files_are_called(source):
@@ -132,7 +132,7 @@ def test_the_earliest_arrival_counts_whatever_the_files_are_called(source):
     assert [r["value"] for r in rows_of(reversed_names)] == [3]
 
 
-def test_staged_events_are_sorted_by_user_time_and_id(source):
+def test_staged_events_are_sorted_by_user_time_and_delivery(source):
     source.write(
         "2026-01-05/09",
         row("d", "2026-01-05T09:00:00Z", "u2"),
@@ -140,7 +140,7 @@ def test_staged_events_are_sorted_by_user_time_and_id(source):
         row("b", "2026-01-05T08:00:00Z", "u2"),
         row("a", "2026-01-05T10:00:00Z", "u1"),
     )
-    assert [r["event_id"] for r in rows_of(WITH_IDS)] == ["a", "b", "c", "d"]
+    assert [r["event_id"] for r in rows_of(WITH_IDS)] == ["a", "c", "b", "d"]
 
 
 def test_a_range_is_the_same_as_its_days_one_by_one(source, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_day_without_a_fragment_has_no_rows(source):
     with lake.staging() as folder:
         part = stage_events(WITH_IDS, lake, [DAY], folder)[DAY]
         assert (part.fragment_rows, part.duplicates) == (0, 0)
-        assert pq.read_schema(part.path) == FRAGMENT
+        assert pq.read_schema(part.path) == STAGED
 
 
 def test_a_file_that_was_delivered_again_under_another_name_changes_nothing(source):

@@ -73,6 +73,8 @@ def test_a_row_becomes_an_event_by_the_expressions(source, lake):
             "properties": [("query", "hat")],
             "source_file": "events/2026-01-05/09.jsonl.gz",
             "source_line": 1,
+            "source_element": None,
+            "source_sequence": None,
         }
     ]
 

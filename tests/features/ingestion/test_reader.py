@@ -206,7 +206,7 @@ def test_an_empty_file_has_no_rows(tmp_path, text):
 @pytest.mark.parametrize(
     ("kind", "text", "sentence"),
     [
-        ("csv", "a,b\n1,2\n", r"x.csv: its header has no column 'c'.*it has: a, b"),
+        ("csv", "a,b\n1,2\n", r"x.csv: its header has no column 'c'.*it has: 'a', 'b'"),
         ("csv", "a,b,c,c\n1,2,3,4\n", r"x.csv: its header has more than one column 'c'"),
         ("csv", "a,b,c\n1,2\n1,2\n", r"x.csv: every row has another number of columns.*one has 2"),
         ("jsonl", '{"a":1,"b":2,"d":3}\n', r"x.jsonl: no row has 'c'.*rows have 'd'"),
@@ -423,7 +423,7 @@ def test_two_columns_of_one_name_are_told(tmp_path, second):
     pq.write_table(table, tmp_path / "x.parquet")
     (fault,) = Read(tmp_path, {"a": "VARCHAR"}, "parquet").faults.values()
     assert "x.parquet has more than one column 'a', which the YAML declares" in fault
-    assert f"(it has: a, {second})" in fault
+    assert f"(it has: 'a', '{second}')" in fault
 
 
 def test_a_column_may_have_the_name_of_a_row_s_number(tmp_path):

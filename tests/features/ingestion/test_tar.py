@@ -4,6 +4,7 @@ import datetime as dt
 import gzip
 import io
 import os
+import re
 from pathlib import Path
 
 import fsspec
@@ -165,8 +166,9 @@ END = len(WHOLE.rstrip(b"\0")) // 512 * 512 + 512  # of the last member
 )
 def test_a_broken_archive_is_told(tmp_path, content, sentence):
     (tmp_path / "x.tar").write_bytes(content)
-    with pytest.raises(FootpathError, match=rf"x.tar.*{sentence}"):
-        find_files(str(tmp_path), "x.tar/**/*.csv")
+    faults = {file.fault for file in find_files(str(tmp_path), "x.tar/**/*.csv")} - {""}
+    (fault,) = faults
+    assert re.search(rf"x.tar.*{sentence}", fault)
 
 
 def test_members_that_no_pattern_names_may_be_anything(tmp_path):
@@ -180,8 +182,8 @@ def test_a_compressed_archive_that_ends_too_early_is_told(tmp_path, suffix):
     whole = PACK[suffix](tar_of({"1.csv": os.urandom(999)}))
     for length in range(0, len(whole), 97):
         (tmp_path / f"x{suffix}").write_bytes(whole[:length])
-        with pytest.raises(FootpathError, match=f"x{suffix} is a truncated"):
-            find_files(str(tmp_path), f"x{suffix}/*")
+        (file,) = find_files(str(tmp_path), f"x{suffix}/*")
+        assert f"x{suffix} is a truncated" in file.fault
 
 
 def test_an_archive_that_changes_while_it_is_read_is_told(tmp_path):

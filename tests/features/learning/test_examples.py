@@ -33,7 +33,7 @@ CATALOG = {"a": "hats", "b": "shoes", "c": "hats", "d": "bags"}
 NEXT_ITEM = {"name": "next_item", "kind": "ranking", "holdout": 2, "metric": "recall@10"}
 FAVORITE = {
     "name": "favorite",
-    "sql": "mode(category ORDER BY timestamp, event_id)",
+    "sql": "mode(category ORDER BY timestamp, sequence)",
     "holdout": 2,
     "metric": "accuracy",
 }
@@ -198,6 +198,7 @@ def test_lists_hold_what_was_shown_and_what_was_chosen(lake):
         vars(at("u", minute, item))
         | {
             "event_id": f"{minute}{place}",
+            "sequence": place,
             "value": 10.0 * place,
             "session_id": None,
             "properties": {"place": str(place), "clicked": "yes" if item == chosen else "no"},

@@ -21,7 +21,7 @@ from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import EVENTS, SESSIONS
 from features.sessionization.sessions import stage_sessions
 from tests.builders.datasets import dataset_like
-from tests.builders.events import Event, Midnights, publish_events
+from tests.builders.events import Event, Midnights, place_of, publish_events
 
 SECOND = dt.timedelta(seconds=1)
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -41,7 +41,7 @@ PLACES = [
 
 def one_shot(events: list[Event], gap: dt.timedelta, midnights: Midnights) -> set[tuple]:
     """Returns (day, user, start, end, closing instant, is cut, actions, items) of all sessions."""
-    events = sorted(events, key=lambda e: (e.user_id, e.timestamp, e.event_id))
+    events = sorted(events, key=place_of)
     sessions = set()
     for _, of_user in itertools.groupby(events, key=lambda event: event.user_id):
         sessions |= _sessions_of_user(list(of_user), gap, midnights)
@@ -121,7 +121,7 @@ def log_of(streams: list[list[dt.datetime]], rng: random.Random, days: range, mi
         Event(
             user_id=f"u{user}",
             timestamp=instant,
-            event_id=f"{rng.getrandbits(64):016x}",
+            event_id=f"{rng.getrandbits(64):x}",
             action=rng.choice(["view", "purchase"]),
             item_id=rng.choice([f"i{next(serial)}"] * 9 + [None]),
             value=rng.choice([None, 0.1, 0.2, 19.99]),
@@ -314,7 +314,7 @@ def test_sums_of_any_size_are_exact(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", [["bob", "ann"], ["ann", "bob", "ann"]])
 def test_events_that_are_not_sorted_are_refused(tmp_path: Path, order: list[str]) -> None:
-    blank = {"action": "view", "event_id": "e"}
+    blank = {"action": "view", "event_id": "e", "sequence": 0}
     rows = [{"user_id": user, "timestamp": NOON} | blank for user in order]
     lake = Lake(tmp_path / "lake")
     publish_table(lake, pa.Table.from_pylist(rows, schema=EVENTS), lake.day("events", DAY))

@@ -31,7 +31,7 @@ def shop_log() -> list[Event]:
         Event(
             f"u{rng.randrange(20)}",
             NOON + dt.timedelta(minutes=rng.randrange(8 * 1440), microseconds=rng.randrange(2)),
-            f"{n:04}",
+            f"{n}",  # of one instant 9 comes before 10
             rng.choice(["view", "search", "purchase"]),
             rng.choice([None, "i1", "i2", "i3"]),
             rng.choice([None, 0.1, 0.2, 19.99, float("nan"), float("inf"), 1e300, -3.5]),

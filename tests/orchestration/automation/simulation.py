@@ -134,7 +134,7 @@ def timetable(folder: Path, changes: dict[str, list[Delivery]]) -> list[Delivery
     return sorted(found)
 
 
-def _fill_hours(shop: Path, days: int) -> None:
+def fill_hours(shop: Path, days: int) -> None:
     """Gives every hour its file: of an hour at night nobody may have done a thing."""
     first = day_window(START, "Europe/Berlin")[0]
     last = day_window(START + dt.timedelta(days=days - 1), "Europe/Berlin")[1]
@@ -171,7 +171,7 @@ class Simulation:
         self.folder, self.days, self.dataset_at, self.tick = folder, days, dataset_at, tick
         self.shop, self.source, self.home = folder / "shop", folder / "source", folder / "home"
         generate_shop(self.shop, users=200, days=days)
-        _fill_hours(self.shop, days)
+        fill_hours(self.shop, days)
         self.source.mkdir()
         self.timetable = timetable(self.shop, changes)
         self.chance = random.Random(seed)

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
@@ -184,6 +185,31 @@ def test_a_stopped_day_stands_still_until_its_file_is_mended(shop, source, in_ti
     shop.follow("daily")
     assert shop.said() == SETTLED
     assert values(Lake.of("tiny")) == in_time
+
+
+def test_days_beside_a_stopped_one_do_not_count_as_failed_nor_a_day_that_is_again_as_it_was(
+    shop, source
+):
+    def failed(table: str) -> list[str]:
+        key = dg.AssetKey(["tiny", table])
+        definition = shop.defs.resolve_assets_def(key).partitions_def
+        known = shop.instance.get_status_by_partition(key, list(map(str, DAYS)), definition) or {}
+        return [d for d, status in known.items() if status == AssetPartitionStatus.FAILED]
+
+    path = source.write(DAYS[9], "late", [])
+    path.write_text("id,who,ts\n" + f"late-1,,{at(LATE, 12)}\n" * 9)
+    shop.follow("landing")
+    request = shop.asked("daily")
+    assert request.tags[END] > str(LATE)
+    assert not shop.run("tiny_daily", dict(request.tags)).success
+    assert failed("events") == [str(LATE)]
+    path.write_text("id,who,ts\n")
+    shop.follow("landing")
+    request = shop.asked("daily")
+    assert "was stopped, and is as it was published again" in request.tags[REASON]
+    assert shop.run("tiny_daily", dict(request.tags)).success
+    assert shop.said() == SETTLED
+    assert [failed(table) for table in TABLES] == [[], [], []]
 
 
 def test_a_stopped_day_is_built_once_its_threshold_has_changed(shop, source):

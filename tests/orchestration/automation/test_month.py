@@ -7,21 +7,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from contracts.base.clock import days_between
 from contracts.lake.layout import Lake
 from contracts.lake.versions import all_versions
-from features.behavior.build import feature_fields
 from features.ingestion.completeness import complete_at
-from features.ingestion.lookup_tables import build_items, build_users
 from features.learning.sequences import build_sequences
-from features.store.repository import open_store
 from features.store.services import known_services
 from models.experiments.cells import local_model
-from tests.builders.daily import build, ingest, values
+from tests.builders.outcome import assert_online_is_newest, assert_same_rows, built_at_once
 from tests.builders.receivers import WebhookServer, serving
 from tests.orchestration.automation.simulation import (
     MORE_FEATURES,
@@ -127,31 +122,17 @@ def lived(folder: Path, days: int, changes: dict, changed: int, deaths: int, **m
         pytest.param("month", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ]
 )
-def simulation(request: pytest.FixtureRequest) -> Simulation:
-    return request.getfixturevalue(request.param)
+def simulation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Simulation:
+    lived_through = request.getfixturevalue(request.param)
+    monkeypatch.setenv("FOOTPATH_HOME", str(lived_through.home))
+    return lived_through
 
 
-def test_it_ends_as_one_build_of_all_files_would(simulation, tmp_path, monkeypatch):
-    lived_through = Lake.of("shop")
-    found = values(lived_through)
-    dataset = shop(MORE_FEATURES)
-    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path))
-    from contracts.config.sources import link_source
-
-    link_source("shop", str(simulation.source))
-    lake = Lake.of("shop")
-    build_items(dataset, lake)
-    build_users(dataset, lake)
+def test_it_ends_as_one_build_of_all_files_would(simulation, tmp_path):
+    lived_through, dataset = Lake.of("shop"), shop(MORE_FEATURES)
     days = days_between(START, START + dt.timedelta(days=simulation.days - 1))
-    ingest(dataset, days)
-    build(dataset, lake, days, ("sessions", "user_behavior_features"))
-    expected = values(lake)
-    assert found.keys() == expected.keys()
-    fields = {field.name for field in feature_fields(dataset)}
-    for name, rows in expected.items():
-        kept = {"user_id", "event_timestamp", *fields} if name.startswith("user_b") else None
-        got = [{k: v for k, v in row.items() if kept is None or k in kept} for row in found[name]]
-        assert sorted(got, key=str) == sorted(rows, key=str), name
+    lake = built_at_once(dataset, simulation.source, days, tmp_path)
+    assert_same_rows(dataset, lived_through, lake)
     # Embeddings of the same model versions, made anew of the one build's events.
     for version in all_versions(lived_through):
         table = f"user_embeddings/{version.version}"
@@ -164,26 +145,9 @@ def test_it_ends_as_one_build_of_all_files_would(simulation, tmp_path, monkeypat
 
 def test_every_online_row_is_the_newest_of_the_lake(simulation):
     lake = Lake.of("shop")
-    store = open_store(lake)
     services = known_services(lake)
     assert {"user_behavior", "user_representation", "gender"} <= services.aliases.keys()
-    days = lake.days("user_behavior_features")
-    newest: dict[str, dict] = {}
-    for day in days:
-        rows = pq.read_table(lake.day("user_behavior_features", day)).to_pylist()
-        for row in sorted(rows, key=lambda row: (row["event_timestamp"], row["created"])):
-            newest[row["user_id"]] = row
-    service = store.get_feature_service(services.aliases["user_behavior"])
-    users = sorted(newest)
-    online = store.get_online_features(service, [{"user_id": user} for user in users]).to_dict()
-    for field in feature_fields(shop(MORE_FEATURES)):
-        expected = [newest[user].get(field.name) for user in users]
-        got = online[field.name]
-        assert (
-            np.allclose(np.array(got, float), np.array(expected, float), equal_nan=True)
-            if field.kind != "string"
-            else got == expected
-        ), field.name
+    assert_online_is_newest(shop(MORE_FEATURES), lake)
 
 
 def test_each_day_was_requested_within_an_hour_of_its_last_file(simulation):

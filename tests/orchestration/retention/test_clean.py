@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -14,9 +13,10 @@ import numpy as np
 import pytest
 
 from contracts.base.clock import now
+from contracts.base.locks import OwnFolder
 from contracts.config.automation import Retention
 from contracts.config.dataset import Dataset
-from contracts.lake.layout import Lake
+from contracts.lake.layout import Lake, spill_folder
 from contracts.lake.publishing import publish_json
 from contracts.lake.versions import CONFIG, WEIGHTS, all_versions, is_trained, trial_folder
 from features.store import apply_registry
@@ -205,19 +205,17 @@ def test_a_training_that_was_killed_may_go_on_for_the_days_that_are_kept(old: La
     assert state.exists()
 
 
-def test_spill_files_of_processes_that_have_ended_go(lake: Lake, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    folders = {pid: tmp_path / f"footpath-duckdb-{pid}" for pid in (ended.pid, os.getpid())}
-    for folder in folders.values():
-        folder.mkdir()
+def test_spill_files_of_processes_that_have_ended_go(lake: Lake):
+    own = spill_folder()
+    left = OwnFolder(own.parent)
+    left._lock.release()  # as the end of a process does
+    for folder in (left.path, own):
         (folder / "block").write_bytes(b"x" * 10)
         for path in (folder / "block", folder):
             os.utime(path, (time.time() - 90_000,) * 2)
-    assert removed(cleaned(lake), "spill files") == {f"footpath-duckdb-{ended.pid}"}
-    assert not folders[ended.pid].exists()
-    assert folders[os.getpid()].exists()
+    assert removed(cleaned(lake), "spill files") == {left.path.name}
+    assert not left.path.exists()
+    assert own.exists()
 
 
 def unnamed(lake: Lake, name: str, days: int) -> Path:

@@ -82,6 +82,12 @@ def test_a_second_run_of_a_pool_waits_says_for_whom_and_goes_on(instance: dg.Dag
     assert not instance.event_log_storage.get_concurrency_info(POOL).claimed_slots
 
 
+def test_a_pool_keeps_the_limit_that_somebody_gave_it(instance: dg.DagsterInstance):
+    instance.event_log_storage.set_concurrency_slots(POOL, 3)
+    with held_pools(instance, "mine", [POOL], print):
+        assert instance.event_log_storage.get_concurrency_info(POOL).slot_count == 3
+
+
 def test_a_run_that_the_daemon_launches_waits_for_the_command_line(instance: dg.DagsterInstance):
     holder = Holder(POOL)
     ended: list[bool] = []

@@ -1,0 +1,123 @@
+"""What comes in from outside stops a command with a sentence, or does nothing: no tracebacks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
+from contracts.lake.layout import Lake
+from contracts.recipes.jobs import EmbedModel
+from orchestration.experiments.store import comparison_folder
+from tests.conftest import REPOSITORY
+from tests.orchestration.cli.test_main import refused
+from tests.orchestration.conftest import clean_environment, footpath
+
+YAML = """
+name: odd
+title: Odd
+timezone: UTC
+partitions: {start: 2026-01-01, end: 2026-01-06}
+landing:
+  url: "*.csv"
+  format: csv
+  columns: {id: VARCHAR, user: VARCHAR, ts: VARCHAR, type: VARCHAR}
+events: {event_id: id, user_id: user, timestamp: ts, action: type}
+actions: [view]
+quality: {allow_empty_days: true, max_broken_share: 0.9}
+"""
+ROWS = """id,user,ts,type
+1,[red]u[/bold],2026-01-05T10:00:00Z,view
+2,\x1b[31mred\x1b]0;title\x07,2026-01-05T10:01:00Z,\x1b[2Jbad
+3,u3,infinity,view
+4,u4,-infinity,view
+5,u5,20000-01-01T00:00:00Z,view
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A home folder whose name looks like a pattern, with a data set of odd ids and times."""
+    home = tmp_path / "we[i]rd*\\d{x}" / "home"
+    (home / "datasets").mkdir(parents=True)
+    (home / "datasets" / "odd.yaml").write_text(YAML)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.csv").write_text(ROWS)
+    return home
+
+
+def test_odd_ids_and_times_reach_no_terminal_and_end_in_no_traceback(odd, tmp_path):
+    source = str(tmp_path / "source")
+    checked = footpath(odd, "datasets", "check", str(odd / "datasets/odd.yaml"), "--data", source)
+    ran = footpath(odd, "run", "--dataset", "odd", "--data", source, "--until", "daily")
+    listed = footpath(odd, "quarantine", "show", "--dataset", "odd", "--day", "2026-01-05")
+    for result in (checked, ran, listed):
+        assert result.returncode == 0, result.stderr
+        assert "\x1b" not in result.stdout + result.stderr
+    assert "3 of 5 (60.0%) rows are refused as undated" in checked.stdout
+    assert "\\x1b[2Jbad" in checked.stdout
+
+
+@pytest.mark.parametrize("name", ["../shop", "/etc/passwd", "", "..", "shop\n"])
+def test_a_name_that_is_a_path_is_no_data_set(tmp_path, monkeypatch, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "shop.yaml").write_text(YAML.replace("odd", "shop"))
+    monkeypatch.setenv("FOOTPATH_DATASETS", str(tmp_path / "folder"))
+    with pytest.raises(FootpathError, match="there is no data set"):
+        load_dataset(name)
+
+
+def test_names_that_people_may_give_as_partitions_lead_nowhere(lake):
+    for name in ("../x", "a/b", "", ".."):
+        with pytest.raises(FootpathError, match="is no name of a comparison"):
+            comparison_folder(lake, name)
+        with pytest.raises(ValueError, match="model_version"):
+            EmbedModel.model_validate({"model_version": name, "checkpoint": "x", "days": []})
+    assert comparison_folder(lake, "board.1of3").parent == Lake.of("shop").root / "comparisons"
+
+
+def test_a_home_that_cannot_be_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    for home, what in (("file", "file cannot be used"), ("what?", "give a folder without '?'")):
+        assert what in refused(tmp_path / home, "datasets", "enable", "shop")
+
+
+def test_a_closed_output_ends_without_a_traceback(tmp_path):
+    command = f"{sys.executable} -m orchestration.cli.main datasets list"
+    for closed in ("| true", ">&-", "2>&- >&-"):
+        done = subprocess.run(
+            ["bash", "-c", f"{command} {closed}"],
+            cwd=REPOSITORY,
+            env=clean_environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("stage", ["0. A synthetic shop", "1. Catalog"])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_stopped_says_so_and_what_by(tmp_path, stop, stage):
+    run = subprocess.Popen(
+        [sys.executable, "-m", "orchestration.cli.main", "run", "--users", "500", "--days", "30"],
+        cwd=REPOSITORY,
+        env=clean_environment(tmp_path) | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    while not (line := run.stdout.readline()).startswith(stage):
+        assert line, run.communicate()[1]
+    time.sleep(0.3)
+    os.kill(run.pid, stop)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 128 + stop
+    assert told.splitlines()[-1] == "footpath: stopped; run the same command to go on"
+    assert "Traceback" not in told
