@@ -285,7 +285,8 @@ def _access(config: RepoConfig) -> dict[str, Any]:
             return duckdb._read_data_source(source, folder)
         engine = backend.duckdb.from_connection(_connection(config, [source]))
         path = FileSource.get_uri_for_file_path(folder, source.path)
-        return engine.read_parquet(path.replace("s3://", "s3a://", 1))  # Ibis has its own s3://
+        path = path.replace("s3://", "s3a://", 1)  # Ibis has its own s3://
+        return engine.read_parquet(path, hive_partitioning=False)
 
     options: Any = config.offline_store
     return {

@@ -42,7 +42,9 @@ class Source:
     @property
     def rows(self) -> str:
         """SQL of the files, as table `p`."""
-        return "read_parquet('{}') p".format(self.path.replace("'", "''"))
+        path = self.path.replace("'", "''")
+        # A folder key=value must not take the place of the files' own column.
+        return f"read_parquet('{path}', hive_partitioning = False) p"
 
 
 @functools.cache

@@ -400,6 +400,13 @@ def test_a_request_that_cannot_be_joined_gets_a_sentence(folder: Path):
         ask(frame)
 
 
+def test_a_folder_that_is_named_like_a_column_does_not_replace_it(folder: Path):
+    (folder / "named" / "word=folder").mkdir(parents=True)
+    ours, _ = written(folder / "named", "word=folder/view", HISTORY)
+    found = ours.get_historical_features(frame_of(("ann", 1, 2)), BOTH).to_arrow()
+    assert found["word"].to_pylist() == ["w2"]
+
+
 def test_a_view_without_an_entity_has_one_history(folder: Path):
     (folder / "alone").mkdir()
     write(folder / "alone" / "rows", HISTORY[:3], 1)
