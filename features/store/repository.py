@@ -15,6 +15,7 @@ in every process that opens the repository.
 
 import contextlib
 import os
+import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 CONFIG = "feature_store.yaml"
 REGISTRY = "registry.db"
+REDIS_URL = re.compile(
+    r"rediss?://([\w.-]+@)?([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/\d{0,4})?", re.ASCII
+)
 
 TEMPLATE = """\
 # Written by Footpath from its environment; what is changed by hand is overwritten.
@@ -158,6 +162,12 @@ def _online_store(url: str | None) -> str:
         raise FootpathError(
             "FOOTPATH_ONLINE_STORE must be a URL such as redis://host:6379/0, rediss://... for "
             "TLS, or a .yaml file with the online_store of Feast; unset it to serve from SQLite"
+        )
+    # Whatever it says becomes text of a YAML, and options of a connection.
+    if not parts.password and not REDIS_URL.fullmatch(url):
+        raise FootpathError(
+            "FOOTPATH_ONLINE_STORE has more than redis://user@host:port/database: other options "
+            "of a connection stand in a .yaml file with the online_store of Feast"
         )
     if parts.password:
         raise FootpathError(

@@ -196,6 +196,13 @@ def test_the_written_profile_is_the_one_in_deploy(lake_home: Path, monkeypatch: 
     ("variable", "value", "sentence"),
     [
         ("FOOTPATH_ONLINE_STORE", "redis://:hunter2@host:6379", "set FOOTPATH_REDIS_PASSWORD"),
+        (
+            "FOOTPATH_ONLINE_STORE",
+            "redis://host:6379/0?ssl_cert_reqs=none",
+            "has more than redis://",
+        ),
+        ("FOOTPATH_ONLINE_STORE", "redis://host/0,ssl=false", "has more than redis://"),
+        ("FOOTPATH_ONLINE_STORE", "redis://host/0\n  type: evil.Store", "has more than redis://"),
         ("FOOTPATH_ONLINE_STORE", "host:6379", "must be a URL such as redis://host:6379/0"),
         ("FOOTPATH_REGISTRY", "mysql://host/feast", "must be a URL such as postgresql://"),
     ],
