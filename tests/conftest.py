@@ -23,6 +23,17 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("FOOTPATH_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+# They take longest, so they begin first: else one process works on alone at the end.
+LONGEST = (
+    "tests/orchestration/automation/test_month.py",
+    "tests/orchestration/test_chain.py",
+    "tests/orchestration/test_ui.py",
+    "tests/s3/test_chain.py",
+    "tests/orchestration/assets/test_programs.py",
+    "tests/orchestration/experiments/test_runner.py",
+    "tests/models/test_train.py",
+    "tests/models/runtime/test_pretend_gpu.py",
+)
 OF_THE_SMALL_SHOP = ("tests/orchestration/test_chain.py", "tests/orchestration/test_ui.py")
 
 
@@ -72,6 +83,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Notes every test of a server that was skipped."""
     if report.skipped and "server" in report.keywords:
         _skipped_servers.append(report.nodeid)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, whose order the processes keep (--no-loadscope-reorder)."""
+    place = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.split("::", 1)[0], len(LONGEST)))
 
 
 class ByFile(LoadFileScheduling):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import duckdb
@@ -98,8 +99,7 @@ def test_the_output_ends_with_results_and_three_commands_that_run(small_shop):
     output = (small_shop / "run.out").read_text()
     after = output[output.index("Next:") :].splitlines()[1:4]
     assert [line.split()[0].rsplit("/", 1)[-1] for line in after] == ["make", "footpath", "python"]
-    user = after[1].split()[3]
-    similar = footpath(small_shop, "users", "similar", user)
+    similar = footpath(small_shop, *shlex.split(after[1])[1:])
     assert similar.returncode == 0, similar.stderr
     assert len(similar.stdout.splitlines()) == 10
     unknown = footpath(small_shop, "users", "similar", "nobody")
