@@ -27,10 +27,19 @@ def preload(*modules: str) -> None:
 
 
 def start(target: Callable, *arguments: Any) -> Any:
-    """Starts a child process."""
-    child = _context.Process(target=target, args=arguments)
+    """Starts a child process in the environment of this one as it is now.
+
+    A child has that of the server it is forked from, which may be of an earlier test.
+    """
+    child = _context.Process(target=_in_environment, args=(dict(os.environ), target, arguments))
     child.start()
     return child
+
+
+def _in_environment(environment: dict[str, str], target: Callable, arguments: tuple) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
 
 
 def dies_at(step: int, target: Callable, *arguments: Any) -> bool:
