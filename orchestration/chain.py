@@ -19,10 +19,10 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.versions import all_versions
-from orchestration.dead_runs import process_tags
-from orchestration.failures import NOTHING_SAID, failure_sentence
 from orchestration.partitions import add_requested, cell, parse_day
 from orchestration.promotion import versions_to_serve
+from orchestration.runs.dead_runs import process_tags
+from orchestration.runs.failures import NOTHING_SAID, failure_sentence
 from orchestration.runs.pools import held_pools, wait_for_queue
 from orchestration.tags import CHAIN, STAGE, WHAT, range_tags
 from orchestration.write_audit_publish import EVERY_DAY

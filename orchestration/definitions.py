@@ -26,12 +26,12 @@ from orchestration.assets.serving import serving_assets
 from orchestration.automation.sensor import automation_sensor
 from orchestration.catalog import with_code_references
 from orchestration.chain import StageRunner
-from orchestration.dead_runs import dead_runs_sensor
 from orchestration.freshness import with_freshness
 from orchestration.instance import open_instance
 from orchestration.jobs import chain_job, stage_jobs
 from orchestration.progress import Progress
 from orchestration.retention.job import cleaning_job
+from orchestration.runs.dead_runs import dead_runs_sensor
 from orchestration.runs.executor import in_process_executor
 from orchestration.stages import DAILY
 from orchestration.write_audit_publish import days_check

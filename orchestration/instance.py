@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from contracts.lake.layout import home
-from orchestration.dead_runs import end_dead_runs
+from orchestration.runs.dead_runs import end_dead_runs
 
 REPOSITORY = Path(__file__).parent.parent
 

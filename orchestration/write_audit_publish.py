@@ -24,7 +24,7 @@ from orchestration import partitions
 from orchestration.catalog import page
 from orchestration.dagster_private import NOT_RECORDED, latest_materializations
 from orchestration.partitions import days_of
-from orchestration.retries import retried
+from orchestration.runs.retries import retried
 from orchestration.sqlite import stored_together
 from orchestration.tags import DUE
 

@@ -18,9 +18,9 @@ from contracts.base.hashing import hash_json
 from orchestration.alerts.alert import CUT, Alert, cause_of, redacted
 from orchestration.alerts.receivers import link_to_run
 from orchestration.alerts.scopes import RunsOf, Scope
-from orchestration.dead_runs import UNFINISHED
-from orchestration.failures import run_failure_sentence
-from orchestration.retries import LOST
+from orchestration.runs.dead_runs import UNFINISHED
+from orchestration.runs.failures import run_failure_sentence
+from orchestration.runs.retries import LOST
 from orchestration.tags import FAILURE_REASON, REQUEST, REQUESTED_AT
 from orchestration.write_audit_publish import (
     CHECK,

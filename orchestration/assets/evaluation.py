@@ -40,7 +40,7 @@ from orchestration.experiments.store import (
 from orchestration.partitions import comparisons, model_versions, recipes
 from orchestration.progress import Progress
 from orchestration.promotion import leader, name_finetuned
-from orchestration.retries import retried
+from orchestration.runs.retries import retried
 
 
 def evaluation_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:

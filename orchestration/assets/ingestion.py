@@ -14,7 +14,7 @@ from contracts.lake.schemas import EVENTS, ITEMS, USERS
 from orchestration.catalog import column_schema
 from orchestration.partitions import daily_pool, days, days_of
 from orchestration.progress import Progress
-from orchestration.retries import retried
+from orchestration.runs.retries import retried
 from orchestration.tags import DUE
 from orchestration.write_audit_publish import CHECK, PROFILE, build_days, check_specs
 

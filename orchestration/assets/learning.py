@@ -27,7 +27,7 @@ from orchestration.catalog import column_schema
 from orchestration.experiments.runner import Runner
 from orchestration.experiments.store import planner_of
 from orchestration.partitions import as_of_days, days_of, model_versions, recipes
-from orchestration.retries import retried
+from orchestration.runs.retries import retried
 
 
 def learning_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:

@@ -25,7 +25,7 @@ from orchestration.partitions import cell as cell_key
 from orchestration.partitions import days_by_version, parse_day
 from orchestration.progress import Progress
 from orchestration.promotion import decide, embedded_tasks
-from orchestration.retries import retried
+from orchestration.runs.retries import retried
 from orchestration.tags import DUE
 
 GROUP = "serving"

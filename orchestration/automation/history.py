@@ -12,7 +12,7 @@ import dagster as dg
 
 from contracts.config.dataset import Dataset
 from orchestration.automation.request import Request
-from orchestration.dead_runs import UNFINISHED
+from orchestration.runs.dead_runs import UNFINISHED
 from orchestration.stages import job_name, stage_assets
 from orchestration.tags import REQUEST, REQUESTED_AT
 

@@ -195,8 +195,8 @@ def _ask_redis(url: str) -> None:
 def _dagster() -> Iterator[Finding]:
     import dagster as dg
 
-    from orchestration.dead_runs import end_dead_runs
     from orchestration.instance import prepare_instance
+    from orchestration.runs.dead_runs import end_dead_runs
 
     folder = prepare_instance()
     try:

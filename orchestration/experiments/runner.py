@@ -21,7 +21,7 @@ from contracts.recipes.jobs import EvaluationJob
 from models.experiments.cells import evict, local_model
 from models.experiments.planning import Job, trials_of
 from orchestration.experiments.programs import run_program, stop_programs, workers_here
-from orchestration.retries import is_transient
+from orchestration.runs.retries import is_transient
 
 KEEP_BYTES = Retention().unnamed_bytes
 

@@ -1,1 +1,1 @@
-"""What goes with every run: the pools that it holds, the process that carries it."""
+"""What goes with every run: its pools, the process that carries it, its failures and retries."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.dead_runs import process_tags
+from orchestration.runs.dead_runs import process_tags
 from orchestration.runs.pools import held_pools
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from contracts.base.locks import locked
-from orchestration.dead_runs import ALIVE, is_dead, process_tags
+from orchestration.runs.dead_runs import ALIVE, is_dead, process_tags
 from orchestration.tags import BOOT, HOST, PROCESS
 
 SECONDS = 1.0  # between two looks

@@ -23,9 +23,9 @@ from orchestration.assets.learning import learning_assets
 from orchestration.assets.serving import serving_assets
 from orchestration.automation.sensor import automation_sensor
 from orchestration.chain import Stage, StageRunner, run_stage
-from orchestration.dead_runs import end_dead_runs
 from orchestration.jobs import stage_jobs
 from orchestration.progress import Progress
+from orchestration.runs.dead_runs import end_dead_runs
 from orchestration.runs.executor import in_process_executor
 from orchestration.stages import DAILY
 from orchestration.tags import FIRST_PARTITION, LAST_PARTITION, REASON, REQUESTED_AT

@@ -17,9 +17,9 @@ from orchestration.alerts.delivery import deliver
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.cli import doctor
 from orchestration.cli.main import app
-from orchestration.dead_runs import process_tags
 from orchestration.instance import open_instance
 from orchestration.progress import Progress
+from orchestration.runs.dead_runs import process_tags
 from orchestration.tags import BOOT
 from tests.builders.datasets import dataset_like
 from tests.builders.landing import Source, row

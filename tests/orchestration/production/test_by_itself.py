@@ -22,8 +22,8 @@ from features.shop import generate_shop
 from features.store.services import known_services
 from orchestration.automation.history import RunHistory
 from orchestration.automation.plan import make_plan
-from orchestration.dead_runs import UNFINISHED
 from orchestration.production.addresses import use_addresses
+from orchestration.runs.dead_runs import UNFINISHED
 from orchestration.tags import PROCESS, REASON
 from tests.builders.outcome import assert_online_is_newest, assert_same_rows, built_at_once
 from tests.builders.stack import Stack, open_folder, running, wait_until

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from orchestration.dead_runs import end_dead_runs
+from orchestration.runs.dead_runs import end_dead_runs
 from orchestration.runs.executor import in_process_executor
 from orchestration.runs.pools import held_pools, wait_for_queue
 from tests.conftest import REPOSITORY

@@ -12,7 +12,7 @@ import pytest
 
 from features.shop import generate_shop
 from orchestration.chain import Stage, run_stage
-from orchestration.dead_runs import dead_runs_sensor, end_dead_runs
+from orchestration.runs.dead_runs import dead_runs_sensor, end_dead_runs
 from orchestration.runs.executor import in_process_executor
 from orchestration.tags import BOOT, HOST, PROCESS
 from tests.conftest import REPOSITORY
@@ -20,7 +20,7 @@ from tests.orchestration.test_kills import kill_when
 
 TAGS_OF_A_CHILD = """
 import sys
-from orchestration.dead_runs import process_tags
+from orchestration.runs.dead_runs import process_tags
 print(*process_tags(sys.argv[1]).values(), sep="|", flush=True)
 sys.stdin.read()
 """

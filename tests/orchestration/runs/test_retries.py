@@ -14,7 +14,7 @@ from contracts.lake.layout import Lake
 from orchestration import retries
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.learning_inputs import LearningRun
-from orchestration.retries import RETRIES, retried
+from orchestration.runs.retries import RETRIES, retried
 from orchestration.tags import range_tags
 from tests.orchestration.assets.test_programs import learned, put_sequences, trial_of
 
