@@ -11,9 +11,9 @@ import pytest
 
 from contracts.base.errors import FootpathError, TransientError
 from contracts.lake.layout import Lake
-from orchestration import retries
 from orchestration.assets.learning import learning_assets
 from orchestration.assets.learning_inputs import LearningRun
+from orchestration.runs import retries
 from orchestration.runs.retries import RETRIES, retried
 from orchestration.tags import range_tags
 from tests.orchestration.assets.test_programs import learned, put_sequences, trial_of
