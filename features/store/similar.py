@@ -128,7 +128,7 @@ def _latest_vectors(lake: Lake, table: str, dim: int) -> "tuple[pa.Array, np.nda
             f"SELECT user_id, arg_max(CAST(embedding AS FLOAT[{dim}]), "
             "  struct_pack(e := event_timestamp, c := created, w := written_at)) AS embedding "
             f"FROM {parquet('$files')} GROUP BY user_id ORDER BY user_id",
-            params={"files": str(lake.table(table) / "*.parquet")},
+            params={"files": lake.existing(table, lake.days(table))},
         ).to_arrow_table()
     users = rows.column("user_id").combine_chunks()
     flat = rows.column("embedding").combine_chunks().flatten()
