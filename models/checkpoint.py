@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from contracts.base.disks import writing
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_file
 from contracts.base.locks import locked
@@ -209,8 +210,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 @contextlib.contextmanager
 def _staged(path: Path) -> Iterator[Path]:
     staged = path.with_name(f"_staging-{path.name}")
-    yield staged
-    publish_file(staged, path)
+    with writing(staged):
+        yield staged
+        publish_file(staged, path)
 
 
 def _write_text(path: Path, text: str) -> None:

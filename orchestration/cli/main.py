@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from contracts.base.disks import disk_sentence
 from contracts.base.errors import FootpathError
 from contracts.base.text import shown
 from contracts.config.dataset import load_dataset
@@ -246,7 +247,7 @@ def _meaning(error: Exception) -> str | None:
             f"{error.filename} cannot be used: {error.strerror}: check that it is what it should "
             f"be, its rights and the room on its disk (FOOTPATH_HOME is {home()})"
         )
-    return None
+    return disk_sentence(str(error), home())
 
 
 if __name__ == "__main__":
