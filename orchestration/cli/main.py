@@ -109,7 +109,7 @@ def ui(
 
     prepare_instance()
     os.chdir(REPOSITORY)
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml"]
+    command = [sys.executable, "-m", "orchestration.production.ui", "-w", "workspace.yaml"]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606
 
 

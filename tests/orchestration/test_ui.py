@@ -36,7 +36,14 @@ def ui(small_shop: Path) -> Iterator[str]:
         "DAGSTER_HOME": str(small_shop / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
-    command = ["-m", "dagster_webserver", "-w", "workspace.yaml", "-h", "127.0.0.1"]
+    command = [
+        "-m",
+        "orchestration.production.webserver",
+        "-w",
+        "workspace.yaml",
+        "-h",
+        "127.0.0.1",
+    ]
     server = subprocess.Popen(
         [sys.executable, *command, "-p", str(port)],
         cwd=REPOSITORY,
