@@ -66,7 +66,8 @@ lock:
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	for name in requirements requirements-dev; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	    --no-annotate --custom-compile-command "make lock" $(LOCK) $$name.in -o $$name.lock || exit 1; \
+	    --no-annotate --no-strip-extras --custom-compile-command "make lock" $(LOCK) \
+	    $$name.in -o $$name.lock || exit 1; \
 	done
 	rm -rf $(VENV)-lock
 
