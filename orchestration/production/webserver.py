@@ -23,6 +23,7 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from orchestration.production.addresses import UI_HOSTS, WEBSERVER
 
@@ -37,7 +38,9 @@ class OwnPages:
         """Passes a request on, or answers it with 403 and a sentence."""
         is_asked = scope["type"] in ("http", "websocket")
         if is_asked and (said := refusal(Headers(scope=scope), scope["path"], self._names)):
-            await PlainTextResponse(f"{said}\n", 403)(scope, receive, send)
+            is_socket = scope["type"] == "websocket"
+            answer = WebSocketClose(1008, said) if is_socket else PlainTextResponse(said, 403)
+            await answer(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
