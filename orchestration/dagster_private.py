@@ -57,7 +57,7 @@ def develop(arguments: list[str], webserver: str) -> None:
         ours = [webserver if part == "dagster_webserver" else part for part in command]
         return start(ours, **how)
 
-    dev.open_ipc_subprocess = start_ours
+    dev.open_ipc_subprocess = start_ours  # pyright: ignore[reportPrivateImportUsage]
     dev.dev_command(arguments, standalone_mode=True)
 
 

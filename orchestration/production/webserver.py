@@ -89,5 +89,6 @@ class OwnWebserver(DagsterWebserver):
 if __name__ == "__main__":
     from dagster_webserver import app
 
-    app.DagsterWebserver = OwnWebserver  # there is no option for it
+    # There is no option for it.
+    app.DagsterWebserver = OwnWebserver  # pyright: ignore[reportPrivateImportUsage]
     main()
