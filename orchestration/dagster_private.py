@@ -51,7 +51,7 @@ def develop(arguments: list[str], webserver: str) -> None:
     """Runs `dagster dev` with another module in the place of its webserver's."""
     from dagster._cli import dev
 
-    start = dev.open_ipc_subprocess  # it has no option for another webserver
+    start: Any = vars(dev)["open_ipc_subprocess"]  # it has no option for another webserver
 
     def start_ours(command: list[str], **how: Any) -> Any:
         ours = [webserver if part == "dagster_webserver" else part for part in command]
