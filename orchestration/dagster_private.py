@@ -58,7 +58,7 @@ def develop(arguments: list[str], webserver: str) -> None:
         return start(ours, **how)
 
     dev.open_ipc_subprocess = start_ours  # pyright: ignore[reportPrivateImportUsage]
-    dev.dev_command(arguments, standalone_mode=True)
+    dev.dev_command(arguments, standalone_mode=False)
 
 
 def run_files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:

@@ -31,7 +31,7 @@ from orchestration.cli import (
     quarantine,
 )
 from orchestration.cli.output import echo
-from orchestration.production.addresses import use_addresses
+from orchestration.production.addresses import WEBSERVER_MODULE, use_addresses
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
@@ -105,12 +105,12 @@ def ui(
     host: Annotated[str, typer.Option(help="loopback unless you know what you do")] = "127.0.0.1",
 ) -> None:
     """Open the Dagster UI on the instance that `footpath run` uses."""
+    from orchestration.dagster_private import develop
     from orchestration.instance import REPOSITORY, prepare_instance
 
     prepare_instance()
     os.chdir(REPOSITORY)
-    command = [sys.executable, "-m", "orchestration.production.ui", "-w", "workspace.yaml"]
-    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606
+    develop(["-w", "workspace.yaml", "--host", host, "--port", str(port)], WEBSERVER_MODULE)
 
 
 @app.command()
