@@ -43,11 +43,12 @@ lint: setup-dev
 
 setup: $(READY)
 
-# The stamp is written last: a set-up that was interrupted is begun again.
+# The stamp is written last: a set-up that was interrupted is begun again. A lock is complete, so that
+# nothing is resolved again.
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH: install Python 3.11, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes --requirement requirements.lock
+	$(PIP) --require-hashes --no-deps --requirement requirements.lock
 	$(PIP) --requirement requirements-torch.txt
 	$(PIP) --no-deps --editable .
 	@touch $(READY)
@@ -56,7 +57,7 @@ $(READY): requirements.lock requirements-torch.txt pyproject.toml
 setup-dev: $(READY_DEV)
 
 $(READY_DEV): requirements-dev.lock $(READY)
-	$(PIP) --require-hashes --requirement requirements-dev.lock
+	$(PIP) --require-hashes --no-deps --requirement requirements-dev.lock
 	@touch $(READY_DEV)
 
 # requirements*.in to requirements*.lock, with the hashes of all platforms. Pins stay where they fit:

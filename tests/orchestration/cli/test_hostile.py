@@ -167,5 +167,6 @@ def test_the_ui_that_is_stopped_leaves_no_server_behind(tmp_path, stop):
     os.kill(run.pid, stop)
     _, told = run.communicate(timeout=60)
     assert run.returncode == 128 + stop
-    assert told.splitlines()[-1] == "footpath: stopped; run the same command to go on"
+    # Whatever the servers' own libraries say on their way out.
+    assert "footpath: stopped; run the same command to go on\n" in told
     assert not psutil.wait_procs(children, timeout=60)[1]
