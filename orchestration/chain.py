@@ -20,7 +20,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.versions import all_versions
 from orchestration.partitions import add_requested, cell, parse_day
-from orchestration.promotion import versions_to_serve
+from orchestration.promotion.candidates import versions_to_serve
 from orchestration.runs.dead_runs import process_tags
 from orchestration.runs.failures import NOTHING_SAID, failure_sentence
 from orchestration.runs.pools import held_pools, wait_for_queue

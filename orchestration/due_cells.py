@@ -10,7 +10,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.versions import all_versions
 from features.store.freshness import event_histories, stale_embeddings
 from features.store.services import REPRESENTATION_SERVICE, known_services
-from orchestration.promotion import versions_to_serve
+from orchestration.promotion.candidates import versions_to_serve
 
 NEW, STALE = "new", "stale"
 

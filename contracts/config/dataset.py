@@ -18,6 +18,7 @@ from contracts.config.automation import Automation
 from contracts.config.feature_list import Features, check_features
 from contracts.config.learning import Learning, Validation
 from contracts.config.policy import Lateness, Quality, Sessions
+from contracts.config.promotion import Promotion
 from contracts.config.source import EventMapping, Items, Landing, Partitions, Users
 from contracts.config.tasks import Task
 from contracts.config.yaml_file import load_yaml
@@ -45,6 +46,7 @@ class Dataset(Strict):
     features: Features = Features()
     tasks: list[Task] = Field([])
     learning: Learning = Learning()
+    promotion: Promotion = Promotion()
     automation: Automation = Automation()
 
     @property

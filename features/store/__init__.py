@@ -13,7 +13,7 @@ from features.store.check import OnlineCheck, check_online
 from features.store.embeddings import publish_embeddings
 from features.store.online import MaterializeReport, materialize
 from features.store.registry import ApplyReport, apply_registry, promote
-from features.store.served import served_versions
+from features.store.served import missing_models, served_versions
 from features.store.services import known_services, promoted_version
 from features.store.view_specs import model_versions, opened_repository, repository
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_online",
     "known_services",
     "materialize",
+    "missing_models",
     "model_versions",
     "opened_repository",
     "promote",

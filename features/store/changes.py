@@ -5,10 +5,10 @@ of every user, by (event_timestamp, created, written_at), unless the store has i
 later day. So a corrected day reaches the store, though its event_timestamp is equal, and a late or
 backfilled old day does not overwrite a newer one.
 
-The state is one Parquet file a view: the clocks of every user's row in the store, and in its
-metadata the objects that were read (name, and what changes with it) and the token of the store
-that was written. Objects that have not changed are not read again; a store that lost its token is
-filled from scratch.
+The state is one Parquet file a view: clocks and digest of every user's row in the store, and in
+its metadata the objects that were read (name, and what changes with it) and the token of the
+store that was written. Objects that have not changed are not read again; a store that lost its
+token is filled from scratch.
 """
 
 import json
@@ -29,7 +29,9 @@ from features.store.feast_objects import JOIN_KEY
 from features.store.view_specs import View, repository
 
 CLOCKS = tuple(field.name for field in FEATURE_CLOCKS)
-STATE = pa.schema([pa.field(JOIN_KEY, pa.string(), nullable=False), *FEATURE_CLOCKS])
+# A digest is DuckDB's hash of the values, so that it holds for one version of DuckDB.
+DIGEST = pa.field("digest", pa.uint64(), nullable=False)
+STATE = pa.schema([pa.field(JOIN_KEY, pa.string(), nullable=False), *FEATURE_CLOCKS, DIGEST])
 TYPES = {"int64": "BIGINT", "float64": "DOUBLE", "string": "VARCHAR"}
 
 
@@ -53,14 +55,15 @@ def read_state(lake: Lake, view: View, token: str) -> State:
     if path.exists():
         rows = read_table(path)
         metadata = json.loads((rows.schema.metadata or {})[b"footpath"])
-        if metadata["token"] == token:
+        if (metadata["token"], metadata["duckdb"]) == (token, duckdb.__version__):
             return State(token, metadata["objects"], rows.replace_schema_metadata(None))
     return State.empty(token)
 
 
 def publish_state(lake: Lake, view: View, state: State) -> None:
     """Makes a state the one that the next materialization starts from."""
-    metadata = json.dumps({"token": state.token, "objects": state.objects})
+    known = {"token": state.token, "objects": state.objects, "duckdb": duckdb.__version__}
+    metadata = json.dumps(known)
     table = state.rows.replace_schema_metadata({"footpath": metadata})
     publish_table(lake, table, state_path(lake, view))
 
@@ -80,6 +83,7 @@ class Changes:
             for name, stamp in sorted(self._objects.items())
             if state.objects.get(name) != stamp
         ]
+        self._digests: list[pa.RecordBatch] = []
         self.rows = self._find() if self._files else 0
 
     def batches(self, size: int) -> Iterator[pa.RecordBatch]:
@@ -96,18 +100,22 @@ class Changes:
         schema = pa.schema([(c.source, c.type) for c in self._view.columns])
         rows = ibis.to_sql(read_by_name(engine, self._files, schema), dialect="duckdb")
         relation = self._connection.sql(
+            f"SELECT *, {digest(self._view)} AS digest FROM ("
             f"SELECT {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
-            f"FROM ({rows}) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)}) "
+            f"FROM ({rows}) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)})) "
             f"ORDER BY strlen({JOIN_KEY}), {JOIN_KEY}"
         )
-        yield from relation.to_arrow_reader(size)
+        for batch in relation.to_arrow_reader(size):
+            self._digests.append(batch.select([JOIN_KEY, "digest"]))
+            yield batch.drop_columns(["digest"])
 
     def state(self) -> State:
         """The state once every batch is written."""
         rows = self._state.rows
         if self.rows:
+            self._connection.register("digests", pa.Table.from_batches(self._digests))
             rows = self._connection.sql(
-                "SELECT * FROM due UNION ALL "
+                f"SELECT due.*, digest FROM due JOIN digests USING ({JOIN_KEY}) UNION ALL "
                 f"SELECT * FROM known ANTI JOIN due USING ({JOIN_KEY}) ORDER BY {JOIN_KEY}"
             ).to_arrow_table()
         return State(self._state.token, self._objects, rows.cast(STATE))
@@ -128,6 +136,16 @@ class Changes:
             {"files": self._files},
         )
         return self._connection.sql("SELECT count(*) FROM due").fetchall()[0][0]
+
+
+def digest(view: View) -> str:
+    """SQL of a row's digest, over columns named as the view's features; NaN is no value."""
+    values = [
+        f'CASE WHEN NOT isnan("{c.name}") THEN "{c.name}" END' if c.kind == "float64"
+        else f'"{c.name}"'
+        for c in view.columns
+    ]  # fmt: skip
+    return f"hash({', '.join(values)})"
 
 
 def state_path(lake: Lake, view: View) -> Path:

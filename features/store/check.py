@@ -15,7 +15,7 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from features.store.feast_objects import JOIN_KEY
 from features.store.repository import open_store
-from features.store.served import served_views
+from features.store.served import missing_models, served_views
 from features.store.view_specs import View
 
 if TYPE_CHECKING:
@@ -35,13 +35,16 @@ class OnlineCheck:
 
 def check_online(dataset: Dataset, lake: Lake, sample: int = 100, seed: int = 0) -> OnlineCheck:
     """Compares online with offline values for `sample` users of every served view."""
-    store = open_store(lake)
     checks = [
-        _check_view(store, lake, view, sample, seed)
+        check_view(lake, view, sample, seed)
         for view in served_views(dataset, lake)
         if lake.days(view.table)
     ]
-    mismatches = [sentence for check in checks for sentence in check.mismatches]
+    mismatches = [
+        f"the checkpoint of {version}, which a service names, is gone: no new day is embedded by it"
+        for version in missing_models(lake)
+    ]
+    mismatches += [sentence for check in checks for sentence in check.mismatches]
     return OnlineCheck(
         sampled=sum(check.sampled for check in checks),
         equal=sum(check.equal for check in checks),
@@ -49,9 +52,9 @@ def check_online(dataset: Dataset, lake: Lake, sample: int = 100, seed: int = 0)
     )
 
 
-def _check_view(
-    store: "FeatureStore", lake: Lake, view: View, sample: int, seed: int
-) -> OnlineCheck:
+def check_view(lake: Lake, view: View, sample: int = 100, seed: int = 0) -> OnlineCheck:
+    """Compares online with offline values for `sample` users of one view."""
+    store = open_store(lake)
     users, instant = _sample_users(lake, view, sample, seed)
     references = [f"{view.name}:{column.name}" for column in view.columns]
     offline = _offline(store, users, instant, references)

@@ -87,15 +87,20 @@ def token_view() -> "FeatureView":
     return FeatureView(name="footpath_token", schema=[Field(name="token", dtype=_dtype("string"))])
 
 
-def feature_services(known: Services, views: dict[str, "FeatureView"]) -> list["FeatureService"]:
-    """Every promised service; its views are taken whole, in the promised order."""
+def feature_services(
+    known: Services, views: dict[str, "FeatureView"], draining: dict[str, str]
+) -> list["FeatureService"]:
+    """Every promised service; its views are taken whole, in the promised order.
+
+    One that is to go says so to whoever reads it: the tag `last_day`.
+    """
     from feast import FeatureService
 
     return [
         FeatureService(
             name=name,
             features=[views[view][features] for view, features in service.features.items()],
-            tags=service.tags,
+            tags=service.tags | ({"last_day": draining[name]} if name in draining else {}),
         )
         for name, service in known.services.items()
     ]

@@ -17,6 +17,7 @@ from contracts.lake.reading import read_metadata, read_schema, side_by_side, sta
 from contracts.lake.schemas import BUILT_FROM
 from features.provenance import fingerprint, parse_inputs
 from features.store.changes import state_path
+from features.store.promotions import drained
 from features.store.served import served_views
 from features.store.services import (
     BEHAVIOR_SERVICE,
@@ -55,14 +56,8 @@ def stale_embeddings(
     return days, stale
 
 
-def store_behind(dataset: Dataset, lake: Lake, tasks: Mapping[str, str]) -> list[str]:
-    """What the registry, the online store or the index of similar users lacks, in words.
-
-    Args:
-      dataset: whose features.
-      lake: of the data set.
-      tasks: by task, the fine-tuned version whose embeddings its service is to give.
-    """
+def store_behind(dataset: Dataset, lake: Lake) -> list[str]:
+    """What the registry, the online store or the index of similar users lacks, in words."""
     if not any(stamps(lake.table("user_behavior_features"))):
         return []
     behind = []
@@ -70,11 +65,17 @@ def store_behind(dataset: Dataset, lake: Lake, tasks: Mapping[str, str]) -> list
     views = current_views(dataset, lake)
     unregistered = [view.name for view in views if view.name not in known]
     wanted = {BEHAVIOR_SERVICE: behavior_view(dataset, lake).name}
-    wanted |= {task: f"{EMBEDDINGS}_{version}" for task, version in tasks.items()}
     for alias, view in wanted.items():
         service = services.promoted(alias)
         if service is None or view not in service.features:
             unregistered.append(f"service {alias}")
+    behavior = wanted[BEHAVIOR_SERVICE]
+    unregistered += [
+        f"service {alias}"
+        for alias, name in services.aliases.items()
+        if alias not in (BEHAVIOR_SERVICE, REPRESENTATION_SERVICE)
+        and behavior not in services.services[name].features
+    ]
     if unregistered:
         behind.append(f"not registered: {', '.join(unregistered)}")
     behind += [
@@ -82,6 +83,7 @@ def store_behind(dataset: Dataset, lake: Lake, tasks: Mapping[str, str]) -> list
         for view in served_views(dataset, lake)
         if (unsent := _unsent(lake, view))
     ]
+    behind += [f"the last day of {name} is over" for name in drained(lake)]
     promoted = services.promoted(REPRESENTATION_SERVICE)
     if promoted:
         version = promoted.tags["model_version"]

@@ -3,51 +3,138 @@
 In come the published daily objects of every current view; out go the rows of the online store,
 readable by stock Feast. A crash leaves whole rows and the old state, and the next run writes them
 again.
+
+What is there is looked at as well (verify.py), and written again where it is not as it was written:
+a bucket of each view's rows at each run, and every row where the store is not the one that the last
+run left, as a file that was restored. Each run that writes gives the store the next generation.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
-from features.store.changes import Changes, publish_state, read_state
+from contracts.lake.publishing import publish_json
+from contracts.lake.reading import read_json
+from features.store.changes import Changes, State, publish_state, read_state
 from features.store.online_writer import OnlineWriter
 from features.store.repository import locked
 from features.store.served import served_views
-from features.store.view_specs import View
+from features.store.verify import Verified, verify, without
+from features.store.view_specs import View, repository
 
 BATCH = 10_000  # users
 
 
 @dataclass(frozen=True)
 class MaterializeReport:
-    """How many users' rows were written."""
+    """How many users' rows were written, and how many looked at."""
 
     online_store: str  # its type, as in feature_store.yaml
     rows: int  # of all views
     views: dict[str, int]  # view -> its rows
+    looked: int  # rows that were compared with what had been written
+    of: int  # rows that there are
+    repaired: dict[str, list[str]]  # view -> users whose rows were not as written, and are again
+
+    def __str__(self) -> str:
+        found = f"looked at {self.looked:,} of {self.of:,} rows"
+        wrong = sum(map(len, self.repaired.values()))
+        if not wrong:
+            return f"{found}: all as written"
+        view, users = next(iter(self.repaired.items()))
+        return (
+            f"{found}: {wrong:,} were not as written, and are again, "
+            f"such as of user '{users[0]}' in {view}"
+        )
 
 
 def materialize(
-    dataset: Dataset, lake: Lake, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset,
+    lake: Lake,
+    progress: Callable[[int, int], None] | None = None,
+    verify_all: bool = False,
 ) -> MaterializeReport:
-    """Writes every row that the online store lacks or has an older version of.
+    """Writes every row that the online store lacks, has an older version of, or has otherwise.
 
     Args:
       dataset: whose features.
       lake: its lake, with an applied registry.
       progress: gets (rows written, rows to write) of the view at hand after every batch.
+      verify_all: every row is looked at, not a bucket of each view.
 
     Raises:
-      FootpathError: no registry was applied, or the store refused a write.
+      FootpathError: no registry was applied, or the store refused a read or write.
     """
     with locked(lake):
-        views = served_views(dataset, lake)
-        writer = OnlineWriter(lake, views)
-        token = writer.token()
-        rows = {view.name: _write(lake, view, writer, token, progress) for view in views}
-        return MaterializeReport(writer.kind, sum(rows.values()), rows)
+        return write_views(lake, served_views(dataset, lake), progress, verify_all)
+
+
+def write_views(
+    lake: Lake,
+    views: list[View],
+    progress: Callable[[int, int], None] | None = None,
+    verify_all: bool = False,
+) -> MaterializeReport:
+    """Writes what the online store lacks of some views; the caller holds the lock."""
+    writer = OnlineWriter(lake, views)
+    token, generation = writer.mark()
+    ledger = _Ledger.read(lake)
+    suspect = set(ledger.suspect)
+    if ledger.generation != generation:
+        suspect |= {path.stem for path in (repository(lake) / "online").glob("*.parquet")}
+    looked = {
+        view.name: _repair(
+            lake, view, writer, token, None if verify_all or view.name in suspect else ledger.looks
+        )
+        for view in views
+    }
+    rows = {view.name: _write(lake, view, writer, token, progress) for view in views}
+    repaired = {name: found.users for name, found in looked.items() if found.users}
+    if any(rows.values()) or repaired or ledger.generation != generation:
+        generation = max(generation, ledger.generation) + 1
+        writer.set_mark(token, generation)
+    left = tuple(sorted(suspect - looked.keys()))
+    _Ledger(generation, ledger.looks + 1, left).publish(lake)
+    return MaterializeReport(
+        writer.kind,
+        sum(rows.values()),
+        rows,
+        looked=sum(found.looked for found in looked.values()),
+        of=sum(found.rows for found in looked.values()),
+        repaired=repaired,
+    )
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    """What the last run left: the generation of the store, and how often it was looked at."""
+
+    generation: int = 0
+    looks: int = 0
+    suspect: tuple[str, ...] = ()  # views of a restored store that were not looked at since
+
+    @classmethod
+    def read(cls, lake: Lake) -> "_Ledger":
+        path = repository(lake) / "online" / "generation.json"
+        found = read_json(path) if path.exists() else {}
+        return cls(**found | {"suspect": tuple(found.get("suspect", ()))})
+
+    def publish(self, lake: Lake) -> None:
+        path = repository(lake) / "online" / "generation.json"
+        publish_json(lake, dataclasses.asdict(self), path)
+
+
+def _repair(lake: Lake, view: View, writer: OnlineWriter, token: str, look: int | None) -> Verified:
+    """Writes the rows again that are not as they were written."""
+    state = read_state(lake, view, token)
+    with writer.explained():
+        found = verify(lake, view, state, look)
+    if found.users:
+        _write(lake, view, writer, token, None, without(state, found.users))
+    return found
 
 
 def _write(
@@ -56,9 +143,10 @@ def _write(
     writer: OnlineWriter,
     token: str,
     progress: Callable[[int, int], None] | None,
+    state: State | None = None,
 ) -> int:
     with connect() as connection:
-        changes = Changes(connection, lake, view, read_state(lake, view, token))
+        changes = Changes(connection, lake, view, state or read_state(lake, view, token))
         written = 0
         for batch in changes.batches(BATCH):
             writer.write(view, batch)

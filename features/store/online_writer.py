@@ -52,7 +52,7 @@ class OnlineWriter:
         entity = user_entity()
         self._tables = {view.name: feature_view(lake, view, entity) for view in views}
         self._token_table = token_view()
-        with self._explained():
+        with self.explained():
             self._store.update(
                 self._config,
                 tables_to_delete=[],
@@ -62,33 +62,46 @@ class OnlineWriter:
                 partial=True,
             )
 
-    def token(self) -> str:
-        """The mark of this store, made in a new one: a lost and remade store has another.
+    def mark(self) -> tuple[str, int]:
+        """Token and generation of this store; made in a new one, of generation 0.
 
-        It is a row of a view without an entity, so that every online store can hold it.
+        A lost and remade store has another token, and one that was restored an older generation.
+        They are a row of a view without an entity, so that every online store can hold them.
         """
+        with self.explained():
+            ((_, row),) = self._store.online_read(
+                self._config, self._token_table, [_no_entity()], ["token"]
+            )
+            if row and row["token"].string_val:
+                token, _, generation = row["token"].string_val.partition(":")
+                return token, int(generation)
+        token = uuid.uuid4().hex
+        self.set_mark(token, 0)
+        return token, 0
+
+    def set_mark(self, token: str, generation: int) -> None:
+        """Gives the store its token and generation."""
         from feast.protos.feast.types.Value_pb2 import Value
 
-        with self._explained():
-            key = _no_entity()
-            ((_, row),) = self._store.online_read(self._config, self._token_table, [key], ["token"])
-            if row and row["token"].string_val:
-                return row["token"].string_val
-            token, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
-            rows = [(key, {"token": Value(string_val=token)}, now, now)]
-            self._store.online_write_batch(self._config, self._token_table, rows, None)
-            return token
+        now = dt.datetime.now(dt.UTC)
+        row = {"token": Value(string_val=f"{token}:{generation}")}
+        with self.explained():
+            self._store.online_write_batch(
+                self._config, self._token_table, [(_no_entity(), row, now, now)], None
+            )
 
     def write(self, view: View, batch: pa.RecordBatch) -> None:
         """Writes one batch of a view: user_id, the clocks and the features."""
-        with self._explained():
+        with self.explained():
             self._write(self._config, self._tables[view.name], batch, None)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Turns a fault of the store, of whatever class, into one sentence."""
         try:
             yield
+        except FootpathError:
+            raise
         except Exception as error:
             raise FootpathError(
                 f"the online store of {self._file} ({self.kind}) refused: "

@@ -5,10 +5,8 @@ Applying never takes anything away: what a service once promised stays registere
 `feast apply` is not used, for it imports every file it finds.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from shutil import copyfile
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,8 +16,12 @@ from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
+from contracts.lake.versions import version_named
 from features.behavior.columns import widen
 from features.store import feast_objects
+from features.store.check import check_view
+from features.store.online import write_views
+from features.store.promotions import drain, read_promotions, record_promotion
 from features.store.repository import REGISTRY, locked, open_store, store_kinds, write_config
 from features.store.services import (
     BEHAVIOR_SERVICE,
@@ -34,6 +36,7 @@ from features.store.view_specs import (
     behavior_view,
     current_views,
     embedding_view,
+    model_versions,
     opened_repository,
     record_views,
     repository,
@@ -56,53 +59,74 @@ class ApplyReport:
     aliases: dict[str, str]
 
 
-def apply_registry(
-    dataset: Dataset, lake: Lake, tasks: Mapping[str, str] = MappingProxyType({})
-) -> ApplyReport:
+def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
     """Registers the present views and every service ever promised. Idempotent.
 
     The behavior features get a service of their own, whose alias `user_behavior` moves when their
-    list changes. A model version gets a view, and a service only when it is promoted. So does each
-    task: `<task>__v<N>` gives the behavior features, and vector and prediction of its fine-tuned
-    version.
-
-    Args:
-      dataset: whose views and services.
-      lake: of the data set.
-      tasks: the fine-tuned version of each task that has one.
+    list changes; the task aliases follow it, with the version that was promoted last. A model
+    version gets a view, and a service only when it is promoted.
 
     Raises:
       FootpathError: a view or service of that name is registered with other contents.
     """
     with locked(lake):
+        drain(lake)
         views = record_views(lake, current_views(dataset, lake))
         behavior = behavior_view(dataset, lake)
         point_alias(lake, BEHAVIOR_SERVICE, [behavior])
-        for task, version in tasks.items():
-            point_alias(lake, task, [behavior, embedding_view(lake, version)])
+        present = set(model_versions(lake))
+        for alias, record in read_promotions(lake).aliases.items():
+            version = record.history[-1].version if record.history else ""
+            if alias != REPRESENTATION_SERVICE and version in present:
+                point_alias(lake, alias, [behavior, embedding_view(lake, version)])
         return _apply(dataset, lake, views)
 
 
-def promote(dataset: Dataset, lake: Lake, version: str) -> str:
+def promote(
+    dataset: Dataset, lake: Lake, version: str, by: str = "command", reason: str = ""
+) -> str:
     """Makes a model version the one that new work uses, and returns its service.
 
-    The service gives the present behavior features and that version's embedding. A version that
-    was promoted before, with the same features, gets its service back: promoting an older version
-    is how to go back to it. Where the version is another than before, its similar users are indexed
-    first.
+    The alias is `user_representation`, or the task of a fine-tuned version; its service gives the
+    present behavior features and that version's vector, and prediction. A version that was
+    promoted before, with the same features, gets its service back. The alias moves last: before
+    it, the version's rows are online and were read back, and its similar users are indexed.
+
+    Args:
+      dataset: whose.
+      lake: of the data set.
+      version: which version.
+      by: who promotes, for the ledger.
+      reason: why, for the ledger.
 
     Raises:
-      FootpathError: the version has no checkpoint or no embeddings, or one of them is not finite.
+      FootpathError: the version has no checkpoint or no embeddings, one of them is not finite, or
+        the online store does not give back what was written.
     """
+    alias = version_named(lake, version).task or REPRESENTATION_SERVICE
     with locked(lake):
         wanted = [behavior_view(dataset, lake), embedding_view(lake, version)]
-        promoted = known_services(lake).promoted(REPRESENTATION_SERVICE)
-        if promoted is None or promoted.tags["model_version"] != version:
-            build_index(dataset, lake, version)
+        promoted = known_services(lake).promoted(alias)
         views = record_views(lake, wanted)
-        name = point_alias(lake, REPRESENTATION_SERVICE, wanted)
+        if promoted is None or promoted.tags["model_version"] != version:
+            _apply(dataset, lake, views)
+            write_views(lake, wanted)
+            _check_readable(lake, wanted[1])
+            if alias == REPRESENTATION_SERVICE:
+                build_index(dataset, lake, version)
+        name = point_alias(lake, alias, wanted)
+        record_promotion(lake, alias, version, name, by, reason)
         _apply(dataset, lake, views)
         return name
+
+
+def _check_readable(lake: Lake, view: View) -> None:
+    found = check_view(lake, view)
+    if found.mismatches:
+        raise FootpathError(
+            f"{view.name} cannot be promoted, for the online store gives back other values than "
+            f"were written: {found.mismatches[0]}"
+        )
 
 
 def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
@@ -114,15 +138,16 @@ def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
     promised = known_services(lake)
     entity = feast_objects.user_entity()
     views = {name: feast_objects.feature_view(lake, view, entity) for name, view in known.items()}
-    services = feast_objects.feature_services(promised, views)
+    draining = read_promotions(lake).draining
+    services = feast_objects.feature_services(promised, views, draining)
     store = open_store(lake)
     online_store, registry = store_kinds(store)
     project = feast_objects.project(dataset.slug, dataset.title, promised.aliases)
     objects = [project, entity, *views.values(), *services]
     if registry == "file":
-        _apply_to_file(lake, objects)
+        _apply_to_file(lake, objects, promised.withdrawn)
     else:
-        _apply_to(store, objects)
+        _apply_to(store, objects, promised.withdrawn)
     return ApplyReport(
         project=dataset.slug,
         repository=str(opened_repository(lake)),
@@ -134,18 +159,18 @@ def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
     )
 
 
-def _apply_to_file(lake: Lake, objects: list) -> None:
+def _apply_to_file(lake: Lake, objects: list, withdrawn: tuple[str, ...]) -> None:
     """Applies to a copy and publishes that: Feast writes its registry file in place."""
     target = repository(lake) / REGISTRY
     with lake.staging() as folder:
         staged = folder / target.name
         if target.exists():
             copyfile(local_copy(lake, target), staged)
-        _apply_to(open_store(lake, registry=staged), objects)
+        _apply_to(open_store(lake, registry=staged), objects, withdrawn)
         publish_file(staged, target)
 
 
-def _apply_to(store: "FeatureStore", objects: list) -> None:
+def _apply_to(store: "FeatureStore", objects: list, withdrawn: tuple[str, ...]) -> None:
     from feast import FeatureService, FeatureView
 
     registered = {view.name: _fields_of_view(view) for view in store.list_feature_views()}
@@ -164,6 +189,9 @@ def _apply_to(store: "FeatureStore", objects: list) -> None:
                 "versions, or use a registry of this lake's own"
             )
     store.apply(objects)
+    for name in withdrawn:
+        if name in registered:
+            store.delete_feature_service(name)
 
 
 def _fields_of_view(view: "FeatureView") -> dict[str, str]:

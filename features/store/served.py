@@ -6,6 +6,7 @@ date beside the present one. A feature that was removed is null in rows that wer
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from contracts.lake.versions import all_versions
 from features.store.services import known_services
 from features.store.view_specs import View, current_views, known_views
 
@@ -23,3 +24,9 @@ def served_versions(lake: Lake) -> set[str]:
     known = known_views(lake)
     tags = (known[name].tags for name in known_services(lake).views)
     return {found["model_version"] for found in tags if "model_version" in found}
+
+
+def missing_models(lake: Lake) -> list[str]:
+    """The model versions that a service names and whose checkpoint is gone: no day is embedded."""
+    finished = {v.version for v in all_versions(lake) if v.is_finished(lake)}
+    return sorted(served_versions(lake) - finished)

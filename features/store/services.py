@@ -33,6 +33,7 @@ class Services:
 
     services: dict[str, Service]
     aliases: dict[str, str]
+    withdrawn: tuple[str, ...] = ()  # retired: no other service gets their names
 
     @property
     def views(self) -> set[str]:
@@ -51,7 +52,7 @@ def known_services(lake: Lake) -> Services:
         return Services({}, {})
     document = read_json(path)
     services = {name: Service(**service) for name, service in document["services"].items()}
-    return Services(services, document["aliases"])
+    return Services(services, document["aliases"], tuple(document["withdrawn"]))
 
 
 def point_alias(lake: Lake, alias: str, views: list[View]) -> str:
@@ -62,18 +63,31 @@ def point_alias(lake: Lake, alias: str, views: list[View]) -> str:
     """
     known = known_services(lake)
     features = {view.name: [column.name for column in view.columns] for view in views}
-    family = [name for name in known.services if re.fullmatch(rf"{alias}__v\d+", name)]
-    name = next((n for n in family if known.services[n].features == features), None)
+    named = [*known.services, *known.withdrawn]
+    family = [name for name in named if re.fullmatch(rf"{alias}__v\d+", name)]
+    alike = (n for n in family if n in known.services and known.services[n].features == features)
+    name = next(alike, None)
     if name is None:
         newest = max((int(n.rpartition("__v")[2]) for n in family), default=0)
         name = f"{alias}__v{newest + 1}"
     tags = {key: value for view in views for key, value in view.tags.items()}
-    changed = Services(
-        {name: Service(features, tags)} | known.services, known.aliases | {alias: name}
+    changed = dataclasses.replace(
+        known,
+        services={name: Service(features, tags)} | known.services,
+        aliases=known.aliases | {alias: name},
     )
     if changed != known:
         publish_json(lake, dataclasses.asdict(changed), repository(lake) / "services.json")
     return name
+
+
+def withdraw(lake: Lake, names: list[str]) -> None:
+    """Takes services back that nobody reads any more; no alias may lead to them."""
+    known = known_services(lake)
+    left = {name: service for name, service in known.services.items() if name not in names}
+    withdrawn = tuple(sorted({*known.withdrawn, *names}))
+    changed = dataclasses.replace(known, services=left, withdrawn=withdrawn)
+    publish_json(lake, dataclasses.asdict(changed), repository(lake) / "services.json")
 
 
 def promoted_version(lake: Lake) -> str:

@@ -9,7 +9,7 @@ one by one.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from contracts.base.errors import FootpathError
@@ -117,19 +117,25 @@ class Planner:
     keep_models: bool = False
     same_code: bool = False
 
-    def plan(self) -> Plan:
-        """Lists every trial and cell, and the jobs of those that are missing; seed by seed."""
+    def plan(self, trained: str = "") -> Plan:
+        """Lists every trial and cell, and the jobs of those that are missing; seed by seed.
+
+        Args:
+          trained: the trial that its one recipe was trained as, on other data: no baselines then.
+        """
         measured: list[Measured] = []
         jobs: list[Job] = []
         trainings: dict[str, Job] = {}  # two sources of examples may share a trial
         for seed in self.comparison.seeds:
-            for recipe in (None, *self.comparison.recipes):
+            for recipe in (*([] if trained else [None]), *self.comparison.recipes):
                 for table, source in self.sources.items():
                     tasks = [t for t in self._tasks() if t.table == table]
                     if not tasks:
                         continue
                     training = self.training(recipe, source, seed) if recipe else None
-                    if training:
+                    if training and trained:
+                        training = replace(training, trial=trained)
+                    elif training:
                         training = trainings.setdefault(training.trial, training)
                     found = [self._cells(source, task, recipe, training, seed) for task in tasks]
                     measured += [each for each in found if each.cells]

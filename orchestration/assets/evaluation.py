@@ -11,7 +11,7 @@ from contracts.config.comparison import Comparison, yaml_comparison
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_table
-from contracts.lake.versions import ModelVersion, latest_finished
+from contracts.lake.versions import ModelVersion, latest_finished, version_named
 from models.experiments.cells import Measured, keep_measured, read_measured
 from models.experiments.planning import Plan
 from orchestration.assets.learning_inputs import (
@@ -32,6 +32,7 @@ from orchestration.experiments.store import (
     comparison_folder,
     keep_board_inputs,
     parse_part,
+    plan_of_served,
     planned,
     planner_of,
     planner_of_version,
@@ -39,7 +40,9 @@ from orchestration.experiments.store import (
 )
 from orchestration.partitions import comparisons, model_versions, recipes
 from orchestration.progress import Progress
-from orchestration.promotion import leader, name_finetuned
+from orchestration.promotion.candidates import leader, name_finetuned
+from orchestration.promotion.decision import unmeasured_incumbent
+from orchestration.promotion.judging import SERVED
 from orchestration.runs.retries import retried
 
 
@@ -151,14 +154,23 @@ def _baselines(dataset: Dataset) -> dg.AssetsDefinition:
     def task_baselines(
         context: dg.AssetExecutionContext, config: LearningRun, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
-        """What to beat: the majority class, and linear models on items and on features."""
+        """What to beat: the majority class, linear models on items and on features, what is served.
+
+        The promoted encoder is measured on the labels of this day too, to be held against a newer.
+        """
         lake = Lake.of(dataset.name)
         as_of = config.as_of or newest_as_of(lake)
         plan = planner_of(dataset, lake, {}, as_of, config.seed).plan()
+        served = unmeasured_incumbent(dataset, lake, as_of)
+        again = (
+            plan_of_served(dataset, lake, version_named(lake, served), as_of) if served else None
+        )
         with retried(context):
             runner = Runner(context, pipes, lake, keep_bytes=dataset.automation.keep.unnamed_bytes)
-            runner.run(plan.jobs).raise_failures()
+            runner.run([*plan.jobs, *(again.jobs if again else [])]).raise_failures()
         keep_measured(lake, "baselines", plan.measured)
+        if again:
+            keep_measured(lake, SERVED, again.measured)
         return dg.MaterializeResult(
             metadata={
                 f"{task.name}/{name}": value
@@ -197,7 +209,7 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         measured = [each for name in names for each in read_measured(lake, name)]
         recipes = {e.recipe.name: e.recipe.recipe for e in measured if e.recipe}
         comparison = yaml_comparison(dataset, recipes)
-        best = leader(dataset, lake, is_embedded=False)
+        best = leader(dataset, lake)
         notes = [f"{best}. The figures below are of the test users."] if best else []
         result = _shown(Plan(measured, []), comparison, lake, lake.root / "leaderboard", notes)
         keep_board_inputs(lake, made_from)

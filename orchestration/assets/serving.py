@@ -24,7 +24,8 @@ from orchestration.experiments.programs import run_program
 from orchestration.partitions import cell as cell_key
 from orchestration.partitions import days_by_version, parse_day
 from orchestration.progress import Progress
-from orchestration.promotion import decide, embedded_tasks
+from orchestration.promotion.report import decisions_table, promotion_check
+from orchestration.promotion.steps import promote_by_hand, promote_due
 from orchestration.runs.retries import retried
 from orchestration.tags import DUE
 
@@ -133,45 +134,91 @@ def _embedded_from(dataset: Dataset) -> list[dg.AssetDep]:
     return [events_before(dataset), *(all_days(dataset, name) for name in models)]
 
 
+class RegistryRun(dg.Config):
+    """What a run of the registry may be told."""
+
+    approve: str = ""  # a model version to promote, for `promotion.mode: manual`
+
+
 def _registry(dataset: Dataset) -> dg.AssetsDefinition:
+    key = dg.AssetKey([dataset.slug, "feature_registry"])
+    checks = [
+        dg.AssetCheckSpec(
+            "promotion",
+            asset=key,
+            description="Every candidate that was looked at may take the served version's place.",
+        ),
+        dg.AssetCheckSpec(
+            "served_models_exist",
+            asset=key,
+            description="Every model version that a service names still has its checkpoint.",
+        ),
+    ]
+
     @dg.asset(
-        name="feature_registry",
-        key_prefix=dataset.slug,
+        key=key,
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"feast"},
         deps=_all(dataset, "user_behavior_features", "user_embeddings", "leaderboard"),
+        check_specs=checks,
     )
-    def feature_registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """Views and services applied to Feast, one a task too; the leading version promoted."""
-        from features.store import apply_registry, promote
+    def feature_registry(
+        context: dg.AssetExecutionContext, config: RegistryRun
+    ) -> dg.MaterializeResult:
+        """Views and services applied to Feast; candidates held against the versions served now."""
+        from features.store import apply_registry, missing_models
 
         lake = Lake.of(dataset.name)
-        decision = decide(dataset, lake)
-        if decision.version:
-            service = promote(dataset, lake, decision.version)
-            context.log.info(f"{decision.version} {decision.reason}: {service}")
-        report = apply_registry(dataset, lake, embedded_tasks(dataset, lake))
+        if config.approve:
+            promote_by_hand(dataset, lake, config.approve, by="the UI")
+        decisions = promote_due(dataset, lake, by="feature_registry")
+        for decision in decisions:
+            context.log.info(f"{decision.alias}: {decision.version or decision.incumbent} "
+                             f"{decision.reason}")  # fmt: skip
+        report = apply_registry(dataset, lake)
+        gone = missing_models(lake)
         return dg.MaterializeResult(
             metadata={
                 "views": ", ".join(report.views),
                 "services": ", ".join(report.services),
-                "promoted": decision.version or "as before",
-                "because it": decision.reason,
+                **{f"alias {alias}": service for alias, service in report.aliases.items()},
+                "decisions": dg.MetadataValue.md(decisions_table(decisions)),
                 "repository": dg.MetadataValue.path(report.repository),
-            }
+            },
+            check_results=[
+                promotion_check(decisions),
+                dg.AssetCheckResult(
+                    check_name="served_models_exist",
+                    passed=not gone,
+                    description=f"no checkpoint: {', '.join(gone)}" if gone else None,
+                ),
+            ],
         )
 
     return feature_registry
 
 
+class OnlineRun(dg.Config):
+    """What a run of the online store may be told."""
+
+    verify_all: bool = False  # every row is read back, not a bucket of each view
+
+
 def _online(dataset: Dataset) -> dg.AssetsDefinition:
     key = dg.AssetKey([dataset.slug, "online_features"])
-    check = dg.AssetCheckSpec(
-        "online_equals_offline",
-        asset=key,
-        description="A sample of users reads the same online as from the offline store.",
-    )
+    checks = [
+        dg.AssetCheckSpec(
+            "online_equals_offline",
+            asset=key,
+            description="What Feast serves of 100 users a view is what it joins offline.",
+        ),
+        dg.AssetCheckSpec(
+            "online_as_written",
+            asset=key,
+            description="The rows that were looked at are those that were written.",
+        ),
+    ]
 
     @dg.asset(
         key=key,
@@ -179,27 +226,36 @@ def _online(dataset: Dataset) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"feast"},
         deps=_all(dataset, "feature_registry", "user_behavior_features", "user_embeddings"),
-        check_specs=[check],
+        check_specs=checks,
     )
     def online_features(
-        context: dg.AssetExecutionContext, progress: Progress
+        context: dg.AssetExecutionContext, config: OnlineRun, progress: Progress
     ) -> dg.MaterializeResult:
         """What changed since last time, moved to the online store, and compared with it."""
         from features.store import check_online, materialize
 
         lake = Lake.of(dataset.name)
         with retried(context):
-            report = materialize(dataset, lake, progress.of(context, "online rows"))
+            told = progress.of(context, "online rows")
+            report = materialize(dataset, lake, told, config.verify_all)
         comparison = check_online(dataset, lake)
-        result = dg.AssetCheckResult(
-            check_name="online_equals_offline",
-            passed=not comparison.mismatches,
-            description="; ".join(comparison.mismatches[:5]) or None,
-            metadata={"values compared": comparison.sampled, "equal": comparison.equal},
-        )
         return dg.MaterializeResult(
             metadata={"dagster/row_count": report.rows, "views": ", ".join(sorted(report.views))},
-            check_results=[result],
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="online_equals_offline",
+                    passed=not comparison.mismatches,
+                    description="; ".join(comparison.mismatches[:5]) or None,
+                    metadata={"values compared": comparison.sampled, "equal": comparison.equal},
+                ),
+                dg.AssetCheckResult(
+                    check_name="online_as_written",
+                    passed=not report.repaired,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=str(report),
+                    metadata={"rows looked at": report.looked, "rows": report.of},
+                ),
+            ],
         )
 
     return online_features

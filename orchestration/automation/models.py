@@ -18,7 +18,7 @@ from orchestration.assets.learning_inputs import newest_as_of
 from orchestration.automation.request import Request
 from orchestration.due_cells import NEW, due_cells
 from orchestration.experiments.store import board_inputs, facts_of, read_board_inputs
-from orchestration.promotion import decide, embedded_tasks
+from orchestration.promotion.decision import aliases, decide, unmeasured_incumbent
 
 
 def due_training(dataset: Dataset, lake: Lake) -> Request | None:
@@ -92,9 +92,10 @@ def _evaluation(dataset: Dataset, lake: Lake, as_of: str) -> Request | None:
         return None
     baselines = {each.sequences.split("/")[-1] for each in read_measured(lake, "baselines")}
     wanted = board_inputs(dataset, lake)
-    if baselines == {f"{as_of}.json"} and wanted == read_board_inputs(lake):
+    unmeasured = unmeasured_incumbent(dataset, lake, as_of)
+    if baselines == {f"{as_of}.json"} and wanted == read_board_inputs(lake) and not unmeasured:
         return None
-    key = hash_json(["evaluation", dataset.name, as_of, wanted])
+    key = hash_json(["evaluation", dataset.name, as_of, wanted, unmeasured])
     reason = f"the leaderboard is not of the models as of {as_of}"
     return Request("evaluation", reason, key, config={"task_baselines": {"as_of": as_of}})
 
@@ -117,11 +118,16 @@ def due_embeddings(dataset: Dataset, lake: Lake) -> Request | None:
 
 
 def due_serving(dataset: Dataset, lake: Lake) -> Request | None:
-    """What the feature store lacks, or a promotion."""
-    behind = store_behind(dataset, lake, embedded_tasks(dataset, lake))
-    decision = decide(dataset, lake)
-    if decision.version:
-        behind.insert(0, f"{decision.version} is to be promoted: it {decision.reason}")
+    """What the feature store lacks, or a promotion, or a decision that nobody was shown."""
+    from features.store.promotions import read_promotions
+
+    behind, told = store_behind(dataset, lake), read_promotions(lake)
+    for alias in aliases(dataset):
+        decision = decide(dataset, lake, alias)
+        if decision.version:
+            behind.insert(0, f"{decision.version} is to be promoted: it {decision.reason}")
+        elif decision.verdicts and decision.key != told.of(alias).decision:
+            behind.append(f"{decision.incumbent or alias} {decision.reason}")
     if not behind:
         return None
     return Request("serving", "; ".join(behind), hash_json(["serving", dataset.name, *behind]))

@@ -27,7 +27,9 @@ from orchestration.cli import (
     datasets,
     doctor,
     lake,
+    online,
     production,
+    promotion,
     quarantine,
 )
 from orchestration.cli.output import echo
@@ -39,10 +41,15 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(automation.app, name="automation")
+app.add_typer(online.app, name="online")
 app.command()(lake.audit)
 app.command()(clean.clean)
 app.command()(compare.compare)
 app.command()(doctor.doctor)
+app.command()(promotion.promote)
+app.command()(promotion.rollback)
+app.command()(promotion.pin)
+app.command()(promotion.retire)
 app.command()(production.production)
 app.command()(production.health)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")

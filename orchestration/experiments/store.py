@@ -4,6 +4,7 @@
 <name>.md, .html, ...     what came out
 """
 
+import dataclasses
 import datetime as dt
 import re
 from pathlib import Path
@@ -14,13 +15,14 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
 from contracts.config.comparison import Comparison, yaml_comparison
 from contracts.config.dataset import Dataset
+from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json, publish_text
 from contracts.lake.reading import read_json, read_texts
 from contracts.lake.versions import ModelVersion, latest_finished
 from contracts.recipes.checkpoint import CheckpointFacts, load_facts
 from contracts.recipes.recipe import Recipe
-from models.experiments.cells import read_measured
+from models.experiments.cells import local_model, read_measured
 from models.experiments.planning import Plan, Planner
 from orchestration.experiments.inputs import Say, day_source, prepare
 
@@ -130,6 +132,25 @@ def planner_of_version(dataset: Dataset, lake: Lake, version: ModelVersion) -> P
             f"they were built anew: materialize pretrained_encoder of {version.recipe} first"
         )
     return planner
+
+
+def plan_of_served(dataset: Dataset, lake: Lake, version: ModelVersion, as_of: str) -> Plan:
+    """The frozen probes, with all labels, of a finished version on the labels of another day.
+
+    Its sequences are of that day, in the vocabulary that the version was trained with.
+    """
+    from features.learning.sequences import build_sequences
+
+    facts, day = facts_of(lake, version), dt.date.fromisoformat(as_of)
+    planner = planner_of(dataset, lake, {version.recipe: facts.recipe}, as_of, facts.seed)
+    words = local_model(lake, version.trial) / "vocabulary.json"
+    pointer = build_sequences(dataset, lake, day, words).pointer
+    local_copy(lake, pointer.parent / read_json(pointer)["folder"])
+    source = dataclasses.replace(planner.sources["day"], sequences=local_copy(lake, pointer))
+    asked = {"protocols": ("frozen",), "shares": (1.0,), "seeds": (facts.seed,)}
+    comparison = planner.comparison.model_copy(update=asked)
+    planner = dataclasses.replace(planner, comparison=comparison, sources={"day": source})
+    return planner.plan(trained=version.trial)
 
 
 def board_inputs(dataset: Dataset, lake: Lake) -> str:

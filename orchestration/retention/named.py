@@ -12,7 +12,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import tree
 from contracts.lake.versions import WEIGHTS, ModelVersion, all_versions
-from orchestration.promotion import versions_to_serve
+from orchestration.promotion.candidates import versions_to_serve
 
 
 @dataclass(frozen=True)

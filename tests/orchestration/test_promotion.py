@@ -25,10 +25,11 @@ from contracts.lake.versions import (
 )
 from contracts.recipes.checkpoint import CheckpointFacts
 from contracts.recipes.recipe import Recipe
+from features.store.services import REPRESENTATION_SERVICE
 from models.experiments.cells import CODE, Cell, Measured, keep_measured
 from models.metrics.formulas import FORMULAS, mean_of
 from models.metrics.predictions import Predicted, as_rows, predictions_table
-from orchestration.promotion import leader, name_finetuned
+from orchestration.promotion.candidates import candidates, leader, name_finetuned
 
 DAY = "2026-02-01"
 
@@ -170,11 +171,11 @@ def test_the_version_that_leads_by_its_validation_users_is_promoted(lake_home):
         measure(lake, "coles_bag", {"frozen": GOOD}, test=0.6),
         measure(lake, "none_bag", {"frozen": GOOD}, test=0.99),
     ]
-    assert leader(dataset, lake) is None  # nothing is embedded yet
+    assert candidates(dataset, lake, REPRESENTATION_SERVICE) == []  # nothing is embedded yet
     for version in versions:
         embed(lake, version)
     found = leader(dataset, lake)
-    assert found == leader(dataset, lake, is_embedded=False)
+    assert found == candidates(dataset, lake, REPRESENTATION_SERVICE)[0]
     assert str(found) == (
         "coles_bag_v1 leads by its validation users (frozen probe, mean over gender: 1.000)"
     )
@@ -192,7 +193,7 @@ def test_the_smallest_error_is_promoted_of_a_metric_that_is_added_too(
     lake, dataset = Lake.of("shop"), load_dataset("shop").model_copy(update={"tasks": [task]})
     measure(lake, "ptum_bert4rec", {"frozen": FAIR, "finetuned": GOOD}, metric)
     measure(lake, "coles_bag", {"frozen": GOOD, "finetuned": FAIR}, metric)
-    assert leader(dataset, lake, is_embedded=False).version == "coles_bag_v1"
+    assert leader(dataset, lake).version == "coles_bag_v1"
     assert name_finetuned(dataset, lake, "gender").version == "ptum_bert4rec_v1_gender"
 
 
@@ -201,20 +202,20 @@ def test_the_newest_version_of_a_recipe_is_the_candidate(lake_home):
     measure(lake, "coles_bag", {"frozen": GOOD})
     measure(lake, "coles_bag", {"frozen": POOR}, trial="b")
     measure(lake, "ptum_bert4rec", {"frozen": FAIR})
-    assert leader(dataset, lake, is_embedded=False).version == "ptum_bert4rec_v1"
+    assert leader(dataset, lake).version == "ptum_bert4rec_v1"
 
 
 def test_what_was_measured_decides_even_if_its_inputs_were_built_anew(lake_home):
     lake, dataset = Lake.of("shop"), load_dataset("shop")
     measure(lake, "ptum_bert4rec", {"frozen": GOOD})
     publish_json(lake, {"fingerprint": "another"}, lake.root / "sequences" / f"{DAY}.json")
-    assert "leads by its validation users" in str(leader(dataset, lake, is_embedded=False))
+    assert "leads by its validation users" in str(leader(dataset, lake))
 
 
 def test_a_version_that_nothing_is_known_of_is_promoted_for_being_the_newest(lake_home):
     lake = Lake.of("shop")
     version = allocate(lake, "ptum_bert4rec", "a", DAY).version
-    assert leader(load_dataset("shop"), lake, is_embedded=False) is None  # it is not finished
+    assert leader(load_dataset("shop"), lake) is None  # it is not finished
     finish(lake, "a")
     embed(lake, version)
     found = str(leader(load_dataset("shop"), lake))

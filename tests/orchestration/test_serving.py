@@ -18,7 +18,7 @@ from features.store import promote
 from features.store.freshness import event_histories
 from features.store.similar import similar_users
 from orchestration.due_cells import due_cells
-from orchestration.promotion import versions_to_serve
+from orchestration.promotion.candidates import versions_to_serve
 from tests.builders.datasets import shop
 from tests.builders.store import DAY, publish_embeddings, publish_model
 

@@ -22,7 +22,7 @@ from orchestration.chain import Stage, StageRunner, run_stage
 from orchestration.jobs import stage_jobs
 from orchestration.partitions import cell, days_by_version
 from orchestration.progress import Progress
-from orchestration.promotion import embedded_tasks
+from orchestration.promotion.steps import promote_due
 from tests.s3 import chain
 
 LEARNING = chain.SHOP.learning.model_copy(update={"label_shares": [1.0], "seeds": 1})
@@ -105,7 +105,8 @@ def test_a_fine_tuned_model_embeds_and_scores_the_users_of_days(lake):
     assert all(abs(sum(row) - 1) < 1e-4 for row in scores)
     # Its own encoder:
     assert any(scored[user]["embedding"] != vectors[user]["embedding"] for user in vectors)
-    report = apply_registry(SHOP, lake, embedded_tasks(SHOP, lake))
+    promote_due(SHOP, lake, by="test")
+    report = apply_registry(SHOP, lake)
     views = report.views
     assert report.aliases["age"] == "age__v1"
     assert {f"user_embeddings_{version}" for version in known} <= set(views)

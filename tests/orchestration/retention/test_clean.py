@@ -21,7 +21,7 @@ from contracts.lake.publishing import publish_json
 from contracts.lake.versions import CONFIG, WEIGHTS, all_versions, is_trained, trial_folder
 from features.store import apply_registry
 from features.store.similar import similar_users
-from orchestration.promotion import versions_to_serve
+from orchestration.promotion.candidates import versions_to_serve
 from orchestration.retention.clean import clean
 from orchestration.retention.report import Report
 from tests.builders.datasets import dataset_like, shop
