@@ -47,6 +47,7 @@ class Reconciliation:
     rows: int = 0  # in the files
     added: int = 0  # by `events.explode`
     refused: int = 0  # at landing: unreadable, undated, out of range, too late
+    forgotten: int = 0  # of users who were forgotten
     waiting: int = 0  # on days that are not built, or stale
     duplicates: int = 0
     quarantined: int = 0  # by the gate
@@ -57,8 +58,8 @@ class Reconciliation:
     @property
     def balance(self) -> int:
         """What came in less what is accounted for: zero, or rows were lost or made."""
-        known = self.refused + self.waiting + self.duplicates + self.quarantined + self.published
-        return self.rows + self.added - known
+        known = self.refused + self.forgotten + self.waiting + self.duplicates
+        return self.rows + self.added - known - self.quarantined - self.published
 
     def figures(self) -> dict[str, int]:
         """The sums by name."""
@@ -97,11 +98,14 @@ def _count_files(lake: Lake, manifests: dict[str, Manifest], sums: Reconciliatio
         sums.rows += manifest.rows
         sums.added += manifest.added
         sums.refused += manifest.quarantined
-        if manifest.rows + manifest.added != sum(manifest.days.values()) + manifest.quarantined:
+        sums.forgotten += manifest.forgotten
+        on_days = sum(manifest.days.values())
+        known = on_days + manifest.quarantined + manifest.forgotten
+        if manifest.rows + manifest.added != known:
             sums.faults.append(
                 f"{manifest.path}: its manifest has {manifest.rows:,} rows and {manifest.added:,} "
-                f"added, {sum(manifest.days.values()):,} on days and {manifest.quarantined:,} "
-                f"refused: {_again(lake, manifest)}"
+                f"added, {on_days:,} on days, {manifest.quarantined:,} refused and "
+                f"{manifest.forgotten:,} forgotten: {_again(lake, manifest)}"
             )
         for day, rows in manifest.days.items():
             parts.append((manifest, f"of {day}", fragment_path(lake, manifest, day), rows))

@@ -20,10 +20,18 @@ import pyarrow.compute as pc
 from feast import FeatureView, RepoConfig
 from feast.infra.online_stores import redis
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.cluster import RedisCluster
+from redis.exceptions import ResponseError
 
-from footpath_feast.feast_private import Progress, clocks, redis_field, versioned_name
+from footpath_feast.feast_private import (
+    Progress,
+    clocks,
+    redis_field,
+    serialized_keys,
+    versioned_name,
+)
 from footpath_feast.ordered_reads import OrderedReads, ViewCells
 from footpath_feast.value_bytes import constant, encode_values, entity_keys, joined
 
@@ -69,6 +77,30 @@ class RedisOnlineStore(OrderedReads, redis.RedisOnlineStore):
                     connection.read_response()
         if progress:
             progress(batch.num_rows)
+
+    def online_delete(
+        self, config: RepoConfig, tables: Sequence[FeatureView], keys: dict[str, list[Value]]
+    ) -> int:
+        """Deletes the hashes of some entities, and has the server write its files without them.
+
+        Args:
+          config: the feature store's.
+          tables: views; all of them lie in one hash.
+          keys: the values of the join keys, a value an entity.
+
+        Returns:
+          How many entities had a row.
+        """
+        options: Any = config.online_store
+        client: Any = self._get_client(options)
+        project, deleted = config.project.encode(), 0
+        for key in serialized_keys(config, keys) if tables else ():
+            deleted += client.delete(key + project)
+        with contextlib.suppress(ResponseError):  # it writes already, or does not let us ask
+            client.bgrewriteaof()
+        with contextlib.suppress(ResponseError):
+            client.bgsave()
+        return deleted
 
     def _read_cells(
         self, config: RepoConfig, views: list[tuple[FeatureView, list[str]]], keys: list[bytes]

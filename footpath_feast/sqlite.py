@@ -8,6 +8,7 @@ encoding costs nothing.
 
 import datetime as dt
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,13 @@ from feast.infra.online_stores.helpers import extract_text_and_num
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import to_naive_utc
 
-from footpath_feast.feast_private import Progress, clocks, versioned_name, write_rows
+from footpath_feast.feast_private import (
+    Progress,
+    clocks,
+    serialized_keys,
+    versioned_name,
+    write_rows,
+)
 from footpath_feast.ordered_reads import OrderedReads, ViewCells
 from footpath_feast.value_bytes import encode_values, entity_keys
 
@@ -73,6 +80,33 @@ class SqliteOnlineStore(OrderedReads, sqlite.SqliteOnlineStore):
             )
         if progress:
             progress(batch.num_rows)
+
+    def online_delete(
+        self, config: RepoConfig, tables: Sequence[FeatureView], keys: dict[str, list[Value]]
+    ) -> int:
+        """Deletes all rows of some entities, and what the file still holds of deleted rows.
+
+        Args:
+          config: the feature store's.
+          tables: views.
+          keys: the values of the join keys, a value an entity.
+
+        Returns:
+          How many entities had a row.
+        """
+        connection, deleted = self._get_conn(config), set()
+        connection.execute("PRAGMA secure_delete = ON")
+        with connection:
+            for table in tables:
+                name = f"{config.project}_{versioned_name(config, table)}"
+                for key in serialized_keys(config, keys):
+                    gone = connection.execute(
+                        f'DELETE FROM "{name}" WHERE entity_key = ?', (key,)
+                    ).rowcount
+                    deleted |= {key} if gone else set()
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len(deleted)
 
     def _read_cells(
         self, config: RepoConfig, views: list[tuple[FeatureView, list[str]]], keys: list[bytes]

@@ -1,9 +1,11 @@
 """Every name that we take from Dagster and that it does not export: look here when it moves."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 # What PipesSubprocessClient raises when its process ends with an error; there is no public base
 # but DagsterError, which would swallow faults of our own as well.
@@ -38,6 +40,7 @@ __all__ = [
     "DagsterPipesExecutionError",
     "EventLogSqlite",
     "StorageSqlite",
+    "database_engines",
     "delete_output",
     "develop",
     "event_logs_directory",
@@ -70,6 +73,24 @@ def run_files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:
     shard = Path(path_of(run_id)) if path_of else None
     names = [f"{shard}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")] if shard else []
     return [path for name in names if (path := Path(name)).exists()]
+
+
+def database_engines(instance: dg.DagsterInstance) -> Iterator[sa.Engine]:
+    """Opens every database in which Dagster keeps runs, events and tags, one after the other."""
+    url = getattr(instance.event_log_storage, "postgres_url", None)
+    if url:
+        places = [url]
+    else:
+        log: Any = instance.event_log_storage
+        base = Path(log.path_for_shard("any")).parents[2]
+        paths = [path for part in ("history", "schedules") for path in (base / part).rglob("*.db")]
+        places = [f"sqlite:///{path}" for path in sorted(paths)]
+    for place in places:
+        engine = sa.create_engine(place)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
 
 def output_folder(instance: dg.DagsterInstance, run_id: str) -> Path | None:

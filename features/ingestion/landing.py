@@ -7,8 +7,8 @@ published last, which makes the others count (manifest.py).
 
 A file is read again only if its size or stamp changed, or what the YAML says of it. Many small
 files share one pass over DuckDB: reader.py makes typed rows of them, partition.py events by day.
-Rows of a file + those that `explode` added = rows in its fragments + rows in quarantine: asserted
-on what was written.
+Rows of a file + those that `explode` added = rows in its fragments + rows in quarantine + rows of
+users who were forgotten: asserted on what was written.
 """
 
 import datetime as dt
@@ -22,6 +22,7 @@ from contracts.base.batches import chunks
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
+from contracts.lake.forgotten import Forgotten, read_forgotten
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, remove_files, side_by_side
 from contracts.lake.reading import stamps
@@ -89,6 +90,7 @@ class _Run:
     lake: Lake
     connection: duckdb.DuckDBPyConnection
     archives: Archives
+    forgotten: Forgotten
     mapping: str
     known: dict[str, Manifest | None]  # by file id; as it is now
     refused: set[str]  # names of what lies in quarantine
@@ -115,8 +117,9 @@ def land(
       only_new: what was refused as it lies there is left alone (refusals.py).
 
     Raises:
-      FootpathError: there is no file; the YAML has a wrong expression; or files are broken, which
-        are named, and the others are published all the same.
+      FootpathError: there is no file; the YAML has a wrong expression; users were forgotten and the
+        key of their list is not set; or files are broken, which are named, and the others are
+        published all the same.
     """
     arrivals = find_arrivals(dataset, days)
     mapping = mapping_hash(dataset)
@@ -128,7 +131,8 @@ def land(
         todo = unread(dataset, lake, todo).new if only_new else todo
         todo.sort(key=lambda arrival: arrival.file.place)
         refused = set(stamps(lake.table("quarantine") / "landing"))
-        run = _Run(dataset, lake, connection, archives, mapping, known, refused)
+        forgotten = read_forgotten(lake)
+        run = _Run(dataset, lake, connection, archives, forgotten, mapping, known, refused)
         done = 0
         for batch in chunks(((a, a.file.size) for a in todo), PASS_BYTES, PASS_FILES):
             _land_apart(run, batch)
@@ -197,7 +201,7 @@ def _land_pass(run: _Run, batch: list[Arrival]) -> None:
     """Reads files, writes their fragments to staging, and publishes them file by file."""
     files = [arrival.file for arrival in batch]
     reader = RowReader(run.connection, run.dataset.landing, files, archives=run.archives)
-    partitioner = Partitioner(run.connection, run.dataset, batch)
+    partitioner = Partitioner(run.connection, run.dataset, batch, run.forgotten)
     for _ in reader.chunks():
         partitioner.add_rows()
     counts = partitioner.counts()
@@ -250,9 +254,9 @@ def _manifest(
     """Describes a file as it was read, and where its rows went: none was lost or made."""
     of_file, file = counts[number], arrival.file
     rows = reader.facts[number].rows
-    assert rows + of_file.added == staged.rows, (
-        f"{file.path}: {rows} rows were read and {of_file.added} added, "
-        f"{staged.rows} are in fragments and quarantine"
+    assert rows + of_file.added == staged.rows + of_file.forgotten, (
+        f"{file.path}: {rows} rows were read and {of_file.added} added, {staged.rows} are in "
+        f"fragments and quarantine and {of_file.forgotten} of users who were forgotten"
     )
     return Manifest(
         format=LANDING_FORMAT,
@@ -268,6 +272,7 @@ def _manifest(
         added=of_file.added,
         digests=staged.digests,
         timezone=run.dataset.timezone,
+        forgotten=of_file.forgotten,
         **of_file.refused,
     )
 

@@ -4,13 +4,14 @@ In: the files that the YAML names, whole, each time. Out: `items.parquet` and `u
 a hash of the files that they were made from. These tables have no days: what the source holds now
 replaces what it held before. Of two rows with one
 key the later one counts, in order of path and line. `explode` makes several rows of one, and rows
-for which `where` is not true do not count.
+for which `where` is not true do not count, nor do users who were forgotten.
 """
 
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json
@@ -18,6 +19,7 @@ from contracts.base.sql import literals, name
 from contracts.config.dataset import Dataset
 from contracts.config.source import Lookup
 from contracts.lake.engine import connect
+from contracts.lake.forgotten import read_forgotten
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_metadata
@@ -102,9 +104,12 @@ def _publish(dataset: Dataset, lake: Lake, target: _Target, schema: pa.Schema) -
             f"__line DESC, __place DESC) = 1 ORDER BY {target.key}"
         ).to_arrow_table()
     table = rows.select(schema.names).cast(schema)
+    if target.section == "users" and (forgotten := read_forgotten(lake)):
+        gone = pa.array(forgotten.among(table["user_id"].to_pylist()), pa.string())
+        table = table.filter(pc.invert(pc.is_in(table["user_id"], gone)))
     table = table.replace_schema_metadata({BUILT_FROM: _built_from(target, files)})
     publish_table(lake, table, lake.single(target.section))
-    return rows.num_rows
+    return table.num_rows
 
 
 def _files(dataset: Dataset, target: _Target) -> list[SourceFile]:

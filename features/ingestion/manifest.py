@@ -50,10 +50,11 @@ class Manifest(Strict):
     days: dict[dt.date, int]  # event day -> rows in its fragment
     too_late: int
     added: int  # rows that `events.explode` made beyond those of the file
-    digests: dict[dt.date, Digest]  # of the rows of each event day
+    digests: dict[dt.date, Digest]  # of the rows of each event day, forgotten ones among them
     timezone: str  # in which its days are cut
     repairs: str = ""  # hash of the repaired rows among them (replay.py)
     repaired: int = 0  # refused rows that a repaired one has replaced
+    forgotten: int = 0  # rows of users who were forgotten: they are in no fragment or quarantine
 
     @property
     def identity(self) -> str:

@@ -9,6 +9,10 @@ disk, and leave it in order, one file being written at a time: memory does not g
 
 A dated source's file holds no event later than the day after its arrival; an undated one without a
 last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
+
+Rows of users who were forgotten (contracts/lake/forgotten.py) are counted and written nowhere. The
+digest of a fragment is of what was delivered, theirs included, so that forgetting makes no day
+stale, and a day of which nothing is left keeps a fragment without rows.
 """
 
 import datetime as dt
@@ -19,12 +23,14 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.base.batches import runs, shaped
 from contracts.base.clock import day_window, days_between, now
 from contracts.base.sql import names
 from contracts.config.dataset import Dataset
+from contracts.lake.forgotten import NOBODY, Forgotten
 from contracts.lake.schemas import EVENT_FIELDS, FRAGMENT, QUARANTINE, TIMESTAMP
 from features.ingestion.listing import Arrival
 from features.ingestion.mapping import (
@@ -47,6 +53,7 @@ class FileCounts:
     days: dict[dt.date, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REFUSALS, 0))
     added: int = 0  # rows that `explode` should have made beyond those of the file
+    forgotten: int = 0  # of users who were forgotten, refused or not
 
 
 @dataclass
@@ -66,12 +73,17 @@ class Partitioner:
       connection: DuckDB; gets the tables `landed`, `pass_files` and `day_starts`.
       dataset: defines what an event is, and which days there are.
       arrivals: the files of the pass; a file's number is its place here.
+      forgotten: users whose rows are dropped.
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, dataset: Dataset, arrivals: list[Arrival]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        dataset: Dataset,
+        arrivals: list[Arrival],
+        forgotten: Forgotten = NOBODY,
     ) -> None:
-        self.connection = connection
+        self.connection, self._forgotten = connection, forgotten
         self._files = len(arrivals)
         last_days = [_last_day(dataset, arrival) for arrival in arrivals]
         ends = [day_window(day, dataset.timezone)[1] for day in last_days]
@@ -90,7 +102,7 @@ class Partitioner:
             "day DATE, broken VARCHAR, detail VARCHAR, raw VARCHAR, event_id VARCHAR, "
             "user_id VARCHAR, "
             "timestamp TIMESTAMPTZ, action VARCHAR, item_id VARCHAR, value DOUBLE, "
-            "session_id VARCHAR, properties MAP(VARCHAR, VARCHAR))"
+            "session_id VARCHAR, properties MAP(VARCHAR, VARCHAR), is_forgotten BOOLEAN)"
         )
         self._is_exploded = dataset.events.explode is not None
         self._insert = f"INSERT INTO landed {_landed_select(dataset)}"
@@ -101,24 +113,45 @@ class Partitioner:
 
     def counts(self) -> dict[int, FileCounts]:
         """Counts the rows of each file, by event day and by reason of refusal."""
+        if self._forgotten:
+            self._find_forgotten()
         counts = {file: FileCounts() for file in range(self._files)}
-        for file, day, broken, rows, added in self.connection.execute(
-            "SELECT file, CASE WHEN broken IS NULL THEN day END AS day, broken, count(*), "
-            "coalesce(sum(elements), 0) - count(elements) FROM landed GROUP BY ALL ORDER BY ALL"
+        for file, day, broken, is_forgotten, rows, added in self.connection.execute(
+            "SELECT file, CASE WHEN broken IS NULL THEN day END AS day, broken, is_forgotten, "
+            "count(*), coalesce(sum(elements), 0) - count(elements) FROM landed GROUP BY ALL "
+            "ORDER BY ALL"
         ).fetchall():
             of_file = counts[file]
             of_file.added += int(added)
+            of_file.forgotten += rows if is_forgotten else 0
+            kept = 0 if is_forgotten else rows
             if broken:
-                of_file.refused[broken] = rows
+                of_file.refused[broken] += kept
             else:
-                of_file.days[day] = rows
+                of_file.days[day] = of_file.days.get(day, 0) + kept
         return counts
+
+    def _find_forgotten(self) -> None:
+        """Marks the rows of users who were forgotten; of a row without an id, by its text."""
+        users = self.connection.sql("SELECT DISTINCT user_id FROM landed").fetchall()
+        self.connection.execute(
+            "UPDATE landed SET is_forgotten = true WHERE list_contains(?, user_id)",
+            [self._forgotten.among(user for (user,) in users)],
+        )
+        texts = self.connection.sql(
+            "SELECT DISTINCT raw FROM landed WHERE user_id IS NULL AND broken NOT NULL"
+        ).fetchall()
+        self.connection.execute(
+            "UPDATE landed SET is_forgotten = true "
+            "WHERE user_id IS NULL AND broken NOT NULL AND list_contains(?, raw)",
+            [[raw for (raw,) in texts if self._forgotten.is_named_in(raw)]],
+        )
 
     def example(self, file: int) -> str:
         """Describes a refused row of a file, one that could be read if there is any."""
         line, detail, raw = self.connection.execute(
             "SELECT source_line, detail, left(raw, 80) FROM landed WHERE file = ? "
-            "ORDER BY broken = ? DESC, source_line LIMIT 1",
+            "AND NOT is_forgotten ORDER BY broken = ? DESC, source_line LIMIT 1",
             [file, UNDATED],
         ).fetchall()[0]
         return f"line {line}: {detail}: {raw}"
@@ -131,7 +164,10 @@ class Partitioner:
             staged[file].fragments[day] = path
             staged[file].digests[day] = digest
             staged[file].rows += rows
-        bad = "* REPLACE ([broken] AS broken), 'landing' AS stage FROM landed WHERE broken NOT NULL"
+        bad = (
+            "* REPLACE ([broken] AS broken), 'landing' AS stage FROM landed WHERE broken NOT NULL "
+        )
+        bad += "AND NOT is_forgotten"
         for (file,), path, rows, _ in self._write(bad, files, ["file"], folder):
             staged[file].quarantine = path
             staged[file].rows += rows
@@ -153,11 +189,13 @@ class Partitioner:
             rows, digester = 0, Digester()
             with pq.ParquetWriter(path, schema, compression="zstd") as writer:
                 for _, part in parts:
-                    part = shaped(part, schema)
-                    writer.write_table(part)
+                    kept = shaped(part, schema)
                     if schema is FRAGMENT:
-                        digester.add(part)
-                    rows += len(part)
+                        digester.add(kept)
+                    if self._forgotten:
+                        kept = kept.filter(pc.invert(part["is_forgotten"]))
+                    writer.write_table(kept)
+                    rows += len(kept)
             yield key, path, rows, digester.digest()
 
 
@@ -206,7 +244,7 @@ def _landed_select(dataset: Dataset) -> str:
         "CASE WHEN broken IS NOT NULL THEN "
         f"coalesce(__detail, CASE WHEN broken = '{TOO_LATE}' THEN {late} "
         f"ELSE timestamp || ' is not in the data set''s days, {days}' END) END, "
-        f"CASE WHEN broken IS NOT NULL THEN __raw END, {fields} "
+        f"CASE WHEN broken IS NOT NULL THEN __raw END, {fields}, false "
         "FROM (SELECT *, coalesce(__broken, CASE WHEN day IS NULL OR timestamp >= ends "
         f"THEN '{OUT_OF_RANGE}' WHEN timestamp < opens THEN '{TOO_LATE}' END) AS broken "
         f"FROM ({events_select(dataset)}) "

@@ -34,6 +34,7 @@ from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.config.source import EventMapping
 from contracts.lake.engine import connect
+from contracts.lake.forgotten import Forgotten, read_forgotten
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table, remove_files
 from contracts.lake.reading import read_table
@@ -86,11 +87,12 @@ class FileContents:
     fragments: dict[dt.date, pa.Table]
     quarantine: pa.Table
     added: int  # by `explode`
+    forgotten: int  # rows of users who were forgotten, which lie nowhere
 
     @property
     def rows(self) -> int:
         """All of them, refused or not."""
-        return sum(map(len, self.fragments.values())) + len(self.quarantine)
+        return sum(map(len, self.fragments.values())) + len(self.quarantine) + self.forgotten
 
     def put(self, made: "FileContents") -> None:
         """Puts rows among those of the same file, in the order of lines and elements."""
@@ -99,6 +101,7 @@ class FileContents:
             self.fragments[day] = _by_line([there, rows], FRAGMENT)
         self.quarantine = _by_line([self.quarantine, made.quarantine], QUARANTINE)
         self.fragments = {day: rows for day, rows in self.fragments.items() if len(rows)}
+        self.forgotten += made.forgotten
 
 
 def repair(dataset: Dataset, lake: Lake, repairs: pa.Table) -> RepairReport:
@@ -110,7 +113,8 @@ def repair(dataset: Dataset, lake: Lake, repairs: pa.Table) -> RepairReport:
       repairs: schema REPAIRS.
 
     Raises:
-      FootpathError: a repaired event is none, or a file was never landed; nothing of it is done.
+      FootpathError: a repaired event is none or of a user who was forgotten, or a file was never
+        landed; nothing of it is done.
     """
     replaced = again = 0
     days: set[dt.date] = set()
@@ -120,7 +124,7 @@ def repair(dataset: Dataset, lake: Lake, repairs: pa.Table) -> RepairReport:
             (manifest,) = read_manifests(lake, [file_id(path)]).values()
             if manifest is None:
                 raise FootpathError(f"{path} was never landed here, so none of its rows is refused")
-            _, found = _repair_file(connection, dataset, lake, manifest, rows, keep=True)
+            _, found = _repair_file(connection, dataset, lake, manifest, rows)
             replaced, again = replaced + found.replaced, again + found.refused_again
             days |= set(found.days)
     return RepairReport(replaced, again, len(repairs) - replaced, sorted(days))
@@ -151,8 +155,8 @@ def repair_again(
             show_refused(lake, old, read_table(refused_path(lake, old)))
             continue
         for batch in of_file:
-            rows = read_table(batch)
-            manifest, _ = _repair_file(connection, dataset, lake, manifest, rows, keep=False)
+            rows, name = read_table(batch), batch.stem.partition("-")[2]
+            manifest, _ = _repair_file(connection, dataset, lake, manifest, rows, name)
         yield manifest, manifest.changed_days(old)
 
 
@@ -162,18 +166,28 @@ def _repair_file(
     lake: Lake,
     old: Manifest,
     repairs: pa.Table,
-    keep: bool,
+    kept_as: str = "",
 ) -> tuple[Manifest, RepairReport]:
-    """Repairs one landing file, in one step; returns its manifest too."""
+    """Repairs one landing file, in one step; returns its manifest too.
+
+    Args:
+      connection: DuckDB.
+      dataset: maps landing rows to events.
+      lake: gets the file's new fragments.
+      old: the file's manifest.
+      repairs: schema REPAIRS.
+      kept_as: the hash by which these repairs are kept already; else they are kept now.
+    """
     if old.mapping != mapping_hash(dataset):
         raise FootpathError(
             f"{old.path} was landed by another mapping than the YAML has now: replay without a "
             f"file first, which lands it anew, then look at what is still refused"
         )
     contents = _read_contents(lake, old)
+    before = dict(contents.fragments)
     of_landing = pc.equal(repairs["stage"], LANDING)
     with lake.staging() as folder:
-        mapper = _Mapper(connection, dataset, old, folder)
+        mapper = _Mapper(connection, dataset, old, folder, read_forgotten(lake))
         lines, again = _replace_lines(mapper, contents, repairs.filter(of_landing))
         events = _replace_events(mapper, contents, repairs.filter(pc.invert(of_landing)))
         if not lines and not events:
@@ -181,18 +195,31 @@ def _repair_file(
                 show_refused(lake, old, contents.quarantine)
             return old, RepairReport(0, 0, len(repairs), [])
         assert contents.rows == old.rows + contents.added, f"{old.path}: a repair lost or made rows"
-        digest = hash_json([old.repairs, str(repairs.to_pylist())])
+        if contents.forgotten > old.forgotten and not kept_as:
+            raise FootpathError(
+                f"{contents.forgotten - old.forgotten} of the repaired rows of {old.path} are of "
+                "users who were forgotten: take them out; nothing of this file was replaced"
+            )
+        digest = kept_as or hash_json([old.repairs, str(repairs.to_pylist())])
+        # What is left of a user who was forgotten is a fragment without rows, and a digest.
+        contents.fragments |= {day: rows for day, rows in before.items() if not len(rows)} | (
+            contents.fragments
+        )
         fragments = dict(sorted(contents.fragments.items()))
         rules = [broken[0] for broken in contents.quarantine["broken"].to_pylist()]
         changes = {
             "repairs": digest,
             "repaired": old.repaired + lines - again + events,
             "added": contents.added,
+            "forgotten": contents.forgotten,
             "days": {day: len(rows) for day, rows in fragments.items()},
-            "digests": {day: digest_of(rows) for day, rows in fragments.items()},
+            "digests": {
+                day: old.digests[day] if rows.equals(before.get(day)) else digest_of(rows)
+                for day, rows in fragments.items()
+            },
         }
         new = old.model_copy(update=changes | {rule: rules.count(rule) for rule in REFUSALS})
-        if keep:
+        if not kept_as:
             kept = repairs_folder(lake, old)
             batches = len(list(kept.glob("*.parquet")))
             publish_table(lake, repairs, kept / f"{batches:06}-{digest}.parquet")
@@ -208,6 +235,7 @@ def _read_contents(lake: Lake, manifest: Manifest) -> FileContents:
         {day: read_table(fragment_path(lake, manifest, day)) for day in manifest.days},
         read_table(refused) if refused.exists() else QUARANTINE.empty_table(),
         manifest.added,
+        manifest.forgotten,
     )
 
 
@@ -256,6 +284,7 @@ class _Mapper:
     dataset: Dataset
     manifest: Manifest
     folder: Path
+    forgotten: Forgotten
 
     def map(self, rows: pa.ChunkedArray, places: pa.Table, dataset: Dataset) -> FileContents:
         """What repaired rows become by the mapping of a data set: this one, or `_of_events`.
@@ -275,7 +304,7 @@ class _Mapper:
         reader = RowReader(self.connection, table, [SourceFile(file.name, str(file), size, "")])
         original = SourceFile(path, str(file), size, "")
         arrival = Arrival(original, self.manifest.arrival_day, self.manifest.arrival)
-        partitioner = Partitioner(self.connection, dataset, [arrival])
+        partitioner = Partitioner(self.connection, dataset, [arrival], self.forgotten)
         for _ in reader.chunks():
             partitioner.add_rows()
         if reader.faults:
@@ -291,7 +320,7 @@ class _Mapper:
             pq.read_table(staged.quarantine) if staged.quarantine else QUARANTINE.empty_table()
         )
         fragments = {day: pq.read_table(path) for day, path in staged.fragments.items()}
-        return FileContents(fragments, refused, counts[0].added)
+        return FileContents(fragments, refused, counts[0].added, counts[0].forgotten)
 
 
 # Where an event stands among those of its instant: its replacement stands there, too.

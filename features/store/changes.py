@@ -12,12 +12,13 @@ token is filled from scratch.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.base.sql import parquet
 from contracts.lake.layout import Lake
@@ -66,6 +67,32 @@ def publish_state(lake: Lake, view: View, state: State) -> None:
     metadata = json.dumps(known)
     table = state.rows.replace_schema_metadata({"footpath": metadata})
     publish_table(lake, table, state_path(lake, view))
+
+
+def forget_in_state(
+    lake: Lake, view: View, users: list[str], moved: Mapping[str, tuple[str, str]]
+) -> None:
+    """Takes users out of a state, whatever store it is of.
+
+    Args:
+      lake: of the view.
+      view: whose state.
+      users: who goes.
+      moved: objects of the view that were written anew without them: name -> what changed with it
+        before, and what does now. They count as read if they did before.
+    """
+    path = state_path(lake, view)
+    if not path.exists():
+        return
+    rows = read_table(path)
+    known = json.loads((rows.schema.metadata or {})[b"footpath"])
+    for name, (before, after) in moved.items():
+        if known["objects"].get(name) == before:
+            known["objects"][name] = after
+    left = rows.filter(pc.invert(pc.is_in(rows[JOIN_KEY], pa.array(users, pa.string()))))
+    left = left.replace_schema_metadata({"footpath": json.dumps(known)})
+    if not left.equals(rows, check_metadata=True):
+        publish_table(lake, left, path)
 
 
 class Changes:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from features.store.feast_objects import feature_view, token_view, user_entity
+from features.store.feast_objects import JOIN_KEY, feature_view, token_view, user_entity
 from features.store.repository import CONFIG, open_store
 from features.store.view_specs import View, opened_repository
 
@@ -94,6 +94,25 @@ class OnlineWriter:
         """Writes one batch of a view: user_id, the clocks and the features."""
         with self.explained():
             self._write(self._config, self._tables[view.name], batch, None)
+
+    def delete(self, users: list[str]) -> int:
+        """Deletes all rows of some users; returns how many of them had any.
+
+        Raises:
+          FootpathError: the store has no way to delete, or refuses.
+        """
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        delete = getattr(self._store, "online_delete", None)
+        if delete is None:
+            raise FootpathError(
+                f"the online store of {self._file} ({self.kind}) has no way of Feast's to delete a "
+                "user: delete their rows there by its own means, then forget them again with "
+                "--online-is-done"
+            )
+        keys = {JOIN_KEY: [Value(string_val=user) for user in users]}
+        with self.explained():
+            return delete(self._config, list(self._tables.values()), keys)
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:

@@ -32,6 +32,6 @@ def audit(
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise FootpathError(f"rows were lost or made: {'; '.join(faults[:5])}{more}")
     echo(
-        "rows + added = refused + waiting + duplicates + quarantined + published"
+        "rows + added = refused + forgotten + waiting + duplicates + quarantined + published"
         + ("; every duplicate was counted anew" if recount else "")
     )

@@ -31,6 +31,7 @@ from orchestration.cli import (
     production,
     promotion,
     quarantine,
+    users,
 )
 from orchestration.cli.output import echo
 from orchestration.production.addresses import WEBSERVER_MODULE, use_addresses
@@ -52,8 +53,7 @@ app.command()(promotion.pin)
 app.command()(promotion.retire)
 app.command()(production.production)
 app.command()(production.health)
-users = typer.Typer(no_args_is_help=True, help="Look at users.")
-app.add_typer(users, name="users")
+app.add_typer(users.app, name="users")
 shop = typer.Typer(no_args_is_help=True, help="The synthetic shop.")
 app.add_typer(shop, name="shop")
 
@@ -144,23 +144,6 @@ def shop_generate(
     with counter("days of the shop") as report:
         truth = generate_shop(folder, users, days, seed, progress=report)
     echo(f"{truth.lines:,} rows in {folder}; what is in them: {folder / 'truth.json'}")
-
-
-@users.command("similar")
-def users_similar(
-    user_id: str,
-    dataset: DatasetOption = "shop",
-    k: Annotated[int, typer.Option("-k", min=1, help="how many")] = 10,
-) -> None:
-    """List the users most like a given one, by cosine of their embeddings.
-
-    An id that begins with a dash comes last: footpath users similar --dataset shop -- -12
-    """
-    from features.store.similar import similar_users
-
-    load_dataset(dataset)
-    for other, cosine in similar_users(Lake.of(dataset), user_id, k):
-        echo(f"{cosine:6.3f}  {other}")
 
 
 def _require_folder(dataset: str, data: str) -> None:

@@ -22,6 +22,7 @@ FINISHED = [
     dg.DagsterRunStatus.FAILURE,
     dg.DagsterRunStatus.CANCELED,
 ]
+UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED]
 _PAGE = 500
 
 
@@ -29,7 +30,7 @@ def run_things(dataset: Dataset, instance: dg.DagsterInstance, now: float) -> It
     """Yields the finished runs of a data set, oldest last; `name` is the run's id."""
     days = dataset.automation.keep.runs_days
     last: dict[str, str] | None = None
-    for record in _finished(dataset, instance):
+    for record in _runs(dataset, instance, FINISHED):
         run, ended = record.dagster_run.run_id, record.end_time or record.start_time
         ended = ended or record.create_timestamp.timestamp()
         if now - ended < days * 86400:
@@ -58,12 +59,19 @@ def remove_run(instance: dg.DagsterInstance, thing: Thing) -> None:
             path.unlink(missing_ok=True)
 
 
-def _finished(dataset: Dataset, instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
-    """Yields the finished runs of a data set's jobs and assets."""
+def unfinished_runs(dataset: Dataset, instance: dg.DagsterInstance) -> list[str]:
+    """Ids of the runs of a data set that are queued or under way."""
+    return [record.dagster_run.run_id for record in _runs(dataset, instance, UNFINISHED)]
+
+
+def _runs(
+    dataset: Dataset, instance: dg.DagsterInstance, statuses: list[dg.DagsterRunStatus]
+) -> Iterator[dg.RunRecord]:
+    """Yields the runs of a data set's jobs and assets that have one of some statuses."""
     slugs = sorted((re.sub(r"\W", "_", name) for name in dataset_names()), key=len, reverse=True)
     cursor = None
     while records := instance.get_run_records(
-        dg.RunsFilter(statuses=FINISHED), limit=_PAGE, cursor=cursor
+        dg.RunsFilter(statuses=statuses), limit=_PAGE, cursor=cursor
     ):
         for record in records:
             run = record.dagster_run

@@ -1,0 +1,1 @@
+"""Forgetting a user: `footpath users forget` removes every trace of some ids."""
