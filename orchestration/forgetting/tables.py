@@ -75,14 +75,16 @@ def rewrite(
     with lake.staging() as folder:
         staged = folder / path.name
         with pq.ParquetFile(open_parquet(path)) as file:
-            schema = file.schema_arrow
-            schema = schema.with_metadata((schema.metadata or {}) | (footer or {}))
+            schema, said = file.schema_arrow, file.metadata.metadata or {}
+            # Some keys of a footer stand in the schema, and some beside it.
+            beside = said.keys() - {b"ARROW:schema"} - (schema.metadata or {}).keys()
             with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
                 for number in range(file.num_row_groups):
                     rows = file.read_row_group(number)
                     left = rows.filter(pc.invert(gone(rows)))
                     went, kept = went + len(rows) - len(left), kept + len(left)
                     writer.write_table(left.cast(schema))
+                writer.add_key_value_metadata({k: said[k] for k in beside} | (footer or {}))
         if not is_remote(path):
             status = path.stat()
             os.utime(staged, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000))
