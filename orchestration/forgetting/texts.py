@@ -22,8 +22,8 @@ from orchestration.forgetting.ids import Ids
 
 _DOCUMENTS = (".json", ".html", ".md", ".txt", ".yaml")
 _LOGS = (".log", ".out", ".err", ".txt")
-# A manifest names its file, and the list of who was forgotten holds no id.
-_NOT_TEXTS = ("landing/files/", "forgotten/", "feature_store/registry")
+# A manifest names its file, the list of who was forgotten holds no id, and leftovers go whole.
+_NOT_TEXTS = ("landing/files/", "forgotten/", "_staging/", "running/")
 
 
 def documents_with(lake: Lake, ids: Ids) -> list[Path]:
