@@ -59,7 +59,7 @@ def test_every_row_is_accounted_for(lake, dataset):
     repeats = 5 if dataset is WITH_IDS else 4
     waiting = 1 if dataset is WITH_IDS else 2
     assert found.figures() == {
-        "files": 2, "rows": 19, "added": 0, "refused": refused, "waiting": waiting,
+        "files": 2, "rows": 19, "added": 0, "refused": refused, "forgotten": 0, "waiting": waiting,
         "duplicates": repeats, "quarantined": 1, "published": 19 - 1 - refused - waiting - repeats,
     }  # fmt: skip
     assert DAYS[2] in found.waiting_days

@@ -11,6 +11,7 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
+from contracts.lake.forgotten import add_forgotten
 from contracts.lake.layout import Lake
 from features.ingestion import replay as replay_module
 from features.ingestion.editable import read_editable, write_editable
@@ -261,3 +262,16 @@ def test_a_file_that_never_landed_is_named(source, tmp_path):
     path.write_text('{"source_file":"f","source_line":1,"stage":"landing","row":{"id":"a"}}')
     with pytest.raises(FootpathError, match="f was never landed"):
         repair(SHOP, Lake.of("shop"), read_editable(path))
+
+
+def test_a_mended_row_of_a_user_who_was_forgotten_is_refused(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOOTPATH_FORGET_KEY", "a secret")
+    lake = Lake.of("shop")
+    source.write("2026-01-05/13", row("a", NOON), row("b", "yesterday", user="u2"))
+    land(SHOP, lake, None)
+    path = mended(lake, SHOP, tmp_path, undated={"ts": NOON, "user": "u9"})
+    add_forgotten(lake, ["u9"])
+    with pytest.raises(FootpathError, match=r"1 of the repaired rows .* were forgotten"):
+        repair(SHOP, lake, read_editable(path))
+    assert not list(lake.table("repairs").glob("*/*"))
+    assert reconcile(SHOP, lake).faults == []

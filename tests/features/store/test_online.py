@@ -12,6 +12,7 @@ import pytest
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from features.store import apply_registry, check_online, materialize, promote, repository
+from features.store.online_writer import OnlineWriter
 from features.store.repository import open_store
 from features.store.similar import similar_users
 from tests.builders.datasets import shop
@@ -268,3 +269,15 @@ def test_the_check_agrees_after_materializing_and_names_what_differs(lake_home: 
     bad = check_online(dataset, lake)
     assert (bad.sampled, bad.equal) == (10, 9)
     assert bad.mismatches[0].startswith(f"embedding_{MODEL} of user 'u4'")
+
+
+def test_a_store_that_cannot_delete_says_what_to_do(
+    lake_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = tmp_path / "online.yaml"
+    settings.write_text("type: sqlite\npath: online.db\n")
+    monkeypatch.setenv("FOOTPATH_ONLINE_STORE", str(settings))
+    lake = small_lake(lake_home)
+    apply_registry(shop(), lake)
+    with pytest.raises(FootpathError, match="--online-is-done"):
+        OnlineWriter(lake, []).delete(["u1"])

@@ -7,9 +7,13 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from features.store import apply_registry, check_online, materialize, promote, repository
+from features.store.online_writer import OnlineWriter
 from features.store.repository import open_store
+from features.store.view_specs import known_views
 from tests.builders.datasets import shop
+from tests.builders.stack import wait_until
 from tests.builders.store import DAY, HOUR, behavior_rows, midnight, publish_behavior, small_lake
+from tests.builders.traces import traces
 from tests.features.store.test_online import edge_case_lake, first_feature, online
 
 redis = pytest.importorskip("redis")
@@ -127,3 +131,20 @@ def test_a_server_that_is_away_is_named(lake_home: Path, monkeypatch: pytest.Mon
     apply_registry(dataset, lake)
     with pytest.raises(FootpathError, match=r"feature_store.yaml \(.*\) refused: .*127.0.0.1:1"):
         materialize(dataset, lake)
+
+
+def test_a_user_who_is_deleted_has_no_key_and_no_byte_in_the_servers_files(
+    lake_home: Path, client: "redis.Redis"
+):
+    dataset, lake = shop(), small_lake(lake_home)
+    client.config_set("appendonly", "yes")
+    promote(dataset, lake, "ptum_bert4rec_v1")
+    materialize(dataset, lake)
+    before, folder = hashes(client), Path(client.config_get("dir")["dir"])
+    assert traces(folder, "u1shop")  # the end of a key
+    writer = OnlineWriter(lake, list(known_views(lake).values()))
+    assert (writer.delete(["u1", "nobody"]), writer.delete(["u1"])) == (1, 0)
+    assert len(hashes(client)) == len(before) - 1
+    assert hashes(client).items() <= before.items()
+    wait_until(lambda: not traces(folder, "u1shop"), lambda: "the file holds the key")
+    client.config_set("appendonly", "no")
