@@ -20,7 +20,8 @@ import duckdb
 from contracts.base.errors import FootpathError
 from contracts.base.sql import name
 from contracts.config.source import Csv
-from features.ingestion.formats import NESTED, split_delimited
+from features.ingestion.formats.delimited import split_delimited
+from features.ingestion.formats.json_lines import NESTED
 from features.ingestion.listing import find_files
 from features.ingestion.streams import TAR, SourceFile, path_on_disk, read_blocks
 from features.ingestion.tar import members

@@ -1,6 +1,6 @@
 """Source files -> typed rows in DuckDB, each with its file, its line, and why it is refused.
 
-In:  files of one format (formats.py) and the columns declared for them.
+In:  files of one format (formats/) and the columns declared for them.
 Out: chunk by chunk, the temporary table `rows_read`: `__file` (the file's number), `__line` (from
      1, headers and blank lines counted), `__raw` (the row as it was read), `__problem` (why it
      cannot be read, or null), and the declared columns in their declared types.
@@ -33,7 +33,8 @@ from contracts.base.sql import name
 from contracts.config.source import FileTable
 from contracts.lake.layout import spill_folder
 from features.expressions import column_types
-from features.ingestion.formats import UTF8_MARK, Format, Layout, format_of, listed
+from features.ingestion.formats import format_of
+from features.ingestion.formats.base import UTF8_MARK, Format, Layout, listed
 from features.ingestion.streams import (
     BLOCK,
     Archives,

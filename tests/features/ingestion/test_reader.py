@@ -437,7 +437,7 @@ def test_a_column_may_have_the_name_of_a_row_s_number(tmp_path):
 
 def test_names_that_reading_uses_are_refused_in_the_yaml():
     used = set()
-    for file in Path(reader_module.__file__).parent.glob("*.py"):
+    for file in Path(reader_module.__file__).parent.rglob("*.py"):
         used |= set(re.findall(r"\b__[a-z]+\b(?!__)", file.read_text()))
     assert {"__file", "__nested", "__shape"} <= used
     for column in [*used - {"__v"}, "__FILE", "__v12"]:

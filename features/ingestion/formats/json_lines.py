@@ -1,0 +1,82 @@
+"""JSON: an object a line, objects over several lines, or arrays of objects over the whole file."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.base.errors import FootpathError
+from contracts.base.sql import literal, literals, name
+from features.ingestion.formats.base import UTF8_MARK, Format, Layout, but, decoded
+from features.ingestion.formats.declared_types import typed_rows
+
+# How DuckDB shows a JSON number that is none.
+NAN = ("NaN", "nan")
+
+NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION|JSON)")
+
+
+class JsonLines(Format):
+    """One JSON object a line."""
+
+    keys = "json_keys(__raw)"
+
+    def sniff(self, data: bytes, path: str) -> None:
+        """Refuses what is no text, and one JSON array over the whole file."""
+        super().sniff(data, path)
+        lines = data.rstrip(b"\r\n")
+        first = lines.removeprefix(UTF8_MARK).lstrip()[:1]
+        if first == b"[" and (b"\n" not in lines or lines.split(b"\n", 1)[0].strip() == b"["):
+            raise FootpathError(
+                f"{path} is one JSON array: write one object a line (jq -c '.[]' does it)"
+            )
+
+    def layout(self, header: bytes | None, path: str) -> Layout:  # noqa: ARG002
+        """Rows name their columns: all files have one layout."""
+        return JsonLayout(tuple(self.table.nulls))
+
+
+@dataclass(frozen=True)
+class JsonLayout(Layout):
+    """Keys of JSON objects are columns."""
+
+    nulls: tuple[str, ...]  # words that mean null
+
+    def select(self, source: str, types: Mapping[str, str]) -> str:
+        """The SELECT over a table of records."""
+        wanted = {c: "JSON" if NESTED.search(kind) else "VARCHAR" for c, kind in types.items()}
+        fields = (
+            "CASE WHEN CASE WHEN starts_with(__text, '{') THEN true "
+            "ELSE starts_with(ltrim(__text), '{') END AND json_valid(__text) "
+            f"THEN json_transform(__text, {literal(json.dumps(wanted))}) END"
+        )
+        shape = (
+            "CASE WHEN __text IS NULL THEN 'not UTF-8' "
+            "WHEN __fields IS NULL THEN 'not a JSON object' END"
+        )
+        values = [
+            but(_json_text(column), self.nulls)
+            if kind == "VARCHAR"
+            else but(f"__fields.{name(column)}", ("", "null", *NAN, *self.nulls))
+            for column, kind in types.items()
+        ]
+        return typed_rows(decoded(source, fields), shape, "NULL::BIGINT", values, types)
+
+
+def _json_text(column: str) -> str:
+    """The SQL of a JSON value as text: NaN is null, and a whole number has no fraction.
+
+    DuckDB shows whole numbers that were written otherwise as 5.0 or 5e+20. The type is asked for
+    where a text looks like that.
+    """
+    value = f"__fields.{name(column)}"
+    pointer = "/" + column.replace("~", "~0").replace("/", "~1")
+    is_text = f"json_type(__text, {literal(pointer)}) <> 'DOUBLE'"
+    is_nan = f"{value} IN ({literals(NAN)})"
+    whole = f"coalesce(TRY_CAST({value} AS HUGEINT)::VARCHAR, {value})"
+    # For speed: most texts are words, or longer than any number that DuckDB shows.
+    return (
+        f"CASE WHEN CASE WHEN {value} < ':' THEN strlen({value}) < 25 ELSE {is_nan} END THEN CASE "
+        f"WHEN NOT (ends_with({value}, '.0') OR contains({value}, 'e+') OR {is_nan}) THEN {value} "
+        f"WHEN {is_text} THEN {value} WHEN NOT {is_nan} THEN {whole} END ELSE {value} END"
+    )
