@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -59,8 +59,12 @@ class FileTable(Strict):
 class Landing(FileTable):
     """The event files. Date fields in the URL give the arrival day.
 
-    They are {year} {month} {day} {hour}, or {hours}: whole hours since `origin`.
+    They are {year} {month} {day} {hour}; or one that counts: {hours}, whole hours since `origin`,
+    {epoch_ms} or {epoch_s}, milliseconds or seconds since 1970.
     """
+
+    # Fields of the URL that are the whole date.
+    COUNTS: ClassVar[tuple[str, ...]] = ("hours", "epoch_ms", "epoch_s")
 
     arrival_timezone: Zone = Field(
         "UTC", description="the zone that the date fields in the URL are written in"
@@ -78,18 +82,18 @@ class Landing(FileTable):
     @property
     def is_dated(self) -> bool:
         """Whether files arrive by day (true) or lie there once and for all."""
-        return "{day}" in self.url or "{hours}" in self.url
+        return any(f"{{{field}}}" in self.url for field in ("day", *self.COUNTS))
 
     @model_validator(mode="after")
     def _dates_are_whole(self) -> "Landing":
         fields = set(re.findall(r"{(\w+)}", self.url))
-        if unknown := fields - {"year", "month", "day", "hour", "hours"}:
+        if unknown := fields - {"year", "month", "day", "hour", *self.COUNTS}:
             raise ValueError(f"url has unknown fields {sorted(unknown)}")
         if ("hours" in fields) != (self.origin is not None):
             raise ValueError("{hours} in the url and origin need each other")
-        if "hours" in fields:
+        if counts := sorted(fields & {*self.COUNTS}):
             if len(fields) > 1:
-                raise ValueError("{hours} in the url is the whole date: no other field beside it")
+                raise ValueError(f"{{{counts[0]}}} in the url is the whole date: no other field")
         elif fields and not {"year", "month", "day"} <= fields:
             raise ValueError("url needs {year}, {month} and {day} together, or none of them")
         return self

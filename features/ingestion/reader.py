@@ -33,16 +33,11 @@ from contracts.base.sql import name
 from contracts.config.source import FileTable
 from contracts.lake.layout import spill_folder
 from features.expressions import column_types
+from features.ingestion.archives import Archives
+from features.ingestion.decompress import BLOCK
 from features.ingestion.formats import format_of
 from features.ingestion.formats.base import UTF8_MARK, Format, Layout, listed
-from features.ingestion.streams import (
-    BLOCK,
-    Archives,
-    Prefetch,
-    SourceFile,
-    path_on_disk,
-    read_blocks,
-)
+from features.ingestion.streams import Prefetch, SourceFile, path_on_disk, read_blocks
 
 ROWS = "rows_read"
 

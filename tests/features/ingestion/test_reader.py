@@ -88,7 +88,7 @@ def test_csv_is_read_as_the_csv_module_wrote_it_however_it_is_cut(
     text, lines = as_csv(rows, line_end=line_end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader_module, "CHUNK", chunk)
-        patch.setattr("features.ingestion.streams.BLOCK", 7)
+        patch.setattr("features.ingestion.decompress.BLOCK", 7)
         found = read(tmp_path_factory.mktemp("x"), text, header=False)
     assert found.problems == [None] * len(rows)
     assert found.rows == [tuple(field or None for field in row) for row in rows]
