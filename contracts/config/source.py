@@ -1,10 +1,11 @@
 """The YAML's sections on the source: which files there are, and what their columns mean."""
 
+import codecs
 import datetime as dt
 import re
 from typing import ClassVar, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from contracts.base.schema import Count, Name, Sql, Strict, Zone
 
@@ -22,7 +23,21 @@ class Csv(Strict):
     delimiter: str = Field(",", description="one character or a string such as '::'")
     header: bool = True
     quote: str = '"'
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    encoding: str = Field(
+        "utf-8", description="one that Python knows: utf-16, cp1252 (Windows), latin-1, shift_jis"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+            known = codecs.lookup(encoding).name
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"'{encoding}' is no encoding of text: use one such as cp1252"
+            ) from None
+        return "utf-8" if known in ("utf-8", "utf-8-sig", "ascii") else encoding
 
 
 class FileTable(Strict):

@@ -74,8 +74,9 @@ def _header(dataset: Dataset, path: str) -> list[str]:
     if format.has_header:
         for arrival in find_arrivals(dataset, None):
             if arrival.file.path == path:
-                line = next(read_blocks(arrival.file), b"").partition(b"\n")[0]
-                cells = format.cells(format.to_utf8(line).decode("utf-8-sig", "replace"))
+                text = format.decoder(path)(next(read_blocks(arrival.file), b""), False)
+                line = text.partition(b"\n")[0]
+                cells = format.cells(line.decode("utf-8-sig", "replace"))
                 return [cell.strip() for cell in cells or ()]
     return list(dataset.landing.columns)
 

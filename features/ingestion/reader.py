@@ -199,11 +199,11 @@ class RowReader:
 
     def _cut_at_records(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's text in UTF-8, cut at ends of records and ending with a line end."""
-        chunk = self.sample_bytes or CHUNK
+        chunk, decode = self.sample_bytes or CHUNK, self.format.decoder(file.path)
         parts: list[bytes] = []
         size, rows, enough = 0, 0, chunk
         for block in self._blocks(file, digest):
-            parts.append(self.format.to_utf8(block))
+            parts.append(decode(block, False))
             size += len(parts[-1])
             rows += parts[-1].count(b"\n")
             if size < enough and rows < CHUNK_ROWS:
@@ -223,7 +223,7 @@ class RowReader:
             # A row longer than a chunk is not looked through again for every block of it.
             size, rows = len(parts[0]), parts[0].count(b"\n")
             enough = max(chunk, min(2 * size, LONGEST_ROW + 1))
-        if data := b"".join(parts):
+        if data := b"".join([*parts, decode(b"", True)]):
             yield data if data.endswith(b"\n") else data + b"\n"
 
     def _blocks(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:

@@ -19,8 +19,10 @@ from contracts.config.source import FileTable
 
 UTF8_MARK = b"\xef\xbb\xbf"
 
-# Makes text in UTF-8, one record a line or more, of the blocks of a file; true with the last one.
+# Makes text in UTF-8, records that end with lines, of a file's blocks in order, the last with true.
 Decoder = Callable[[bytes, bool], bytes]
+
+_WIDE = "set csv.encoding to utf-16 in the YAML if it is CSV, or save it as UTF-8"
 
 # First bytes -> what they are, and what to do about it.
 _FOREIGN = {
@@ -30,9 +32,9 @@ _FOREIGN = {
     b"BZh": ("bzip2", "unpack it, or compress it with gzip or zstd"),
     b"\xfd7zXZ\0": ("xz", "unpack it, or compress it with gzip or zstd"),
     b"PAR1": ("Parquet", "set format: parquet in the YAML, or ask for the file as text"),
-    b"\xff\xfe": ("UTF-16 or UTF-32", "save it as UTF-8"),
-    b"\xfe\xff": ("UTF-16", "save it as UTF-8"),
-    b"\0\0\xfe\xff": ("UTF-32", "save it as UTF-8"),
+    b"\xff\xfe": ("UTF-16 or UTF-32", _WIDE),
+    b"\xfe\xff": ("UTF-16", _WIDE),
+    b"\0\0\xfe\xff": ("UTF-32", _WIDE),
 }
 
 
@@ -57,9 +59,9 @@ class Format:
         self.has_header = False  # whether a file's first line is no row
         self.quote = b""
 
-    def to_utf8(self, block: bytes) -> bytes:
-        """Re-encodes a block of a file. Wrong bytes of UTF-8 stay: they are found line by line."""
-        return block
+    def decoder(self, path: str) -> Decoder:  # noqa: ARG002
+        """What makes text in UTF-8 of a file. Wrong bytes stay: they are found line by line."""
+        return lambda block, is_last: block  # noqa: ARG005
 
     def end_of_records(self, data: bytes) -> int:
         """Where the last whole record of data ends; 0 if there is none."""

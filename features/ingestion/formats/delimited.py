@@ -11,8 +11,9 @@ import numpy as np
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal
 from contracts.config.source import FileTable
-from features.ingestion.formats.base import Format, Layout, but, decoded, listed
+from features.ingestion.formats.base import Decoder, Format, Layout, but, decoded, listed
 from features.ingestion.formats.declared_types import typed_rows
+from features.ingestion.formats.encodings import TextDecoder
 
 # Stands in for a delimiter of several characters: the unit separator, which text does not hold.
 UNIT = "\x1f"
@@ -29,9 +30,10 @@ class Delimited(Format):
         self.has_header = table.csv.header
         self.quote = table.csv.quote.encode()
 
-    def to_utf8(self, block: bytes) -> bytes:
-        """Re-encodes a block of Latin-1."""
-        return block.decode("latin-1").encode() if self.table.csv.encoding == "latin-1" else block
+    def decoder(self, path: str) -> Decoder:
+        """Re-encodes a file of another encoding."""
+        encoding = self.table.csv.encoding
+        return super().decoder(path) if encoding == "utf-8" else TextDecoder(encoding, path)
 
     def end_of_records(self, data: bytes) -> int:
         """Where the last whole record of data ends: not inside a quoted field."""
@@ -86,12 +88,13 @@ class Delimited(Format):
         Raises:
           FootpathError: the header lacks a declared column, or has it twice.
         """
-        delimiter, quote = self.table.csv.delimiter, self.table.csv.quote
+        csv = self.table.csv
+        dialect = csv.delimiter, csv.quote, csv.encoding
         nulls = ("", *self.table.nulls)
         declared = list(self.table.columns)
         if header is None:
             width = len(declared)
-            return DelimitedLayout(delimiter, quote, nulls, tuple(range(1, width + 1)), width)
+            return DelimitedLayout(*dialect, nulls, tuple(range(1, width + 1)), width)
         found = self.cells(header.decode(errors="replace"))
         if found is None:
             raise FootpathError(f"{path}: its header cannot be read: ask for the file again")
@@ -104,7 +107,7 @@ class Delimited(Format):
                     f"(it has: {listed(found, 20)}): fix the YAML or ask for the file again"
                 )
         positions = tuple(found.index(c) + 1 if c in found else None for c in declared)
-        return DelimitedLayout(delimiter, quote, nulls, positions, len(found))
+        return DelimitedLayout(*dialect, nulls, positions, len(found))
 
     def cells(self, line: str) -> list[str] | None:
         """Splits a row into the cells of its columns; None if it cannot be split."""
@@ -132,6 +135,7 @@ class DelimitedLayout(Layout):
 
     delimiter: str
     quote: str
+    encoding: str
     nulls: tuple[str, ...]  # words that mean null
     positions: tuple[int | None, ...]  # None for an optional column that is not there
     width: int
@@ -139,7 +143,7 @@ class DelimitedLayout(Layout):
     def select(self, source: str, types: Mapping[str, str]) -> str:
         """The SELECT over a table of records."""
         shape = (
-            "CASE WHEN __text IS NULL THEN 'not UTF-8' "
+            f"CASE WHEN __text IS NULL THEN {literal(f'not {self.encoding.upper()}')} "
             "WHEN __fields IS NULL THEN 'a quote is not closed, or text follows its end' "
             f"WHEN len(__fields) <> {self.width} THEN len(__fields) || ' columns where there "
             f"should be {self.width}' END"

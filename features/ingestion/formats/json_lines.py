@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, literals, name
-from features.ingestion.formats.base import UTF8_MARK, Format, Layout, but, decoded
+from features.ingestion.formats.base import UTF8_MARK, Decoder, Format, Layout, but, decoded
 from features.ingestion.formats.declared_types import typed_rows
+from features.ingestion.formats.json_documents import JsonDecoder
 
 # How DuckDB shows a JSON number that is none.
 NAN = ("NaN", "nan")
@@ -17,19 +18,30 @@ NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION|JSON)")
 
 
 class JsonLines(Format):
-    """One JSON object a line."""
+    """JSON objects, however they lie in a file."""
 
     keys = "json_keys(__raw)"
 
+    def decoder(self, path: str) -> Decoder:
+        """Makes an object a line of JSON over several lines, or in an array."""
+        return JsonDecoder(path)
+
     def sniff(self, data: bytes, path: str) -> None:
-        """Refuses what is no text, and one JSON array over the whole file."""
+        """Refuses what is no text, and rows that lie within one object."""
         super().sniff(data, path)
-        lines = data.rstrip(b"\r\n")
-        first = lines.removeprefix(UTF8_MARK).lstrip()[:1]
-        if first == b"[" and (b"\n" not in lines or lines.split(b"\n", 1)[0].strip() == b"["):
-            raise FootpathError(
-                f"{path} is one JSON array: write one object a line (jq -c '.[]' does it)"
-            )
+        try:
+            row = json.loads(data.removeprefix(UTF8_MARK).partition(b"\n")[0])
+        except (ValueError, RecursionError):
+            return  # the row is refused when it is read
+        if not isinstance(row, dict) or not row.keys().isdisjoint(self.table.columns):
+            return
+        for key, value in row.items():
+            if isinstance(value, list) and any(isinstance(element, dict) for element in value):
+                key = key[:60]
+                raise FootpathError(
+                    f"{path} has its rows in the list '{key}' of one object: write them one a line "
+                    f"(jq -c '.{key}[]' does it), or declare '{key}' as a column and explode it"
+                )
 
     def layout(self, header: bytes | None, path: str) -> Layout:  # noqa: ARG002
         """Rows name their columns: all files have one layout."""
