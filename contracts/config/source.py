@@ -27,6 +27,18 @@ class Csv(Strict):
         "utf-8", description="one that Python knows: utf-16, cp1252 (Windows), latin-1, shift_jis"
     )
 
+    escape: str = Field(
+        "",
+        max_length=1,
+        description="a character such as \\ that makes the quote, delimiter or line end behind it "
+        "text; where quote is empty, \\t and \\n are control characters and \\N is null",
+    )
+    comment: str = Field("", description="lines that begin with it are no rows")
+    skip: int = Field(0, ge=0, description="how many lines stand before the header or first row")
+    decimal: Literal[".", ","] = Field(
+        ".", description="what stands before the decimals of a declared number"
+    )
+
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, encoding: str) -> str:

@@ -185,12 +185,18 @@ class RowReader:
         line = 1
         for data in self._cut_at_records(file, digest):
             if layout is None:
-                self.format.sniff(data, file.path)
-                rows = data.removeprefix(UTF8_MARK)
-                header = rows[: rows.index(b"\n") + 1] if self.format.has_header else b""
+                if line == 1:
+                    self.format.sniff(data, file.path)
+                    data = data.removeprefix(UTF8_MARK)
+                before = self.format.preamble(data, line, file.path)
+                line += data.count(b"\n", 0, before)
+                data = data[before:]
+                if not data:
+                    continue
+                header = self.format.header(data)
                 layout = self.format.layout(header or None, file.path)
-                line += bool(header)
-                data = rows[len(header) :]
+                line += header.count(b"\n")
+                data = data[len(header) :]
             rows = data.count(b"\n")
             if data:
                 yield Records(number, line, data, layout, rows)

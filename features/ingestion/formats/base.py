@@ -56,7 +56,6 @@ class Format:
 
     def __init__(self, table: FileTable) -> None:
         self.table = table
-        self.has_header = False  # whether a file's first line is no row
         self.quote = b""
 
     def decoder(self, path: str) -> Decoder:  # noqa: ARG002
@@ -86,6 +85,14 @@ class Format:
         if b"\n" not in lines and b"\r" in lines and not (self.quote and self.quote in lines):
             raise FootpathError(f"{path} ends its lines with CR alone: save it with LF or CRLF")
 
+    def preamble(self, data: bytes, line: int, path: str) -> int:  # noqa: ARG002
+        """How many bytes stand before the header, or the first row, in data from a line on."""
+        return 0
+
+    def header(self, data: bytes) -> bytes:  # noqa: ARG002
+        """The header that data begins with; empty without one."""
+        return b""
+
     def layout(self, header: bytes | None, path: str) -> Layout:
         """Finds the declared columns, in a header if the format has one.
 
@@ -94,7 +101,7 @@ class Format:
         """
         raise NotImplementedError
 
-    def cells(self, line: str) -> list[str] | None:
+    def cells(self, line: str) -> list[str | None] | None:
         """Splits a row into the cells of its columns; None if it has none, or cannot be split."""
 
     def select_file(
@@ -128,8 +135,8 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
-def decoded(source: str, fields: str) -> str:
-    """The sub-select that decodes records, drops blank lines and splits the others.
+def decoded(source: str, fields: str, comment: str = "") -> str:
+    """The sub-select that decodes records, drops blank lines and comments, and splits the others.
 
     DuckDB's trim functions walk through a whole text, so they see only the texts that need it.
     """
@@ -140,12 +147,13 @@ def decoded(source: str, fields: str) -> str:
         f"WHEN ends_with(__text, {cr} || {lf}) THEN substr(__text, 1, length(__text) - 2) "
         "ELSE substr(__text, 1, length(__text) - 1) END"
     )
+    is_row = f"NOT starts_with(__raw, {literal(comment)}) AND " if comment else ""
     return (
         f"(SELECT *, {fields} AS __fields FROM (SELECT __file, __line, __text, "
         r"coalesce(__text, regexp_replace(__bytes::VARCHAR, '(\\x0D)?\\x0A$', '')) AS __raw "
         f"FROM (SELECT __file, __line, __bytes, {stripped} AS __text FROM "
         f"(SELECT __file, __line, __bytes, {text} AS __text FROM {source}))) "
-        "WHERE (strlen(__raw) > 0 AND NOT starts_with(__raw, ' ')) OR trim(__raw) <> '')"
+        f"WHERE {is_row}((strlen(__raw) > 0 AND NOT starts_with(__raw, ' ')) OR trim(__raw) <> ''))"
     )
 
 
@@ -156,3 +164,14 @@ def but(value: str, nulls: Sequence[str]) -> str:
     if len(nulls) == 1:
         return f"nullif({value}, {literal(nulls[0])})"
     return f"CASE WHEN {value}::VARCHAR NOT IN ({literals(nulls)}) THEN {value} END"
+
+
+def escaped(content: np.ndarray, escape: str) -> np.ndarray:
+    """The places of the bytes behind an escape: of each run of escapes, an odd one has one."""
+    found = np.flatnonzero(content == ord(escape))
+    if not len(found):
+        return found
+    is_first = np.concatenate([[True], np.diff(found) > 1])
+    begins, ends = found[is_first], found[np.append(is_first[1:], True)] + 1
+    behind = ends[(ends - begins) % 2 == 1]
+    return behind[behind < len(content)]

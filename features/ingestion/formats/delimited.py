@@ -3,20 +3,17 @@
 import csv
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 
+import duckdb
 import numpy as np
 
 from contracts.base.errors import FootpathError
-from contracts.base.sql import literal
 from contracts.config.source import FileTable
-from features.ingestion.formats.base import Decoder, Format, Layout, but, decoded, listed
-from features.ingestion.formats.declared_types import typed_rows
+from features.ingestion.formats.base import Decoder, Format, Layout, escaped, listed
+from features.ingestion.formats.delimited_rows import UNIT, DelimitedLayout, split_sql
 from features.ingestion.formats.encodings import TextDecoder
-
-# Stands in for a delimiter of several characters: the unit separator, which text does not hold.
-UNIT = "\x1f"
 
 # A quoted field that spans lines and has more bytes than this is an unclosed quote.
 LONGEST_FIELD = 1 << 20
@@ -27,8 +24,13 @@ class Delimited(Format):
 
     def __init__(self, table: FileTable) -> None:
         super().__init__(table)
-        self.has_header = table.csv.header
+        self.csv = table.csv
         self.quote = table.csv.quote.encode()
+        self._comment = table.csv.comment.encode()
+
+    @cached_property
+    def _splitter(self) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect()
 
     def decoder(self, path: str) -> Decoder:
         """Re-encodes a file of another encoding."""
@@ -37,6 +39,7 @@ class Delimited(Format):
 
     def end_of_records(self, data: bytes) -> int:
         """Where the last whole record of data ends: not inside a quoted field."""
+        data = self._marks(data)
         end = super().end_of_records(data)
         if not self.quote or not data.count(self.quote, 0, end) % 2:
             return end
@@ -57,10 +60,16 @@ class Delimited(Format):
         those. Lines are one record if together they are proper CSV; a quote that is never closed
         opens nothing, and its line is refused alone.
         """
-        if not self.quote:
+        if not self.quote and not self.csv.escape:
             return None
+        marks = np.frombuffer(self._marks(data), np.uint8)
         is_start = np.ones(len(starts), bool)
-        quotes = np.flatnonzero(np.frombuffer(data, np.uint8) == ord(self.quote))
+        if self.csv.escape:
+            goes_on = (marks[ends - 1] != ord("\n"))[:-1] & (owner[1:] == owner[:-1])
+            is_start[1:] = ~goes_on
+        if not self.quote:
+            return is_start
+        quotes = np.flatnonzero(marks == ord(self.quote))
         counts = np.searchsorted(quotes, ends) - np.searchsorted(quotes, starts)
         record = self._record_pattern()
         is_inside = False
@@ -74,13 +83,66 @@ class Delimited(Format):
                     is_start[first + 1 : last + 1] = False
         return is_start
 
+    def _marks(self, data: bytes) -> bytes:
+        """Data in which what an escape makes text, and quotes in comments, are other bytes."""
+        if not self.csv.escape and not (self._comment and self._comment in data):
+            return data
+        content = np.frombuffer(data, np.uint8).copy()
+        if self.csv.escape:
+            content[escaped(content, self.csv.escape)] = 0
+        if self._comment and self.quote:
+            ends = np.flatnonzero(content == ord("\n"))
+            starts = np.concatenate([[0], ends + 1])
+            ends = np.append(ends, len(content))
+            quotes = np.flatnonzero(content == ord(self.quote))
+            of_line = starts[np.searchsorted(ends, quotes)]
+            is_comment = [data.startswith(self._comment, start) for start in of_line.tolist()]
+            content[quotes[is_comment]] = 0
+        return content.tobytes()
+
     def _record_pattern(self) -> re.Pattern[bytes]:
         """Compiles a CSV record: fields quoted as a whole, or on one line and not quoted."""
-        quote = re.escape(self.quote)
-        delimiter = re.escape(self.table.csv.delimiter.encode())
-        quoted = b"%b(?:[^%b]|%b%b)*+%b" % (quote, quote, quote, quote, quote)
-        plain = b"(?!%b)(?:(?!%b)[^\n])*+" % (quote, delimiter)
+        quote, delimiter = re.escape(self.quote), re.escape(self.csv.delimiter.encode())
+        escape = re.escape(self.csv.escape.encode())
+        behind = b"|%b(?s:.)" % escape if escape else b""
+        quoted = b"%b(?:[^%b%b]|%b%b%b)*+%b" % (quote, quote, escape, quote, quote, behind, quote)
+        plain = b"(?!%b)(?:(?!%b)[^\n%b]%b)*+" % (quote, delimiter, escape, behind)
         return re.compile(b"(?:%b|%b)(?:%b(?:%b|%b))*+" % (quoted, plain, delimiter, quoted, plain))
+
+    def preamble(self, data: bytes, line: int, path: str) -> int:
+        """How many bytes stand before the header, or the first row, in data from a line on.
+
+        Raises:
+          FootpathError: a line `sep=;` says another delimiter than the YAML.
+        """
+        place = 0
+        while place < len(data):
+            end = data.find(b"\n", place) + 1 or len(data)
+            text = data[place:end].strip()
+            said = re.fullmatch(rb'"?sep=(.)"?', data[place:end].strip(b"\r\n"))
+            if said and line == 1 and (self.csv.header or said[1] == self.csv.delimiter.encode()):
+                if said[1] != self.csv.delimiter.encode():
+                    raise FootpathError(
+                        f"{path} begins with {text.decode(errors='replace')}: set csv.delimiter to "
+                        "that in the YAML"
+                    )
+            elif line > self.csv.skip and not (
+                (self._comment and text.startswith(self._comment)) or (self.csv.header and not text)
+            ):
+                break
+            line, place = line + 1, end
+        return place
+
+    def header(self, data: bytes) -> bytes:
+        """The header that data begins with, whose names may span lines; empty without one."""
+        if not self.csv.header:
+            return b""
+        first = end = data.find(b"\n") + 1 or len(data)
+        while self.quote and data.count(self.quote, 0, end) % 2 and end < LONGEST_FIELD:
+            if not (end := data.find(b"\n", end) + 1):
+                break
+        is_whole = end == first or self._record_pattern().fullmatch(data[:end].rstrip(b"\r\n"))
+        return data[:end] if end and is_whole else data[:first]
 
     def layout(self, header: bytes | None, path: str) -> Layout:
         """Finds the declared columns in a header, or takes them in their order without one.
@@ -88,17 +150,15 @@ class Delimited(Format):
         Raises:
           FootpathError: the header lacks a declared column, or has it twice.
         """
-        csv = self.table.csv
-        dialect = csv.delimiter, csv.quote, csv.encoding
         nulls = ("", *self.table.nulls)
         declared = list(self.table.columns)
         if header is None:
             width = len(declared)
-            return DelimitedLayout(*dialect, nulls, tuple(range(1, width + 1)), width)
+            return DelimitedLayout(self.csv, nulls, tuple(range(1, width + 1)), width)
         found = self.cells(header.decode(errors="replace"))
         if found is None:
             raise FootpathError(f"{path}: its header cannot be read: ask for the file again")
-        found = [column.strip() for column in found]
+        found = [(column or "").strip() for column in found]
         for column in declared:
             if found.count(column) != 1 and (column in found or column not in self.table.optional):
                 how = "has no" if column not in found else "has more than one"
@@ -107,12 +167,16 @@ class Delimited(Format):
                     f"(it has: {listed(found, 20)}): fix the YAML or ask for the file again"
                 )
         positions = tuple(found.index(c) + 1 if c in found else None for c in declared)
-        return DelimitedLayout(*dialect, nulls, positions, len(found))
+        return DelimitedLayout(self.csv, nulls, positions, len(found))
 
-    def cells(self, line: str) -> list[str] | None:
+    def cells(self, line: str) -> list[str | None] | None:
         """Splits a row into the cells of its columns; None if it cannot be split."""
+        if self.csv.escape:
+            bare = "SELECT rtrim(?, chr(13) || chr(10)) AS __text"
+            sql = f"SELECT {split_sql(self.csv)} FROM ({bare})"
+            return self._splitter.execute(sql, [line]).fetchall()[0][0]
         try:
-            return next(split_delimited([line], self.table.csv.delimiter, self.table.csv.quote), [])
+            return [*next(split_delimited([line], self.csv.delimiter, self.csv.quote), [])]
         except csv.Error:
             return None
 
@@ -127,50 +191,3 @@ def split_delimited(lines: Iterable[str], delimiter: str, quote: str) -> Iterato
     quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     for row in csv.reader(rows, delimiter=UNIT, quotechar=quote or None, quoting=quoting):
         yield [cell.replace(UNIT, delimiter) for cell in row]
-
-
-@dataclass(frozen=True)
-class DelimitedLayout(Layout):
-    """Where each declared column stands, counted from 1, and among how many."""
-
-    delimiter: str
-    quote: str
-    encoding: str
-    nulls: tuple[str, ...]  # words that mean null
-    positions: tuple[int | None, ...]  # None for an optional column that is not there
-    width: int
-
-    def select(self, source: str, types: Mapping[str, str]) -> str:
-        """The SELECT over a table of records."""
-        shape = (
-            f"CASE WHEN __text IS NULL THEN {literal(f'not {self.encoding.upper()}')} "
-            "WHEN __fields IS NULL THEN 'a quote is not closed, or text follows its end' "
-            f"WHEN len(__fields) <> {self.width} THEN len(__fields) || ' columns where there "
-            f"should be {self.width}' END"
-        )
-        width = f"CASE WHEN len(__fields) <> {self.width} THEN len(__fields) END"
-        values = [but(f"__fields[{p}]", self.nulls) if p else "NULL" for p in self.positions]
-        return typed_rows(decoded(source, self._fields()), shape, width, values, types)
-
-    def _fields(self) -> str:
-        """The SQL that splits `__text` into a list; null where quotes are wrong."""
-        line, separator = "__text", self.delimiter
-        if len(separator) > 1:
-            line, separator = f"replace(__text, {literal(separator)}, {literal(UNIT)})", UNIT
-        plain = f"string_split({line}, {literal(separator)})"
-        if not self.quote:
-            return plain
-        # A field is quoted as a whole, quotes inside it doubled, or it does not begin with one.
-        d, q = (f"\\x{{{ord(char):x}}}" for char in (separator, self.quote))
-        field = f"{q}(?:[^{q}]|{q}{q})*{q}|[^{d}{q}][^{d}]*|"
-        line = f"{literal(separator)} || {line}"
-        bare = f"replace(f[2:-2], {literal(self.quote * 2)}, {literal(self.quote)})"
-        bare = f"CASE WHEN starts_with(f, {literal(self.quote)}) THEN {bare} ELSE f END"
-        if separator != self.delimiter:
-            bare = f"replace({bare}, {literal(UNIT)}, {literal(self.delimiter)})"
-        return (
-            f"CASE WHEN NOT contains(__text, {literal(self.quote)}) THEN {plain} "
-            f"WHEN regexp_full_match({line}, '(?:{d}(?:{field}))+') "
-            f"THEN list_transform(regexp_extract_all({line}, '{d}({field})', 1), "
-            f"lambda f: {bare}) END"
-        )

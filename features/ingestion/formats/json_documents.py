@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from contracts.base.errors import FootpathError
+from features.ingestion.formats.base import escaped
 
 # The longest that a single object may be.
 LONGEST = 32 << 20
@@ -150,13 +151,7 @@ class JsonDecoder:
 def _quotes(content: np.ndarray) -> np.ndarray:
     """The places of the quotes that begin or end a text of JSON."""
     quotes = content == ord('"')
-    slashes = np.flatnonzero(content == ord("\\"))
-    if len(slashes):
-        # Of each run of backslashes, an odd one escapes what follows.
-        is_first = np.concatenate([[True], np.diff(slashes) > 1])
-        begins, ends = slashes[is_first], slashes[np.append(is_first[1:], True)] + 1
-        escaped = ends[(ends - begins) % 2 == 1]
-        quotes[escaped[escaped < len(content)]] = False
+    quotes[escaped(content, "\\")] = False
     return np.flatnonzero(quotes)
 
 
