@@ -12,7 +12,7 @@ from contracts.base.schema import Count, Name, Sql, Strict, Zone
 # Columns that reading a file adds to those of the file.
 RESERVED = re.compile(
     "__(file|line|raw|problem|width|place|length|shape|text|bytes|fields|event|timestamp|nested|"
-    r"broken|detail|x|len|n|v\d+)",
+    r"broken|detail|x|len|n\d*|v\d+)",
     re.IGNORECASE,
 )
 

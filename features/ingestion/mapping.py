@@ -29,6 +29,7 @@ from features.expressions import (
     text_of,
     type_of,
 )
+from features.ingestion.formats.declared_types import lossy_casts
 from features.ingestion.reader import ROWS
 
 # Why a row is refused before it is an event.
@@ -77,9 +78,11 @@ def events_select(dataset: Dataset) -> str:
     mapped += f", 'properties': {map_of(dataset.events.properties)}"
     mapped += f", 'sequence': ({dataset.events.sequence or 'NULL'})::BIGINT"
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
+    timestamp = f"CASE WHEN {lossy_casts(dataset.events.timestamp)} IS NULL THEN {timestamp} END"
+    undated = lossy_casts(dataset.events.timestamp, or_unknown=True)
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in EVENT_FIELDS if f != "timestamp")
     row = struct_of(dataset.landing.columns)
-    undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
+    undated = f"coalesce({undated}, {literal(f'`{dataset.events.timestamp}` gives no timestamp')})"
     failed, columns = _failed(dataset), dataset.landing.columns
     nested = f"CASE {' '.join(map(_nested_id, ('user_id', 'item_id')))} END"
     return (

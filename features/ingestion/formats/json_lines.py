@@ -10,6 +10,7 @@ from contracts.base.sql import literal, literals, name
 from features.ingestion.formats.base import UTF8_MARK, Decoder, Format, Layout, but, decoded
 from features.ingestion.formats.declared_types import typed_rows
 from features.ingestion.formats.json_documents import JsonDecoder
+from features.ingestion.formats.nested_json import nested_read
 
 # How DuckDB shows a JSON number that is none.
 NAN = ("NaN", "nan")
@@ -62,17 +63,41 @@ class JsonLayout(Layout):
             "ELSE starts_with(ltrim(__text), '{') END AND json_valid(__text) "
             f"THEN json_transform(__text, {literal(json.dumps(wanted))}) END"
         )
+        nested = [column for column, kind in types.items() if NESTED.search(kind)]
+        read = ""
+        for number, column in enumerate(nested):
+            value = nested_read(f"__fields.{name(column)}", types[column], column, self._text)
+            read += f", {value} AS __n{number}"
+        problems = "".join(f", __n{n}.p" for n in range(len(nested)))
         shape = (
             "CASE WHEN __text IS NULL THEN 'not UTF-8' "
-            "WHEN __fields IS NULL THEN 'not a JSON object' END"
+            "WHEN __fields IS NULL THEN 'not a JSON object' "
+            f"ELSE nullif(concat_ws('; ', NULL{problems}), '') END"
         )
         values = [
-            but(_json_text(column), self.nulls)
+            f"__n{nested.index(column)}.v"
+            if column in nested
+            else but(_json_text(column), self.nulls)
             if kind == "VARCHAR"
             else but(f"__fields.{name(column)}", ("", "null", *NAN, *self.nulls))
             for column, kind in types.items()
         ]
-        return typed_rows(decoded(source, fields), shape, "NULL::BIGINT", values, types)
+        rows = f"(SELECT *{read} FROM {decoded(source, fields)})"
+        found = {column: types[column] for column in nested}
+        return typed_rows(rows, shape, "NULL::BIGINT", values, types, found)
+
+    def _text(self, value: str, is_text: bool) -> str:
+        """The SQL of the text of a JSON value within another; a whole number has no fraction."""
+        bare = f"(({value})::JSON ->> '$')"
+        if not is_text:
+            return but(bare, ("", *NAN, *self.nulls))
+        whole = f"coalesce(TRY_CAST({bare} AS HUGEINT)::VARCHAR, {bare})"
+        text = (
+            f"CASE WHEN ({value})::VARCHAR IN ({literals(NAN)}) THEN NULL "
+            f"WHEN json_type(({value})::JSON) = 'DOUBLE' THEN CASE WHEN ends_with({bare}, '.0') "
+            f"OR contains({bare}, 'e+') THEN {whole} ELSE {bare} END ELSE {bare} END"
+        )
+        return but(text, self.nulls)
 
 
 def _json_text(column: str) -> str:
