@@ -18,7 +18,7 @@ from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
 from features.ingestion.archives import Archives
 from features.ingestion.archives.member import TAR, ZIP
-from features.ingestion.decompress import blocks_of, decompressed, open_url, readable
+from features.ingestion.decompress import GZIP, ZSTD, blocks_of, decompressed, open_url, readable
 
 # What is not read: without this list its bytes would be taken for text.
 FOREIGN = (".bz2", ".xz", ".tbz2", ".txz", ".7z", ".lz4", ".snappy", ".br")
@@ -116,7 +116,8 @@ def path_on_disk(
     """Path on this machine of a file for a reader of its own: itself, or a copy in a folder."""
     if file.fault:
         raise FootpathError(file.fault)
-    if "://" not in file.url and not file.archive:
+    is_plain = not file.path.lower().endswith((*GZIP, *ZSTD))
+    if "://" not in file.url and not file.archive and is_plain:
         if digest is not None:
             for _ in read_blocks(file, digest):
                 pass

@@ -24,7 +24,7 @@ HOURS |= {"EAT": 3, "JST": 9, "EST": -5, "MST": -7, "PST": -8, "HST": -10}
 _TIME = r"(TIMESTAMP\s+WITH\s+TIME\s+ZONE|TIMESTAMPTZ|TIMESTAMP|DATETIME)"
 _CAST = re.compile(rf"\b(TRY_)?CAST\(\s*([^()]+?)\s+AS\s+{_TIME}\s*\)", re.IGNORECASE)
 _COLONS = re.compile(rf"""("[^"]+"|[\w.]+)\s*::\s*{_TIME}\b""", re.IGNORECASE)
-_ABBREVIATED = "[0-9]{2} ?([A-Za-z]{2,5})$"
+_ABBREVIATED = "[:.0-9][0-9] ?([A-Za-z]{2,5})$"
 
 
 def typed_rows(
