@@ -80,10 +80,15 @@ class Maker:
         self.family = family
         self.random = random.Random(f"{family.name} {seed}")
         self._ids = 0
+        self._order = 0  # of the columns
 
     def files(self, count: int) -> dict[str, bytes]:
         """Some files by path, those of containers packed."""
-        made = {f"{self.random.choice('ab')}/part-{n}": self._file() for n in range(count)}
+        made = {}
+        for number in range(count):
+            self._order = number % 5
+            path = f"{self._order}/{self.random.choice('ab')}/part-{number}"
+            made[path] = self._file()
         found = {path + suffix: content for path, (content, suffix) in made.items()}
         if not self.family.container:
             return found
@@ -146,7 +151,8 @@ class Maker:
         delimiter, quote = csv.get("delimiter", ","), csv.get("quote", '"')
         columns = [*COLUMNS, "extra"]
         if csv.get("header", True):
-            pick.shuffle(columns)
+            # Of one order for some files: each order is a query of its own.
+            random.Random(f"{self._order}").shuffle(columns)
         else:
             columns.remove("extra")
         end = pick.choice(("\n", "\r\n"))
@@ -180,7 +186,7 @@ class Maker:
             signs = {"\\": "\\\\", "\t": pick.choice(("\\t", "\\\t")), "\r": "\\r"}
             signs["\n"] = pick.choice(("\\n", "\\\n"))
             return "".join(signs.get(sign, sign) for sign in text)
-        if delimiter == "::":
+        if delimiter == "::" and column != "ts":
             text = text.replace(":", ";")  # three colons would read either way
         if escape:
             return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -232,7 +232,7 @@ def _event(family: Family, row: dict[str, Any]) -> Event:
     # An empty id is none; an empty note is a text where the source can tell.
     texts = {key: _text(family, row.get(key)) for key in ("id", "user", "act", "item", "note")}
     for key in ("user", "item"):
-        if isinstance(row.get(key), (dict, list)):
+        if isinstance(row.get(key), (dict, list)) or _is_nested(texts[key] or ""):
             raise RefusedError(key)
     price = _number(family, row.get("price"))
     whole = _whole(family, row.get("n"))
@@ -250,6 +250,14 @@ def _event(family: Family, row: dict[str, Any]) -> Event:
         price,
         kept,
     )
+
+
+def _is_nested(text: str) -> bool:
+    """Whether a text is a JSON object or array: no id."""
+    try:
+        return isinstance(json.loads(text), (dict, list))
+    except ValueError:
+        return False
 
 
 def _nested(family: Family, value: Any) -> dict[str, str | None]:

@@ -109,8 +109,8 @@ def check_order(dataset: Dataset, lake: Lake, folder: Path, found: dict[Place, E
         event = found[place]
         kept.setdefault((event.timestamp.date(), event.event_id or place), event)
     ties: dict[Any, list[Event]] = defaultdict(list)
-    for event in kept.values():
-        ties[event.user_id, event.timestamp].append(event)
+    for place, event in kept.items():  # those without a user have no order
+        ties[event.user_id or place, event.timestamp].append(event)
     expected = Counter((event, n) for tied in ties.values() for n, event in enumerate(tied))
     staging = folder / "staged"
     staging.mkdir()
