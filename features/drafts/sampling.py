@@ -22,8 +22,8 @@ from contracts.base.sql import name
 from contracts.config.source import Csv
 from features.ingestion.archives import members
 from features.ingestion.archives.member import TAR
+from features.ingestion.formats.base import NESTED
 from features.ingestion.formats.delimited import split_delimited
-from features.ingestion.formats.json_lines import NESTED
 from features.ingestion.listing import find_files
 from features.ingestion.streams import SourceFile, path_on_disk, read_blocks
 

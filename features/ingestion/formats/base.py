@@ -6,6 +6,7 @@ with a wrong number of columns) and the declared columns. They go through text a
 a value that does not fit its declared type is found and named, whatever the format.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,6 +17,8 @@ import numpy as np
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, literals
 from contracts.config.source import FileTable
+
+NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION|JSON)")
 
 UTF8_MARK = b"\xef\xbb\xbf"
 

@@ -1,21 +1,18 @@
 """JSON: an object a line, objects over several lines, or arrays of objects over the whole file."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, literals, name
-from features.ingestion.formats.base import UTF8_MARK, Decoder, Format, Layout, but, decoded
+from features.ingestion.formats.base import NESTED, UTF8_MARK, Decoder, Format, Layout, but, decoded
 from features.ingestion.formats.declared_types import typed_rows
 from features.ingestion.formats.json_documents import JsonDecoder
 from features.ingestion.formats.nested_json import nested_read
 
 # How DuckDB shows a JSON number that is none.
 NAN = ("NaN", "nan")
-
-NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION|JSON)")
 
 
 class JsonLines(Format):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name, parquet
 from features.expressions import struct_of, text_of
-from features.ingestion.formats.base import Format, but, listed
+from features.ingestion.formats.base import NESTED, Format, but, listed
 from features.ingestion.formats.declared_types import misfits, typed_rows
 from features.ingestion.streams import too_large
 
@@ -88,13 +88,20 @@ class Parquet(Format):
     def _check_size(
         self, connection: duckdb.DuckDBPyConnection, on_disk: str, path: str, found: dict[str, str]
     ) -> None:
-        """Refuses a file whose texts are too large: a dictionary makes millions of rows of one."""
-        texts = [c for c in self.table.columns if found.get(c) in ("VARCHAR", "BLOB")]
-        if not texts:
-            return
-        length = {"VARCHAR": "strlen", "BLOB": "octet_length"}
-        sizes = " + ".join(f"coalesce(sum({length[found[c]]}({name(c)})), 0)" for c in texts)
-        sql = f"SELECT {sizes} FROM {parquet(literal(on_disk))}"
+        """Refuses a file whose values are too large: a dictionary makes millions of rows of one.
+
+        What its metadata says of sizes is of the pages as they are encoded, or a lie.
+        """
+        used = [column for column in self.table.columns if column in found]
+        length = {"VARCHAR": "strlen({})", "BLOB": "octet_length({})"}
+        nested = "strlen(({})::VARCHAR)"
+        texts = [
+            length.get(found[c], nested).format(name(c))
+            for c in used
+            if found[c] in length or NESTED.search(found[c])
+        ]
+        sizes = "".join(f" + coalesce(sum({text}), 0)" for text in texts)
+        sql = f"SELECT {8 * len(used)} * count(*){sizes} FROM {parquet(literal(on_disk))}"
         if connection.sql(sql).fetchall()[0][0] > self.table.max_bytes:
             raise too_large(path, self.table.max_bytes)
 
