@@ -25,13 +25,14 @@ from features.ingestion.streams import read_blocks
 
 
 def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:
-    """Writes refused rows to a file that can be edited; returns how many.
+    """Writes refused rows to a file that can be edited, each once; returns how many.
 
     Args:
       dataset: gives the layout of landing rows.
       refused: schema QUARANTINE; rows of stopped days count as `events`.
       path: gets JSON lines.
     """
+    written, rows_written = set[tuple[str, int]](), 0
     headers: dict[str, list[str]] = {}
     format = format_of(dataset.landing)
     with connect() as connection, open(path, "w", encoding="utf-8") as file:
@@ -42,12 +43,18 @@ def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:
         ).to_arrow_reader(10_000)
         for batch in rows:
             for row in batch.to_pylist():
+                # Of a row with several refused elements, the first one has its text.
+                place = (row["source_file"], row["source_line"])
+                if row["stage"] == LANDING and (row["raw"] is None or place in written):
+                    continue
+                written.add(place)
+                rows_written += 1
                 line = {key: row[key] for key in ("source_file", "source_line", "stage")}
                 line |= {"day": row["day"] and str(row["day"]), "was": row["was"]}
                 line |= {"broken": row["broken"], "detail": row["detail"]}
                 line["row"] = _as_object(dataset, format, row, headers)
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return len(refused)
+    return rows_written
 
 
 def _as_object(

@@ -81,12 +81,14 @@ def events_select(dataset: Dataset) -> str:
     timestamp = f"CASE WHEN {lossy_casts(dataset.events.timestamp)} IS NULL THEN {timestamp} END"
     undated = lossy_casts(dataset.events.timestamp, or_unknown=True)
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in EVENT_FIELDS if f != "timestamp")
-    row = struct_of(dataset.landing.columns)
+    # A row of many elements is not copied for each: partition.py gives it to the first one.
+    row = f"coalesce(__raw, to_json({struct_of(dataset.landing.columns)})::VARCHAR)"
+    raw = "NULL::VARCHAR" if dataset.events.explode else row
     undated = f"coalesce({undated}, {literal(f'`{dataset.events.timestamp}` gives no timestamp')})"
     failed, columns = _failed(dataset), dataset.landing.columns
     nested = f"CASE {' '.join(map(_nested_id, ('user_id', 'item_id')))} END"
     return (
-        f"SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS __raw, "
+        f"SELECT __file, __line, {raw} AS __raw, "
         "CASE WHEN __problem IS NOT NULL OR __event IS NULL OR __nested IS NOT NULL "
         f"THEN {literal(UNREADABLE)} "
         f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
