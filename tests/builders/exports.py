@@ -180,6 +180,8 @@ class Maker:
         if value is None:
             return "\\N" if escape else ""
         text = str(value)
+        if "comment" in self.family.csv:
+            text = text.replace("#", "%")  # behind a line end it would begin a comment
         if self.family.csv.get("decimal") == "," and column == "price":
             text = text.replace(".", ",")
         if escape and not quote:
