@@ -97,16 +97,16 @@ def test_the_mapping_of_files_changes_with_what_is_optional(source):
 
 
 @pytest.mark.parametrize(("field", "times"), [("epoch_ms", 1000), ("epoch_s", 1)])
-def test_an_instant_since_1970_in_the_path_is_the_arrival(tmp_path, field, times):
-    linked(tmp_path)
+def test_an_instant_since_1970_in_the_path_is_the_arrival(tmp_path, lake_home, field, times):
+    linked(tmp_path / "source")
     first = dt.datetime(2026, 1, 5, 23, 30, tzinfo=dt.UTC)  # in Berlin, the next day
     for hours in (0, 24):
         instant = first + dt.timedelta(hours=hours)
-        folder = tmp_path / "logs" / "source" / str(int(instant.timestamp()) * times)
+        folder = tmp_path / "source/logs/source" / str(int(instant.timestamp()) * times)
         folder.mkdir(parents=True)
         (folder / "1.gz").write_bytes(b"")
-    (tmp_path / "logs/source/latest").mkdir()
-    (tmp_path / "logs/source/latest/1.gz").write_bytes(b"")
+    (tmp_path / "source/logs/source/latest").mkdir()
+    (tmp_path / "source/logs/source/latest/1.gz").write_bytes(b"")
     url = f"logs/*/{{{field}}}/*.gz"
     shop = shop_like(landing=shop_like().landing.model_dump() | {"url": url})
     assert arrival_days(shop) == [dt.date(2026, 1, 6), dt.date(2026, 1, 7)]
