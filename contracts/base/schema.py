@@ -68,6 +68,12 @@ def _line(place: tuple[str | int, ...], text: str) -> InitErrorDetails:
     return InitErrorDetails(type=kind, loc=place, input=None)
 
 
+def located(title: str, faults: Iterable[tuple[tuple[str | int, ...], str]]) -> ValidationError:
+    """Errors that a section finds in its parts: a place and a sentence each."""
+    lines = [_line(place, text) for place, text in faults]
+    return ValidationError.from_exception_data(title, lines)
+
+
 def faults(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
     """Where and what is wrong, a pair for each error."""
     return [
@@ -94,8 +100,10 @@ def relocated(
       prefix: the place of the part.
       drop: parts of places to leave out.
     """
-    lines = [
-        _line((*prefix, *(part for part in place if part not in drop)), text)
-        for place, text in faults(error)
-    ]
-    return ValidationError.from_exception_data(error.title, lines)
+    return located(
+        error.title,
+        (
+            ((*prefix, *(part for part in place if part not in drop)), text)
+            for place, text in faults(error)
+        ),
+    )

@@ -7,7 +7,7 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError, FootpathError
 from contracts.base.schema import Strict, faults
 
 SectionT = TypeVar("SectionT", bound=Strict)
@@ -21,7 +21,7 @@ def load_yaml(
     Args:
       kind: of the object.
       path: of the file.
-      check: looks at the object too; a ValidationError of its own is told by line as well.
+      check: looks at the object too; its ValidationError or FieldError is told by line as well.
 
     Raises:
       FootpathError: the file cannot be read or is wrong: file, line, field, reason.
@@ -47,11 +47,12 @@ def load_yaml(
         found = kind.model_validate(values)
         if check:
             check(found)
-    except ValidationError as error:
+    except (ValidationError, FieldError) as error:
+        found = faults(error) if isinstance(error, ValidationError) else error.faults
         raise FootpathError(
             "\n".join(
                 f"{path}:{line_of(root, place)}: {'.'.join(map(str, place)) or 'the file'}: {text}"
-                for place, text in faults(error)
+                for place, text in found
             )
         ) from None
     return found

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.base.clock import as_of_instant, day_window, days_between
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError, FootpathError
 from contracts.base.hashing import hash_file, hash_files
 from contracts.base.sql import literal, literals, parquet
 from contracts.config.dataset import Dataset
@@ -144,23 +144,26 @@ def _load_events(
         connection.execute(f"INSERT INTO catalog {rows}")
     connection.execute(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, sequence, action, events.item_id, "
-        f"category, value, {_query(dataset)} AS query "
+        f"category, value, {query_sql(dataset)} AS query "
         f"FROM {parquet(f'[{literals(paths)}]')} AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
         + (f" QUALIFY NOT {is_held_out(holdout)}" if holdout else "")
     )
 
 
-def _query(dataset: Dataset) -> str:
-    """The SQL of what was searched for; null where there is an item."""
+def query_sql(dataset: Dataset) -> str:
+    """The SQL of what was searched for; null where there is an item.
+
+    Raises:
+      FieldError: `learning.query` is no property of events.
+    """
     key = dataset.learning.query
     if key is None:
         return "NULL::VARCHAR"
     if key not in dataset.events.properties:
-        raise FootpathError(
-            f"data set '{dataset.name}': learning.query names the property '{key}', and "
-            f"events.properties has {sorted(dataset.events.properties) or 'none'}"
-        )
+        known = ", ".join(dataset.events.properties) or "none"
+        text = f"names the property '{key}', and events.properties has {known}"
+        raise FieldError(f"data set '{dataset.name}'", [(("learning", "query"), text)])
     return f"CASE WHEN events.item_id IS NULL THEN properties[{literal(key)}] END"
 
 

@@ -104,13 +104,39 @@ def check(
     data: Annotated[str, typer.Option(help="its source folder, if it was not linked")] = "",
     rows: Annotated[int, typer.Option(min=1, help="how many events to show")] = 10,
 ) -> None:
-    """Validate a data set's YAML and show what a sample of its rows would become."""
-    from features.drafts.preview import findings, preview
-    from orchestration.cli.terminal import show_preview
+    """Validate a data set's YAML and show what a sample of each of its files would become.
 
-    dataset = load_dataset_file(file)
-    sample = preview(dataset, data or source_folder(dataset.name), rows, _gate(dataset))
-    show_preview(dataset, sample, [*findings(dataset, sample), *_todos(file)])
+    Exit code 1 where a run would stop, or leave a file or a day out.
+    """
+    from features.drafts.column_uses import column_uses
+    from features.drafts.findings import Finding, findings
+    from features.drafts.preview import preview
+    from orchestration.cli.terminal import show_findings, show_preview, show_uses
+
+    dataset = load_checked(file)
+    found = preview(dataset, data or source_folder(dataset.name), rows, _gate(dataset))
+    show_preview(dataset, found)
+    show_uses(column_uses(dataset))
+    told = [*findings(dataset, found), *map(Finding, _todos(file))]
+    show_findings(told)
+    if fails := sum(finding.fails for finding in told):
+        raise FootpathError(f"{file}: {fails} of these would fail in a run (marked with x)")
+
+
+def load_checked(file: Path) -> Dataset:
+    """Loads a data set's YAML, all SQL and rules in it bound.
+
+    Raises:
+      FootpathError: something in it is wrong: file, line, field, reason.
+    """
+    from features.drafts.sql_faults import check_sql
+    from validation.table_rules import events_audit
+
+    def check_all(dataset: Dataset) -> None:
+        check_sql(dataset)
+        events_audit(dataset)
+
+    return load_dataset_file(file, check_all)
 
 
 def _gate(dataset: Dataset) -> "Gate":

@@ -15,7 +15,7 @@ import typer
 
 from contracts.base.errors import FootpathError
 from contracts.base.text import shown
-from contracts.config.dataset import load_dataset
+from contracts.config.dataset import dataset_file, load_dataset
 from contracts.config.sources import enable, link_source, source_folder
 from contracts.lake.layout import Lake, home, lakes
 from contracts.lake.remote import sentence
@@ -85,7 +85,7 @@ def run(
     """Run the whole chain of a data set, from landing files to the feature store."""
     from orchestration.cli.terminal import Terminal
 
-    config = load_dataset(dataset)
+    config = datasets.load_checked(dataset_file(dataset))
     terminal = Terminal(config)
     if dataset == "shop" and not data:
         terminal.generate_shop(users, days, seed)
