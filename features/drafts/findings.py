@@ -1,4 +1,4 @@
-"""Findings: a sentence for each thing in a preview that a person should look at, with what to do."""
+"""Findings: a sentence for each thing in a preview to look at, with what to do."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,7 +127,8 @@ def _broken_rules(dataset: Dataset, preview: Preview) -> Iterator[Finding]:
 
 def _fields(dataset: Dataset, preview: Preview) -> Iterator[Finding]:
     if not _events(preview):
-        yield Finding("No row becomes an event.", fails=True)
+        if len(preview.faults) < preview.looked_at:
+            yield Finding("No row becomes an event.", fails=True)
         return
     for column in ("event_id", "item_id", "value", "session_id"):
         if getattr(dataset.events, column) and preview.null_shares[column] == 1:

@@ -1,7 +1,8 @@
 """All SQL of a data set's YAML, bound before a file is read: a slip is told by its field.
 
 In:  a data set. Out: a FieldError with every fault, of types of columns and of expressions in
-`events`, `items`, `users` and `tasks`, and of `learning.query`; who loads the YAML adds its file and line.
+`events`, `items`, `users` and `tasks`, and of `learning.query`. Who loads the YAML adds file and
+line.
 """
 
 from collections.abc import Iterator

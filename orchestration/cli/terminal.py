@@ -131,9 +131,8 @@ def show_preview(dataset: Dataset, preview: "Preview") -> None:
         console.print(f"Null: {', '.join(nulls)}")
     for section, table in preview.coverage.items():
         if table.is_read and not table.fault:
-            console.print(
-                f"{section}: {table.keys:,}; {table.found:,} of {table.events:,} events find theirs."
-            )
+            find = f"{table.found:,} of {table.events:,} events find theirs."
+            console.print(f"{section}: {table.keys:,}; {find}")
     _print_table("Events", preview.events)
     if preview.refused_rows:
         named = ["source_file"] if looked_at == 1 else []  # which stands above
