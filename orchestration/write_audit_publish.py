@@ -53,14 +53,21 @@ EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 
 Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
 Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
+Describe = Callable[[list[dt.date]], Mapping[dt.date, dict[str, Any]]]
 
 
 def build_days(
-    context: dg.AssetExecutionContext, dataset: Dataset, table: str, stage: Stage, audit: Audit
+    context: dg.AssetExecutionContext,
+    dataset: Dataset,
+    table: str,
+    stage: Stage,
+    audit: Audit,
+    describe: Describe = lambda _: {},
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckEvaluation | dg.Output]:
     """Builds the days of this run, whether one or a range, and yields what Dagster is to record.
 
-    Days that this run has stopped in a table before this one are left out.
+    Days that this run has stopped in a table before this one are left out. `describe` gives further
+    metadata of published days.
 
     Raises:
       Failure: the gate has stopped every day.
@@ -91,6 +98,8 @@ def build_days(
         raise dg.Failure(
             description=_sentences(bad), metadata={STOPPED: _listed(bad)}, allow_retries=False
         )
+    more = describe([verdict.day for verdict in good])
+    metadata = {v.day: _metadata(v) | more.get(v.day, {}) for v in good}
     # Else every day of the run would count as materialized.
     partial = [verdict.day for verdict in good] != asked
     with stored_together(context.instance):
@@ -105,11 +114,13 @@ def build_days(
             if partial:
                 context.log_event(
                     dg.AssetMaterialization(
-                        context.asset_key, partition=str(verdict.day), metadata=_metadata(verdict)
+                        context.asset_key,
+                        partition=str(verdict.day),
+                        metadata=metadata[verdict.day],
                     )
                 )
             else:
-                context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
+                context.add_asset_metadata(metadata[verdict.day], partition_key=str(verdict.day))
     # First what was made: a check refers to what it has judged.
     yield dg.MaterializeResult(metadata={NOT_RECORDED: True} if partial else None)
     yield from _checks(context, dataset, [*verdicts.values()])

@@ -36,8 +36,9 @@ from validation.rules import (
 # Longer than any id of a sane source, and short enough to be a key everywhere.
 LONGEST_ID = 512
 
-# A session is named `<user>-<microseconds>`.
-LONGEST_SESSION_ID = LONGEST_ID + len("-") + len(str(-(2**63)))
+# A session is named `<user>-<microseconds>`, or `<user>-<microseconds>-<id of the source>`, in
+# which a character may take three.
+LONGEST_SESSION_ID = LONGEST_ID + len("-") + len(str(-(2**63))) + len("-") + 3 * LONGEST_ID
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,13 @@ class Dataset(Strict):
         return self
 
     @model_validator(mode="after")
+    def _sessions_have_an_id(self) -> "Dataset":
+        if self.sessions.by == "source" and self.events.session_id is None:
+            text = "source needs events.session_id, the id that the source gives to sessions"
+            raise located("Dataset", [(("sessions", "by"), text)])
+        return self
+
+    @model_validator(mode="after")
     def _features_can_be_made(self) -> "Dataset":
         has_categories = self.items is not None and self.items.category is not None
         check_features(self.features, self.actions, has_categories)

@@ -19,6 +19,7 @@ from contracts.lake.engine import connect
 from contracts.lake.schemas import EVENT_FIELDS
 from features.drafts.coverage import Coverage, coverage
 from features.drafts.sample import sample_files
+from features.sessionization.agreement import agreement
 
 # Fewer events than this tell nothing of their kind.
 ENOUGH = 20
@@ -61,6 +62,7 @@ class Preview:
     is_midnight: bool  # every event lies at the beginning of its local day
     largest_user: tuple[str, int]  # and its events
     null_words: list[tuple[str, str, int]]  # field, word that may mean null, events
+    sessions: tuple[int, int]  # events with a session id, and those where a gap says the same
     twins: dict[str, tuple[str, int]]  # field -> an id N, and how many are there as N and as N.0
 
 
@@ -125,8 +127,14 @@ def _facts(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict:
         [dataset.timezone, dataset.timezone],
     ).fetchall()[0]
     low, high = connection.sql("SELECT min(timestamp), max(timestamp) FROM sampled").fetchall()[0]
+    of_source = (
+        "SELECT user_id, timestamp, row_number() OVER (ORDER BY source_file, source_line, "
+        "source_element) AS sequence, session_id, true AS is_counted "
+        "FROM sampled WHERE broken IS NULL"
+    )
     return {
         **_odd_ids(connection),
+        "sessions": agreement(connection, of_source, dataset.sessions),
         "refused_by": {rule: (rows, files) for rule, rows, files in refused},
         "actions": dict(actions),
         "null_shares": {f: s or 0.0 for f, s in zip(EVENT_FIELDS, filled, strict=True)},

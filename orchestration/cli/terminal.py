@@ -129,11 +129,19 @@ def show_preview(dataset: Dataset, preview: "Preview") -> None:
     nulls = [f"{f} {s:.1%}" for f, s in preview.null_shares.items() if 0 < s < 1]
     if nulls:
         console.print(f"Null: {', '.join(nulls)}")
+    events, agree = preview.sessions
+    if events:
+        console.print(
+            f"Sessions: {agree / events:.1%} of {events:,} events begin one, or not, alike by the "
+            f"gap of {dataset.sessions.gap_minutes} minutes and by the source's id; "
+            f"sessions.by is {dataset.sessions.by}."
+        )
     for section, table in preview.coverage.items():
         if table.is_read and not table.fault:
             find = f"{table.found:,} of {table.events:,} events find theirs."
             console.print(f"{section}: {table.keys:,}; {find}")
-    _print_table("Events", preview.events)
+    if preview.events.num_rows:
+        _print_table("Events", preview.events)
     if preview.refused_rows:
         named = ["source_file"] if looked_at == 1 else []  # which stands above
         _print_table("Refused rows", preview.refused.drop_columns(named))

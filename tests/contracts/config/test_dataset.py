@@ -154,3 +154,19 @@ def test_data_sets_may_lie_in_folders_of_ones_own_and_the_first_of_a_name_counts
     monkeypatch.setenv("FOOTPATH_DATASETS", str(tmp_path / "nowhere"))
     with pytest.raises(FootpathError, match="nowhere, which is no folder"):
         dataset_names()
+
+
+@pytest.mark.parametrize(
+    ("sessions", "field", "reason"),
+    [
+        ("{by: source}", "sessions.by", "source needs events.session_id"),
+        ("{open_minutes: 60}", "sessions", "open_minutes goes with by: source"),
+        ("{by: sauce}", "sessions.by", "'gap' or 'source'"),
+    ],
+)
+def test_sessions_of_the_source_need_its_ids(tmp_path, sessions, field, reason):
+    path, line = edited(tmp_path, "quality:", f"sessions: {sessions}\n\nquality:")
+    with pytest.raises(FootpathError) as error:
+        load_dataset_file(path)
+    assert f"{path}:{line}: {field}: " in str(error.value)
+    assert reason in str(error.value)

@@ -85,7 +85,9 @@ def test_check_says_what_columns_are_used_for_and_fails_where_a_run_would(clicks
     (clicks.parent / "my_clicks.csv").write_text("who,time,action,item\n" + ROWS)
     with pytest.raises(FootpathError, match="1 of these would fail in a run"):
         check(out, str(clicks.parent), 3)
-    assert re.search(r"^x my_clicks\.csv has no column 'user'", capsys.readouterr().out, re.M)
+    assert re.search(
+        r"^x my_clicks\.csv: its header has no column 'user'", capsys.readouterr().out, re.M
+    )
 
 
 def test_what_stands_in_the_data_is_printed_as_it_is(capsys):
