@@ -14,6 +14,7 @@ from contracts.config.dataset import (
     load_dataset,
     load_dataset_file,
 )
+from contracts.config.json_schema import schema_line, schema_text
 from contracts.config.sources import enable, is_enabled, link_source, source_folder
 from orchestration.cli.output import echo
 
@@ -55,7 +56,7 @@ def init(
         raise FootpathError(f"{target} is there already: give another --name, or remove it")
     drafted = draft(file, name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(drafted.text, encoding="utf-8")
+    target.write_text(schema_line(target.parent) + drafted.text, encoding="utf-8")
     load_dataset_file(target)
     todo = drafted.text.count(TODO)
     shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
@@ -96,6 +97,16 @@ def disable_dataset(name: str) -> None:
     load_dataset(name)
     enable(name, enabled=False)
     echo(f"{name}: disabled; a UI that is open drops it after Deployment, Reload definitions")
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON schema of a data set's YAML: editors complete by it.
+
+    A YAML of another folder: footpath datasets schema > schema.json, and as its first line
+    # yaml-language-server: $schema=schema.json
+    """
+    echo(schema_text().rstrip())
 
 
 @app.command("check")
