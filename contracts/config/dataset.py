@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError, FootpathError
 from contracts.base.schema import Name, Strict, Zone, located, relocated
 from contracts.config.automation import Automation
-from contracts.config.feature_list import Features, check_features
+from contracts.config.feature_list import Features, feature_faults
 from contracts.config.learning import Learning, Validation
 from contracts.config.policy import Lateness, Quality, Sessions
 from contracts.config.source import EventMapping, Items, Landing, Partitions, Users
@@ -149,10 +149,11 @@ class Dataset(Strict):
     @model_validator(mode="after")
     def _lateness_has_an_arrival(self) -> "Dataset":
         if self.lateness.allowed_days is not None and not self.landing.is_dated:
-            raise ValueError(
+            text = (
                 "lateness.allowed_days needs the day on which a file arrived: "
                 "put {year}, {month} and {day} into landing.url, or leave lateness out"
             )
+            raise located("Dataset", [(("lateness", "allowed_days"), text)])
         return self
 
     @model_validator(mode="after")
@@ -165,7 +166,9 @@ class Dataset(Strict):
     @model_validator(mode="after")
     def _features_can_be_made(self) -> "Dataset":
         has_categories = self.items is not None and self.items.category is not None
-        check_features(self.features, self.actions, has_categories)
+        if wrong := list(feature_faults(self.features, self.actions, has_categories)):
+            places = ((("features", "declared", number), text) for number, text in wrong)
+            raise located("Dataset", places)
         return self
 
 
@@ -225,10 +228,12 @@ def load_dataset_file(path: Path, check: Callable[[Dataset], object] | None = No
     Raises:
       FootpathError: the file cannot be read or is wrong: file, line, field, reason.
     """
-    dataset = load_yaml(Dataset, path, check)
-    if dataset.name != path.stem:
-        raise FootpathError(
-            f"{path}: name is '{dataset.name}', "
-            f"and the file's name says '{path.stem}': make them equal"
-        )
-    return dataset
+
+    def check_all(dataset: Dataset) -> None:
+        if dataset.name != path.stem:
+            text = f"is '{dataset.name}', and the file's name says '{path.stem}': make them equal"
+            raise FieldError(str(path), [(("name",), text)])
+        if check:
+            check(dataset)
+
+    return load_yaml(Dataset, path, check_all)

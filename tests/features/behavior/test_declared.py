@@ -208,8 +208,8 @@ def test_a_state_that_is_gone_torn_down_or_of_other_columns_is_made_anew(tmp_pat
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"kind": "count", "action": "buy"}, r"declared\.0 \(count\).*action 'buy'.*search"),
-        ({"kind": "recency", "of": ["buy"]}, r"declared\.0 \(recency\).*action 'buy'"),
+        ({"kind": "count", "action": "buy"}, r"count asks for action 'buy'.*search"),
+        ({"kind": "recency", "of": ["buy"]}, "recency asks for action 'buy'"),
         ({"kind": "funnel", "of": "view", "per": "view"}, "from one action to another"),
         ({"kind": "funnel", "of": "view", "per": "buy"}, "action 'buy'"),
         ({"kind": "weekend", "windows": [3]}, r"window of 3 days.*\[1, 2, 5\].*add it there"),
