@@ -20,6 +20,7 @@ from contracts.base.clock import now
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
+from features.stops import forget_stops, keep_stop, together
 from orchestration import partitions
 from orchestration.catalog import page
 from orchestration.dagster_private import NOT_RECORDED, latest_materializations
@@ -72,7 +73,6 @@ def build_days(
     Raises:
       Failure: the gate has stopped every day.
     """
-    from features.stops import forget_stops, keep_stop
     from validation.gate import publish
 
     lake, asked = Lake.of(dataset.name), days_of(context)
@@ -194,10 +194,7 @@ def stopped_days(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Stopp
                 of_table = found.setdefault(check.asset_key.path[-1], {})
                 of_table[dt.date.fromisoformat(check.partition)] = check.description or ""
         after = instance.get_run_by_id(after.parent_run_id) if after.parent_run_id else None
-    return [
-        StoppedDays(table, sorted(days), "; ".join(days[day] for day in sorted(days)))
-        for table, days in found.items()
-    ]
+    return [StoppedDays(table, sorted(days), together(days)) for table, days in found.items()]
 
 
 def days_check(dataset: Dataset, tables: list[str]) -> dg.AssetChecksDefinition:
@@ -253,7 +250,7 @@ def _listed(verdicts: list) -> str:
 
 
 def _sentences(verdicts: list) -> str:
-    return "\n".join(sentence for verdict in verdicts for sentence in verdict.failures)
+    return together({verdict.day: "; ".join(verdict.failures) for verdict in verdicts})
 
 
 def _metadata(verdict: Any) -> dict[str, int | float]:
