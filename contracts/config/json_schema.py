@@ -32,7 +32,7 @@ def schema_text() -> str:
 
 def schema_line(folder: Path) -> str:
     """The first line of a YAML in a folder: where its schema lies, seen from there."""
-    path = SCHEMA_FILE.resolve()
-    near = path.is_relative_to(folder.resolve().parent)
-    where = os.path.relpath(path, folder.resolve()) if near else str(path)
+    path, folder = SCHEMA_FILE.resolve(), folder.resolve()
+    is_ours = folder.is_relative_to(DATASETS.resolve().parent)
+    where = os.path.relpath(path, folder) if is_ours else str(path)
     return f"# yaml-language-server: $schema={where}\n"

@@ -84,6 +84,17 @@ def test_nothing_is_said_of_good_rows(source):
         ({"user": lambda n: "0" if n % 4 == 0 else f"u{n}"},
          "10 of 40 (25.0%) events are of one user, '0', among 31: if that means none, list it in "
          "landing.nulls: ['0']."),
+        ({"user": lambda n: "[object Object]" if n % 4 == 0 else f"u{n % 8}"},
+         "10 of 40 (25.0%) events have the user_id '[object Object]'"),
+        ({"user": lambda n: "(not set)" if n % 4 == 0 else f"u{n % 8}"},
+         "events have the user_id '(not set)': if that means none, list it in landing.nulls"),
+        ({"user": lambda n: " " if n % 2 else f"u{n}"},
+         "20 of 40 (50.0%) events are of one user, ' ', among 21: if that means none, list it in "
+         "landing.nulls: [' ']."),
+        ({"user": lambda n: {"a": n} if n % 8 == 0 else f"u{n}"},
+         "5 of 40 (12.5%) rows are refused as unreadable (line 1: events.user_id is {\"a\":0}, an "
+         "object or array and no id)"),
+        ({"item": lambda n: float(n % 3)}, "events with an item have one that the catalog does"),
         ({"item": lambda n: f"{n % 4}.0" if n % 2 else f"{n % 5}"},
          "events.item_id has 2 ids both as a whole number and with .0 (1 and 1.0), which are two: "
          r"use regexp_replace(item, '\.0$', '') if they are one."),
