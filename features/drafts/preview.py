@@ -18,7 +18,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.schemas import EVENT_FIELDS
 from features.drafts.coverage import Coverage, coverage
-from features.drafts.sample import sample_files
+from features.drafts.sample import SECONDS, sample_files
 from features.sessionization.agreement import agreement
 
 # Fewer events than this tell nothing of their kind.
@@ -66,7 +66,13 @@ class Preview:
     twins: dict[str, tuple[str, int]]  # field -> an id N, and how many are there as N and as N.0
 
 
-def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = None) -> Preview:
+def preview(
+    dataset: Dataset,
+    source: str,
+    rows: int = 10,
+    gate: Gate | None = None,
+    seconds: float = SECONDS,
+) -> Preview:
     """Reads a sample of every landing file below a folder or URL, and the lookup tables.
 
     Args:
@@ -74,12 +80,13 @@ def preview(dataset: Dataset, source: str, rows: int = 10, gate: Gate | None = N
       source: the folder, or a URL.
       rows: how many events, and how many refused rows, are given.
       gate: what is counted over the events.
+      seconds: after which no more files are begun.
 
     Raises:
       FootpathError: there is no landing file, or an expression is wrong.
     """
     with connect() as connection:
-        sample = sample_files(connection, dataset, source)
+        sample = sample_files(connection, dataset, source, seconds)
         total, bad = connection.sql("SELECT count(*), count(broken) FROM sampled").fetchall()[0]
         place = "source_file, source_line, source_element"
         events = connection.sql(

@@ -21,13 +21,13 @@ from features.ingestion.reader import RowReader
 from features.ingestion.streams import Archives
 
 # Bytes that are read of all files together, and of each at most and at least.
-ALL_BYTES, MOST_BYTES, LEAST_BYTES = 64 << 20, 4 << 20, 64 << 10
+ALL_BYTES, MOST_BYTES, LEAST_BYTES = 16 << 20, 4 << 20, 16 << 10
 
 # After so long, no further file is begun.
-SECONDS = 60.0
+SECONDS = 20.0
 
-# Files that are read together: many, so that an archive is gone through few times.
-FILES = 256
+# Files that are read together.
+FILES = 100
 
 
 @dataclass
@@ -95,9 +95,12 @@ def _note_faults(
 
 
 def _spread(arrivals: list[Arrival]) -> Iterator[list[Arrival]]:
-    """The files by the batch, the first and the last at first, each batch from all over them."""
-    middle = arrivals[1:-1]
+    """The files by the batch: the first and the last, then in any order; archives as they lie."""
+    alone = [arrival for arrival in arrivals if not arrival.file.archive]
+    middle = alone[1:-1]
     random.Random(0).shuffle(middle)
-    in_turn = [arrivals[0], *arrivals[1:][-1:], *middle]
+    members = [arrival for arrival in arrivals if arrival.file.archive]
+    members.sort(key=lambda arrival: arrival.file.place)  # so that each is gone through once
+    in_turn = [*alone[:1], *alone[1:][-1:], *middle, *members]
     for start in range(0, len(in_turn), FILES):
-        yield sorted(in_turn[start : start + FILES], key=lambda arrival: arrival.file.place)
+        yield in_turn[start : start + FILES]
