@@ -4,12 +4,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+READY_DEV := $(VENV)/ready-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATASET ?= shop
 DATA ?=
 PORT ?= 3000
 JOBS ?= 2
 
-.PHONY: run ui production test test-long test-spark lint lock setup clean
+.PHONY: run ui production test test-long test-spark lint lock setup setup-dev clean
 
 run: setup
 	$(BIN)/footpath run --dataset $(DATASET) $(if $(DATA),--data $(DATA))
@@ -21,19 +23,19 @@ ui: setup
 production: setup
 	exec $(BIN)/footpath production --port $(PORT)
 
-test: setup lint
+test: lint
 	$(BIN)/pytest -n $(JOBS) -m "not long"
 
-test-long: setup
+test-long: setup-dev
 	$(BIN)/pytest -m long
 
 # Needs Java 17 or newer.
-test-spark: setup
+test-spark: setup-dev
 	@command -v java >/dev/null || { echo "java is not on the PATH: install Java 17 or newer"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-spark.txt
+	$(PIP) --requirement requirements-spark.txt
 	$(BIN)/pytest -m "spark and not long"
 
-lint: setup
+lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python --level error
@@ -41,21 +43,34 @@ lint: setup
 
 setup: $(READY)
 
-# The stamp is written last: a set-up that was interrupted is begun again.
-$(READY): requirements.lock pyproject.toml
+# The stamp is written last: a set-up that was interrupted is begun again. A lock is complete, so that
+# nothing is resolved again.
+$(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH: install Python 3.11, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) --require-hashes --no-deps --requirement requirements.lock
+	$(PIP) --requirement requirements-torch.txt
+	$(PIP) --no-deps --editable .
 	@touch $(READY)
 
-# requirements.in to requirements.lock, by way of a fresh environment. Local versions (+cpu) are
-# dropped, so that the same file gives a CPU or a CUDA build.
+# What tests need besides; an installation that only runs goes without.
+setup-dev: $(READY_DEV)
+
+$(READY_DEV): requirements-dev.lock $(READY)
+	$(PIP) --require-hashes --no-deps --requirement requirements-dev.lock
+	@touch $(READY_DEV)
+
+# requirements*.in to requirements*.lock, with the hashes of all platforms. Pins stay where they fit:
+# remove a line of a lock, or add `LOCK=--upgrade-package NAME`, to have a newer release.
 lock:
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.in
-	{ head -2 requirements.lock; $(VENV)-lock/bin/python -m pip freeze | sed 's/+cpu//'; } > requirements.lock.new
-	mv requirements.lock.new requirements.lock && rm -rf $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	for name in requirements requirements-dev; do \
+	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --no-strip-extras --custom-compile-command "make lock" $(LOCK) \
+	    $$name.in -o $$name.lock || exit 1; \
+	done
+	rm -rf $(VENV)-lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

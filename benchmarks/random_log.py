@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.lake.pointers import file_hashes
+
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 ACTIONS, CATEGORIES = 4, 20
 
@@ -41,7 +43,8 @@ def write_log(folder: Path, users: int, items: int = 5000) -> Path:
     vocabulary = {field: SPECIAL + [str(n) for n in range(size)] for field, size in sizes.items()}
     (data / "vocabulary.json").write_text(json.dumps(vocabulary))
     pq.write_table(pa.table({"user_id": [str(n) for n in range(users)]}), data / "users.parquet")
-    pointer = {"format": 1, "folder": data.name, "train_cutoff": "2100-01-01T00:00:00Z"}
+    pointer = {"format": 2, "folder": data.name, "files": file_hashes(data)}
     pointer |= {"fingerprint": "random", "vocabulary_hash": "random"}
+    pointer["train_cutoff"] = "2100-01-01T00:00:00Z"
     (folder / "log.json").write_text(json.dumps(pointer))
     return folder / "log.json"

@@ -10,6 +10,7 @@ Parquet files go to Feast's join as they would without this store.
 # ruff: noqa: D102 (the methods are Feast's)
 
 import datetime as dt
+from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
@@ -224,13 +225,24 @@ def _source(config: RepoConfig, view: FeatureView) -> Source:
     keys = [column.name for column in view.entity_columns if column.name != DUMMY_ENTITY_ID]
     return Source(
         view=view.name,
-        path=source.get_uri_for_file_path(config.repo_path, source.path),
+        files=_files(source, str(config.repo_path)),
         keys={mapped.get(key, key): key for key in keys},
         event=source.timestamp_field,
         created=source.created_timestamp_column or None,
         renamed={view: file for file, view in source.field_mapping.items()},
         ttl=view.ttl or dt.timedelta(0),
     )
+
+
+def _files(source: Any, folder: str) -> list[str]:
+    """A source's file, folder or glob; its files where DuckDB cannot glob the folder.
+
+    DuckDB takes a backslash in a pattern for the end of a folder's name.
+    """
+    path = FileSource.get_uri_for_file_path(folder, source.path)
+    if "\\" in path and "://" not in path:
+        return sorted(map(str, Path("/").glob(path[1:]))) or [path]
+    return [path]
 
 
 def _entity_frame(request: _Request, entity_df: pd.DataFrame | str) -> tuple[pa.Table, str]:
@@ -284,9 +296,9 @@ def _access(config: RepoConfig) -> dict[str, Any]:
         if not _is_parquet(source):
             return duckdb._read_data_source(source, folder)
         engine = backend.duckdb.from_connection(_connection(config, [source]))
-        path = FileSource.get_uri_for_file_path(folder, source.path)
-        path = path.replace("s3://", "s3a://", 1)  # Ibis has its own s3://
-        return engine.read_parquet(path, hive_partitioning=False)
+        # Ibis has its own s3://
+        files = [file.replace("s3://", "s3a://", 1) for file in _files(source, folder)]
+        return engine.read_parquet(files, hive_partitioning=False)
 
     options: Any = config.offline_store
     return {

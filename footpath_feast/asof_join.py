@@ -32,7 +32,7 @@ class Source:
     """Parquet files of one view."""
 
     view: str
-    path: str  # a file, a folder or a glob
+    files: list[str]  # files, folders or globs
     keys: dict[str, str]  # column of the labels -> column of the view
     event: str
     created: str | None
@@ -42,9 +42,9 @@ class Source:
     @property
     def rows(self) -> str:
         """SQL of the files, as table `p`."""
-        path = self.path.replace("'", "''")
+        files = ", ".join("'{}'".format(file.replace("'", "''")) for file in self.files)
         # A folder key=value must not take the place of the files' own column.
-        return f"read_parquet('{path}', hive_partitioning = False) p"
+        return f"read_parquet([{files}], hive_partitioning = False) p"
 
 
 @functools.cache
@@ -132,7 +132,7 @@ def features_as_of(
         if pc.all(answer["is_whole"], min_count=0).as_py():
             return answer.drop_columns(["is_whole"]).rename_columns(list(features))
     raise RuntimeError(
-        f"{source.path} was replaced {ATTEMPTS} times while view {source.view} was read: "
+        f"{source.files[0]} was replaced {ATTEMPTS} times while view {source.view} was read: "
         "ask again when nothing writes there"
     )
 
@@ -244,7 +244,8 @@ def _columns(
     wanted = [*source.keys.values(), *wanted, *([source.created] if source.created else [])]
     missing = [column for column in wanted if column not in columns]
     if missing:
-        raise ValueError(f"view {source.view} has no column {', '.join(missing)} in {source.path}")
+        names = ", ".join(missing)
+        raise ValueError(f"view {source.view} has no column {names} in {source.files[0]}")
     return {column: _name(file) for column, file in columns.items()}
 
 

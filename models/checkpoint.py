@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from contracts.base.disks import writing
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_file
 from contracts.base.locks import locked
@@ -127,7 +128,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{path} is missing or damaged (its hash is not the one in {CONFIG}): "
             f"train the model again"
         )
-    model, path = build_model(ModelConfig.of(facts.recipe, facts.sizes)), folder / WEIGHTS
+    path = folder / WEIGHTS
     if not path.exists():
         raise FootpathError(f"{path} is missing: train the model again")
     if hash_file(path) != facts.weights_hash:
@@ -138,12 +139,29 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if facts.task:
         head = {name: x for name, x in weights.items() if not name.startswith(BODY)}
         weights = {name.removeprefix(BODY): x for name, x in weights.items() if name not in head}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        fault = str(error).splitlines()[-1].strip()
-        raise FootpathError(f"{path} does not fit its {CONFIG}: {fault}") from None
+    config = ModelConfig.of(facts.recipe, facts.sizes)
+    if fault := _misfit(config, weights):
+        raise FootpathError(f"{path} does not fit its {CONFIG}: {fault}: train the model again")
+    model = build_model(config)
+    model.load_state_dict(weights)
     return Checkpoint(folder, model, facts, head)
+
+
+def _misfit(config: ModelConfig, weights: dict[str, Tensor]) -> str:
+    """Where weights are not those of a shape, found without memory for a model of that shape."""
+    layers = max(getattr(part, "layers", 1) for part in (config.encoder, config.text))
+    if layers > len(weights):
+        return f"it has {len(weights)} tensors, which are no {layers:,} layers"
+    try:
+        with torch.device("meta"):
+            wanted = {n: tuple(x.shape) for n, x in build_model(config).state_dict().items()}
+    except (RuntimeError, OverflowError, TypeError) as error:
+        return str(error).splitlines()[0]
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            return f"{name} is of shape {found.get(name)}, not {wanted.get(name)}"
+    return ""
 
 
 def write_tensors(
@@ -192,8 +210,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 @contextlib.contextmanager
 def _staged(path: Path) -> Iterator[Path]:
     staged = path.with_name(f"_staging-{path.name}")
-    yield staged
-    publish_file(staged, path)
+    with writing(staged):
+        yield staged
+        publish_file(staged, path)
 
 
 def _write_text(path: Path, text: str) -> None:

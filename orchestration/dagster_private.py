@@ -39,11 +39,26 @@ __all__ = [
     "EventLogSqlite",
     "StorageSqlite",
     "delete_output",
+    "develop",
     "event_logs_directory",
     "latest_materializations",
     "output_folder",
     "run_files",
 ]
+
+
+def develop(arguments: list[str], webserver: str) -> None:
+    """Runs `dagster dev` with another module in the place of its webserver's."""
+    from dagster._cli import dev
+
+    start: Any = vars(dev)["open_ipc_subprocess"]  # it has no option for another webserver
+
+    def start_ours(command: list[str], **how: Any) -> Any:
+        ours = [webserver if part == "dagster_webserver" else part for part in command]
+        return start(ours, **how)
+
+    dev.open_ipc_subprocess = start_ours  # pyright: ignore[reportPrivateImportUsage]
+    dev.dev_command(arguments, standalone_mode=False)
 
 
 def run_files(instance: dg.DagsterInstance, run_id: str) -> list[Path]:

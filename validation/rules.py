@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts.base.sql import literal, literals
+from contracts.base.sql import literal, literals, numeral
 
 # The largest double: what lies beyond is infinite.
 LARGEST = 1.7976931348623157e308
@@ -93,7 +93,7 @@ def at_least(column: str, bound: float) -> Rule:
     return Rule(
         f"{column}_at_least",
         column,
-        f"{column} < {bound!r}",
+        f"{column} < {numeral(bound)}",
         "ExpectColumnValuesToBeBetween",
         {"column": column, "min_value": bound},
         f"{column} must be at least {bound:g}",
@@ -105,7 +105,7 @@ def at_most(column: str, bound: float) -> Rule:
     return Rule(
         f"{column}_at_most",
         column,
-        f"{column} > {bound!r}",
+        f"{column} > {numeral(bound)}",
         "ExpectColumnValuesToBeBetween",
         {"column": column, "max_value": bound},
         f"{column} must be at most {bound:g}",

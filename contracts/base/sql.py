@@ -22,6 +22,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def numeral(value: float) -> str:
+    """A number literal: a whole number as it is, any other as the very double."""
+    return str(value) if isinstance(value, int) else f"{literal(repr(float(value)))}::DOUBLE"
+
+
 def parquet(files: str, *options: str) -> str:
     """Table function over Parquet files, whose folders' names mean nothing.
 

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from contracts.base.disks import writing
 from contracts.base.errors import FootpathError
 from contracts.base.locks import OwnFolder, locked, sweep_left
 from contracts.base.text import without_userinfo
@@ -156,13 +157,18 @@ class Lake:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """An empty local folder, on the lake's own disk if it has one; removes it after."""
+        """An empty local folder, on the lake's own disk if it has one; removes it after.
+
+        Raises:
+          FootpathError: the disk does not take what is written there.
+        """
         self._stamp()
         place = self.work / "_staging"
         sweep_left(place, LEFT_BEHIND_SECONDS)
         own = OwnFolder(place)
         try:
-            yield own.path
+            with writing(own.path):
+                yield own.path
         finally:
             own.remove()
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.base.disks import writing
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote, key_of, system_of
@@ -37,7 +38,8 @@ T = TypeVar("T")
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Writes a table as zstd Parquet with microsecond timestamps. Not atomic: for staging."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd", coerce_timestamps="us")
+    with writing(path):
+        pq.write_table(table, path, compression="zstd", coerce_timestamps="us")
 
 
 def publish_file(staged: Path, target: Path) -> None:

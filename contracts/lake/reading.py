@@ -99,23 +99,26 @@ def read_json(path: Path) -> dict:
     try:
         # On S3 in one request: a file that is open fails when its object is replaced.
         whole = system_of(path).cat_file(key_of(path)) if is_remote(path) else path.read_bytes()
-        return parse_json(path, whole.decode())
+        return parse_json(path, whole)
     except FileNotFoundError:
         raise FootpathError(
             f"{path} is not there: materialize the asset that makes it first"
         ) from None
 
 
-def parse_json(path: Path, text: str) -> dict:
+def parse_json(path: Path, text: str | bytes) -> dict:
     """A JSON document that was read from a path of the lake.
 
     Raises:
-      FootpathError: it is not JSON.
+      FootpathError: it is not JSON, or no object.
     """
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise FootpathError(f"{path} is not valid JSON ({error}): remove it and rebuild") from None
+    if not isinstance(found, dict):
+        raise FootpathError(f"{path} is no JSON object: remove it and rebuild")
+    return found
 
 
 def read_texts(paths: list[Path]) -> list[str | None]:

@@ -16,6 +16,7 @@ from contracts.recipes.jobs import Finetuning, TaskSpec
 from contracts.recipes.recipe import Recipe
 
 FORMAT = 2
+LARGEST = 16 << 20  # bytes of a config.json; a class of a task takes a line
 
 
 class Validated(Strict):
@@ -75,9 +76,13 @@ def load_facts(folder: Path) -> CheckpointFacts:
     path = folder / CONFIG
     if not path.exists():
         raise FootpathError(f"{folder} holds no finished checkpoint: train the model first")
+    if (size := path.stat().st_size) > LARGEST:
+        raise FootpathError(
+            f"{path} has {size:,} bytes, and no more than {LARGEST:,} were expected: "
+            f"train the model again"
+        )
     found = read_json(path)
-    told = found.get("format") if isinstance(found, dict) else None
-    if told != FORMAT:
+    if (told := found.get("format")) != FORMAT:
         raise FootpathError(
             f"{path} is of format {told}, and format {FORMAT} is read here: train the model again"
         )

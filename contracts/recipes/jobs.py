@@ -228,7 +228,7 @@ def load_job(kind: type[JobT], path: Path) -> JobT:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FootpathError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FootpathError(f"{path} is not valid JSON: {error}") from None
     try:
         return kind.model_validate(values)

@@ -26,18 +26,19 @@ import pyarrow as pa
 
 from contracts.base.clock import as_of_instant, day_window, days_between
 from contracts.base.errors import FieldError, FootpathError
-from contracts.base.hashing import hash_file, hash_files
+from contracts.base.hashing import hash_json
 from contracts.base.sql import literal, literals, parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
+from contracts.lake.pointers import file_hashes
 from contracts.lake.publishing import publish_folder, publish_json, write_parquet
 from contracts.lake.reading import read_json
 from features.learning.holdout import is_held_out
 from features.learning.tokens import fit_tokens, load_documents, write_documents
 from features.sessionization.session_pass import Pauses, session_numbers
 
-FORMAT = 1  # of the pointer and the arrays that it names
+FORMAT = 2  # of the pointer and the arrays that it names
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 FIELDS = ["item", "action", "category"]
 WORDS = "token"  # the field of the vocabulary that documents are written in
@@ -99,8 +100,8 @@ def build_sequences(
         clock = _day_ends(dataset, lake, as_of), Pauses.of(dataset.sessions)
         users, events = _write_arrays(connection, staging, words, *clock)
         (staging / "vocabulary.json").write_text(json.dumps(words, ensure_ascii=False))
-        words_hash = hash_file(staging / "vocabulary.json")
-        fingerprint = hash_files(staging, staging.iterdir())
+        files = file_hashes(staging)
+        words_hash, fingerprint = files["vocabulary.json"], hash_json(files)
         folder = lake.root / "sequences" / f"{as_of}-{fingerprint}"
         publish_folder(staging, folder)
     parts = [str(as_of)]
@@ -115,7 +116,7 @@ def build_sequences(
         "events": events,
     }
     how = {"holdout": holdout, "is_frozen": vocabulary is not None}
-    how["sessions"] = dataset.sessions.model_dump(exclude_none=True)
+    how |= {"sessions": dataset.sessions.model_dump(exclude_none=True), "files": files}
     publish_json(lake, {"format": FORMAT, "folder": folder.name, **said, **how}, pointer)
     return SequencesReport(pointer=pointer, folder=folder, **said)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from contracts.base.sql import literal
+from contracts.base.sql import literal, literals
 from contracts.config.learning import Learning
 
 RESERVED = 2  # documents: none, [MASK]
@@ -87,7 +87,7 @@ def fit_tokens(connection: duckdb.DuckDBPyConnection, learning: Learning) -> lis
         )
         SELECT token FROM counted WHERE is_marker OR uses >= {learning.min_token_count}
         ORDER BY is_marker DESC,
-          CASE WHEN is_marker THEN coalesce(list_position({_MARKERS!r}, token), 9) END,
+          CASE WHEN is_marker THEN coalesce(list_position([{literals(_MARKERS)}], token), 9) END,
           CASE WHEN is_marker THEN token = {literal(_QUERY)} END,
           CASE WHEN NOT is_marker THEN uses END DESC, token
         """

@@ -13,6 +13,8 @@ from typing import Self
 
 import pyarrow as pa
 
+from contracts.base.disks import writing
+
 MOST_WORKERS = 4
 
 
@@ -45,7 +47,7 @@ def write_gzip(path: Path, chunks: list[pa.Buffer]) -> None:
     """Writes chunks as one gzip file of level 1, without a time: same content, same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    with path.open("wb") as file:
+    with writing(path), path.open("wb") as file:
         for chunk in chunks:
             file.write(compressor.compress(chunk))
         file.write(compressor.flush())

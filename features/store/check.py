@@ -72,7 +72,7 @@ def _check_view(
 
 def _sample_users(lake: Lake, view: View, sample: int, seed: int) -> tuple[list[str], dt.datetime]:
     """Users with a row in the view, and an instant by which every row is known."""
-    files = str(lake.table(view.table) / "*.parquet")
+    files = lake.existing(view.table, lake.days(view.table))
     with connect() as connection:
         users = connection.execute(
             f"SELECT {JOIN_KEY} FROM (SELECT DISTINCT {JOIN_KEY} FROM {parquet('$files')}) "

@@ -1,6 +1,7 @@
 """Turns views and services from plain data into Feast objects. Declares, computes nothing."""
 
 import datetime as dt
+from glob import escape
 from typing import TYPE_CHECKING
 
 from contracts.base.errors import FootpathError
@@ -44,7 +45,7 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
     _check_folders(lake, view)
     source = FileSource(
         name=view.name,
-        path=ibis_path(lake.table(view.table) / "*.parquet"),
+        path=f"{escape(ibis_path(lake.table(view.table)))}/*.parquet",
         timestamp_field="event_timestamp",
         created_timestamp_column="created",
         field_mapping={c.source: c.name for c in view.columns if c.source != c.name},

@@ -29,6 +29,7 @@ from contracts.lake.copies import local_copy
 from contracts.lake.engine import memory_limit
 from contracts.lake.layout import Lake, spill_folder
 from contracts.lake.publishing import publish_text
+from features.store.registry_contents import check_registry_file, check_registry_of
 from features.store.view_specs import opened_repository, repository
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     """Opens the repository with Feast; `registry` stands in for its registry file.
 
     Raises:
-      FootpathError: there is no repository yet.
+      FootpathError: there is no repository yet, or its registry holds what Feast would run as code.
     """
     path = repository(lake) / CONFIG
     if not path.exists():
@@ -120,11 +121,17 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     # Of this machine, not of the repository.
     config.offline_store.memory_limit = memory_limit()
     config.offline_store.temp_directory = str(spill_folder() / "duckdb")
+    published = repository(lake) / REGISTRY
     if registry:
         config.registry.path = str(registry)
-    elif config.registry.registry_type == "file" and (repository(lake) / REGISTRY).exists():
-        local_copy(lake, repository(lake) / REGISTRY)
-    return FeatureStore(repo_path=str(folder), config=config)
+    elif config.registry.registry_type == "file" and published.exists():
+        registry = local_copy(lake, published)
+    if registry:
+        check_registry_file(registry, published)
+    store = FeatureStore(repo_path=str(folder), config=config)
+    if config.registry.registry_type != "file":  # which parses nothing before it is asked
+        check_registry_of(store.registry.proto(), store.project, "FOOTPATH_REGISTRY")
+    return store
 
 
 def store_kinds(store: "FeatureStore") -> tuple[str, str]:

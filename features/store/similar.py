@@ -24,6 +24,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
+from contracts.lake.pointers import check_files, file_hashes, folder_beside, pointed_folder
 from contracts.lake.publishing import publish_folder, publish_json, remove_folder, write_parquet
 from contracts.lake.reading import read_json, read_table, stamps
 from features.store.services import promoted_version
@@ -31,6 +32,8 @@ from features.store.view_specs import embedding_view, repository
 
 if TYPE_CHECKING:
     import numpy as np
+
+FILES = ("vectors.npy", "users.parquet")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def similar_users(
       version: of which model; by default the one that the alias `user_representation` uses.
 
     Raises:
-      FootpathError: the index or the user is not there.
+      FootpathError: the index or the user is not there, or a file of the index was changed.
     """
     import numpy as np
 
@@ -92,7 +95,10 @@ def similar_users(
             f"there is no index of similar users for {version} ({pointer} is missing): "
             f"materialize similar_users_index; indexed: {_indexed(lake)}"
         )
-    folder = local_copy(lake, pointer.parent / read_json(pointer)["folder"])
+    said = read_json(pointer)
+    folder = local_copy(lake, folder_beside(pointer, said))
+    advice = f"materialize similar_users_index of {version}"
+    check_files(folder.with_name(pointer.name), said, FILES, advice)
     users = read_table(folder / "users.parquet").column("user_id").combine_chunks()
     row = pc.index(users, user_id).as_py()
     if row < 0:
@@ -122,7 +128,7 @@ def _latest_vectors(lake: Lake, table: str, dim: int) -> "tuple[pa.Array, np.nda
             f"SELECT user_id, arg_max(CAST(embedding AS FLOAT[{dim}]), "
             "  struct_pack(e := event_timestamp, c := created, w := written_at)) AS embedding "
             f"FROM {parquet('$files')} GROUP BY user_id ORDER BY user_id",
-            params={"files": str(lake.table(table) / "*.parquet")},
+            params={"files": lake.existing(table, lake.days(table))},
         ).to_arrow_table()
     users = rows.column("user_id").combine_chunks()
     flat = rows.column("embedding").combine_chunks().flatten()
@@ -147,7 +153,7 @@ def _publish(
     import numpy as np
 
     pointer = _pointer(lake, version)
-    before = read_json(pointer)["folder"] if pointer.exists() else None
+    before = pointed_folder(pointer).name if pointer.exists() else None
     content = hash_json([hash_bytes(vectors.data), users.to_pylist()])
     target = pointer.parent / f"{version}-{content}"
     with lake.staging() as staging:
@@ -155,8 +161,9 @@ def _publish(
         folder.mkdir()
         np.save(folder / "vectors.npy", vectors, allow_pickle=False)
         write_parquet(pa.table({"user_id": users}), folder / "users.parquet")
+        files = file_hashes(folder)
         publish_folder(folder, target)
-    document = {"folder": target.name, "users": len(users), "objects": objects}
+    document = {"folder": target.name, "users": len(users), "objects": objects, "files": files}
     publish_json(lake, document, pointer)
     for old in pointer.parent.glob(f"{version}-*"):
         if old.name not in (target.name, before):

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 from contracts.base.errors import FootpathError
+from contracts.lake.pointers import check_files, folder_beside
 from contracts.lake.reading import read_json
 from models.data.documents import Documents
 from models.data.packed import SPECIAL, Clock, Events, gap_buckets, ragged_arange
@@ -36,9 +37,14 @@ _TEXT = {
     "document_tokens": np.int32,
     "item_document": np.int32,
 }
+_FILES = [
+    *(f"{name}.npy" for name in ("offsets", *_ARRAYS, "item_category", *_TEXT)),
+    "vocabulary.json",
+    "users.parquet",
+]
 _BLOCK = 1 << 22  # events that are checked at a time
 
-FORMAT = 1  # of the pointer and the arrays that it names
+FORMAT = 2  # of the pointer and the arrays that it names
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Sequences:
 
     def user_ids(self) -> list[str]:
         """The user ids in row order."""
-        column = pq.read_table(self.path.parent / self.pointer["folder"] / "users.parquet")
+        column = pq.read_table(folder_beside(self.path, self.pointer) / "users.parquet")
         return column["user_id"].to_pylist()
 
     def windows(
@@ -197,8 +203,8 @@ def open_sequences(path: Path) -> Sequences:
     """Maps the arrays that a pointer names, and checks every value once.
 
     Raises:
-      FootpathError: a file is missing or malformed, an id is outside its vocabulary, a value is not
-        finite, a user's events are out of order, or there are no users.
+      FootpathError: a file is missing, changed or malformed, an id is outside its vocabulary, a
+        value is not finite, a user's events are out of order, or there are no users.
     """
     pointer = read_json(path)
     if (told := pointer.get("format")) != FORMAT:
@@ -206,10 +212,11 @@ def open_sequences(path: Path) -> Sequences:
             f"{path} is of format {told}, and format {FORMAT} is read here: "
             f"rebuild training_sequences"
         )
-    for key in ("folder", "fingerprint", "vocabulary_hash", "train_cutoff"):
+    for key in ("folder", "files", "fingerprint", "vocabulary_hash", "train_cutoff"):
         if key not in pointer:
             raise FootpathError(f"{path}: field '{key}' is missing: rebuild training_sequences")
-    folder = path.parent / pointer["folder"]
+    folder = folder_beside(path, pointer)
+    check_files(path, pointer, _FILES, "rebuild training_sequences")
     sequences = Sequences(
         path=path,
         **_map_arrays(folder),

@@ -11,7 +11,7 @@ from contracts.base.hashing import hash_file, hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
-from contracts.lake.reading import read_json
+from contracts.lake.pointers import pointed_folder
 from contracts.lake.schemas import embeddings_schema
 from contracts.lake.versions import version_named
 from contracts.recipes.jobs import EmbedDay, EmbedJob, EmbedModel
@@ -110,7 +110,7 @@ def _embed_job(
         place = (day, hash_file(words))
         if place not in built:
             pointer = build_sequences(dataset, lake, day, words).pointer
-            local_copy(lake, pointer.parent / read_json(pointer)["folder"])
+            local_copy(lake, pointed_folder(pointer))
             built[place] = local_copy(lake, pointer)
         instant = as_of_instant(day, dataset.timezone)
         part = EmbedDay(

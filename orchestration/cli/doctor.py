@@ -91,7 +91,9 @@ def _installation() -> Iterator[Finding]:
 
     yield Finding("footpath", f"{version()} on Python {platform.python_version()}")
     wrong = []
-    for line in (REPOSITORY / "requirements.in").read_text().splitlines():
+    names = ("requirements.in", "requirements-torch.txt")
+    lines = [line for name in names for line in (REPOSITORY / name).read_text().splitlines()]
+    for line in lines:
         if not (text := line.split("#")[0].strip()) or text.startswith("-"):
             continue
         needed = Requirement(text)
@@ -102,7 +104,7 @@ def _installation() -> Iterator[Finding]:
             continue
         if not needed.specifier.contains(found, prereleases=True):
             wrong.append(f"{needed.name} is {found}, expected {needed.specifier}")
-    install = "run `pip install -r requirements.lock`" if wrong else ""
+    install = "run `make setup`" if wrong else ""
     yield Finding("packages", ", ".join(wrong) or "as requirements.in asks for", install)
 
 
@@ -117,7 +119,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("memory", said, more)
     gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
     torch = importlib.metadata.version("torch")
-    more = "install torch with CUDA: see requirements.in" if gpus and "+cpu" in torch else ""
+    more = "install torch with CUDA: see requirements-torch.txt" if gpus and "+cpu" in torch else ""
     yield Finding("GPU", f"{gpus}, torch {torch}" if gpus else "none: training takes the CPU", more)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from contracts.base.disks import disk_sentence
 from contracts.base.errors import FootpathError
 from contracts.base.text import shown
 from contracts.config.dataset import dataset_file, load_dataset
@@ -30,7 +31,7 @@ from orchestration.cli import (
     quarantine,
 )
 from orchestration.cli.output import echo
-from orchestration.production.addresses import use_addresses
+from orchestration.production.addresses import WEBSERVER_MODULE, use_addresses
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
@@ -108,12 +109,12 @@ def ui(
     host: Annotated[str, typer.Option(help="loopback unless you know what you do")] = "127.0.0.1",
 ) -> None:
     """Open the Dagster UI on the instance that `footpath run` uses."""
+    from orchestration.dagster_private import develop
     from orchestration.instance import REPOSITORY, prepare_instance
 
     prepare_instance()
     os.chdir(REPOSITORY)
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml"]
-    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606
+    develop(["-w", "workspace.yaml", "--host", host, "--port", str(port)], WEBSERVER_MODULE)
 
 
 @app.command()
@@ -250,7 +251,7 @@ def _meaning(error: Exception) -> str | None:
             f"{error.filename} cannot be used: {error.strerror}: check that it is what it should "
             f"be, its rights and the room on its disk (FOOTPATH_HOME is {home()})"
         )
-    return None
+    return disk_sentence(str(error), home())
 
 
 if __name__ == "__main__":

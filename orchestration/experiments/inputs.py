@@ -24,6 +24,7 @@ from contracts.lake.copies import local_copy
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.paths import is_remote
+from contracts.lake.pointers import folder_beside, pointed_folder
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
 from models.experiments.planning import Source, check_labeled
@@ -132,7 +133,7 @@ def _until_the_end(dataset: Dataset, lake: Lake, plain: Path) -> Path:
 
     said, last = read_json(plain), lake.days("events")[-1]
     pointer = lake.root / "sequences" / f"{last}__{said['vocabulary_hash']}.json"
-    vocabulary = plain.parent / said["folder"] / "vocabulary.json"
+    vocabulary = folder_beside(plain, said) / "vocabulary.json"
     _build(dataset, lake, pointer, lambda: build_sequences(dataset, lake, last, vocabulary))
     return pointer
 
@@ -169,7 +170,7 @@ def _local(
     build_split: Callable[[int, Path], object] | None,
 ) -> Source:
     for pointer in (pretraining, sequences):
-        local_copy(lake, pointer.parent / read_json(pointer)["folder"])
+        local_copy(lake, pointed_folder(pointer))
     here = local_copy(lake, labels)
     return Source(
         local_copy(lake, pretraining),

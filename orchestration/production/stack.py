@@ -24,6 +24,7 @@ from orchestration.production.addresses import (
     CODE_HOST,
     CODE_PORT,
     WEBSERVER,
+    WEBSERVER_MODULE,
     folder,
     read_addresses,
     write_private,
@@ -124,7 +125,7 @@ def dagster_servers(ports: Ports, host: str) -> Iterator[Server]:
     where = ["-h", LOOPBACK, "-p", str(ports.code)]
     yield Server("code", [*python, "dagster", "api", "grpc", *where, *definitions])
     where = ["-h", host, "-p", str(ports.ui)]
-    yield Server("webserver", [*python, "dagster_webserver", *where, *workspace])
+    yield Server("webserver", [*python, WEBSERVER_MODULE, *where, *workspace])
     yield Server("daemon", [*python, "dagster._daemon", "run", *workspace])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from contracts.base.locks import is_left
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import LEFT_BEHIND_SECONDS, Lake, home
+from contracts.lake.pointers import pointed_folder
 from contracts.lake.reading import Found, read_json, tree
 from contracts.lake.versions import CONFIG
 from orchestration.retention.models import BUSY, folder_things
@@ -55,7 +56,7 @@ def _sequences(dataset: Dataset, lake: Lake, named: Named, running: Running) -> 
             why = why or named.as_ofs.get(as_of, "")
             why = why or ("among the newest" if as_of in newest else "")
         if why:
-            folders[read_json(root / path)["folder"]] = f"{path} names it"
+            folders[pointed_folder(root / path).name] = f"{path} names it"
         goes = "its day is embedded" if how and not how.startswith("holdout") else (
             "it is not among the newest, and no version needs it"
         )  # fmt: skip

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
-from contracts.lake.reading import Found, read_json, tree
+from contracts.lake.pointers import pointed_folder
+from contracts.lake.reading import Found, tree
 from contracts.lake.versions import CONFIG, WEIGHTS, ModelVersion, all_versions, trial_folder
 from models.experiments.cells import evictable
 from orchestration.retention.named import Named
@@ -164,7 +165,7 @@ def _indexes(lake: Lake, named: Named) -> Iterator[Thing]:
             version = path.removesuffix(".json")
             why = named.versions.get(version, "")
             if why:
-                folders[read_json(root / path)["folder"]] = f"it is the index of {version}"
+                folders[pointed_folder(root / path).name] = f"it is the index of {version}"
             yield Thing(INDEXES, path, found.bytes, found.modified, why, _UNWANTED, (root / path,))
     yield from folder_things(INDEXES, lake, "feature_store/similar", files, folders)
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from contracts.lake.layout import lakes
+from contracts.base.disks import disk_sentence
+from contracts.base.errors import FootpathError
+from contracts.lake.layout import home, lakes
 from contracts.lake.remote import sentence
 
 RUN_FAILURE = dg.DagsterEventType.RUN_FAILURE.value
@@ -20,7 +22,10 @@ def failure_sentence(events: Iterable[dg.DagsterEvent]) -> str | None:
             while error.cause:
                 error = error.cause
             said = error.message.split(": ", 1)[-1].strip()
-            return sentence(error.cls_name or "", said, str(lakes())) or said
+            if told := sentence(error.cls_name or "", said, str(lakes())):
+                return told
+            is_told = error.cls_name == FootpathError.__name__
+            return said if is_told else disk_sentence(said, home()) or said
     return None
 
 

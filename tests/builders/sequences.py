@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.base.hashing import hash_file
+from contracts.lake.pointers import file_hashes
 from contracts.lake.schemas import LABELS
 
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
@@ -72,8 +73,9 @@ def write_sequences(folder: Path, lengths: list[int], seed: int = 0, **changes: 
     (data / "vocabulary.json").write_text(json.dumps(vocabulary))
     pq.write_table(pa.table({"user_id": user_names(len(lengths))}), data / "users.parquet")
     pointer = {
-        "format": 1,
+        "format": 2,
         "folder": data.name,
+        "files": file_hashes(data),
         "fingerprint": f"data-{seed}-{events}",
         "vocabulary_hash": hash_file(data / "vocabulary.json"),
         "train_cutoff": CUTOFF.isoformat(),

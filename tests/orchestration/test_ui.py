@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.production.addresses import WEBSERVER_MODULE
 from tests.conftest import REPOSITORY
 from tests.redis_server import free_port
 
@@ -36,7 +37,7 @@ def ui(small_shop: Path) -> Iterator[str]:
         "DAGSTER_HOME": str(small_shop / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
-    command = ["-m", "dagster_webserver", "-w", "workspace.yaml", "-h", "127.0.0.1"]
+    command = ["-m", WEBSERVER_MODULE, "-w", "workspace.yaml", "-h", "127.0.0.1"]
     server = subprocess.Popen(
         [sys.executable, *command, "-p", str(port)],
         cwd=REPOSITORY,

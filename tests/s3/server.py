@@ -134,7 +134,7 @@ def _answers(endpoint: str) -> bool:
 def moto() -> Iterator[Server]:
     """Runs moto's server in a process of its own, so that it outlives a client that is killed."""
     if importlib.util.find_spec("moto") is None:
-        raise NoServerError("moto is not installed: see requirements.in")
+        raise NoServerError("moto is not installed: see requirements-dev.in")
     with _started() as processes:
         port = free_port()
         command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))

@@ -116,8 +116,9 @@ def test_items_and_users_keep_their_own_columns(tmp_path, lake_home):
     assert pq.ParquetFile(lake.single("users")).read()["user_id"].to_pylist() == ["u0", "u1"]
 
 
-def test_a_home_may_lie_below_any_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "user_id=zz/day=3/category=hat/home"))
+@pytest.mark.parametrize("above", ["user_id=zz/day=3/category=hat", "a[b]*c", "a\\b{c}'d $e %20"])
+def test_a_home_may_lie_below_any_folder(tmp_path, monkeypatch, above):
+    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / above / "home"))
     for day in DAYS:
         write_events(tmp_path / f"source/{day}.parquet", day)
     write(tmp_path / "source/category=x/items.parquet", item_id=["i0"], category=["shoe"])

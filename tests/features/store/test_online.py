@@ -13,6 +13,7 @@ from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from features.store import apply_registry, check_online, materialize, promote, repository
 from features.store.repository import open_store
+from features.store.similar import similar_users
 from tests.builders.datasets import shop
 from tests.builders.store import (
     DAY,
@@ -51,6 +52,16 @@ def online(lake: Lake, feature: str, users: list[str]) -> list:
     return store.get_online_features([f"user_behavior_features_v1:{feature}"], rows).to_dict()[
         feature
     ]
+
+
+@pytest.mark.parametrize("above", ["a[b]*c", "a\\b{c}'d $e %20"])
+def test_a_store_may_lie_below_any_folder(tmp_path: Path, monkeypatch, above: str):
+    monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / above))
+    lake = small_lake(tmp_path / above)
+    promote(shop(), lake, MODEL)
+    assert materialize(shop(), lake).rows == 10
+    assert check_online(shop(), lake).equal == 10  # read offline too
+    assert [user for user, _ in similar_users(lake, "u0", 4)] == ["u1", "u2", "u3", "u4"]
 
 
 def first_feature(lake: Lake, kind: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from contracts.lake.reading import read_json
+from contracts.lake.publishing import write_parquet
+from contracts.lake.reading import read_json, read_table
 from features.store import promote, repository
 from features.store.similar import build_index, similar_users
 from tests.builders.datasets import shop
@@ -92,6 +93,21 @@ def test_unknown_users_and_versions_get_one_clear_sentence(lake_home: Path):
         similar_users(lake, "u1", version="bag_v1")
     with pytest.raises(FootpathError, match="k is 0"):
         similar_users(lake, "u1", k=0, version=MODEL)
+
+
+def test_an_index_whose_files_were_exchanged_gives_no_neighbors(lake_home: Path):
+    lake = lake_with(lake_home, random_vectors(2))
+    folder = repository(lake) / "similar" / build_index(shop(), lake, MODEL).folder
+    whole = (folder / "vectors.npy").read_bytes()
+    np.save(folder / "vectors.npy", np.load(folder / "vectors.npy")[::-1])
+    with pytest.raises(FootpathError, match=r"vectors\.npy is not what .* similar_users_index of"):
+        similar_users(lake, "u1", version=MODEL)
+    (folder / "vectors.npy").write_bytes(whole)
+    similar_users(lake, "u1", version=MODEL)
+    users = read_table(folder / "users.parquet")
+    write_parquet(users.take(list(reversed(range(len(users))))), folder / "users.parquet")
+    with pytest.raises(FootpathError, match=r"users\.parquet is not what"):
+        similar_users(lake, "u1", version=MODEL)
 
 
 def test_a_vector_that_is_not_finite_stops_the_index(lake_home: Path):

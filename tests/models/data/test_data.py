@@ -127,21 +127,39 @@ def test_missing_files_and_fields_are_sentences(make_sequences):
     pointer = make_sequences([3, 2])
     array = next((pointer.parent).glob("*/time.npy"))
     array.write_bytes(b"not numpy")
-    with pytest.raises(FootpathError, match=r"time\.npy is not a NumPy array"):
+    with pytest.raises(FootpathError, match=r"time\.npy is not what 2026-01-31\.json"):
         open_sequences(pointer)
     array.unlink()
     with pytest.raises(FootpathError, match=r"time\.npy is not there"):
         open_sequences(pointer)
-    pointer.write_text(json.dumps({"format": 1, "folder": "x"}))
+    pointer.write_text(json.dumps({"format": 2, "folder": "x", "files": {}}))
     with pytest.raises(FootpathError, match="field 'fingerprint' is missing"):
         open_sequences(pointer)
 
 
-@pytest.mark.parametrize("told", [None, 0, 2])
+@pytest.mark.parametrize("told", [None, 0, 1])
 def test_sequences_of_another_format_say_what_to_rebuild(make_sequences, told):
     pointer = make_sequences([3, 2])
     pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"format": told}))
     with pytest.raises(FootpathError, match=f"format {told}, .* rebuild training_sequences"):
+        open_sequences(pointer)
+
+
+def test_a_vocabulary_in_another_order_is_refused(make_sequences):
+    pointer = make_sequences([3, 2])
+    path = next(pointer.parent.glob("*/vocabulary.json"))
+    words = json.loads(path.read_text())
+    words["item"][3], words["item"][4] = words["item"][4], words["item"][3]
+    path.write_text(json.dumps(words))
+    with pytest.raises(FootpathError, match=r"vocabulary\.json is not what .*: rebuild train"):
+        open_sequences(pointer)
+
+
+def test_an_array_in_which_values_have_changed_places_is_refused(make_sequences):
+    pointer = make_sequences([3, 2])
+    path = next(pointer.parent.glob("*/item.npy"))
+    np.save(path, np.load(path)[::-1])
+    with pytest.raises(FootpathError, match=r"item\.npy is not what"):
         open_sequences(pointer)
 
 

@@ -83,7 +83,7 @@ def trial_of(lake: Lake, dataset: Dataset, run: LearningRun, name: str = "coles_
 
 def test_the_sentence_of_a_program_that_stops_is_the_run_s(lake_home):
     dataset, lake = load_dataset("ml-100k"), Lake.of("ml-100k")
-    pointer = {"format": 1, "folder": "1998-04-22-gone", "fingerprint": "0" * 64}
+    pointer = {"format": 2, "files": {}, "folder": "1998-04-22-gone", "fingerprint": "0" * 64}
     publish_json(lake, pointer, lake.root / "sequences" / "1998-04-22.json")
     with dg.DagsterInstance.ephemeral() as instance:
         result = materialize(dataset, "pretrained_encoder", "none_bert4rec", instance)

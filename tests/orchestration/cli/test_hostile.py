@@ -1,12 +1,15 @@
 """What comes in from outside stops a command with a sentence, or does nothing: no tracebacks."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from contracts.base.errors import FootpathError
@@ -17,6 +20,7 @@ from orchestration.experiments.store import comparison_folder
 from tests.conftest import REPOSITORY
 from tests.orchestration.cli.test_main import refused
 from tests.orchestration.conftest import clean_environment, footpath
+from tests.redis_server import free_port
 
 YAML = """
 name: odd
@@ -101,23 +105,68 @@ def test_a_closed_output_ends_without_a_traceback(tmp_path):
         assert done.stderr == ""
 
 
-@pytest.mark.parametrize("stage", ["0. A synthetic shop", "1. Catalog"])
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_command_that_is_stopped_says_so_and_what_by(tmp_path, stop, stage):
-    run = subprocess.Popen(
-        [sys.executable, "-m", "orchestration.cli.main", "run", "--users", "500", "--days", "30"],
+SHOP = ("run", "--users", "500", "--days", "30")
+
+
+def start(home: Path, *command: str) -> subprocess.Popen[str]:
+    """Starts a command whose lines come as they are printed."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestration.cli.main", *command],
         cwd=REPOSITORY,
-        env=clean_environment(tmp_path) | {"PYTHONUNBUFFERED": "1"},
+        env=clean_environment(home) | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def stop_in(run: subprocess.Popen[str], stage: str, stop: int, seconds: float) -> None:
+    """Stops a run a while after a stage has begun, and checks how it and its children end."""
     assert run.stdout is not None
     while not (line := run.stdout.readline()).startswith(stage):
         assert line, run.communicate()[1]
-    time.sleep(0.3)
+    time.sleep(seconds)
+    children = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, stop)
     _, told = run.communicate(timeout=60)
     assert run.returncode == 128 + stop
     assert told.splitlines()[-1] == "footpath: stopped; run the same command to go on"
     assert "Traceback" not in told
+    assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+@pytest.mark.parametrize("stage", ["0. A synthetic shop", "1. Catalog"])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_stopped_says_so_and_what_by(tmp_path, stop, stage):
+    stop_in(start(tmp_path, *SHOP), stage, stop, 0.3)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_stage_can_be_stopped_and_leaves_no_program_behind(tmp_path):
+    for number, stop in (
+        (2, signal.SIGHUP), (3, signal.SIGTERM), (4, signal.SIGINT), (5, signal.SIGTERM),
+        (6, signal.SIGHUP), (7, signal.SIGTERM), (9, signal.SIGINT),
+    ):  # fmt: skip
+        stop_in(start(tmp_path, "run", "--users", "60", "--days", "20"), f"{number}.", stop, 0.7)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_ui_that_is_stopped_leaves_no_server_behind(tmp_path, stop):
+    port = free_port()
+    run = start(tmp_path, "ui", "--port", str(port))
+    address = f"http://127.0.0.1:{port}/server_info"
+    for _ in range(120):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(address, timeout=5).close()
+            break
+        time.sleep(0.5)
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert len(children) > 2
+    os.kill(run.pid, stop)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 128 + stop
+    # Whatever the servers' own libraries say on their way out.
+    assert "footpath: stopped; run the same command to go on\n" in told
+    assert not psutil.wait_procs(children, timeout=60)[1]
