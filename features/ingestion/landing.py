@@ -231,7 +231,7 @@ def _usable(
     for number, arrival in enumerate(batch):
         if number in reader.faults:
             continue
-        if fault := _too_few_usable(dataset, reader.facts[number].rows, counts[number]):
+        if fault := too_few_usable(dataset, reader.facts[number].rows, counts[number]):
             reader.faults[number] = (
                 f"{arrival.file.path}: {fault} ({partitioner.example(number)}): fix "
                 f"events.timestamp in the YAML, or ask for the file again"
@@ -272,7 +272,7 @@ def _manifest(
     )
 
 
-def _too_few_usable(dataset: Dataset, rows: int, counts: FileCounts) -> str:
+def too_few_usable(dataset: Dataset, rows: int, counts: FileCounts) -> str:
     """Reason to refuse a file of which too few rows can be read and dated; empty without one."""
     most = dataset.quality.max_refused_share
     unusable = counts.refused[UNREADABLE] + counts.refused[UNDATED]

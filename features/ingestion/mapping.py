@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 import duckdb
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENT_FIELDS
@@ -46,7 +46,8 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
     """Binds the data set's expressions before any file is read.
 
     Raises:
-      FootpathError: a column type or an expression is wrong.
+      FieldError: an expression is wrong.
+      FootpathError: a column type is.
     """
     column_types(connection, dataset.landing.columns)
     given = _expressions(dataset) | {"sequence": dataset.events.sequence}
@@ -58,10 +59,11 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
     if sequence := dataset.events.sequence:
         kind = str(type_of(connection, columns, sequence))
         if not _WHOLE_NUMBERS.fullmatch(kind):
-            raise FootpathError(
-                f"{where}.sequence: `{sequence}` gives a {kind}, not a whole number: use an "
-                f"expression such as TRY_CAST(step AS BIGINT)"
+            text = (
+                f"`{sequence}` gives a {kind}, not a whole number: use an expression such as "
+                f"TRY_CAST(step AS BIGINT)"
             )
+            raise FieldError(f"data set '{dataset.name}'", [(("events", "sequence"), text)])
 
 
 def events_select(dataset: Dataset) -> str:
@@ -161,27 +163,30 @@ def exploded_columns(
 
     Args:
       connection: DuckDB.
-      where: the YAML's section, for the sentence.
+      where: whose, and the YAML's section: "data set 'shop': events".
       columns: declared column -> type.
       explode: SQL that gives a list.
 
     Raises:
-      FootpathError: the expression is wrong, gives no list, or a column has a name of ours.
+      FieldError: the expression is wrong, gives no list, or a column has a name of ours.
     """
     if explode is None:
         return dict(columns)
     check_expressions(connection, where, columns, {"explode": explode})
+    owner, _, section = where.rpartition(": ")
     if taken := columns.keys() & {"each", "place"}:
-        raise FootpathError(
-            f"{where}.explode gives the columns each and place, and the columns declare "
+        text = (
+            f"gives the columns each and place, and the columns declare "
             f"{' and '.join(sorted(taken))} too: give it another name there"
         )
+        raise FieldError(owner, [((section, "explode"), text)])
     kind = type_of(connection, columns, explode)
     if kind.id != "list":
-        raise FootpathError(
-            f"{where}.explode: `{explode}` gives a {kind}, not a list: use an expression such as "
+        text = (
+            f"`{explode}` gives a {kind}, not a list: use an expression such as "
             f"string_split(items, ' ') or items::VARCHAR[]"
         )
+        raise FieldError(owner, [((section, "explode"), text)])
     return {**columns, "each": str(kind.child), "place": "BIGINT"}
 
 

@@ -234,10 +234,10 @@ class RowReader:
 
     def _blocks(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's bytes in blocks that are small, whatever they were compressed to."""
-        most = self.table.max_bytes
+        most, size = self.table.max_bytes, min(BLOCK, self.sample_bytes or BLOCK)
         for block in read_blocks(file, digest, self.archives, self._prefetch, most):
-            for place in range(0, len(block), BLOCK):
-                yield block[place : place + BLOCK]
+            for place in range(0, len(block), size):
+                yield block[place : place + size]
 
     def _note_facts(self) -> None:
         """Adds the chunk's counts to those of its files."""
