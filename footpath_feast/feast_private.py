@@ -89,7 +89,8 @@ def prepared(
       The plan, the values of the join keys, and a response with the columns of the entities.
 
     Raises:
-      ValueError: there are no rows, they have different keys, or an id is a float.
+      ValueError: there are no rows, or they have different keys.
+      TypeError: an id is a float.
     """
     if isinstance(entity_rows, list):
         if not entity_rows:
@@ -120,7 +121,7 @@ def _check_ids(column: str, ids: Any) -> None:
     """Refuses floats: Feast would look for an id '1.0', and find nothing."""
     for value in () if hasattr(ids, "val") else ids:
         if isinstance(value, float):
-            raise ValueError(f"{column} holds {value}, a float: ids are text, such as '17'")
+            raise TypeError(f"{column} holds {value}, a float: ids are text, such as '17'")
 
 
 def _plan(grouped: list, references: list[str], full_names: bool, computed: bool) -> Plan:
