@@ -1,6 +1,6 @@
 """Filters of similar users: the rows of users with given attributes.
 
-In:  the users table (one row a user, attributes as text) and an open index. Out: row numbers of the
+In:  the users table (one row a user, attributes as text) and an open index. Out: which rows of the
 index. The values of an attribute are read once a process, as long as table and index are the same.
 """
 
@@ -35,7 +35,7 @@ def parse_filters(words: list[str]) -> dict[str, list[str]]:
 
 
 def rows_where(lake: Lake, index: SimilarIndex, filters: Filters) -> np.ndarray:
-    """Sorted rows of the users whose attributes have these values, all of them.
+    """Whether the attributes of each row's user have these values, all of them: bool[users].
 
     Args:
       lake: of the data set.
@@ -59,8 +59,10 @@ def rows_where(lake: Lake, index: SimilarIndex, filters: Filters) -> np.ndarray:
         one_of = [values] if isinstance(values, str) else list(values)
         if other := [value for value in one_of if not isinstance(value, str)]:
             raise FootpathError(f"{attribute}={other[0]!r}: attributes are text, so give text")
-        wanted &= np.isin(codes, [known[value] for value in one_of if value in known])
-    return np.flatnonzero(wanted)
+        wanted_codes = np.zeros(len(known) + 1, bool)  # the last one is that of no value, -1
+        wanted_codes[[known[value] for value in one_of if value in known]] = True
+        wanted &= wanted_codes[codes]
+    return wanted
 
 
 def _values(

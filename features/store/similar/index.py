@@ -74,7 +74,7 @@ class SimilarIndex:
         self,
         queries: np.ndarray,
         k: int,
-        rows: np.ndarray | None = None,
+        among: np.ndarray | None = None,
         own: list[int] | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """The k rows of highest cosine to each query, and their cosines, highest first.
@@ -84,37 +84,39 @@ class SimilarIndex:
         Args:
           queries: float32[queries, dim], of length one.
           k: how many at most.
-          rows: sorted row numbers among which to search; all of them where left out.
+          among: bool[users], the rows to search; all of them where left out.
           own: the row of each query, which is not its own neighbor.
         """
+        count = len(self.users) if among is None else int(np.count_nonzero(among))
+        few = among is not None and count * SPARSE < len(self.users)
+        rows = np.flatnonzero(among) if few else None
         found = []
         for start in range(0, len(queries), QUERIES):
             part = queries[start : start + QUERIES]
             uppers = self._uppers(part, rows)
+            if among is not None and not few:
+                uppers[:, ~among] = -np.inf
             for number, (query, upper) in enumerate(zip(part, uppers, strict=True)):
-                possible = len(upper)
                 if own is not None:
-                    place = _place(own[start + number], rows)
-                    if place is not None:
-                        upper[place] = -np.inf
-                        possible -= 1
+                    row = own[start + number]
+                    upper[(rows == row) if few else row] = -np.inf
+                    possible = count - (among is None or bool(among[row]))
+                else:
+                    possible = count
                 found.append(self._nearest(query, min(k, possible), rows, upper))
         return found
 
     def _uppers(self, queries: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
-        """Upper bounds of all cosines: float32[queries, rows]."""
+        """Upper bounds of the cosines with some rows, or with all: float32[queries, rows]."""
         table = self.vectors if self.bounds is None else self.bounds
         if self.axes is not None:
             queries = project(queries, self.axes)
-        if rows is None:
-            return queries @ table.T
-        if len(rows) * SPARSE < len(table):
-            return queries @ table[rows].T
-        return (queries @ table.T)[:, rows]
+        return queries @ (table if rows is None else table[rows]).T
 
     def _nearest(
         self, query: np.ndarray, k: int, rows: np.ndarray | None, upper: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best of `rows`, or of all, by upper bounds; those of -inf do not count."""
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         first = min(len(upper), max(CHECKED_FIRST, 4 * k))
@@ -122,9 +124,8 @@ class SimilarIndex:
         best = best[upper[best] > -np.inf]
         kth = np.partition(self._cosines(query, _rows(best, rows)), -k)[-k]
         places = np.flatnonzero(upper >= kth - slack(len(query)))
-        if self.bounds is not None and len(places) * SPARSE > len(self.vectors):
+        if rows is None and self.bounds is not None and len(places) * SPARSE > len(upper):
             exact = self.vectors @ query  # bounds that spare nothing for this query
-            exact = exact if rows is None else exact[rows]
             places = places[exact[places] >= kth - slack(len(query))]
         cosines = self._cosines(query, _rows(places, rows))
         order = np.lexsort((places, -cosines))[:k]
@@ -163,11 +164,3 @@ def open_index(lake: Lake, version: str | None = None) -> SimilarIndex:
 
 def _rows(places: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return places if rows is None else rows[places]
-
-
-def _place(row: int, rows: np.ndarray | None) -> int | None:
-    """Where a row is among some; None where it is not."""
-    if rows is None:
-        return row
-    place = int(np.searchsorted(rows, row))
-    return place if place < len(rows) and rows[place] == row else None

@@ -34,7 +34,7 @@ def similar_users(
       k: how many at most.
       version: of which model; by default the one that the alias `user_representation` uses.
       filters: attribute -> value or values: only among users who have one of them, in each.
-      rows: only among these rows of the index, sorted (`open_index(...).row` gives a user's).
+      rows: only among these rows of the index: bool[users], or row numbers (`open_index(...).row`).
 
     Raises:
       FootpathError: the index, the user or an attribute is not there, a file of the index was
@@ -72,10 +72,12 @@ def similar_users_batch(
         queries = index.vectors[own]
     else:
         queries = index.unit_vectors(vectors)
-    if filters:
-        matching = rows_where(lake, index, filters)
-        rows = matching if rows is None else np.intersect1d(matching, rows)
-    found = index.search(queries, k, rows, own)
+    among = rows_where(lake, index, filters) if filters else None
+    if rows is not None:
+        given = np.zeros(len(index.users), bool)
+        given[rows] = True
+        among = given if among is None else among & given
+    found = index.search(queries, k, among, own)
     return [
         list(zip(index.users.take(pa.array(near)).to_pylist(), cosines.tolist(), strict=True))
         for near, cosines in found

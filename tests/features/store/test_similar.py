@@ -166,10 +166,10 @@ def test_bounds_leave_out_nobody_who_is_among_the_nearest(rank: int, share: floa
     part = np.linalg.eigh(vectors.T @ vectors)[1][:, ::-1][:, :7].astype(np.float32)
     index = opened(vectors, (project(vectors, part), part))
     random = np.random.default_rng(0)
-    rows = None if share == 1 else np.flatnonzero(random.random(6000) < share)
-    pool = np.arange(6000) if rows is None else rows
-    own = [103, 0, *random.integers(0, 6000, 40).tolist()]
-    for row, (near, cosines) in zip(own, index.search(vectors[own], 10, rows, own), strict=True):
+    among = None if share == 1 else random.random(6000) < share
+    pool = np.arange(6000) if among is None else np.flatnonzero(among)
+    own = [103, *pool[:20].tolist(), *random.integers(0, 6000, 20).tolist()]
+    for row, (near, cosines) in zip(own, index.search(vectors[own], 10, among, own), strict=True):
         others = pool[pool != row]
         truth = vectors[others].astype(np.float64) @ vectors[row].astype(np.float64)
         order = np.lexsort((others, -truth.astype(np.float32)))[:10]
