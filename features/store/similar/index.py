@@ -87,22 +87,19 @@ class SimilarIndex:
           among: bool[users], the rows to search; all of them where left out.
           own: the row of each query, which is not its own neighbor.
         """
-        count = len(self.users) if among is None else int(np.count_nonzero(among))
-        few = among is not None and count * SPARSE < len(self.users)
-        rows = np.flatnonzero(among) if few else None
+        rows = None if among is None else np.flatnonzero(among)
+        count = len(self.users) if rows is None else len(rows)
         found = []
         for start in range(0, len(queries), QUERIES):
             part = queries[start : start + QUERIES]
             uppers = self._uppers(part, rows)
-            if among is not None and not few:
-                uppers[:, ~among] = -np.inf
             for number, (query, upper) in enumerate(zip(part, uppers, strict=True)):
+                possible = count
                 if own is not None:
                     row = own[start + number]
-                    upper[(rows == row) if few else row] = -np.inf
-                    possible = count - (among is None or bool(among[row]))
-                else:
-                    possible = count
+                    if among is None or among[row]:
+                        upper[row if rows is None else np.searchsorted(rows, row)] = -np.inf
+                        possible -= 1
                 found.append(self._nearest(query, min(k, possible), rows, upper))
         return found
 
@@ -111,7 +108,11 @@ class SimilarIndex:
         table = self.vectors if self.bounds is None else self.bounds
         if self.axes is not None:
             queries = project(queries, self.axes)
-        return queries @ (table if rows is None else table[rows]).T
+        if rows is None:
+            return queries @ table.T
+        if len(rows) * SPARSE < len(table):
+            return queries @ table[rows].T
+        return (queries @ table.T).take(rows, axis=1)
 
     def _nearest(
         self, query: np.ndarray, k: int, rows: np.ndarray | None, upper: np.ndarray
@@ -124,8 +125,9 @@ class SimilarIndex:
         best = best[upper[best] > -np.inf]
         kth = np.partition(self._cosines(query, _rows(best, rows)), -k)[-k]
         places = np.flatnonzero(upper >= kth - slack(len(query)))
-        if rows is None and self.bounds is not None and len(places) * SPARSE > len(upper):
+        if self.bounds is not None and len(places) * SPARSE > len(self.vectors):
             exact = self.vectors @ query  # bounds that spare nothing for this query
+            exact = exact if rows is None else exact[rows]
             places = places[exact[places] >= kth - slack(len(query))]
         cosines = self._cosines(query, _rows(places, rows))
         order = np.lexsort((places, -cosines))[:k]
