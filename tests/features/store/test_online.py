@@ -61,7 +61,7 @@ def test_a_store_may_lie_below_any_folder(tmp_path: Path, monkeypatch, above: st
     promote(shop(), lake, MODEL)  # which brings its rows online
     assert materialize(shop(), lake).of == 10
     assert check_online(shop(), lake).equal == 10  # read offline too
-    assert [user for user, _ in similar_users(lake, "u0", 4)] == ["u1", "u2", "u3", "u4"]
+    assert [user for user, _ in similar_users(lake, "u0", k=4)] == ["u1", "u2", "u3", "u4"]
 
 
 def first_feature(lake: Lake, kind: str) -> str:
