@@ -283,7 +283,13 @@ def _similar(dataset: Dataset) -> dg.AssetsDefinition:
         version = promoted.tags["model_version"]
         report = build_index(dataset, lake, version)
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": report.users, "model_version": version}
+            metadata={
+                "dagster/row_count": report.users,
+                "model_version": version,
+                "recall at 10": report.recall,
+                "ms a query": report.milliseconds,
+                "columns read first": f"{report.columns or report.dim} of {report.dim}",
+            }
         )
 
     return similar_users_index

@@ -20,15 +20,23 @@ def similar(
     user_id: str,
     dataset: DatasetOption = "shop",
     k: Annotated[int, typer.Option("-k", min=1, help="how many")] = 10,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="ATTRIBUTE=VALUE of the users table; one attribute again: either value"),
+    ] = None,
 ) -> None:
     """List the users most like a given one, by cosine of their embeddings.
 
     An id that begins with a dash comes last: footpath users similar --dataset shop -- -12
     """
-    from features.store.similar import similar_users
+    from features.store.similar import parse_filters, similar_users
 
     load_dataset(dataset)
-    for other, cosine in similar_users(Lake.of(dataset), user_id, k):
+    filters = parse_filters(where or [])
+    found = similar_users(Lake.of(dataset), user_id, k=k, filters=filters)
+    if filters and not found:
+        raise FootpathError(f"no other user with an embedding has {' and '.join(where or [])}")
+    for other, cosine in found:
         echo(f"{cosine:6.3f}  {other}")
 
 

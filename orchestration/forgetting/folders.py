@@ -7,6 +7,9 @@ are the pointers, then the folders. Both are arrays of all users, built anew fro
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from contracts.lake.layout import Lake
 from contracts.lake.pointers import pointed_folder
 from contracts.lake.publishing import remove_files, remove_folder
@@ -32,6 +35,9 @@ def folders_with(lake: Lake, ids: Ids) -> list[Held]:
         for place in PLACES:
             lists = sorted((root / place).glob("*/users.parquet"))
             folders = [path.parent for path in rows_by_object(lists, ids)]
+            # An index maps its users into memory.
+            maps = sorted((root / place).glob("*/users.arrow"))
+            folders += [path.parent for path in maps if _is_in(path, ids)]
             pointers = [
                 pointer
                 for pointer in sorted((root / place).glob("*.json"))
@@ -39,6 +45,11 @@ def folders_with(lake: Lake, ids: Ids) -> list[Held]:
             ]
             found.append(Held(place, pointers, folders))
     return [held for held in found if held.folders]
+
+
+def _is_in(path: Path, ids: Ids) -> bool:
+    with pa.ipc.open_file(path.read_bytes()) as file:
+        return bool(pc.any(ids.among(file.read_all()["user_id"])).as_py())
 
 
 def remove(held: Held) -> None:

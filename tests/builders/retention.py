@@ -101,7 +101,7 @@ def check_pointers(lake: Lake) -> None:
         for pointer in (lake.work / place).glob("*.json"):
             folder = pointer.parent / json.loads(pointer.read_text())["folder"]
             names = {path.name for path in folder.iterdir()}
-            assert names in ({"item.npy", "offsets.npy"}, {"vectors.npy", "users.parquet"})
+            assert names in ({"item.npy", "offsets.npy"}, {"vectors.npy", "users.arrow"})
     for config in (lake.work / "trials").glob("*/config.json"):
         assert (config.parent / WEIGHTS).exists()
         assert (config.parent / "vocabulary.json").exists()

@@ -27,7 +27,7 @@ def on_disk(shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         return {
             "rebuilt": rebuilt,
             "check": check,
-            "similar": similar_users(lake, user, 5),
+            "similar": similar_users(lake, user, k=5),
             "contents": chain.contents(lake),
         }
 
@@ -52,7 +52,7 @@ def test_a_lake_on_s3_is_equal_to_one_on_disk(
     assert rebuilt == on_disk["rebuilt"]
     assert check == on_disk["check"]
     assert check.sampled == check.equal > 20
-    assert similar_users(lake, lake_user(lake), 5) == on_disk["similar"]
+    assert similar_users(lake, lake_user(lake), k=5) == on_disk["similar"]
     found = chain.contents(lake)
     assert found.keys() == on_disk["contents"].keys()
     different = [name for name in found if found[name] != on_disk["contents"][name]]

@@ -50,7 +50,7 @@ def test_the_same_goes_and_stays_on_s3(bucket: Bucket, lake_home: Path, monkeypa
     online = put(lake, "feature_store/online.db", "of this machine")
     state = put(lake, "trials/killed/state.safetensors", "of this machine")
     for version in (SERVED, GONE):
-        assert similar_users(lake, "u0", 2, version)  # fetches the index
+        assert similar_users(lake, "u0", k=2, version=version)  # fetches the index
         local_copy(lake, trial(lake, version))
     young = after(lake, 20)
     assert {each.kind for each in young.of("removed")} <= {"training sequences", "staging"}
@@ -77,7 +77,7 @@ def test_the_same_goes_and_stays_on_s3(bucket: Bucket, lake_home: Path, monkeypa
     }
     assert not list(lake.table(f"user_embeddings/{GONE}").glob("*.parquet"))
     for version in (SERVED, *NEWEST):
-        assert similar_users(lake, "u0", 2, version)
+        assert similar_users(lake, "u0", k=2, version=version)
         assert (local_copy(lake, trial(lake, version)) / WEIGHTS).exists()
     before = tree(lake.root)
     assert {each.kind for each in after(lake, 42).of("removed")} == {"local copies"}

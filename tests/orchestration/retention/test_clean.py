@@ -99,7 +99,7 @@ def test_a_version_that_nothing_names_goes_as_a_whole_and_in_order(old: Lake):
     assert GONE in [version.version for version in all_versions(lake)]
     for version in (SERVED, *NEWEST):
         assert is_trained(lake, trial(lake, version).name)
-        assert similar_users(lake, "u0", 2, version)
+        assert similar_users(lake, "u0", k=2, version=version)
         assert lake.table(f"user_embeddings/{version}").exists()
     assert why(last, SERVED) == "a feature service names it"
     check_pointers(lake)
