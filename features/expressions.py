@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError, FootpathError
 from contracts.base.sql import literal, name
 
 # A cast of a name or a text, such as price::DOUBLE.
@@ -110,19 +110,24 @@ def check_expressions(
 
     Args:
       connection: DuckDB.
-      where: the YAML's section, for the sentence.
+      where: whose, and the YAML's section: "data set 'shop': events".
       columns: declared column -> type.
       expressions: field -> SQL.
 
     Raises:
-      FootpathError: an expression is not valid SQL over these columns.
+      FieldError: an expression is not valid SQL over these columns.
     """
+    owner, _, section = where.rpartition(": ")
+    faults = []
     for field, expression in expressions.items():
         try:
             connection.execute(f"EXPLAIN SELECT ({expression}) FROM ({_nothing(columns)})")
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
-            raise FootpathError(
-                f"{where}.{field}: `{expression}` is not valid over the declared columns "
-                f"({', '.join(columns)}): {reason}"
-            ) from None
+            text = (
+                f"`{expression}` is not valid over the declared columns ({', '.join(columns)}): "
+                f"{reason}"
+            )
+            faults.append(((section, *field.split(".")), text))
+    if faults:
+        raise FieldError(owner, faults)

@@ -5,6 +5,8 @@ stopped day is worth another try once it would be built from other data, or judg
 """
 
 import datetime as dt
+import re
+from collections.abc import Mapping
 
 from contracts.base.hashing import hash_json
 from contracts.base.schema import Strict
@@ -47,6 +49,36 @@ def forget_stops(lake: Lake, table: str, days: list[dt.date]) -> None:
     folder = lake.root / FOLDER / table
     known = stamps(folder, "*.json")
     remove_files([folder / f"{day}.json" for day in days if f"{day}.json" in known])
+
+
+def together(reasons: Mapping[dt.date, str]) -> str:
+    """Why days were stopped, as few sentences: days that are stopped alike are told together.
+
+    Args:
+      reasons: of each day; those that differ by numbers alone are alike.
+    """
+    alike: dict[str, list[dt.date]] = {}
+    for day in sorted(reasons):
+        kind = reasons[day].replace(str(day), "").partition("; ")[0]
+        alike.setdefault(re.sub(r"\d+([.,]\d+)*", "#", kind), []).append(day)
+    return "; ".join(_of_days({day: reasons[day] for day in days}) for days in alike.values())
+
+
+def _of_days(reasons: Mapping[dt.date, str]) -> str:
+    """One sentence of days that were stopped alike."""
+    first, last = min(reasons), max(reasons)
+    if len(reasons) == 1:
+        return reasons[first]
+    if len({reason.replace(str(day), "") for day, reason in reasons.items()}) > 1:
+        return f"{reasons[first]}; and {len(reasons) - 1:,} more days up to {last} alike"
+    is_whole = (last - first).days + 1 == len(reasons)
+    span = (
+        f"{first} to {last} ({len(reasons):,} days)"
+        if is_whole
+        else f"{len(reasons):,} days from {first} to {last}"
+    )
+    head, *tail = reasons[first].split(str(first))
+    return head + span + "each".join(tail) if tail else f"{span}: {head}"
 
 
 def all_stops(lake: Lake) -> dict[tuple[str, dt.date], Stop]:

@@ -20,6 +20,7 @@ from contracts.base.clock import now
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
+from features.stops import forget_stops, keep_stop, together
 from orchestration import partitions
 from orchestration.catalog import page
 from orchestration.dagster_private import NOT_RECORDED, latest_materializations
@@ -53,19 +54,25 @@ EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 
 Stage = Callable[[list[dt.date], Path], Mapping[dt.date, Any]]
 Audit = Callable[[Mapping[dt.date, Any], Path], Mapping[dt.date, Any]]
+Describe = Callable[[list[dt.date]], Mapping[dt.date, dict[str, Any]]]
 
 
 def build_days(
-    context: dg.AssetExecutionContext, dataset: Dataset, table: str, stage: Stage, audit: Audit
+    context: dg.AssetExecutionContext,
+    dataset: Dataset,
+    table: str,
+    stage: Stage,
+    audit: Audit,
+    describe: Describe = lambda _: {},
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckEvaluation | dg.Output]:
     """Builds the days of this run, whether one or a range, and yields what Dagster is to record.
 
-    Days that this run has stopped in a table before this one are left out.
+    Days that this run has stopped in a table before this one are left out. `describe` gives further
+    metadata of published days.
 
     Raises:
       Failure: the gate has stopped every day.
     """
-    from features.stops import forget_stops, keep_stop
     from validation.gate import publish
 
     lake, asked = Lake.of(dataset.name), days_of(context)
@@ -91,6 +98,8 @@ def build_days(
         raise dg.Failure(
             description=_sentences(bad), metadata={STOPPED: _listed(bad)}, allow_retries=False
         )
+    more = describe([verdict.day for verdict in good])
+    metadata = {v.day: _metadata(v) | more.get(v.day, {}) for v in good}
     # Else every day of the run would count as materialized.
     partial = [verdict.day for verdict in good] != asked
     with stored_together(context.instance):
@@ -105,11 +114,13 @@ def build_days(
             if partial:
                 context.log_event(
                     dg.AssetMaterialization(
-                        context.asset_key, partition=str(verdict.day), metadata=_metadata(verdict)
+                        context.asset_key,
+                        partition=str(verdict.day),
+                        metadata=metadata[verdict.day],
                     )
                 )
             else:
-                context.add_asset_metadata(_metadata(verdict), partition_key=str(verdict.day))
+                context.add_asset_metadata(metadata[verdict.day], partition_key=str(verdict.day))
     # First what was made: a check refers to what it has judged.
     yield dg.MaterializeResult(metadata={NOT_RECORDED: True} if partial else None)
     yield from _checks(context, dataset, [*verdicts.values()])
@@ -183,10 +194,7 @@ def stopped_days(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Stopp
                 of_table = found.setdefault(check.asset_key.path[-1], {})
                 of_table[dt.date.fromisoformat(check.partition)] = check.description or ""
         after = instance.get_run_by_id(after.parent_run_id) if after.parent_run_id else None
-    return [
-        StoppedDays(table, sorted(days), "; ".join(days[day] for day in sorted(days)))
-        for table, days in found.items()
-    ]
+    return [StoppedDays(table, sorted(days), together(days)) for table, days in found.items()]
 
 
 def days_check(dataset: Dataset, tables: list[str]) -> dg.AssetChecksDefinition:
@@ -242,7 +250,7 @@ def _listed(verdicts: list) -> str:
 
 
 def _sentences(verdicts: list) -> str:
-    return "\n".join(sentence for verdict in verdicts for sentence in verdict.failures)
+    return together({verdict.day: "; ".join(verdict.failures) for verdict in verdicts})
 
 
 def _metadata(verdict: Any) -> dict[str, int | float]:

@@ -87,7 +87,9 @@ def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, 
     disagreements, result, seen = rows.validate(counts, frame)
     findings = {}
     for day, found in counts.items():
-        beyond = strange.broken(day) if day in strange.figures else []
+        # That a day is empty is said once, not again by each figure.
+        is_judged = day in strange.figures and (found.rows or not failures[day])
+        beyond = strange.broken(day) if is_judged else []
         failures[day] = disagreements + failures[day]
         failures[day] += [told(rows.audit, strange, day, b) for b in beyond if b.stops]
         if failures[day]:
@@ -98,7 +100,7 @@ def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, 
             found,
             failures[day],
             [told(rows.audit, strange, day, b) for b in beyond if not b.stops]
-            + drift_warnings(dataset, day, profiles.get(day, {})),
+            + (drift_warnings(dataset, day, profiles.get(day, {})) if found.rows else []),
             dict(strange.figures.get(day, {})),
             profiles.get(day, {}),
         )
@@ -196,7 +198,7 @@ def failures_of(audit: Audit, day: dt.date, counts: DayCounts) -> list[str]:
     where = f"{audit.table} {day}"
     if not counts.rows and not audit.may_be_empty:
         return [
-            f"{where} has no rows: no landing file that was read has an event of this day; "
+            f"{where}: there are no rows: no landing file that was read has an event of this day; "
             f"land the files, or set quality.allow_empty_days if the source has such days"
         ]
     failures = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.types as pat
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError
 from contracts.base.sql import literal, parquet
 from contracts.config.dataset import Dataset
 from contracts.config.policy import Expect
@@ -36,8 +36,9 @@ from validation.rules import (
 # Longer than any id of a sane source, and short enough to be a key everywhere.
 LONGEST_ID = 512
 
-# A session is named `<user>-<microseconds>`.
-LONGEST_SESSION_ID = LONGEST_ID + len("-") + len(str(-(2**63)))
+# A session is named `<user>-<microseconds>`, or `<user>-<microseconds>-<id of the source>`, in
+# which a character may take three.
+LONGEST_SESSION_ID = LONGEST_ID + len("-") + len(str(-(2**63))) + len("-") + 3 * LONGEST_ID
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def events_audit(dataset: Dataset, catalog: str | None = None) -> Audit:
       catalog: the table `items`, if there is one; gives the profile its categories.
 
     Raises:
-      FootpathError: `quality` names a rule, an action or a property that there is not.
+      FieldError: `quality` names a rule that there is not, or says a thing twice.
     """
     quality = dataset.quality
     ids = ("event_id", "user_id", "item_id", "session_id")
@@ -104,29 +105,14 @@ def events_audit(dataset: Dataset, catalog: str | None = None) -> Audit:
 
 
 def expected(dataset: Dataset) -> tuple[dict[str, str], list[Rule]]:
-    """The audited columns (name -> SQL) and the rules that `quality.expect` asks for.
-
-    Raises:
-      FootpathError: an entry names an action or a property that the data set does not have.
-    """
+    """The audited columns (name -> SQL) and the rules that `quality.expect` asks for."""
     columns: dict[str, str] = {}
     rules: list[Rule] = []
     for entry in dataset.quality.expect:
-        _check(dataset, entry)
         column, made = _compile(entry)
         columns |= column
         rules += made
     return columns, rules
-
-
-def _check(dataset: Dataset, entry: Expect) -> None:
-    where = f"data set '{dataset.name}': quality.expect of {entry.column}"
-    if unknown := set(entry.actions) - set(dataset.actions):
-        raise FootpathError(f"{where} names actions that there are not: {sorted(unknown)}")
-    _, _, key = entry.column.partition(".")
-    if key and key not in dataset.events.properties:
-        known = ", ".join(dataset.events.properties) or "none"
-        raise FootpathError(f"{where}: events.properties has no '{key}', it has {known}")
 
 
 def _compile(entry: Expect) -> tuple[dict[str, str], list[Rule]]:
@@ -171,14 +157,14 @@ def _source(column: str) -> str:
 
 
 def _check_rules(dataset: Dataset, names: list[str]) -> None:
-    where = f"data set '{dataset.name}': quality"
+    where = f"data set '{dataset.name}'"
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise FootpathError(f"{where}.expect says the same thing twice: {', '.join(twice)}")
-    if unknown := dataset.quality.rules.keys() - set(names):
-        raise FootpathError(
-            f"{where}.rules names {', '.join(sorted(unknown))}, which is no rule of this data "
-            f"set: there are {', '.join(sorted(names))}"
-        )
+        text = f"says the same thing twice: {', '.join(twice)}"
+        raise FieldError(where, [(("quality", "expect"), text)])
+    known = f"is no rule of this data set: there are {', '.join(sorted(names))}"
+    unknown = sorted(dataset.quality.rules.keys() - set(names))
+    if unknown:
+        raise FieldError(where, [(("quality", "rules", rule), known) for rule in unknown])
 
 
 def events_profile(dataset: Dataset, catalog: str | None) -> tuple[dict[str, str], str]:

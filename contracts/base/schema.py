@@ -1,5 +1,6 @@
 """The base of every validated configuration: strict sections, common types, errors as sentences."""
 
+import datetime as dt
 import difflib
 from collections.abc import Container, Iterable
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 # Names that become columns, asset keys and file names.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -68,12 +69,27 @@ def _line(place: tuple[str | int, ...], text: str) -> InitErrorDetails:
     return InitErrorDetails(type=kind, loc=place, input=None)
 
 
+def located(title: str, faults: Iterable[tuple[tuple[str | int, ...], str]]) -> ValidationError:
+    """Errors that a section finds in its parts: a place and a sentence each."""
+    lines = [_line(place, text) for place, text in faults]
+    return ValidationError.from_exception_data(title, lines)
+
+
 def faults(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
     """Where and what is wrong, a pair for each error."""
     return [
-        (tuple(fault["loc"]), fault["msg"].removeprefix("Value error, "))
+        (tuple(fault["loc"]), fault["msg"].removeprefix("Value error, ") + _advice(fault))
         for fault in error.errors(include_url=False)
     ]
+
+
+def _advice(fault: ErrorDetails) -> str:
+    """What YAML has made of a text, such as `no`, 12 or a date."""
+    value = fault["input"]
+    if fault["type"] != "string_type" or not isinstance(value, bool | int | float | dt.date):
+        return ""
+    kinds = {bool: "a truth value", int: "a number", float: "a number"}
+    return f", and YAML reads {kinds.get(type(value), 'a date')} here: put it in quotes"
 
 
 def sentences(error: ValidationError, where: str) -> str:
@@ -94,8 +110,10 @@ def relocated(
       prefix: the place of the part.
       drop: parts of places to leave out.
     """
-    lines = [
-        _line((*prefix, *(part for part in place if part not in drop)), text)
-        for place, text in faults(error)
-    ]
-    return ValidationError.from_exception_data(error.title, lines)
+    return located(
+        error.title,
+        (
+            ((*prefix, *(part for part in place if part not in drop)), text)
+            for place, text in faults(error)
+        ),
+    )

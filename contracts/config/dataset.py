@@ -7,15 +7,16 @@ code.
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from contracts.base.errors import FootpathError
-from contracts.base.schema import Name, Strict, Zone, relocated
+from contracts.base.errors import FieldError, FootpathError
+from contracts.base.schema import Name, Strict, Zone, located, relocated
 from contracts.config.automation import Automation
-from contracts.config.feature_list import Features, check_features
+from contracts.config.feature_list import Features, feature_faults
 from contracts.config.learning import Learning, Validation
 from contracts.config.policy import Lateness, Quality, Sessions
 from contracts.config.promotion import Promotion
@@ -62,14 +63,37 @@ class Dataset(Strict):
     @model_validator(mode="after")
     def _tasks_have_columns(self) -> "Dataset":
         known = set(self.users.attributes) if self.users else set()
-        for task in self.tasks:
+        names: set[str] = set()
+        wrong: list[tuple[tuple[str | int, ...], str]] = []
+        for number, task in enumerate(self.tasks):
             if task.column and task.column not in known:
-                raise ValueError(
+                text = (
                     f"task {task.name} asks for user attribute '{task.column}', "
-                    f"and users.attributes has {sorted(known) or 'none'}"
+                    f"and users.attributes has {', '.join(sorted(known)) or 'none'}"
                 )
-        if len({task.name for task in self.tasks}) < len(self.tasks):
-            raise ValueError("two tasks share a name")
+                wrong.append((("tasks", number, "column"), text))
+            if task.name in names:
+                wrong.append((("tasks", number, "name"), f"two tasks are called {task.name}"))
+            names.add(task.name)
+        if wrong:
+            raise located("Dataset", wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_expected_is_there(self) -> "Dataset":
+        known = ", ".join(self.events.properties) or "none"
+        wrong: list[tuple[tuple[str | int, ...], str]] = []
+        for number, entry in enumerate(self.quality.expect):
+            place = ("quality", "expect", number)
+            if unknown := sorted(set(entry.actions) - set(self.actions)):
+                text = f"{', '.join(unknown)} is not among `actions`: {', '.join(self.actions)}"
+                wrong.append(((*place, "actions"), text))
+            key = entry.column.partition(".")[2]
+            if key and key not in self.events.properties:
+                text = f"events.properties has no '{key}', it has {known}"
+                wrong.append(((*place, "column"), text))
+        if wrong:
+            raise located("Dataset", wrong)
         return self
 
     @property
@@ -127,16 +151,26 @@ class Dataset(Strict):
     @model_validator(mode="after")
     def _lateness_has_an_arrival(self) -> "Dataset":
         if self.lateness.allowed_days is not None and not self.landing.is_dated:
-            raise ValueError(
+            text = (
                 "lateness.allowed_days needs the day on which a file arrived: "
                 "put {year}, {month} and {day} into landing.url, or leave lateness out"
             )
+            raise located("Dataset", [(("lateness", "allowed_days"), text)])
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_have_an_id(self) -> "Dataset":
+        if self.sessions.by == "source" and self.events.session_id is None:
+            text = "source needs events.session_id, the id that the source gives to sessions"
+            raise located("Dataset", [(("sessions", "by"), text)])
         return self
 
     @model_validator(mode="after")
     def _features_can_be_made(self) -> "Dataset":
         has_categories = self.items is not None and self.items.category is not None
-        check_features(self.features, self.actions, has_categories)
+        if wrong := list(feature_faults(self.features, self.actions, has_categories)):
+            places = ((("features", "declared", number), text) for number, text in wrong)
+            raise located("Dataset", places)
         return self
 
 
@@ -186,16 +220,22 @@ def load_dataset(name: str) -> Dataset:
     return load_dataset_file(dataset_file(name))
 
 
-def load_dataset_file(path: Path) -> Dataset:
+def load_dataset_file(path: Path, check: Callable[[Dataset], object] | None = None) -> Dataset:
     """Loads a data set's YAML from any path.
+
+    Args:
+      path: of the file.
+      check: looks at the data set too; its FieldError is told by line as well.
 
     Raises:
       FootpathError: the file cannot be read or is wrong: file, line, field, reason.
     """
-    dataset = load_yaml(Dataset, path)
-    if dataset.name != path.stem:
-        raise FootpathError(
-            f"{path}: name is '{dataset.name}', "
-            f"and the file's name says '{path.stem}': make them equal"
-        )
-    return dataset
+
+    def check_all(dataset: Dataset) -> None:
+        if dataset.name != path.stem:
+            text = f"is '{dataset.name}', and the file's name says '{path.stem}': make them equal"
+            raise FieldError(str(path), [(("name",), text)])
+        if check:
+            check(dataset)
+
+    return load_yaml(Dataset, path, check_all)

@@ -260,31 +260,25 @@ class Features(Strict):
         return self
 
 
-def check_features(features: Features, actions: list[str], has_categories: bool) -> None:
-    """Checks declared features against the rest of the data set.
-
-    Raises:
-      ValueError: one asks for an action or category that the data set does not have.
-    """
+def feature_faults(
+    features: Features, actions: list[str], has_categories: bool
+) -> Iterator[tuple[int, str]]:
+    """Declared features that ask for what the data set does not have: which, and a sentence."""
     for place, entry in enumerate(features.declared):
-        where = f"features.declared.{place} ({entry.kind})"
         for action in entry.named_actions():
             if action not in actions:
-                raise ValueError(
-                    f"{where} asks for action '{action}', and `actions` has {', '.join(actions)}"
-                )
+                known = ", ".join(actions)
+                yield place, f"{entry.kind} asks for action '{action}', and `actions` has {known}"
         if entry.needs_categories() and not has_categories:
-            raise ValueError(f"{where} needs categories: map `items.category` to a column")
+            yield place, f"{entry.kind} needs categories: map `items.category` to a column"
         if isinstance(entry, Count) and entry.action is None and entry.category is None:
-            raise ValueError(f"{where} counts all events, which `events_<days>d` does: name what")
+            yield place, "count counts all events, which `events_<days>d` does: name what"
         wanted = entry.category if isinstance(entry, Count) else None
         if wanted is not None and wanted not in features.categories:
-            raise ValueError(
-                f"{where} asks for category '{wanted}', and `features.categories` has "
-                f"{', '.join(features.categories) or 'none'}: add it there"
-            )
+            known = ", ".join(features.categories) or "none"
+            text = f"asks for category '{wanted}', and `features.categories` has {known}"
+            yield place, f"{entry.kind} {text}: add it there"
         if isinstance(entry, TopCategories) and entry.k > len(features.categories):
-            raise ValueError(
-                f"{where} asks for the top {entry.k} of {len(features.categories)} categories: "
-                "list more in `features.categories`"
-            )
+            many = len(features.categories)
+            text = f"asks for the top {entry.k} of {many} categories"
+            yield place, f"{entry.kind} {text}: list more in `features.categories`"

@@ -1,7 +1,8 @@
 """The YAML's sections on what becomes of events: sessions, and what the gate lets through."""
 
+import datetime as dt
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import duckdb
 from pydantic import Field, model_validator
@@ -10,9 +11,42 @@ from contracts.base.schema import Name, Strict
 
 
 class Sessions(Strict):
-    """When a run of events ends."""
+    """What a session is: a run of events without a gap, or those of one id of the source."""
 
-    gap_minutes: int = Field(30, ge=1, le=24 * 60)
+    by: Literal["gap", "source"] = Field(
+        "gap", description="source: a user's events of one events.session_id are a session"
+    )
+    gap_minutes: int = Field(
+        30, ge=1, le=24 * 60, description="a longer gap ends a session of events without an id"
+    )
+    open_minutes: int | None = Field(
+        None,
+        ge=1,
+        le=24 * 60,
+        description="by source: how long a session waits for its next event before it closes, "
+        "and days look back; an id that comes again later begins another one. By default 1440",
+    )
+
+    @property
+    def gap(self) -> dt.timedelta:
+        """The longest pause within a session of events without an id."""
+        return dt.timedelta(minutes=self.gap_minutes)
+
+    @property
+    def opens(self) -> dt.timedelta:
+        """The longest pause within a session of the source."""
+        return dt.timedelta(minutes=self.open_minutes or 24 * 60)
+
+    @property
+    def longest(self) -> dt.timedelta:
+        """The longest pause within any session."""
+        return max(self.gap, self.opens) if self.by == "source" else self.gap
+
+    @model_validator(mode="after")
+    def _waits_by_source(self) -> "Sessions":
+        if self.open_minutes and self.by != "source":
+            raise ValueError("open_minutes goes with by: source; by gap, gap_minutes is all")
+        return self
 
 
 class Lateness(Strict):

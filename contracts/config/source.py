@@ -1,17 +1,18 @@
 """The YAML's sections on the source: which files there are, and what their columns mean."""
 
+import codecs
 import datetime as dt
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from contracts.base.schema import Count, Name, Sql, Strict, Zone
 
 # Columns that reading a file adds to those of the file.
 RESERVED = re.compile(
     "__(file|line|raw|problem|width|place|length|shape|text|bytes|fields|event|timestamp|nested|"
-    r"broken|detail|x|len|n|v\d+)",
+    r"broken|detail|x|len|n\d*|v\d+)",
     re.IGNORECASE,
 )
 
@@ -22,7 +23,33 @@ class Csv(Strict):
     delimiter: str = Field(",", description="one character or a string such as '::'")
     header: bool = True
     quote: str = '"'
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    encoding: str = Field(
+        "utf-8", description="one that Python knows: utf-16, cp1252 (Windows), latin-1, shift_jis"
+    )
+
+    escape: str = Field(
+        "",
+        max_length=1,
+        description="a character such as \\ that makes the quote, delimiter or line end behind it "
+        "text; where quote is empty, \\t and \\n are control characters and \\N is null",
+    )
+    comment: str = Field("", description="lines that begin with it are no rows")
+    skip: int = Field(0, ge=0, description="how many lines stand before the header or first row")
+    decimal: Literal[".", ","] = Field(
+        ".", description="what stands before the decimals of a declared number"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+            known = codecs.lookup(encoding).name
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"'{encoding}' is no encoding of text: use one such as cp1252"
+            ) from None
+        return "utf-8" if known in ("utf-8", "utf-8-sig", "ascii") else encoding
 
 
 class FileTable(Strict):
@@ -59,8 +86,12 @@ class FileTable(Strict):
 class Landing(FileTable):
     """The event files. Date fields in the URL give the arrival day.
 
-    They are {year} {month} {day} {hour}, or {hours}: whole hours since `origin`.
+    They are {year} {month} {day} {hour}; or one that counts: {hours}, whole hours since `origin`,
+    {epoch_ms} or {epoch_s}, milliseconds or seconds since 1970.
     """
+
+    # Fields of the URL that are the whole date.
+    COUNTS: ClassVar[tuple[str, ...]] = ("hours", "epoch_ms", "epoch_s")
 
     arrival_timezone: Zone = Field(
         "UTC", description="the zone that the date fields in the URL are written in"
@@ -78,18 +109,18 @@ class Landing(FileTable):
     @property
     def is_dated(self) -> bool:
         """Whether files arrive by day (true) or lie there once and for all."""
-        return "{day}" in self.url or "{hours}" in self.url
+        return any(f"{{{field}}}" in self.url for field in ("day", *self.COUNTS))
 
     @model_validator(mode="after")
     def _dates_are_whole(self) -> "Landing":
         fields = set(re.findall(r"{(\w+)}", self.url))
-        if unknown := fields - {"year", "month", "day", "hour", "hours"}:
+        if unknown := fields - {"year", "month", "day", "hour", *self.COUNTS}:
             raise ValueError(f"url has unknown fields {sorted(unknown)}")
         if ("hours" in fields) != (self.origin is not None):
             raise ValueError("{hours} in the url and origin need each other")
-        if "hours" in fields:
+        if counts := sorted(fields & {*self.COUNTS}):
             if len(fields) > 1:
-                raise ValueError("{hours} in the url is the whole date: no other field beside it")
+                raise ValueError(f"{{{counts[0]}}} in the url is the whole date: no other field")
         elif fields and not {"year", "month", "day"} <= fields:
             raise ValueError("url needs {year}, {month} and {day} together, or none of them")
         return self

@@ -160,20 +160,36 @@ def _with_values(events: "ir.Table") -> "ir.Table":
 
 
 def _with_pauses(sessions: "ir.Table", names: set[str]) -> "ir.Table":
-    """Adds `seconds`, and the `gap` to the session before, if it closed on the day too."""
+    """Adds `seconds`, and the `gap` to the sessions before, if they closed on the day too.
+
+    Sessions of the source may overlap: then there is no pause between them, a gap of 0.
+    """
     import ibis
 
     sessions = sessions.mutate(seconds=sessions.duration_seconds.cast("decimal(18, 6)"))
     if "day_gaps" not in names:
         return sessions
-    in_order = ibis.window(group_by=[sessions.day, sessions.user_id], order_by=sessions.started_at)
-    sessions = sessions.mutate(before=sessions.ended_at.lag().over(in_order))
-    return sessions.mutate(gap=whole_seconds(sessions.started_at, sessions.before))
+    key = [sessions.day, sessions.user_id]
+    order = [sessions.started_at, sessions.session_id]
+    in_order = ibis.window(group_by=key, order_by=order)
+    so_far = ibis.window(group_by=key, order_by=order, following=0)
+    sessions = sessions.mutate(
+        nth=ibis.row_number().over(in_order), latest=sessions.ended_at.max().over(so_far)
+    )
+    by_nth = ibis.window(group_by=[sessions.day, sessions.user_id], order_by=sessions.nth)
+    sessions = sessions.mutate(before=sessions.latest.lag().over(by_nth))
+    return sessions.mutate(gap=whole_pause(sessions.started_at, sessions.before))
 
 
 def whole_seconds(later: "ir.Value", earlier: "ir.Value") -> "ir.Value":
     """Returns whole seconds from one instant to another, cut off: engines agree on integers."""
     return later.delta(earlier, unit="microsecond") // 1_000_000
+
+
+def whole_pause(start: "ir.Value", end: "ir.Value") -> "ir.Value":
+    """Whole seconds from the end of something to the start of another; 0 where they overlap."""
+    pause = whole_seconds(start, end)
+    return (pause < 0).ifelse(0, pause)
 
 
 def with_hour(events: "ir.Table", clock: "ir.Table") -> "ir.Table":

@@ -13,7 +13,7 @@ earlier one leaves the window.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from features.behavior.daily_state import whole_seconds
+from features.behavior.daily_state import whole_pause
 from features.behavior.measures import (
     DISTINCT,
     ENTROPY_UNITS,
@@ -187,7 +187,7 @@ def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
     days = days.mutate(
         before=days.n.lag().over(in_order),
         next_day=days.n.lead().over(in_order),
-        pause=whole_seconds(days.first_start, days.last_end.lag().over(in_order)),
+        pause=whole_pause(days.first_start, days.last_end.lag().over(in_order)),
     )
     never = ibis.null("int64")
     inside = days.filter(days.day_gaps > 0).select(

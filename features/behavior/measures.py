@@ -120,7 +120,8 @@ def session_columns() -> dict[str, StateColumn]:
     """The columns of the daily state that are made of the sessions that close on a day.
 
     The rows have the columns of sessions and: `gap`, whole seconds since the session before, if it
-    closed on the day; `seconds`, the duration as a decimal.
+    closed on the day; `nth`, which of the day's sessions it is; `seconds`, the duration as a
+    decimal.
     """
     from ibis import _
 
@@ -136,7 +137,7 @@ def session_columns() -> dict[str, StateColumn]:
         # Of these no window is made, but pauses: days without sessions have none.
         "first_start": StateColumn(TIMESTAMP, _.started_at.min(), "max"),
         "last_end": StateColumn(TIMESTAMP, _.ended_at.max(), "max"),
-        "day_gap_last": StateColumn(WHOLE, _.gap.argmax(_.started_at), "max"),
+        "day_gap_last": StateColumn(WHOLE, _.gap.argmax(_.nth), "max"),
     }
 
 

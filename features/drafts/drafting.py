@@ -16,9 +16,9 @@ from contracts.base.errors import FootpathError
 from contracts.lake.engine import connect
 from features.drafts.guess import Guess, Guesses, guess, sql_name
 from features.drafts.sampling import Sample, find_file, take_sample
+from features.ingestion.archives.member import split_pattern
 from features.ingestion.listing import find_files
 from features.ingestion.streams import SourceFile
-from features.ingestion.tar import split_pattern
 
 TODO = "# TODO:"
 WIDTH = 96

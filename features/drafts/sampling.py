@@ -20,10 +20,12 @@ import duckdb
 from contracts.base.errors import FootpathError
 from contracts.base.sql import name
 from contracts.config.source import Csv
-from features.ingestion.formats import NESTED, split_delimited
+from features.ingestion.archives import members
+from features.ingestion.archives.member import TAR
+from features.ingestion.formats.base import NESTED
+from features.ingestion.formats.delimited import split_delimited
 from features.ingestion.listing import find_files
-from features.ingestion.streams import TAR, SourceFile, path_on_disk, read_blocks
-from features.ingestion.tar import members
+from features.ingestion.streams import SourceFile, path_on_disk, read_blocks
 
 # Decompressed bytes that are looked at, and rows of Parquet.
 SAMPLE_BYTES = 32 << 20

@@ -18,20 +18,23 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from features.ingestion.formats import format_of
+from features.ingestion.formats.base import UTF8_MARK, Format
 from features.ingestion.listing import find_arrivals
 from features.ingestion.replay import LANDING, REPAIRS, content_of
 from features.ingestion.streams import read_blocks
 
 
 def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:
-    """Writes refused rows to a file that can be edited; returns how many.
+    """Writes refused rows to a file that can be edited, each once; returns how many.
 
     Args:
       dataset: gives the layout of landing rows.
       refused: schema QUARANTINE; rows of stopped days count as `events`.
       path: gets JSON lines.
     """
+    written, rows_written = set[tuple[str, int]](), 0
     headers: dict[str, list[str]] = {}
+    format = format_of(dataset.landing)
     with connect() as connection, open(path, "w", encoding="utf-8") as file:
         connection.register("refused", refused)
         was = content_of(dataset, "raw")
@@ -40,15 +43,23 @@ def write_editable(dataset: Dataset, refused: pa.Table, path: Path) -> int:
         ).to_arrow_reader(10_000)
         for batch in rows:
             for row in batch.to_pylist():
+                # Of a row with several refused elements, the first one has its text.
+                place = (row["source_file"], row["source_line"])
+                if row["stage"] == LANDING and (row["raw"] is None or place in written):
+                    continue
+                written.add(place)
+                rows_written += 1
                 line = {key: row[key] for key in ("source_file", "source_line", "stage")}
                 line |= {"day": row["day"] and str(row["day"]), "was": row["was"]}
                 line |= {"broken": row["broken"], "detail": row["detail"]}
-                line["row"] = _as_object(dataset, row, headers)
+                line["row"] = _as_object(dataset, format, row, headers)
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return len(refused)
+    return rows_written
 
 
-def _as_object(dataset: Dataset, row: dict[str, Any], headers: dict[str, list[str]]) -> Any:
+def _as_object(
+    dataset: Dataset, format: Format, row: dict[str, Any], headers: dict[str, list[str]]
+) -> Any:
     """A refused row as an object, or as text where it cannot be split into columns."""
     try:
         found = json.loads(row["raw"])
@@ -59,24 +70,24 @@ def _as_object(dataset: Dataset, row: dict[str, Any], headers: dict[str, list[st
     if row["stage"] != LANDING:
         return row["raw"]
     path = row["source_file"]
-    cells = format_of(dataset.landing).cells(row["raw"])
+    cells = format.cells(row["raw"])
     if cells and path not in headers:
-        headers[path] = _header(dataset, path)
+        headers[path] = _header(dataset, format, path)
     if not cells or len(cells) != len(headers[path]):
         return row["raw"]
     named = zip(headers[path], cells, strict=True)
     return {column: cell or None for column, cell in named if column in dataset.landing.columns}
 
 
-def _header(dataset: Dataset, path: str) -> list[str]:
+def _header(dataset: Dataset, format: Format, path: str) -> list[str]:
     """A file's columns in order: those of the YAML if it is gone, or has no header."""
-    format = format_of(dataset.landing)
-    if format.has_header:
-        for arrival in find_arrivals(dataset, None):
-            if arrival.file.path == path:
-                line = next(read_blocks(arrival.file), b"").partition(b"\n")[0]
-                cells = format.cells(format.to_utf8(line).decode("utf-8-sig", "replace"))
-                return [cell.strip() for cell in cells or ()]
+    for arrival in find_arrivals(dataset, None) if dataset.landing.csv.header else ():
+        if arrival.file.path == path:
+            text = format.decoder(path)(next(read_blocks(arrival.file), b""), False)
+            text = text.removeprefix(UTF8_MARK)
+            header = format.header(text[format.preamble(text, 1, path) :])
+            cells = format.cells(header.decode(errors="replace"))
+            return [(cell or "").strip() for cell in cells or ()]
     return list(dataset.landing.columns)
 
 

@@ -25,6 +25,7 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, remove_files, side_by_side
 from contracts.lake.reading import stamps
+from features.ingestion.archives import Archives
 from features.ingestion.listing import Arrival, find_arrivals
 from features.ingestion.manifest import (
     LANDING_FORMAT,
@@ -43,7 +44,6 @@ from features.ingestion.partition import FileCounts, Partitioner, StagedFile
 from features.ingestion.reader import ENOUGH_TO_JUDGE, RowReader
 from features.ingestion.refusals import accept, all_refusals, refuse
 from features.ingestion.replay import repair_again
-from features.ingestion.streams import Archives
 
 # What is read in one pass: so many bytes as they lie, so many files.
 PASS_BYTES = 64 << 20
@@ -231,7 +231,7 @@ def _usable(
     for number, arrival in enumerate(batch):
         if number in reader.faults:
             continue
-        if fault := _too_few_usable(dataset, reader.facts[number].rows, counts[number]):
+        if fault := too_few_usable(dataset, reader.facts[number].rows, counts[number]):
             reader.faults[number] = (
                 f"{arrival.file.path}: {fault} ({partitioner.example(number)}): fix "
                 f"events.timestamp in the YAML, or ask for the file again"
@@ -272,7 +272,7 @@ def _manifest(
     )
 
 
-def _too_few_usable(dataset: Dataset, rows: int, counts: FileCounts) -> str:
+def too_few_usable(dataset: Dataset, rows: int, counts: FileCounts) -> str:
     """Reason to refuse a file of which too few rows can be read and dated; empty without one."""
     most = dataset.quality.max_refused_share
     unusable = counts.refused[UNREADABLE] + counts.refused[UNDATED]

@@ -1,9 +1,9 @@
 """Which source files there are, and on which day each arrived.
 
-In:  a data set's URL with date fields, with {hours} since an origin, or a plain glob, below its
-source folder or URL; its files may be members of archives. Out: the files of some arrival days, or
-all of them, each with what shows that it has changed. One that cannot be read, such as a broken
-archive, is listed with its fault, so that it costs itself alone.
+In:  a data set's URL with date fields, with {hours} since an origin or {epoch_ms}, or a plain glob,
+below its source folder or URL; its files may be members of archives. Out: the files of some arrival
+days, or all of them, each with what shows that it has changed. One that cannot be read, such as a
+broken archive, is listed with its fault, so that it costs itself alone.
 
 An arrival day is the local day of the data set that the hour in the file's name falls in; without
 an hour, the date in the name itself.
@@ -26,11 +26,14 @@ from contracts.config.dataset import Dataset
 from contracts.config.sources import source_folder
 from contracts.lake.reading import side_by_side
 from contracts.lake.remote import check_bucket, told
+from features.ingestion.archives import members
+from features.ingestion.archives.member import split_pattern
 from features.ingestion.streams import SourceFile
-from features.ingestion.tar import members, split_pattern
 
-# Date field of a URL -> how many digits it has; {hours} has up to nine.
-FIELDS = {"year": 4, "month": 2, "day": 2, "hour": 2, "hours": 9}
+# Date field of a URL -> how many digits it has.
+FIELDS = {"year": 4, "month": 2, "day": 2, "hour": 2, "hours": 9, "epoch_s": 10, "epoch_ms": 13}
+# Those that may have fewer: some sources write the hours 0 to 9 with one.
+_AT_LEAST_ONE = ("hour", "hours")
 # Wildcard -> regular expression, as `pathlib` globs them.
 _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -67,13 +70,13 @@ def find_arrivals(
     landing = dataset.landing
     folder = folder or root_of(dataset, landing.url)
     is_cut = days is not None and landing.is_dated
-    dates = _dates(dataset, days) if is_cut and landing.origin is None else [{}]
+    dates = _dates(dataset, days) if is_cut and "{day}" in landing.url else [{}]
     # In a store, each pattern is a request or more.
     globs = [_glob(landing.url, date) for date in dates]
     found = side_by_side(lambda pattern: find_files(folder, pattern), globs)
     files = {file.path: file for of_pattern in found for file in of_pattern}
-    if landing.origin:
-        # As a glob, {hours} matches more than digits: what does not fit is left out here.
+    if any(f"{{{field}}}" in landing.url for field in _AT_LEAST_ONE):
+        # As a glob, they match more than digits: what does not fit is left out here.
         fits = name_pattern(landing.url).fullmatch
         files = {path: file for path, file in files.items() if fits(path) or file.fault}
     arrivals = [_arrival(dataset, file) for _, file in sorted(files.items())]
@@ -121,7 +124,7 @@ def _dates(dataset: Dataset, days: list[dt.date]) -> list[dict[str, str]]:
 def _glob(url: str, values: Mapping[str, str]) -> str:
     """The URL with some date fields filled in and the others open."""
     for field, digits in FIELDS.items():
-        open_field = "[0-9]*" if field == "hours" else "[0-9]" * digits
+        open_field = "[0-9]*" if field in _AT_LEAST_ONE else "[0-9]" * digits
         url = url.replace(f"{{{field}}}", values.get(field, open_field))
     return url
 
@@ -135,19 +138,22 @@ def _arrival(dataset: Dataset, file: SourceFile) -> Arrival:
     if match is None and file.fault:
         match = name_pattern(split_pattern(landing.url)[0]).fullmatch(file.path)
     fields = {field: int(digits) for field, digits in match.groupdict().items()} if match else {}
-    if fields.keys().isdisjoint(("day", "hours")):
+    if fields.keys().isdisjoint(("day", *landing.COUNTS)):
         fault = f"{file.path} does not fit the name {landing.url}: give it another one"
         return Arrival(replace(file, fault=file.fault or fault), None, None)
     try:
         if landing.origin:
             local = landing.origin + dt.timedelta(hours=fields["hours"])
-        else:
+        elif "day" in fields:
             local = dt.datetime(**fields, tzinfo=ZoneInfo(landing.arrival_timezone))
+        else:
+            milliseconds = fields.get("epoch_ms", fields.get("epoch_s", 0) * 1000)
+            local = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(milliseconds=milliseconds)
         day = local.astimezone(ZoneInfo(dataset.timezone)).date()
     except (ValueError, OverflowError) as error:
         fault = f"{file.path} has an impossible date in its name ({error}): rename it"
         return Arrival(replace(file, fault=file.fault or fault), None, None)
-    if fields.keys().isdisjoint(("hour", "hours")):
+    if fields.keys().isdisjoint(("hour", *landing.COUNTS)):
         return Arrival(file, local.date(), day_window(local.date(), dataset.timezone)[0])
     return Arrival(file, day, local.astimezone(dt.UTC))
 
@@ -159,7 +165,7 @@ def name_pattern(name: str) -> re.Pattern[str]:
     for part in re.split(r"({\w+}|\*\*/|\*\*|\*|\?|\[[^\]]+\])", name):
         field = part.strip("{}")
         if field in FIELDS and part != field:
-            digits = rf"\d{{{'1,' if field == 'hours' else ''}{FIELDS[field]}}}"
+            digits = rf"\d{{{'1,' if field in _AT_LEAST_ONE else ''}{FIELDS[field]}}}"
             pattern += f"(?P={field})" if field in known else f"(?P<{field}>{digits})"
             known.add(field)
         elif part.startswith("[") and part.endswith("]"):

@@ -78,6 +78,39 @@ def changed_lookups(dataset: Dataset, lake: Lake) -> dict[str, str]:
     return changed
 
 
+def check_lookup(connection: duckdb.DuckDBPyConnection, dataset: Dataset, section: str) -> None:
+    """Binds the expressions of `items` or `users`, if there are any, before a file is read.
+
+    Raises:
+      FieldError: one is wrong.
+    """
+    if target := _target(dataset, section):
+        _check(connection, dataset, target)
+
+
+def read_lookup(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, section: str, folder: str, most: int
+) -> bool:
+    """Makes the table `read` of all rows of the files of `items` or `users` below a folder.
+
+    Returns:
+      Whether it did: not where the files have more bytes than `most`.
+
+    Raises:
+      FootpathError: files are missing or broken.
+    """
+    target = _target(dataset, section)
+    assert target, f"there is no section {section}"
+    files = _files(dataset, target, folder)
+    if fits := sum(file.size for file in files) <= most:
+        _read(connection, target, files)
+    return fits
+
+
+def _target(dataset: Dataset, section: str) -> _Target | None:
+    return _items(dataset) if section == "items" else _users(dataset)
+
+
 def _items(dataset: Dataset) -> _Target | None:
     if (items := dataset.items) is None:
         return None
@@ -107,9 +140,9 @@ def _publish(dataset: Dataset, lake: Lake, target: _Target, schema: pa.Schema) -
     return rows.num_rows
 
 
-def _files(dataset: Dataset, target: _Target) -> list[SourceFile]:
+def _files(dataset: Dataset, target: _Target, folder: str = "") -> list[SourceFile]:
     url = target.files.url
-    folder = root_of(dataset, url)
+    folder = folder or root_of(dataset, url)
     files = find_files(folder, url)
     if not files:
         raise FootpathError(

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 import duckdb
 
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError
 from contracts.base.sql import literal, name
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENT_FIELDS
@@ -29,6 +29,7 @@ from features.expressions import (
     text_of,
     type_of,
 )
+from features.ingestion.formats.declared_types import lossy_casts
 from features.ingestion.reader import ROWS
 
 # Why a row is refused before it is an event.
@@ -45,7 +46,8 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
     """Binds the data set's expressions before any file is read.
 
     Raises:
-      FootpathError: a column type or an expression is wrong.
+      FieldError: an expression is wrong.
+      FootpathError: a column type is.
     """
     column_types(connection, dataset.landing.columns)
     given = _expressions(dataset) | {"sequence": dataset.events.sequence}
@@ -57,10 +59,11 @@ def check_mapping(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> No
     if sequence := dataset.events.sequence:
         kind = str(type_of(connection, columns, sequence))
         if not _WHOLE_NUMBERS.fullmatch(kind):
-            raise FootpathError(
-                f"{where}.sequence: `{sequence}` gives a {kind}, not a whole number: use an "
-                f"expression such as TRY_CAST(step AS BIGINT)"
+            text = (
+                f"`{sequence}` gives a {kind}, not a whole number: use an expression such as "
+                f"TRY_CAST(step AS BIGINT)"
             )
+            raise FieldError(f"data set '{dataset.name}'", [(("events", "sequence"), text)])
 
 
 def events_select(dataset: Dataset) -> str:
@@ -77,13 +80,17 @@ def events_select(dataset: Dataset) -> str:
     mapped += f", 'properties': {map_of(dataset.events.properties)}"
     mapped += f", 'sequence': ({dataset.events.sequence or 'NULL'})::BIGINT"
     timestamp = f"TRY(({dataset.events.timestamp})::TIMESTAMPTZ)"
+    timestamp = f"CASE WHEN {lossy_casts(dataset.events.timestamp)} IS NULL THEN {timestamp} END"
+    undated = lossy_casts(dataset.events.timestamp, or_unknown=True)
     fields = ", ".join(f"__event.{name(f)} AS {name(f)}" for f in EVENT_FIELDS if f != "timestamp")
-    row = struct_of(dataset.landing.columns)
-    undated = literal(f"`{dataset.events.timestamp}` gives no timestamp")
+    # A row of many elements is not copied for each: partition.py gives it to the first one.
+    row = f"coalesce(__raw, to_json({struct_of(dataset.landing.columns)})::VARCHAR)"
+    raw = "NULL::VARCHAR" if dataset.events.explode else row
+    undated = f"coalesce({undated}, {literal(f'`{dataset.events.timestamp}` gives no timestamp')})"
     failed, columns = _failed(dataset), dataset.landing.columns
     nested = f"CASE {' '.join(map(_nested_id, ('user_id', 'item_id')))} END"
     return (
-        f"SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS __raw, "
+        f"SELECT __file, __line, {raw} AS __raw, "
         "CASE WHEN __problem IS NOT NULL OR __event IS NULL OR __nested IS NOT NULL "
         f"THEN {literal(UNREADABLE)} "
         f"WHEN __timestamp IS NULL THEN {literal(UNDATED)} END AS __broken, "
@@ -156,27 +163,30 @@ def exploded_columns(
 
     Args:
       connection: DuckDB.
-      where: the YAML's section, for the sentence.
+      where: whose, and the YAML's section: "data set 'shop': events".
       columns: declared column -> type.
       explode: SQL that gives a list.
 
     Raises:
-      FootpathError: the expression is wrong, gives no list, or a column has a name of ours.
+      FieldError: the expression is wrong, gives no list, or a column has a name of ours.
     """
     if explode is None:
         return dict(columns)
     check_expressions(connection, where, columns, {"explode": explode})
+    owner, _, section = where.rpartition(": ")
     if taken := columns.keys() & {"each", "place"}:
-        raise FootpathError(
-            f"{where}.explode gives the columns each and place, and the columns declare "
+        text = (
+            f"gives the columns each and place, and the columns declare "
             f"{' and '.join(sorted(taken))} too: give it another name there"
         )
+        raise FieldError(owner, [((section, "explode"), text)])
     kind = type_of(connection, columns, explode)
     if kind.id != "list":
-        raise FootpathError(
-            f"{where}.explode: `{explode}` gives a {kind}, not a list: use an expression such as "
+        text = (
+            f"`{explode}` gives a {kind}, not a list: use an expression such as "
             f"string_split(items, ' ') or items::VARCHAR[]"
         )
+        raise FieldError(owner, [((section, "explode"), text)])
     return {**columns, "each": str(kind.child), "place": "BIGINT"}
 
 

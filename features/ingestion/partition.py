@@ -26,6 +26,7 @@ from contracts.base.clock import day_window, days_between, now
 from contracts.base.sql import names
 from contracts.config.dataset import Dataset
 from contracts.lake.schemas import EVENT_FIELDS, FRAGMENT, QUARANTINE, TIMESTAMP
+from features.expressions import struct_of
 from features.ingestion.listing import Arrival
 from features.ingestion.mapping import (
     OUT_OF_RANGE,
@@ -34,6 +35,7 @@ from features.ingestion.mapping import (
     UNDATED,
     events_select,
 )
+from features.ingestion.reader import ROWS
 from features.provenance import Digest, Digester
 
 # Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
@@ -94,10 +96,13 @@ class Partitioner:
         )
         self._is_exploded = dataset.events.explode is not None
         self._insert = f"INSERT INTO landed {_landed_select(dataset)}"
+        self._raws = _raws_update(dataset)
 
     def add_rows(self) -> None:
         """Takes the rows that are in `rows_read` now."""
         self.connection.execute(self._insert)
+        if self._is_exploded:
+            self.connection.execute(self._raws)
 
     def counts(self) -> dict[int, FileCounts]:
         """Counts the rows of each file, by event day and by reason of refusal."""
@@ -211,4 +216,19 @@ def _landed_select(dataset: Dataset) -> str:
         f"THEN '{OUT_OF_RANGE}' WHEN timestamp < opens THEN '{TOO_LATE}' END) AS broken "
         f"FROM ({events_select(dataset)}) "
         "JOIN pass_files ON file = __file ASOF LEFT JOIN day_starts ON timestamp >= starts)"
+    )
+
+
+def _raws_update(dataset: Dataset) -> str:
+    """The UPDATE that gives the first element of a row that is refused for a reason its text.
+
+    A row may have many elements, and each copy of a long one would take room.
+    """
+    row = struct_of(dataset.landing.columns)
+    return (
+        f"UPDATE landed SET raw = coalesce(__raw, to_json({row})::VARCHAR) FROM {ROWS}, "
+        "(SELECT file AS of_file, source_line AS line, min(source_element) AS element FROM landed "
+        "WHERE broken IS NOT NULL AND raw IS NULL GROUP BY file, source_line, broken) "
+        "WHERE __file = of_file AND __line = line AND file = of_file AND source_line = line "
+        "AND source_element IS NOT DISTINCT FROM element"
     )

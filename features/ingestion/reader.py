@@ -1,6 +1,6 @@
 """Source files -> typed rows in DuckDB, each with its file, its line, and why it is refused.
 
-In:  files of one format (formats.py) and the columns declared for them.
+In:  files of one format (formats/) and the columns declared for them.
 Out: chunk by chunk, the temporary table `rows_read`: `__file` (the file's number), `__line` (from
      1, headers and blank lines counted), `__raw` (the row as it was read), `__problem` (why it
      cannot be read, or null), and the declared columns in their declared types.
@@ -33,15 +33,11 @@ from contracts.base.sql import name
 from contracts.config.source import FileTable
 from contracts.lake.layout import spill_folder
 from features.expressions import column_types
-from features.ingestion.formats import UTF8_MARK, Format, Layout, format_of, listed
-from features.ingestion.streams import (
-    BLOCK,
-    Archives,
-    Prefetch,
-    SourceFile,
-    path_on_disk,
-    read_blocks,
-)
+from features.ingestion.archives import Archives
+from features.ingestion.decompress import BLOCK
+from features.ingestion.formats import format_of
+from features.ingestion.formats.base import UTF8_MARK, Format, Layout, listed
+from features.ingestion.streams import Prefetch, SourceFile, path_on_disk, read_blocks
 
 ROWS = "rows_read"
 
@@ -189,12 +185,18 @@ class RowReader:
         line = 1
         for data in self._cut_at_records(file, digest):
             if layout is None:
-                self.format.sniff(data, file.path)
-                rows = data.removeprefix(UTF8_MARK)
-                header = rows[: rows.index(b"\n") + 1] if self.format.has_header else b""
+                if line == 1:
+                    self.format.sniff(data, file.path)
+                    data = data.removeprefix(UTF8_MARK)
+                before = self.format.preamble(data, line, file.path)
+                line += data.count(b"\n", 0, before)
+                data = data[before:]
+                if not data:
+                    continue
+                header = self.format.header(data)
                 layout = self.format.layout(header or None, file.path)
-                line += bool(header)
-                data = rows[len(header) :]
+                line += header.count(b"\n")
+                data = data[len(header) :]
             rows = data.count(b"\n")
             if data:
                 yield Records(number, line, data, layout, rows)
@@ -203,11 +205,11 @@ class RowReader:
 
     def _cut_at_records(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's text in UTF-8, cut at ends of records and ending with a line end."""
-        chunk = self.sample_bytes or CHUNK
+        chunk, decode = self.sample_bytes or CHUNK, self.format.decoder(file.path)
         parts: list[bytes] = []
         size, rows, enough = 0, 0, chunk
         for block in self._blocks(file, digest):
-            parts.append(self.format.to_utf8(block))
+            parts.append(decode(block, False))
             size += len(parts[-1])
             rows += parts[-1].count(b"\n")
             if size < enough and rows < CHUNK_ROWS:
@@ -227,15 +229,15 @@ class RowReader:
             # A row longer than a chunk is not looked through again for every block of it.
             size, rows = len(parts[0]), parts[0].count(b"\n")
             enough = max(chunk, min(2 * size, LONGEST_ROW + 1))
-        if data := b"".join(parts):
+        if data := b"".join([*parts, decode(b"", True)]):
             yield data if data.endswith(b"\n") else data + b"\n"
 
     def _blocks(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's bytes in blocks that are small, whatever they were compressed to."""
-        most = self.table.max_bytes
+        most, size = self.table.max_bytes, min(BLOCK, self.sample_bytes or BLOCK)
         for block in read_blocks(file, digest, self.archives, self._prefetch, most):
-            for place in range(0, len(block), BLOCK):
-                yield block[place : place + BLOCK]
+            for place in range(0, len(block), size):
+                yield block[place : place + size]
 
     def _note_facts(self) -> None:
         """Adds the chunk's counts to those of its files."""

@@ -1,39 +1,27 @@
-"""Bytes of source files, decompressed, wherever they lie: on a disk, at a URL, in a tar archive.
+"""Bytes of source files, decompressed, wherever they lie: on a disk, at a URL, in an archive.
 
 In:  source files (listing.py), plain, gzipped or zstd. Out: blocks of decompressed bytes. Local
 paths go the direct way, URLs go through fsspec; small files of a store are prefetched, many at a
-time; an archive is not unpacked, and one pass over it gives all members that are asked for in the
-order in which they lie. What is damaged ends in one sentence.
+time; an archive is not unpacked, and one pass over a tar gives all members that are asked for in
+the order in which they lie. What is damaged ends in one sentence.
 """
 
 import contextlib
-import itertools
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from glob import has_magic
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import Any
 
 from contracts.base.batches import chunks
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import Hasher
-
-# Read at a time.
-BLOCK = 1 << 20
-
-# Fed to a decompressor at a time: zeros swell a thousandfold in gzip, 32,000-fold in zstd, and
-# what comes out has to fit in memory whatever went in.
-GZIP_STEP = 64 << 10
-ZSTD_STEP = 4 << 10
-
-GZIP = (".gz", ".tgz")
-ZSTD = (".zst", ".zstd")
-TAR = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+from features.ingestion.archives import Archives
+from features.ingestion.archives.member import TAR, ZIP
+from features.ingestion.decompress import GZIP, ZSTD, blocks_of, decompressed, open_url, readable
 
 # What is not read: without this list its bytes would be taken for text.
-FOREIGN = (".zip", ".bz2", ".xz", ".tbz2", ".txz", ".7z", ".lz4", ".snappy", ".br")
+FOREIGN = (".bz2", ".xz", ".tbz2", ".txz", ".7z", ".lz4", ".snappy", ".br")
 
 # What is prefetched at a time, and the largest file that is.
 PREFETCH_FILES = 64
@@ -50,7 +38,7 @@ class SourceFile:
     size: int
     stamp: str  # changes when the file does: modification time, or the store's ETag
     archive: str = ""  # the path of the archive that it lies in, and then the url is the archive's
-    offset: int = 0  # where it begins in the archive's decompressed bytes
+    offset: int = 0  # where it begins there: archives.Member.offset
     fault: str = ""  # a sentence: why it cannot be read, found while it was listed
 
     @property
@@ -62,7 +50,7 @@ class SourceFile:
 def read_blocks(
     file: SourceFile,
     digest: Hasher | None = None,
-    archives: "Archives | None" = None,
+    archives: Archives | None = None,
     prefetch: "Prefetch | None" = None,
     most: int | None = None,
 ) -> Iterator[bytes]:
@@ -80,7 +68,7 @@ def read_blocks(
     """
     if file.fault:
         raise FootpathError(file.fault)
-    if file.path.lower().endswith(TAR):
+    if file.path.lower().endswith((*TAR, ZIP)):
         raise FootpathError(
             f"{file.path} is an archive: say which of its members to read, "
             f"such as {PurePath(file.path).name}/*.csv"
@@ -100,7 +88,7 @@ def read_blocks(
             if whole is not None:
                 blocks = iter([whole])
             else:
-                blocks = _blocks(opened.enter_context(open_url(file.url)))
+                blocks = blocks_of(opened.enter_context(open_url(file.url)))
         size = 0
         for block in decompressed(_fed_to(digest, blocks), file.path):
             size += len(block)
@@ -121,14 +109,15 @@ def path_on_disk(
     file: SourceFile,
     folder: Path,
     digest: Hasher | None = None,
-    archives: "Archives | None" = None,
+    archives: Archives | None = None,
     prefetch: "Prefetch | None" = None,
     most: int | None = None,
 ) -> str:
     """Path on this machine of a file for a reader of its own: itself, or a copy in a folder."""
     if file.fault:
         raise FootpathError(file.fault)
-    if "://" not in file.url and not file.archive:
+    is_plain = not file.path.lower().endswith((*GZIP, *ZSTD))
+    if "://" not in file.url and not file.archive and is_plain:
         if digest is not None:
             for _ in read_blocks(file, digest):
                 pass
@@ -139,84 +128,11 @@ def path_on_disk(
     return str(path)
 
 
-def open_url(url: str) -> IO[bytes]:
-    """Opens a path or URL for reading, as it lies there."""
-    if "://" not in url:
-        return open(url, "rb")
-    import fsspec
-
-    system, path = fsspec.core.url_to_fs(url)
-    return system.open(path, "rb")
-
-
-@contextlib.contextmanager
-def readable(path: str) -> Iterator[None]:
-    """Turns an error of the disk or the store into a sentence that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise FootpathError(
-            f"{path} cannot be read: {error.strerror or error}: check the file and its rights"
-        ) from None
-
-
-def _blocks(handle: IO[bytes]) -> Iterator[bytes]:
-    return iter(partial(handle.read, BLOCK), b"")
-
-
 def _fed_to(digest: Hasher | None, blocks: Iterator[bytes]) -> Iterator[bytes]:
     for block in blocks:
         if digest is not None:
             digest.update(block)
         yield block
-
-
-def decompressed(blocks: Iterator[bytes], path: str) -> Iterator[bytes]:
-    """Yields blocks decompressed by the suffix of path, or as they are if it has none.
-
-    Several streams one after the other, as `cat a.gz b.gz` makes them, are read as one.
-
-    Raises:
-      FootpathError: the bytes are truncated, damaged, or not what the suffix says.
-    """
-    low = path.lower()
-    if low.endswith(GZIP):
-        start = partial(zlib.decompressobj, wbits=zlib.MAX_WBITS | 16)
-        return _inflate(blocks, start, GZIP_STEP, "gzip", path)
-    if low.endswith(ZSTD):
-        import zstandard
-
-        start = zstandard.ZstdDecompressor().decompressobj
-        return _inflate(blocks, start, ZSTD_STEP, "zstd", path)
-    return blocks
-
-
-def _inflate(
-    blocks: Iterator[bytes], start: Callable[[], Any], step: int, kind: str, path: str
-) -> Iterator[bytes]:
-    stream = None
-    has_ended = False  # a stream; zeros after its end are padding, as gzip itself takes them
-    for block in blocks:
-        for place in range(0, len(block), step):
-            rest = block[place : place + step]
-            while rest := rest.lstrip(b"\0") if has_ended and stream is None else rest:
-                stream = stream or start()
-                try:
-                    data = stream.decompress(rest)
-                except Exception as error:  # zlib.error or zstandard.ZstdError, which has no stub
-                    raise FootpathError(
-                        f"{path} is not what its name says, or is damaged ({error}): "
-                        f"ask for it again"
-                    ) from None
-                rest = b""
-                if stream.eof:
-                    rest, stream, has_ended = stream.unused_data, None, True
-                if data:
-                    yield data
-    if stream is not None or not has_ended:
-        raise FootpathError(
-            f"{path} is a truncated {kind}: it ends in the middle of its data: ask for it again"
-        )
 
 
 class Prefetch:
@@ -271,93 +187,3 @@ def _fetch(urls: list[str]) -> dict[str, bytes | Exception]:
     only: dict[str, Any] = {"max_concurrency": 1} if "s3" in protocols else {}
     found = system.cat(list(paths), on_error="return", **only)
     return {url: found[path] for path, url in paths.items()}
-
-
-class Archives:
-    """Reads ranges of archives. One archive is open at a time, and goes on where it was left."""
-
-    def __init__(self) -> None:
-        self._url = ""
-        self._stream: ForwardStream | None = None
-        self._open = contextlib.ExitStack()
-
-    def __enter__(self) -> "Archives":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the archive that is open."""
-        self._open.close()
-        self._url, self._stream = "", None
-
-    def read(self, path: str, url: str, offset: int, size: int) -> Iterator[bytes]:
-        """Yields a range of an archive's decompressed bytes.
-
-        Raises:
-          FootpathError: the archive cannot be read, or ends before.
-        """
-        with readable(path):
-            try:
-                stream = self._at(path, url, offset)
-                while size and (block := stream.read(min(size, BLOCK))):
-                    size -= len(block)
-                    yield block
-            except BaseException:
-                self.close()
-                raise
-            if size:
-                self.close()
-                raise FootpathError(f"{path} has changed while it was read: run it again")
-
-    def _at(self, path: str, url: str, offset: int) -> "ForwardStream":
-        """The archive's stream, wound on to a place."""
-        if self._stream is None or self._url != url or self._stream.tell() > offset:
-            self.close()
-            handle = self._open.enter_context(open_url(url))
-            self._url, self._stream = url, ForwardStream.of(handle, path)
-        self._stream.seek(offset)
-        return self._stream
-
-
-class ForwardStream:
-    """Blocks of bytes, read as a file that only goes forward."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = memoryview(b"")
-        self._place = 0
-
-    @classmethod
-    def of(cls, handle: IO[bytes], path: str) -> "ForwardStream":
-        """Streams what is in an open file, decompressed by the suffix of path."""
-        return cls(decompressed(_blocks(handle), path))
-
-    def tell(self) -> int:
-        """How many bytes were read."""
-        return self._place
-
-    def read(self, size: int) -> bytes:
-        """The next bytes; fewer only at the end."""
-        parts = []
-        while size and (part := self._some(size)):
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def seek(self, place: int) -> None:
-        """Goes on to a place, or to the end if that comes first."""
-        while self._place < place and self._some(place - self._place):
-            pass
-
-    def rest(self) -> Iterator[bytes]:
-        """Yields everything that is left."""
-        yield from itertools.chain([bytes(self._rest)], self._blocks)
-
-    def _some(self, size: int) -> memoryview:
-        if not self._rest:
-            self._rest = memoryview(next(self._blocks, b""))
-        part, self._rest = self._rest[:size], self._rest[size:]
-        self._place += len(part)
-        return part

@@ -20,6 +20,7 @@ from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
 from contracts.base.sql import parquet
 from contracts.config.dataset import Dataset
+from contracts.config.policy import Sessions
 from contracts.config.tasks import SessionExamples, Task
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
@@ -32,6 +33,7 @@ from features.learning.label_rows import (
     told,
 )
 from features.learning.labels import load_catalog, load_days
+from features.sessionization.session_pass import suffix_sql
 
 _SECOND = "(epoch_us(timestamp) // 1000000)"
 _NEXT_ITEM = "first(item_id ORDER BY timestamp, sequence) FILTER (item_id IS NOT NULL AND ({of}))"
@@ -140,18 +142,30 @@ def _load_later(
                 f"data set '{dataset.name}' has no sessions after {as_of}: materialize sessions"
             )
         connection.execute(
-            "CREATE TEMP TABLE opened AS SELECT user_id, started_at, ended_at "
+            "CREATE TEMP TABLE opened AS SELECT session_id, user_id, started_at, ended_at "
             f"FROM {parquet('$1')} WHERE started_at >= $2",
             [closed, as_of_instant(as_of, dataset.timezone)],
         )
-        # Each event lies in the last session of the user that began before it, or in none of them.
-        connection.execute(
-            "CREATE TEMP TABLE within AS "
-            "SELECT shown.*, epoch_us(opened.started_at) AS example FROM shown ASOF JOIN opened "
-            "ON shown.user_id = opened.user_id AND shown.timestamp >= opened.started_at "
-            "WHERE shown.timestamp <= opened.ended_at"
-        )
+        connection.execute(f"CREATE TEMP TABLE within AS {_within(dataset.sessions)}")
     return connection.execute("SELECT count(DISTINCT user_id) FROM shown").fetchall()[0][0]
+
+
+def _within(sessions: Sessions) -> str:
+    """The SQL of the events of `shown` with the session of `opened` that each lies in."""
+    if sessions.by == "source":  # they may overlap, and begin at one instant
+        return (
+            "SELECT shown.*, (md5_number_lower(opened.session_id) // 2)::BIGINT AS example "
+            "FROM shown JOIN opened ON shown.user_id = opened.user_id "
+            "AND shown.timestamp BETWEEN opened.started_at AND opened.ended_at "
+            "AND opened.session_id = shown.user_id || '-' || epoch_us(opened.started_at) "
+            f"|| {suffix_sql('shown.session_id')}"
+        )
+    # Each event lies in the last session of the user that began before it, or in none of them.
+    return (
+        "SELECT shown.*, epoch_us(opened.started_at) AS example FROM shown ASOF JOIN opened "
+        "ON shown.user_id = opened.user_id AND shown.timestamp >= opened.started_at "
+        "WHERE shown.timestamp <= opened.ended_at"
+    )
 
 
 def _cut_sessions(connection: duckdb.DuckDBPyConnection, session: SessionExamples) -> None:

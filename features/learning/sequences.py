@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.base.clock import as_of_instant, day_window, days_between
-from contracts.base.errors import FootpathError
+from contracts.base.errors import FieldError, FootpathError
 from contracts.base.hashing import hash_json
 from contracts.base.sql import literal, literals, parquet
 from contracts.config.dataset import Dataset
@@ -36,7 +36,7 @@ from contracts.lake.publishing import publish_folder, publish_json, write_parque
 from contracts.lake.reading import read_json
 from features.learning.holdout import is_held_out
 from features.learning.tokens import fit_tokens, load_documents, write_documents
-from features.sessionization.session_pass import session_numbers
+from features.sessionization.session_pass import Pauses, session_numbers
 
 FORMAT = 2  # of the pointer and the arrays that it names
 SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
@@ -97,7 +97,7 @@ def build_sequences(
     words = _read_vocabulary(vocabulary) if vocabulary else _fit(connection, dataset)
     _load_vocabulary(connection, words)
     with lake.staging() as staging:
-        clock = _day_ends(dataset, lake, as_of), dataset.sessions.gap_minutes * 60_000_000
+        clock = _day_ends(dataset, lake, as_of), Pauses.of(dataset.sessions)
         users, events = _write_arrays(connection, staging, words, *clock)
         (staging / "vocabulary.json").write_text(json.dumps(words, ensure_ascii=False))
         files = file_hashes(staging)
@@ -116,7 +116,7 @@ def build_sequences(
         "events": events,
     }
     how = {"holdout": holdout, "is_frozen": vocabulary is not None}
-    how |= {"session_gap_minutes": dataset.sessions.gap_minutes, "files": files}
+    how |= {"sessions": dataset.sessions.model_dump(exclude_none=True), "files": files}
     publish_json(lake, {"format": FORMAT, "folder": folder.name, **said, **how}, pointer)
     return SequencesReport(pointer=pointer, folder=folder, **said)
 
@@ -143,25 +143,29 @@ def _load_events(
         columns = "item_id, title, category, attributes"
         rows = f"SELECT {columns} FROM {parquet(literal(str(items)))}"
         connection.execute(f"INSERT INTO catalog {rows}")
+    source = "session_id" if dataset.sessions.by == "source" else "NULL::VARCHAR"
     connection.execute(
         "CREATE TEMP VIEW past AS SELECT user_id, timestamp, sequence, action, events.item_id, "
-        f"category, value, {_query(dataset)} AS query "
+        f"category, value, {query_sql(dataset)} AS query, {source} AS source_session "
         f"FROM {parquet(f'[{literals(paths)}]')} AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
         + (f" QUALIFY NOT {is_held_out(holdout)}" if holdout else "")
     )
 
 
-def _query(dataset: Dataset) -> str:
-    """The SQL of what was searched for; null where there is an item."""
+def query_sql(dataset: Dataset) -> str:
+    """The SQL of what was searched for; null where there is an item.
+
+    Raises:
+      FieldError: `learning.query` is no property of events.
+    """
     key = dataset.learning.query
     if key is None:
         return "NULL::VARCHAR"
     if key not in dataset.events.properties:
-        raise FootpathError(
-            f"data set '{dataset.name}': learning.query names the property '{key}', and "
-            f"events.properties has {sorted(dataset.events.properties) or 'none'}"
-        )
+        known = ", ".join(dataset.events.properties) or "none"
+        text = f"names the property '{key}', and events.properties has {known}"
+        raise FieldError(f"data set '{dataset.name}'", [(("learning", "query"), text)])
     return f"CASE WHEN events.item_id IS NULL THEN properties[{literal(key)}] END"
 
 
@@ -221,7 +225,7 @@ def _write_arrays(
     folder: Path,
     words: dict[str, list[str]],
     day_ends: np.ndarray,
-    pause: int,
+    pauses: Pauses,
 ) -> tuple[int, int]:
     """Writes arrays and users to the folder, batch by batch; returns users and events."""
     counts = connection.sql(
@@ -239,7 +243,8 @@ def _write_arrays(
         stop = start + len(block)
         firsts = offsets[slice(*np.searchsorted(offsets, (start, stop)))] - start
         time = block["microseconds"].to_numpy()
-        arrays["session"][start:stop] = session_numbers(time, firsts, day_ends, pause)
+        session = block["source_session"].combine_chunks() if pauses.opens is not None else None
+        arrays["session"][start:stop] = session_numbers(time, firsts, day_ends, pauses, session)
         for field in arrays.keys() & set(block.column_names):
             arrays[field][start:stop] = block[field].to_numpy()
         start = stop
@@ -271,7 +276,8 @@ def _encoded(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
     return connection.sql(
         f"SELECT {ids}, CASE WHEN isfinite({number}) THEN {number} ELSE 0 END::FLOAT AS value, "
         f"epoch_us(timestamp) AS microseconds, microseconds // 1000000 AS time, "
-        f"coalesce(item_document.document, query_document.document, 0)::INTEGER AS document "
+        "coalesce(item_document.document, query_document.document, 0)::INTEGER AS document, "
+        "source_session "
         f"FROM past {joins} ORDER BY user_id, timestamp, sequence"
     )
 

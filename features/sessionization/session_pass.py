@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.base.batches import chunks
+from contracts.config.policy import Sessions
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import SESSIONS, TIMESTAMP
 from features.sessionization.sorted_rows import (
@@ -41,6 +42,28 @@ GROUP_EVENTS = 1_000_000
 
 
 @dataclass(frozen=True)
+class Pauses:
+    """The longest pause within a session, in microseconds; None where none goes by the source."""
+
+    gap: int  # of events without a session id
+    opens: int | None  # of those with one
+
+    @classmethod
+    def of(cls, sessions: Sessions) -> "Pauses":
+        """Those of a data set."""
+        unit = dt.timedelta(microseconds=1)
+        return cls(
+            sessions.gap // unit, sessions.opens // unit if sessions.by == "source" else None
+        )
+
+    def of_rows(self, session: np.ndarray) -> np.ndarray | np.int64:
+        """The pause that each event allows behind it; session: codes, -1 is none."""
+        if self.opens is None:
+            return np.int64(self.gap)
+        return np.where(session < 0, self.gap, self.opens)
+
+
+@dataclass(frozen=True)
 class Window:
     """A local day, the instant at which it ends, and whether its sessions are wanted."""
 
@@ -50,7 +73,7 @@ class Window:
 
 
 def sessions_in_order(
-    lake: Lake, windows: list[Window], since: dt.datetime, gap: dt.timedelta, folder: Path
+    lake: Lake, windows: list[Window], since: dt.datetime, pauses: Pauses, folder: Path
 ) -> Iterator[pa.RecordBatch]:
     """The sessions that close in the wanted days, with their `day`, in the order of a day.
 
@@ -58,15 +81,15 @@ def sessions_in_order(
       lake: holds `events`; a day that is not published counts as empty.
       windows: consecutive days, the look-back of the first wanted one included.
       since: events before this instant are left out.
-      gap: the longest pause within a session.
+      pauses: the longest within sessions.
       folder: where rows wait from day to day.
     """
     published = set(lake.days("events"))
-    pause = gap // dt.timedelta(microseconds=1)
     before = None
     for window in windows:
         path = lake.day("events", window.day)
-        blocks = read_blocks(path, since) if window.day in published else iter(())
+        by_source = pauses.opens is not None
+        blocks = read_blocks(path, since, by_source) if window.day in published else iter(())
         after = folder / f"{window.day.isoformat()}.waiting"
         with (
             pa.OSFile(str(after), "wb") as file,
@@ -74,7 +97,7 @@ def sessions_in_order(
                 file, WAITING, options=pa.ipc.IpcWriteOptions(compression="lz4")
             ) as w,
         ):
-            sessions = _of_day(ahead(blocks), Waiting(before), window, pause, w)
+            sessions = _of_day(ahead(blocks), Waiting(before), window, pauses, w)
             sized = ((table, pc.sum(table["length"]).as_py()) for table in sessions if len(table))
             for tables in chunks(sized, GROUP_EVENTS):
                 group = pa.concat_tables(tables).combine_chunks()
@@ -91,7 +114,7 @@ def _of_day(
     blocks: Iterable[Rows],
     waiting: Waiting,
     window: Window,
-    pause: int,
+    pauses: Pauses,
     writer: pa.ipc.RecordBatchStreamWriter,
 ) -> Iterator[pa.Table]:
     """Cuts a day's rows into sessions, block by block; what stays open goes to the writer."""
@@ -107,9 +130,11 @@ def _of_day(
             rows = rows.without_last_user()
         if not len(rows.users):
             continue
+        if pauses.opens is not None:
+            rows = rows.by_session()
         day_ends = _instant(window.ends)
-        runs = _runs(rows, day_ends, pause)
-        writer.write_table(_left_open(rows, runs, day_ends, pause))
+        runs = _runs(rows, day_ends, pauses)
+        writer.write_table(_left_open(rows, runs, day_ends))
         if window.is_wanted:
             yield _sessions(rows, runs)
 
@@ -118,6 +143,7 @@ def _of_day(
 class Runs:
     """The sessions of a block of rows, closed or not; one entry a session."""
 
+    until: np.ndarray  # of each row: the instant up to which the next one joins it
     first: np.ndarray  # place of its first row
     end: np.ndarray  # and after its last
     closes: np.ndarray  # microseconds since 1970
@@ -126,23 +152,24 @@ class Runs:
     was_done: np.ndarray  # it belongs to an earlier day: one row, told of for its time alone
 
 
-def _runs(rows: Rows, day_ends: int, pause: int) -> Runs:
+def _runs(rows: Rows, day_ends: int, pauses: Pauses) -> Runs:
     """Finds where sessions begin and end, and which of them close in the day."""
-    before = np.diff(rows.time, prepend=0)
-    begins = before > pause
+    until = rows.time + pauses.of_rows(rows.session.codes)
+    begins = np.ones(len(until), bool)
+    begins[1:] = rows.time[1:] > until[:-1]
     begins[rows.starts[:-1]] = True  # so far, by gaps alone
     first, end = _bounds(begins)
-    reaches = rows.time[end - 1] + pause >= day_ends
+    reaches = until[end - 1] >= day_ends
     is_filled = reaches & (rows.origin[first] != NEW) & (rows.origin[end - 1] == NEW)
     filled_end = end[is_filled]
     begins[1:] |= rows.origin[:-1] == DONE
     first, end = _bounds(begins)
-    closes = rows.time[end - 1] + pause
+    closes = until[end - 1]
     is_cut = np.isin(end, filled_end, assume_unique=True)
     was_done = rows.origin[first] == DONE
     is_done = is_cut | was_done | (closes < day_ends)
     closes[is_cut] = day_ends
-    return Runs(first, end, closes, is_cut, is_done, was_done)
+    return Runs(until, first, end, closes, is_cut, is_done, was_done)
 
 
 def _bounds(begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -150,13 +177,13 @@ def _bounds(begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.append(first[1:], len(begins))
 
 
-def _left_open(rows: Rows, runs: Runs, day_ends: int, pause: int) -> pa.Table:
+def _left_open(rows: Rows, runs: Runs, day_ends: int) -> pa.Table:
     """The rows that the next day needs: of open sessions, and the last of a cut one."""
     is_open = np.repeat(~runs.is_done, runs.end - runs.first)
     origin = np.where(is_open, OPEN, DONE).astype(np.uint8)
     told = np.concatenate([runs.end[runs.is_cut] - 1, runs.first[runs.was_done]])
     stays = is_open
-    stays[told] = rows.time[told] + pause >= day_ends
+    stays[told] = runs.until[told] >= day_ends
     return replace(rows, origin=origin).waiting(np.flatnonzero(stays))
 
 
@@ -170,8 +197,9 @@ def _sessions(rows: Rows, runs: Runs) -> pa.Table:
     started, ended = rows.time[first], rows.time[runs.end[mine] - 1]
     user = rows.users.take(np.searchsorted(rows.starts, first, side="right") - 1)
     lists = pa.array(offsets, pa.int32())
+    source = rows.session.strings().take(pa.array(first))
     columns = {
-        "session_id": session_ids(user, pa.array(started)),
+        "session_id": session_ids(user, pa.array(started), suffixes(source)),
         "user_id": user,
         "started_at": pa.array(started).cast(TIMESTAMP),
         "ended_at": pa.array(ended).cast(TIMESTAMP),
@@ -184,37 +212,94 @@ def _sessions(rows: Rows, runs: Runs) -> pa.Table:
         "value": pa.array(_sums(inside.value, offsets[:-1])),
         "is_cut": pa.array(runs.is_cut[mine]),
     }
-    return pa.table(columns, schema=SESSIONS)
+    table = pa.table(columns, schema=SESSIONS)
+    if not len(rows.session.words):  # by user and start already
+        return table
+    order = [(name, "ascending") for name in ("user_id", "started_at", "session_id")]
+    return table.sort_by(order)
+
+
+def suffix_sql(source: str) -> str:
+    """The SQL of the same, of a column of source's session ids."""
+    return f"coalesce('-' || replace(replace({source}, '%', '%25'), '-', '%2D'), '')"
 
 
 def session_numbers(
-    time: np.ndarray, firsts: np.ndarray, day_ends: np.ndarray, pause: int
+    time: np.ndarray,
+    firsts: np.ndarray,
+    day_ends: np.ndarray,
+    pauses: Pauses,
+    session: pa.Array | None = None,
 ) -> np.ndarray:
     """Which of its user's sessions each event is in, counted from 0.
+
+    Where sessions of the source overlap, each stretch of a user's events counts by itself.
 
     Args:
       time: whole users' events, in microseconds since 1970, by user and time.
       firsts: places of the users' first events.
       day_ends: when local days end, ascending, from the day of the first event on.
-      pause: the longest within a session.
+      pauses: the longest within sessions.
+      session: the source's session of each event, where sessions go by it.
     """
-    is_joined = np.diff(time, prepend=0) <= pause
+    user_firsts = firsts
+    user = np.repeat(np.arange(len(firsts)), np.diff(firsts, append=len(time)))
+    if session is None:
+        order, pause = np.arange(len(time)), np.int64(pauses.gap)
+    else:
+        codes = Coded.of(session).codes
+        order = np.lexsort((codes, user))
+        user_of, codes = user[order], codes[order]
+        begins_key = np.ones(len(time), bool)
+        begins_key[1:] = (np.diff(user_of) != 0) | (np.diff(codes) != 0)
+        time, firsts, pause = time[order], np.flatnonzero(begins_key), pauses.of_rows(codes)
+    number = np.empty(len(time), np.int64)
+    number[order] = np.cumsum(_begins(time, firsts, day_ends, time + pause))
+    is_other = np.ones(len(number), bool)
+    is_other[1:] = np.diff(number) != 0
+    is_other[user_firsts] = True
+    found = np.cumsum(is_other)
+    return found - found[user_firsts][user]
+
+
+def _begins(
+    time: np.ndarray, firsts: np.ndarray, day_ends: np.ndarray, until: np.ndarray
+) -> np.ndarray:
+    """Where sessions begin among events of users, or of their sessions of the source.
+
+    Args:
+      time: of events, by user and time.
+      firsts: places of the users' first events.
+      day_ends: when local days end, ascending, from the day of the first event on.
+      until: the instant up to which the next event joins each.
+    """
+    is_joined = np.zeros(len(time), bool)
+    is_joined[1:] = time[1:] <= until[:-1]
     is_joined[firsts] = False
     day = np.searchsorted(day_ends, time, side="right")
     is_other = np.diff(day, prepend=-1) != 0
     is_other[firsts] = True
     first, end = _bounds(is_other)  # of a user's day
-    reaches = time[end - 1] + pause >= day_ends[day[end - 1]]
+    reaches = until[end - 1] >= day_ends[day[end - 1]]
     is_filled = reaches & np.logical_and.reduceat(is_joined, first)
     begins = ~is_joined
     begins[first[1:]] |= is_filled[:-1]
-    number = np.cumsum(begins)
-    return number - np.repeat(number[firsts], np.diff(firsts, append=len(time)))
+    return begins
 
 
-def session_ids(users: pa.Array, started: pa.Array) -> pa.Array:
-    """Returns `<user>-<start in microseconds>`: the same in every build, and nobody else's."""
-    return pc.binary_join_element_wise(users, started.cast(pa.string()), "-")
+def session_ids(users: pa.Array, started: pa.Array, suffix: pa.Array) -> pa.Array:
+    """Returns `<user>-<start in microseconds><suffix>`: alike in every build, and nobody else's."""
+    plain = pc.binary_join_element_wise(users, started.cast(pa.string()), "-")
+    return pc.binary_join_element_wise(plain, suffix, "")
+
+
+def suffixes(source: pa.Array) -> pa.Array:
+    """`-<the source's session id>`, in which `-` is %2D and `%` is %25; empty where it is null.
+
+    A user's sessions of the source may begin at one instant, and users have ids of any form.
+    """
+    escaped = pc.replace_substring(pc.replace_substring(source, "%", "%25"), "-", "%2D")
+    return pc.fill_null(pc.binary_join_element_wise("-", escaped, ""), "")
 
 
 def _distinct(items: Coded, lengths: np.ndarray) -> np.ndarray:

@@ -24,7 +24,14 @@ after e and belongs to Q: a contradiction. Whether a day from P on is filled, an
 from start(P) on is joined to the one before it, needs one gap more. So [start(P) - gap, end(D)) is
 enough: one day plus the gap. More does no harm, so a range of days is one pass.
 
-A session's id is `<user>-<start in microseconds since 1970>`.
+By the source (`sessions.by: source`), all of this holds of the events of one user and one session
+id of the source as if they were a user of their own, with `sessions.open_minutes` for the gap; a
+user's events without an id are one more. A user's sessions may then overlap, and an id that comes
+again after a longer pause, or after a filled day, begins another session. The look-back is that of
+the longer of both gaps. What comes late makes its day, and those that look back to it, due again.
+
+A session's id is `<user>-<start in microseconds since 1970>`, and by the source
+`<user>-<start>-<id of the source>` (session_pass.py:suffixes).
 """
 
 import datetime as dt
@@ -40,7 +47,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS, SESSIONS
 from features.daily import open_engine, read_days, write_days
 from features.provenance import published_inputs
-from features.sessionization.session_pass import Window, ahead, sessions_in_order
+from features.sessionization.session_pass import Pauses, Window, ahead, sessions_in_order
 from features.sessionization.session_query import clock_of, query_sessions
 
 
@@ -73,14 +80,13 @@ def _passed(
     dataset: Dataset, lake: Lake, days: list[dt.date], folder: Path
 ) -> Iterator[pa.RecordBatch]:
     """The sessions of some days by one pass over the sorted files."""
-    gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
-    first, since = _lookback(days[0], gap, dataset.timezone)
+    first, since = _lookback(days[0], dataset.sessions.longest, dataset.timezone)
     wanted = set(days)
     windows = [
         Window(day, day_window(day, dataset.timezone)[1], day in wanted)
         for day in days_between(first, days[-1])
     ]
-    return ahead(sessions_in_order(lake, windows, since, gap, folder))
+    return ahead(sessions_in_order(lake, windows, since, Pauses.of(dataset.sessions), folder))
 
 
 def _queried(
@@ -90,12 +96,11 @@ def _queried(
     folder: Path,  # noqa: ARG001
 ) -> Iterator[pa.RecordBatch]:
     """The sessions of some days by one query on the engine of FOOTPATH_ENGINE."""
-    gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
-    first, since = _lookback(days[0], gap, dataset.timezone)
+    first, since = _lookback(days[0], dataset.sessions.longest, dataset.timezone)
     with open_engine(engine_name()) as engine:
         events = read_days(engine, lake, "events", EVENTS, days_between(first, days[-1]))
         clock = clock_of(first, days[-1], dataset.timezone)
-        yield from query_sessions(engine, events, since, clock, days, gap)
+        yield from query_sessions(engine, events, since, clock, days, dataset.sessions)
 
 
 def _runs(dataset: Dataset, days: list[dt.date]) -> list[list[dt.date]]:
@@ -111,8 +116,8 @@ def _runs(dataset: Dataset, days: list[dt.date]) -> list[list[dt.date]]:
 
 def session_needs(dataset: Dataset, day: dt.date) -> dict[str, list[dt.date]]:
     """The days of events that a day of sessions is computed from."""
-    gap = dt.timedelta(minutes=dataset.sessions.gap_minutes)
-    return {"events": days_between(_lookback(day, gap, dataset.timezone)[0], day)}
+    first, _ = _lookback(day, dataset.sessions.longest, dataset.timezone)
+    return {"events": days_between(first, day)}
 
 
 def _lookback(day: dt.date, gap: dt.timedelta, timezone: str) -> tuple[dt.date, dt.datetime]:

@@ -33,6 +33,7 @@ WAITING = pa.schema(
         ("action", pa.string()),
         ("item_id", pa.string()),
         ("value", pa.int64()),  # millionths
+        ("session", pa.string()),  # the source's, where sessions go by it
         ("origin", pa.uint8()),
     ]
 )
@@ -78,6 +79,7 @@ class Rows:
     action: Coded
     item: Coded
     value: np.ndarray  # int64, millionths; 0 for null and for what is no sum of money
+    session: Coded  # the source's; null where it has none, and where sessions do not go by it
     origin: np.ndarray  # NEW, OPEN or DONE
 
     def select(self, chosen: np.ndarray | slice) -> "Rows":
@@ -88,6 +90,7 @@ class Rows:
             action=replace(self.action, codes=self.action.codes[chosen]),
             item=replace(self.item, codes=self.item.codes[chosen]),
             value=self.value[chosen],
+            session=replace(self.session, codes=self.session.codes[chosen]),
             origin=self.origin[chosen],
         )
 
@@ -96,19 +99,40 @@ class Rows:
         rows = self.select(slice(0, self.starts[-2]))
         return replace(rows, users=self.users[:-1], starts=self.starts[:-1])
 
+    def by_session(self) -> "Rows":
+        """The same, each session of the source as if it were a user: the user is there again.
+
+        A user's sessions lie in any order, the events of each in that of the user's.
+        """
+        user = np.repeat(np.arange(len(self.users)), np.diff(self.starts))
+        order = np.lexsort((self.session.codes, user))  # which is stable
+        rows, user = self.select(order), user[order]
+        begins = np.ones(len(user), bool)
+        begins[1:] = (np.diff(user) != 0) | (np.diff(rows.session.codes) != 0)
+        firsts = np.flatnonzero(begins)
+        return replace(
+            rows, users=self.users.take(user[firsts]), starts=np.append(firsts, len(user))
+        )
+
     def waiting(self, places: np.ndarray) -> pa.Table:
         """The events at some places, ascending, as a table of WAITING."""
         rows = self.select(places)
         user = self.users.take(np.searchsorted(self.starts, places, side="right") - 1)
         strings = (rows.action.strings(), rows.item.strings())
-        columns = [user, pa.array(rows.time), *strings, pa.array(rows.value), pa.array(rows.origin)]
+        columns = [user, pa.array(rows.time), *strings, pa.array(rows.value)]
+        columns += [rows.session.strings(), pa.array(rows.origin)]
         return pa.table(columns, schema=WAITING)
 
 
-def read_blocks(path: Path, since: dt.datetime) -> Iterator[Rows]:
+def read_blocks(path: Path, since: dt.datetime, by_source: bool = False) -> Iterator[Rows]:
     """Reads the events of a published day from an instant on, in order.
 
     A user's events may go on in the next block.
+
+    Args:
+      path: of the day.
+      since: the instant.
+      by_source: read the source's session ids too.
 
     Raises:
       FootpathError: the events are not sorted by user and time.
@@ -116,6 +140,8 @@ def read_blocks(path: Path, since: dt.datetime) -> Iterator[Rows]:
     columns = ["user_id", "timestamp", "action", "item_id", "value"]
     instant = round(since.timestamp()) * 1_000_000
     coded = ["user_id", "action", "item_id"]
+    if by_source:
+        columns, coded = [*columns, "session_id"], [*coded, "session_id"]
     last = ""
     with pq.ParquetFile(open_parquet(path), read_dictionary=coded, pre_buffer=False) as file:
         for batch in file.iter_batches(BLOCK_ROWS, columns=columns):
@@ -141,8 +167,15 @@ def _rows(batch: pa.RecordBatch) -> Rows:
         action=Coded.of(batch["action"]),
         item=Coded.of(batch["item_id"]),
         value=_millionths(batch["value"]),
+        session=_sessions(batch),
         origin=np.full(batch.num_rows, NEW, np.uint8),
     )
+
+
+def _sessions(batch: pa.RecordBatch) -> Coded:
+    if "session_id" in batch.schema.names:
+        return Coded.of(batch["session_id"])
+    return Coded(np.full(batch.num_rows, -1, np.int32), pa.array([], pa.string()))
 
 
 def _millionths(values: pa.Array) -> np.ndarray:
@@ -203,6 +236,7 @@ def weave(waiting: pa.Table, block: Rows) -> Rows:
     merged, starts = _weave_users(block, users, lengths, place, is_new)
     action, action_codes = block.action.with_words_of(columns["action"])
     item, item_codes = block.item.with_words_of(columns["item_id"])
+    session, session_codes = block.session.with_words_of(columns["session"])
     return Rows(
         users=merged,
         starts=starts,
@@ -210,6 +244,7 @@ def weave(waiting: pa.Table, block: Rows) -> Rows:
         action=replace(action, codes=woven(action_codes, action.codes)),
         item=replace(item, codes=woven(item_codes, item.codes)),
         value=woven(_plain(columns["value"]), block.value),
+        session=replace(session, codes=woven(session_codes, session.codes)),
         origin=woven(_plain(columns["origin"]), block.origin),
     )
 

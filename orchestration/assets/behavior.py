@@ -5,6 +5,7 @@ a mapping with an offset makes a backfill of 30 days build 32 of sessions and 60
 runs that go by turns. Of one run the upstream days are built first, whatever the mapping.
 """
 
+import datetime as dt
 from collections.abc import Iterator
 from functools import partial
 
@@ -27,7 +28,7 @@ OWNERS = ["team:data-platform"]
 SESSION_COLUMNS = {
     column: [("events", source) for source in sources]
     for column, sources in {
-        "session_id": ["user_id", "timestamp"],
+        "session_id": ["user_id", "timestamp", "session_id"],
         "user_id": ["user_id"],
         "started_at": ["timestamp"],
         "ended_at": ["timestamp"],
@@ -65,16 +66,32 @@ def _sessions(dataset: Dataset) -> dg.AssetsDefinition:
         | column_lineage(dataset.slug, SESSION_COLUMNS),
     )
     def sessions(context: dg.AssetExecutionContext) -> Iterator:
-        """Sessions that close on the day: runs of a user's events without a longer gap."""
+        """Sessions that close on the day: events without a longer gap, or of the source's id."""
         from features.sessionization.sessions import stage_sessions
         from validation.gate import audit_table
 
         lake = Lake.of(dataset.name)
         stage = partial(stage_sessions, dataset, lake)
         audit = partial(audit_table, dataset, lake, "sessions")
-        yield from build_days(context, dataset, "sessions", stage, audit)
+        describe = partial(_agreement, dataset, lake)
+        yield from build_days(context, dataset, "sessions", stage, audit, describe)
 
     return sessions
+
+
+def _agreement(
+    dataset: Dataset, lake: Lake, days: list[dt.date]
+) -> dict[dt.date, dict[str, int | float]]:
+    """How far a gap and the source's own ids say alike that a session begins with an event."""
+    from features.sessionization.agreement import agreement_of_days
+
+    if dataset.events.session_id is None:
+        return {}
+    return {
+        day: {"events_with_source_session": events, "sessions_agree_share": agree / events}
+        for day, (events, agree) in agreement_of_days(dataset, lake, days).items()
+        if events
+    }
 
 
 def _features(dataset: Dataset) -> dg.AssetsDefinition:

@@ -14,6 +14,7 @@ from contracts.config.dataset import (
     load_dataset,
     load_dataset_file,
 )
+from contracts.config.json_schema import schema_line, schema_text
 from contracts.config.sources import enable, is_enabled, link_source, source_folder
 from orchestration.cli.output import echo
 
@@ -55,7 +56,7 @@ def init(
         raise FootpathError(f"{target} is there already: give another --name, or remove it")
     drafted = draft(file, name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(drafted.text, encoding="utf-8")
+    target.write_text(schema_line(target.parent) + drafted.text, encoding="utf-8")
     load_dataset_file(target)
     todo = drafted.text.count(TODO)
     shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
@@ -98,19 +99,55 @@ def disable_dataset(name: str) -> None:
     echo(f"{name}: disabled; a UI that is open drops it after Deployment, Reload definitions")
 
 
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON schema of a data set's YAML: editors complete by it.
+
+    A YAML of another folder: footpath datasets schema > schema.json, and as its first line
+    # yaml-language-server: $schema=schema.json
+    """
+    echo(schema_text().rstrip())
+
+
 @app.command("check")
 def check(
     file: Annotated[Path, typer.Argument(help="a data set's YAML")],
     data: Annotated[str, typer.Option(help="its source folder, if it was not linked")] = "",
     rows: Annotated[int, typer.Option(min=1, help="how many events to show")] = 10,
 ) -> None:
-    """Validate a data set's YAML and show what a sample of its rows would become."""
-    from features.drafts.preview import findings, preview
-    from orchestration.cli.terminal import show_preview
+    """Validate a data set's YAML and show what a sample of each of its files would become.
 
-    dataset = load_dataset_file(file)
-    sample = preview(dataset, data or source_folder(dataset.name), rows, _gate(dataset))
-    show_preview(dataset, sample, [*findings(dataset, sample), *_todos(file)])
+    Exit code 1 where a run would stop, or leave a file or a day out.
+    """
+    from features.drafts.column_uses import column_uses
+    from features.drafts.findings import Finding, findings
+    from features.drafts.preview import preview
+    from orchestration.cli.terminal import show_findings, show_preview, show_uses
+
+    dataset = load_checked(file)
+    found = preview(dataset, data or source_folder(dataset.name), rows, _gate(dataset))
+    show_preview(dataset, found)
+    show_uses(column_uses(dataset))
+    told = [*findings(dataset, found), *map(Finding, _todos(file))]
+    show_findings(told)
+    if fails := sum(finding.fails for finding in told):
+        raise FootpathError(f"{file}: {fails} of these would fail in a run (marked with x)")
+
+
+def load_checked(file: Path) -> Dataset:
+    """Loads a data set's YAML, all SQL and rules in it bound.
+
+    Raises:
+      FootpathError: something in it is wrong: file, line, field, reason.
+    """
+    from features.drafts.sql_faults import check_sql
+    from validation.table_rules import events_audit
+
+    def check_all(dataset: Dataset) -> None:
+        check_sql(dataset)
+        events_audit(dataset)
+
+    return load_dataset_file(file, check_all)
 
 
 def _gate(dataset: Dataset) -> "Gate":

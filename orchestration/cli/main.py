@@ -16,7 +16,7 @@ import typer
 from contracts.base.disks import disk_sentence
 from contracts.base.errors import FootpathError
 from contracts.base.text import shown
-from contracts.config.dataset import load_dataset
+from contracts.config.dataset import dataset_file, load_dataset
 from contracts.config.sources import enable, link_source, source_folder
 from contracts.lake.layout import Lake, home, lakes
 from contracts.lake.remote import sentence
@@ -57,6 +57,10 @@ app.add_typer(users, name="users")
 shop = typer.Typer(no_args_is_help=True, help="The synthetic shop.")
 app.add_typer(shop, name="shop")
 
+# The smallest shop of which each split has users of every class: fewer do up to the daily tables.
+ENOUGH_USERS = "; evaluation needs some 200, --until daily does with fewer"
+ENOUGH_DAYS = "; evaluation needs some 21"
+
 DatasetOption = Annotated[str, typer.Option("--dataset", help="its name in datasets/")]
 
 
@@ -83,8 +87,8 @@ def options(
 def run(
     dataset: DatasetOption = "shop",
     data: Annotated[str, typer.Option(help="folder or URL of the source files")] = "",
-    users: Annotated[int, typer.Option(help="users of the synthetic shop", min=50)] = 2000,
-    days: Annotated[int, typer.Option(help="days of the synthetic shop", min=14)] = 60,
+    users: Annotated[int, typer.Option(help=f"users of the shop{ENOUGH_USERS}", min=50)] = 2000,
+    days: Annotated[int, typer.Option(help=f"days of the shop{ENOUGH_DAYS}", min=14)] = 60,
     seed: Annotated[int, typer.Option(help="of the shop and of the training")] = 0,
     first_day: Annotated[str, typer.Option(help="such as 2026-01-01; by default the first")] = "",
     last_day: Annotated[str, typer.Option(help="by default the last that has landed")] = "",
@@ -93,7 +97,7 @@ def run(
     """Run the whole chain of a data set, from landing files to the feature store."""
     from orchestration.cli.terminal import Terminal
 
-    config = load_dataset(dataset)
+    config = datasets.load_checked(dataset_file(dataset))
     terminal = Terminal(config)
     if dataset == "shop" and not data:
         terminal.generate_shop(users, days, seed)

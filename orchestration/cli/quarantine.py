@@ -76,7 +76,8 @@ def show(
     for row in rows.to_pylist():
         rules = ", ".join(row["broken"])
         echo(f"{row['source_file']}:{row['source_line']}  {row['day'] or '-'}  {rules}")
-        echo(f"  {row['detail']}\n  {row['raw']}")
+        raw = row["raw"] or "(another element of the row above)"
+        echo(f"  {row['detail']}\n  {raw}")
 
 
 @app.command("replay")

@@ -19,6 +19,7 @@ from contracts.lake.reading import read_table
 from orchestration.progress import TerminalProgress, counter
 
 if TYPE_CHECKING:
+    from features.drafts.findings import Finding
     from features.drafts.preview import Preview
 
 
@@ -108,27 +109,60 @@ class Terminal:
         return read_table(found[-1], columns=["user_id"])["user_id"][0].as_py()
 
 
-def show_preview(dataset: Dataset, sample: "Preview", findings: list[str]) -> None:
-    """Prints what `datasets check` found."""
-    console.print(f"{dataset.title}: {sample.files:,} landing files, the first is {sample.file}")
+def show_preview(dataset: Dataset, preview: "Preview") -> None:
+    """Prints what `datasets check` found in a sample."""
+    files, looked_at = preview.files, preview.looked_at
+    some = "all" if looked_at == files else f"{looked_at:,}, for more take too long,"
+    many = f"s, {some} of them looked into" if files > 1 else ""
+    console.print(f"{dataset.title}: {files:,} landing file{many}; the first is {preview.file}")
+    which = "each" if looked_at > 1 else "it"
     console.print(
-        f"Of {sample.rows:,} rows in a sample of it, {sample.refused_rows:,} are refused."
+        f"Of {preview.rows:,} rows in a sample of {which}, {preview.refused_rows:,} are refused."
     )
-    if sample.span:
-        low, high = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in sample.span)
-        users, items = sample.distinct["users"], sample.distinct["items"]
+    if preview.span:
+        low, high = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in preview.span)
+        users, items = preview.distinct["users"], preview.distinct["items"]
         console.print(f"{low} to {high} UTC; {users:,} users, {items:,} items.")
-    if sample.actions:
-        named = [f"{action} {count:,}" for action, count in sample.actions.items()]
+    if preview.actions:
+        named = [f"{action} {count:,}" for action, count in preview.actions.items()]
         console.print(f"Actions: {', '.join(named[:20])}{', ...' if len(named) > 20 else ''}")
-    nulls = [f"{f} {s:.1%}" for f, s in sample.null_shares.items() if 0 < s < 1]
+    nulls = [f"{f} {s:.1%}" for f, s in preview.null_shares.items() if 0 < s < 1]
     if nulls:
         console.print(f"Null: {', '.join(nulls)}")
-    _print_table("Events", sample.events)
-    if sample.refused_rows:
-        _print_table("Refused rows", sample.refused)
+    events, agree = preview.sessions
+    if events:
+        console.print(
+            f"Sessions: {agree / events:.1%} of {events:,} events begin one, or not, alike by the "
+            f"gap of {dataset.sessions.gap_minutes} minutes and by the source's id; "
+            f"sessions.by is {dataset.sessions.by}."
+        )
+    for section, table in preview.coverage.items():
+        if table.is_read and not table.fault:
+            find = f"{table.found:,} of {table.events:,} events find theirs."
+            console.print(f"{section}: {table.keys:,}; {find}")
+    if preview.events.num_rows:
+        _print_table("Events", preview.events)
+    if preview.refused_rows:
+        named = ["source_file"] if looked_at == 1 else []  # which stands above
+        _print_table("Refused rows", preview.refused.drop_columns(named))
+
+
+def show_uses(uses: dict[str, dict[str, list[str]]]) -> None:
+    """Prints what each declared column is used for."""
+    for section, columns in uses.items():
+        table = Table(title=f"Columns of {section}")
+        table.add_column("column", overflow="fold")
+        table.add_column("used for", overflow="fold")
+        for column, fields in columns.items():
+            table.add_row(column, ", ".join(fields) or "nothing")
+        console.print(table)
+
+
+def show_findings(findings: list["Finding"]) -> None:
+    """Prints what a person should look at."""
     for finding in findings:
-        console.print(Text.assemble(("- ", "yellow"), shown(finding)), soft_wrap=True)
+        mark = ("x ", "red") if finding.fails else ("- ", "yellow")
+        console.print(Text.assemble(mark, shown(finding.text)), soft_wrap=True)
     if not findings:
         console.print("Nothing looks wrong.")
 

@@ -29,6 +29,7 @@ class Event:
     item_id: str | None = None
     value: float | None = None
     properties: dict[str, str] | None = field(default=None, compare=False)
+    session_id: str | None = field(default=None, compare=False)
 
 
 def place_of(event: Event) -> tuple:
@@ -62,7 +63,7 @@ def publish_events(lake: Lake, events: Iterable[Event], midnights: Midnights) ->
     ordered = sorted(events, key=place_of)
     for _, tied in itertools.groupby(ordered, key=lambda event: (event.user_id, event.timestamp)):
         for sequence, event in enumerate(tied):
-            row = vars(event) | {"sequence": sequence, "session_id": None}
+            row = vars(event) | {"sequence": sequence}
             by_day[midnights.day_of(event.timestamp)].append(row)
     for day, rows in by_day.items():
         publish_table(lake, pa.Table.from_pylist(rows, schema=EVENTS), lake.day("events", day))

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import tarfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,6 +70,15 @@ class Deliveries:
 def at(day: dt.date, hour: float) -> str:
     """An instant of a day as the tiny data set writes it."""
     return (dt.datetime.combine(day, dt.time()) + dt.timedelta(hours=hour)).isoformat() + "Z"
+
+
+def zip_of(files: Mapping[str, str | bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive of files, in their order."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", how) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 def tar_of(files: Mapping[str, str | bytes], links: Mapping[str, str] | None = None) -> bytes:

@@ -22,6 +22,7 @@ from tests.conftest import REPOSITORY
 from tests.validation.staged import (
     DAY,
     END,
+    HOUR,
     SHOP,
     START,
     event,
@@ -115,11 +116,31 @@ def test_a_day_that_is_all_bad_stops_whatever_the_share_allowed(lake):
 def test_an_empty_day_stops_unless_the_source_has_such_days(lake):
     verdict = gate_events(lake, {DAY: []})[DAY]
     assert not verdict.passed
-    assert f"events {DAY} has no rows" in verdict.failures[0]
+    assert f"events {DAY}: there are no rows" in verdict.failures[0]
     assert not lake.day("events", DAY).exists()
     quiet = dataset_like("shop", quality={"allow_empty_days": True})
     assert gate_events(lake, {DAY: []}, quiet)[DAY].passed
     assert published(lake) == []
+
+
+def test_that_a_day_is_empty_is_said_once_though_the_days_before_were_full(lake):
+    before = [n * dt.timedelta(days=1) for n in range(1, 9)]
+    full = {DAY - ago: good(40, timestamp=START + HOUR - ago) for ago in before}
+    assert all(verdict.passed for verdict in gate_events(lake, full).values())
+    verdict = gate_events(lake, {DAY: []})[DAY]
+    (said,) = verdict.failures
+    assert f"events {DAY}: there are no rows" in said
+    assert verdict.warnings == []
+
+
+def test_what_was_found_in_a_day_is_in_the_data_docs_once_the_day_can_be_seen(lake, tmp_path):
+    verdicts = audit_events(SHOP, lake, stage_events(tmp_path, {DAY: good(3)}), tmp_path)
+    index = (lake.table("data_docs") / "index.html").read_text()
+    assert not lake.day("events", DAY).exists()
+    assert f'title="{DAY}: 3 rows, 0 in quarantine"' in index
+    assert Path(verdicts[DAY].docs).exists()
+    publish(lake, "events", verdicts, tmp_path)
+    assert lake.day("events", DAY).exists()
 
 
 def test_repeated_ids_stop_the_day(lake):

@@ -43,8 +43,15 @@ def test_an_unknown_data_set_names_the_known_ones():
         ("format: jsonl", "format: xml", "landing.format", "jsonl"),
         ("horizon_days: 7", "horizon_days: 0", "tasks.2.horizon_days", "greater than"),
         ("start: 2026-01-01", "start: yesterday", "partitions.start", "date"),
+        ("title: title", "title: no", "items.title", "reads a truth value here: put it in quotes"),
+        ("name: shop", "name: shp", "name", "is 'shp', and the file's name says 'shop'"),
+        ("of: add_to_cart, per", "of: add_crt, per", "features.declared.0",
+         "funnel asks for action 'add_crt', and `actions` has search, view"),
+        ("recipes: [", "recipes: [pmut_bag, ", "learning.recipes.0.method", "no method 'pmut'"),
+        ("coles_bag: {epochs: 20", "coles_bag: {epochs: many", "learning.settings.coles_bag.epochs",
+         "valid integer"),
     ],
-)
+)  # fmt: skip
 def test_a_fault_names_file_line_and_field(tmp_path, old, new, field, reason):
     path, line = edited(tmp_path, old, new)
     with pytest.raises(FootpathError) as error:
@@ -88,8 +95,22 @@ def test_broken_yaml_names_the_line(tmp_path):
 
 
 def test_a_date_that_is_none_is_a_sentence(tmp_path):
-    path, _ = edited(tmp_path, "start: 2026-01-01", "start: 2026-01-41")
-    with pytest.raises(FootpathError, match="a date in it is none"):
+    path, line = edited(tmp_path, "start: 2026-01-01", "start: 2026-01-41")
+    place = f":{line}: partitions.start: 2026-01-41 looks like a date and is none"
+    with pytest.raises(FootpathError, match=place):
+        load_dataset_file(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("title: Synthetic shop", "title: Synthetic shop\ntitle: Other", "title"),
+        ("  user_id: user\n", "  user_id: user\n  user_id: id\n", "events.user_id"),
+    ],
+)
+def test_a_field_that_is_there_twice_is_refused(tmp_path, old, new, place):
+    path, line = edited(tmp_path, old, new)
+    with pytest.raises(FootpathError, match=rf"{path}:{line + 1}: {place}: is here a second time"):
         load_dataset_file(path)
 
 
@@ -154,3 +175,19 @@ def test_data_sets_may_lie_in_folders_of_ones_own_and_the_first_of_a_name_counts
     monkeypatch.setenv("FOOTPATH_DATASETS", str(tmp_path / "nowhere"))
     with pytest.raises(FootpathError, match="nowhere, which is no folder"):
         dataset_names()
+
+
+@pytest.mark.parametrize(
+    ("sessions", "field", "reason"),
+    [
+        ("{by: source}", "sessions.by", "source needs events.session_id"),
+        ("{open_minutes: 60}", "sessions", "open_minutes goes with by: source"),
+        ("{by: sauce}", "sessions.by", "'gap' or 'source'"),
+    ],
+)
+def test_sessions_of_the_source_need_its_ids(tmp_path, sessions, field, reason):
+    path, line = edited(tmp_path, "quality:", f"sessions: {sessions}\n\nquality:")
+    with pytest.raises(FootpathError) as error:
+        load_dataset_file(path)
+    assert f"{path}:{line}: {field}: " in str(error.value)
+    assert reason in str(error.value)

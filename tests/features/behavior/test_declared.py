@@ -208,8 +208,8 @@ def test_a_state_that_is_gone_torn_down_or_of_other_columns_is_made_anew(tmp_pat
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"kind": "count", "action": "buy"}, r"declared\.0 \(count\).*action 'buy'.*search"),
-        ({"kind": "recency", "of": ["buy"]}, r"declared\.0 \(recency\).*action 'buy'"),
+        ({"kind": "count", "action": "buy"}, r"count asks for action 'buy'.*search"),
+        ({"kind": "recency", "of": ["buy"]}, "recency asks for action 'buy'"),
         ({"kind": "funnel", "of": "view", "per": "view"}, "from one action to another"),
         ({"kind": "funnel", "of": "view", "per": "buy"}, "action 'buy'"),
         ({"kind": "weekend", "windows": [3]}, r"window of 3 days.*\[1, 2, 5\].*add it there"),
@@ -277,3 +277,27 @@ def test_categories_of_any_script_have_columns_of_their_own() -> None:
     assert all(re.fullmatch("[a-z0-9_]+", slug(name)) for name in names)
     assert slug("déjà vu") == "deja_vu"
     assert slug("books & more") == "books_more"
+
+
+def test_sessions_of_the_source_that_overlap_have_no_pause_between_them(lake_home, tmp_path):
+    gaps = {"kind": "gaps", "stats": ["mean", "last"], "windows": [1]}
+    given = load_dataset("shop").model_dump()
+    dataset = dataset_like(
+        "shop",
+        timezone="UTC",
+        actions=ACTIONS,
+        features={"windows": [1], "standard": False, "declared": [gaps]},
+        sessions={"by": "source", "open_minutes": 60},
+        events=given["events"] | {"session_id": "query"},
+    )
+    ten = dt.datetime.combine(START, dt.time(10), dt.UTC)
+    minutes = [(0, "a"), (10, "b"), (12, "b"), (20, "a"), (60, "c"), (60, "d")]
+    log = [
+        Event("u", ten + dt.timedelta(minutes=m), f"{n}", session_id=source)
+        for n, (m, source) in enumerate(minutes)
+    ]
+    lake = Lake.of("shop")
+    publish(dataset, lake, log)
+    row = rows_of(stage_features(dataset, lake, [START], tmp_path))[START, "u"]
+    # From the end of a and b to c are 40 minutes; b and a overlap, and so do c and d.
+    assert row == {"gap_seconds_mean_1d": 800.0, "gap_seconds_last_1d": 0}

@@ -17,6 +17,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.reading import read_json
 from features.drafts.preview import preview
 from features.ingestion.dedup import stage_events
+from features.ingestion.editable import write_editable
 from features.ingestion.landing import land
 from tests.builders.datasets import dataset_like
 
@@ -124,6 +125,27 @@ def test_a_piece_that_has_no_timestamp_is_refused_alone(folder):
     (path,) = (lake.table("quarantine") / "landing").glob("*.parquet")
     (refused,) = pq.read_table(path).to_pylist()
     assert (refused["source_line"], refused["broken"]) == (1, ["undated"])
+
+
+def test_a_row_with_many_refused_pieces_is_kept_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOOTPATH_MEMORY", "200MB")
+    write(
+        folder,
+        {"user": "u1", "items": ["a"] * 5_000, "text": "x" * 100_000},
+        {"user": "u2", "items": ["b"] * 3},
+        {"user": "u3", "items": ["c"] * 2},
+        {"user": "u4", "items": ["d"] * 6_000},
+    )
+    dated = "\"user\" = 'u4' OR (\"user\" = 'u2' AND place < 3)"
+    dataset = lists(timestamp=f"CASE WHEN {dated} THEN TIMESTAMPTZ '{START}' END")
+    land(dataset, Lake.of("shop"), None)
+    (path,) = (Lake.of("shop").table("quarantine") / "landing").glob("*.parquet")
+    refused = pq.read_table(path)
+    kept = [row["source_line"] for row in refused.to_pylist() if row["raw"] is not None]
+    assert (len(refused), kept) == (5_003, [1, 2, 3])
+    assert write_editable(dataset, refused, tmp_path / "rows.jsonl") == 3
+    rows = [json.loads(line)["row"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["user"] for row in rows] == ["u1", "u2", "u3"]
 
 
 def test_a_row_whose_list_cannot_be_made_is_refused_whole(folder):

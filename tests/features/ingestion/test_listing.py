@@ -13,7 +13,7 @@ from features.ingestion.landing import land
 from features.ingestion.listing import arrival_days, find_arrivals
 from features.ingestion.manifest import mapping_hash
 from tests.builders.datasets import shop_like
-from tests.builders.landing import landed, row
+from tests.builders.landing import landed, linked, row
 
 COLUMNS = shop_like().landing.columns
 CSV = {"url": "*.csv", "format": "csv", "columns": {"a": "VARCHAR", "b": "BIGINT"}}
@@ -70,7 +70,7 @@ def test_days_without_an_hour_are_told_or_allowed(source):
     [
         ({"origin": None}, "need each other"),
         ({"url": "{year}-{month}-{day}.gz"}, "need each other"),
-        ({"url": "{hours}-{day}.gz"}, "no other field beside it"),
+        ({"url": "{hours}-{day}.gz"}, "no other field"),
         ({"origin": "2026-01-04T22:00:00"}, "timezone"),
     ],
 )
@@ -94,3 +94,21 @@ def test_optional_columns_are_checked(changes, sentence):
 def test_the_mapping_of_files_changes_with_what_is_optional(source):
     plain, lenient = hourly(), hourly(optional=["price"])
     assert mapping_hash(plain) != mapping_hash(lenient)
+
+
+@pytest.mark.parametrize(("field", "times"), [("epoch_ms", 1000), ("epoch_s", 1)])
+def test_an_instant_since_1970_in_the_path_is_the_arrival(tmp_path, lake_home, field, times):
+    linked(tmp_path / "source")
+    first = dt.datetime(2026, 1, 5, 23, 30, tzinfo=dt.UTC)  # in Berlin, the next day
+    for hours in (0, 24):
+        instant = first + dt.timedelta(hours=hours)
+        folder = tmp_path / "source/logs/source" / str(int(instant.timestamp()) * times)
+        folder.mkdir(parents=True)
+        (folder / "1.gz").write_bytes(b"")
+    (tmp_path / "source/logs/source/latest").mkdir()
+    (tmp_path / "source/logs/source/latest/1.gz").write_bytes(b"")
+    url = f"logs/*/{{{field}}}/*.gz"
+    shop = shop_like(landing=shop_like().landing.model_dump() | {"url": url})
+    assert arrival_days(shop) == [dt.date(2026, 1, 6), dt.date(2026, 1, 7)]
+    (found,) = find_arrivals(shop, [dt.date(2026, 1, 6)])
+    assert found.instant == first

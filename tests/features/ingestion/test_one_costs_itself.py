@@ -139,6 +139,26 @@ def test_a_parquet_whose_dictionary_hides_its_size_is_refused(tmp_path, lake):
         land(dataset("*.parquet", **limited), lake, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [
+        ("BIGINT", pa.array([1] * 200_000)),
+        ("VARCHAR[]", pa.array([["x" * 50]] * 20_000)),
+        ("STRUCT(a VARCHAR)", pa.array([{"a": "x" * 50}] * 20_000)),
+    ],
+)
+def test_a_parquet_of_many_rows_or_nested_texts_is_refused(tmp_path, lake, kind, column):
+    folder = linked(tmp_path / "source")
+    times = pa.array(["2026-01-05T10:00:00Z"] * len(column)).dictionary_encode()
+    pq.write_table(pa.table({"ts": times, "n": column}), folder / "a.parquet")
+    assert (folder / "a.parquet").stat().st_size < 50_000
+    limited = {"format": "parquet", "columns": {"ts": "VARCHAR", "n": kind}, "max_bytes": 1_000_000}
+    events = {"user_id": "'u'", "timestamp": "TRY_CAST(ts AS TIMESTAMPTZ)", "action": "'view'"}
+    shop = shop_like(landing={"url": "*.parquet"} | limited, events=events)
+    with pytest.raises(FootpathError, match=r"a.parquet has more than 1,000,000 bytes"):
+        land(shop, lake, None)
+
+
 def newlines() -> bytes:
     return gzip.compress(BAD.encode() + b"\n" * (16 << 20))
 

@@ -88,7 +88,7 @@ def test_csv_is_read_as_the_csv_module_wrote_it_however_it_is_cut(
     text, lines = as_csv(rows, line_end=line_end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader_module, "CHUNK", chunk)
-        patch.setattr("features.ingestion.streams.BLOCK", 7)
+        patch.setattr("features.ingestion.decompress.BLOCK", 7)
         found = read(tmp_path_factory.mktemp("x"), text, header=False)
     assert found.problems == [None] * len(rows)
     assert found.rows == [tuple(field or None for field in row) for row in rows]
@@ -437,7 +437,7 @@ def test_a_column_may_have_the_name_of_a_row_s_number(tmp_path):
 
 def test_names_that_reading_uses_are_refused_in_the_yaml():
     used = set()
-    for file in Path(reader_module.__file__).parent.glob("*.py"):
+    for file in Path(reader_module.__file__).parent.rglob("*.py"):
         used |= set(re.findall(r"\b__[a-z]+\b(?!__)", file.read_text()))
     assert {"__file", "__nested", "__shape"} <= used
     for column in [*used - {"__v"}, "__FILE", "__v12"]:

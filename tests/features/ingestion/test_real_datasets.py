@@ -101,7 +101,7 @@ def test_every_row_of_the_files_is_in_a_fragment_or_in_quarantine(name, lake_hom
 
 @pytest.mark.parametrize("name", FACTS)
 def test_a_sample_of_every_data_set_becomes_events(name, lake_home):
-    sample = preview(load_dataset(name), str(folder_of(name)))
+    sample = preview(load_dataset(name), str(folder_of(name)), seconds=2)
     assert sample.rows > 1000
     assert sample.refused_rows == 0
     assert sample.actions.keys() <= set(load_dataset(name).actions)

@@ -65,7 +65,7 @@ def test_a_damaged_gzip_is_told(tmp_path):
 
 
 def test_an_archive_is_refused_with_what_to_do(tmp_path):
-    (tmp_path / "a.csv.ZIP").write_bytes(b"PK")
+    (tmp_path / "a.csv.XZ").write_bytes(b"\xfd7zXZ\0")
     with pytest.raises(FootpathError, match="unpack it"):
         list(read_blocks(only(tmp_path)))
 

@@ -16,13 +16,13 @@ import zstandard
 from contracts.base.errors import FootpathError
 from contracts.config.sources import link_source
 from contracts.lake.layout import Lake
-from features.ingestion import streams as streams_module
-from features.ingestion import tar as tar_module
+from features.ingestion import archives as archives_module
+from features.ingestion.archives import Archives, members
+from features.ingestion.archives import tar as tar_module
 from features.ingestion.landing import land
 from features.ingestion.listing import find_files
 from features.ingestion.lookup_tables import build_items
-from features.ingestion.streams import Archives, read_blocks
-from features.ingestion.tar import members
+from features.ingestion.streams import read_blocks
 from tests.builders.datasets import dataset_like, shop_like
 from tests.builders.landing import Source, landed, refused, row, tar_of
 from tests.conftest import REAL_DATA
@@ -45,8 +45,8 @@ def _home(lake_home: Path) -> None:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The archives that were opened, in order."""
     calls: list[str] = []
-    open_url = streams_module.open_url
-    for module in (streams_module, tar_module):
+    open_url = archives_module.open_url
+    for module in (archives_module, tar_module):
         monkeypatch.setattr(
             module, "open_url", lambda url: calls.append(Path(url).name) or open_url(url)
         )

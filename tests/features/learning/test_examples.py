@@ -1,6 +1,7 @@
 """Examples: cut where they say, labeled by what comes after, and blind to it."""
 
 import datetime as dt
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -70,9 +71,9 @@ def rows_of(lake: Lake, table: str, task: str) -> dict[str, dict]:
     return {row["user_id"]: row for row in rows if row["task"] == task}
 
 
-def publish(lake: Lake, events: list[Event], tasks: list[dict]):
-    dataset = dataset_like("shop", tasks=tasks, learning={"min_item_count": 1})
-    publish_events(lake, events, BERLIN)
+def publish(lake: Lake, log: list[Event], tasks: list[dict], **sections: object):
+    dataset = dataset_like("shop", tasks=tasks, learning={"min_item_count": 1}, **sections)
+    publish_events(lake, log, BERLIN)
     days = lake.days("events")
     days = [days[0] + dt.timedelta(days=n) for n in range((days[-1] - days[0]).days + 2)]
     publish_sessions(dataset, lake, days)
@@ -323,3 +324,20 @@ def test_examples_that_cannot_be_made_are_told(lake):
 def test_a_task_that_means_nothing_is_refused(task, sentence):
     with pytest.raises(ValueError, match=sentence):
         dataset_like("shop", tasks=[task])
+
+
+def test_examples_of_overlapping_sessions_of_the_source_have_the_events_of_their_id(lake):
+    log = [
+        replace(at(f"u{n}", 60 + minute, item), session_id=source)
+        for n in range(4)
+        for minute in range(6)
+        for source, item in (("phone", "a"), ("laptop", "b"))
+    ]
+    task = LEFT | {"sql": "count(DISTINCT item_id)"}
+    how = {"session_id": "query", "user_id": "user", "timestamp": "ts", "action": "type"}
+    by_source = {"sessions": {"by": "source", "open_minutes": 60}, "events": how}
+    dataset = publish(lake, [*log, *past("z", "abc")], [task], **by_source)
+    build_examples(dataset, lake, AS_OF, "later")
+    rows = pq.read_table(lake.root / "examples" / f"{AS_OF}__later.parquet").to_pylist()
+    assert len(rows) == 8  # two of each user, which began at one instant
+    assert {row["value"] for row in rows} == {1}

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -172,3 +173,18 @@ def test_no_events_and_a_wrong_vocabulary_give_a_sentence(lake, tmp_path):
         FootpathError, match=r"field 'item' must be a list that begins with \[PAD\]"
     ):
         build_sequences(SHOP, lake, AS_OF, wrong)
+
+
+def test_sessions_of_the_source_are_stretches_of_one_id(lake):
+    ids = ["a", "a", "b", "a", None, "c"]
+    events = [
+        replace(view("x", 9 - n / 10, "a"), session_id=source) for n, source in enumerate(ids)
+    ]
+    events += [replace(view("y", 9 - n, "a"), session_id=source) for n, source in enumerate("ccd")]
+    publish_events(lake, events, BERLIN)
+    by_source = {"by": "source", "open_minutes": 45}
+    how = {"session_id": "query"} | {"user_id": "user", "timestamp": "ts", "action": "type"}
+    dataset = dataset_like("shop", sessions=by_source, events=how, learning={})
+    session = load(build_sequences(dataset, lake, AS_OF))["session"]
+    # Of y, an hour lies between the events of c: they are two sessions.
+    assert session.tolist() == [0, 0, 1, 2, 3, 4, 0, 1, 2]

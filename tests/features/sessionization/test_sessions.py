@@ -3,7 +3,9 @@
 import datetime as dt
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ import features.sessionization.session_pass
 import features.sessionization.sessions
 import features.sessionization.sorted_rows
 from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import EVENTS, SESSIONS
@@ -23,6 +26,7 @@ from features.sessionization.sessions import stage_sessions
 from tests.builders.datasets import dataset_like
 from tests.builders.events import Event, Midnights, place_of, publish_events
 
+SHOP_EVENTS = load_dataset("shop").events.model_dump()
 SECOND = dt.timedelta(seconds=1)
 MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -39,12 +43,20 @@ PLACES = [
 # --- The rule, once more, over a whole log and in plain Python --------------------------------
 
 
-def one_shot(events: list[Event], gap: dt.timedelta, midnights: Midnights) -> set[tuple]:
-    """Returns (day, user, start, end, closing instant, is cut, actions, items) of all sessions."""
-    events = sorted(events, key=place_of)
+def one_shot(
+    events: list[Event], gap: dt.timedelta, midnights: Midnights, opens: dt.timedelta | None = None
+) -> set[tuple]:
+    """Returns (day, user, start, end, closing instant, is cut, actions, items) of all sessions.
+
+    With `opens`, those of one user and session id are a log of their own, with it for the gap.
+    """
+    logs = defaultdict(list)
+    for event in sorted(events, key=place_of):
+        logs[event.user_id, event.session_id if opens else None].append(event)
     sessions = set()
-    for _, of_user in itertools.groupby(events, key=lambda event: event.user_id):
-        sessions |= _sessions_of_user(list(of_user), gap, midnights)
+    for (_, source), log in logs.items():
+        pause = opens if opens and source is not None else gap
+        sessions |= _sessions_of_user(log, pause, midnights)
     return sessions
 
 
@@ -160,14 +172,33 @@ def parts_of(days: list[dt.date], rng: random.Random, most: int) -> list[list[dt
 
 
 def assert_daily_equals_one_shot(
-    folder: Path, rng: random.Random, place: tuple, gap_minutes: int, streams: int, parts: int
+    folder: Path,
+    rng: random.Random,
+    place: tuple,
+    gap_minutes: int,
+    streams: int,
+    parts: int,
+    open_minutes: int | None = None,
 ) -> None:
     timezone, day = place
     midnights, gap = Midnights(day, timezone), dt.timedelta(minutes=gap_minutes)
-    dataset = dataset_like("shop", timezone=timezone, sessions={"gap_minutes": gap_minutes})
+    opens = dt.timedelta(minutes=open_minutes) if open_minutes else None
+    how = {"by": "source", "open_minutes": open_minutes} if opens else {}
+    dataset = dataset_like(
+        "shop",
+        timezone=timezone,
+        sessions=how | {"gap_minutes": gap_minutes},
+        events=SHOP_EVENTS | {"session_id": "query"},
+    )
     lake = Lake(folder / "lake")
-    users = [list(adversarial_stream(rng, midnights, gap)) for _ in range(streams)]
+    users = [list(adversarial_stream(rng, midnights, opens or gap)) for _ in range(streams)]
     log = log_of(users, rng, range(-2, 8), midnights)
+    if opens:  # streams that overlap: a few are one user's, and one id is there all the time
+        log = [
+            replace(event, user_id=f"u{int(event.user_id[1:]) // 4}", session_id=source)
+            for event in log
+            for source in [rng.choice([None, "a-1", "a%2D1", f"s{event.user_id}", "b"])]
+        ]
     publish_events(lake, log, midnights)
     days = midnights.days[60 - 2 : 60 + 8 + 3]  # what is open after the last event closes in these
     rows = built(lake, dataset, parts_of(days, rng, parts), folder)
@@ -184,7 +215,7 @@ def assert_daily_equals_one_shot(
             tuple(row["item_ids"]),
         )
         for row in rows
-    } == one_shot(log, gap, midnights)
+    } == one_shot(log, gap, midnights, opens)
     assert sum(row["length"] for row in rows) == len(log)
     assert len({row["session_id"] for row in rows}) == len(rows)
     told = [item for row in rows for item in row["item_ids"] if item]
@@ -200,6 +231,27 @@ def test_daily_builds_equal_the_one_shot_over_adversarial_streams(
 ) -> None:
     rng = random.Random(1000 * gap + place)
     assert_daily_equals_one_shot(tmp_path, rng, PLACES[place], gap, streams=150, parts=3)
+
+
+@pytest.mark.parametrize(
+    ("way", "place", "gap", "opens"),
+    [
+        ("_passed", 0, 30, 24 * 60),
+        ("_passed", 1, 30, 20),
+        ("_passed", 2, 600, 700),
+        ("_passed", 4, 24 * 60, 90),
+        ("_queried", 1, 30, 600),
+        ("_queried", 4, 24 * 60, 90),
+    ],
+)
+def test_daily_sessions_of_the_source_equal_the_one_shot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, place: int, gap: int, opens: int
+) -> None:
+    build = getattr(features.sessionization.sessions, way)
+    monkeypatch.setattr(features.sessionization.sessions, "_passed", build)
+    monkeypatch.setattr(features.sessionization.sorted_rows, "BLOCK_ROWS", 50)
+    rng = random.Random(1000 * gap + place)
+    assert_daily_equals_one_shot(tmp_path, rng, PLACES[place], gap, 80, 2, opens)
 
 
 @pytest.mark.parametrize(("place", "gap"), [(0, 30), (2, 24 * 60), (4, 24 * 60)])
@@ -267,6 +319,32 @@ def test_a_session_carries_its_events_in_order_with_sums_that_do_not_depend_on_i
     assert session["duration_seconds"] == 1.5
     assert session["value"] == 0.6
     assert session["closes_at"] == NOON + 1.5 * SECOND + dt.timedelta(minutes=30)
+
+
+def test_sessions_of_the_source_overlap_and_have_ids_that_tell_them_apart(tmp_path: Path) -> None:
+    start = round(NOON.timestamp() * 1e6)
+    log = [
+        Event("ann", NOON, "a", item_id="i1", session_id="phone-1"),
+        Event("ann", NOON, "b", item_id="i2", session_id="phone%2D1"),
+        Event("ann", NOON + 2000 * SECOND, "c", item_id="i3", session_id="phone-1"),
+        Event("ann", NOON + 1 * SECOND, "d", item_id="i4"),
+        Event("ann", NOON + 2000 * SECOND, "e", item_id="i5"),
+    ]
+    dataset = dataset_like(
+        "shop",
+        timezone="UTC",
+        sessions={"by": "source", "open_minutes": 60},
+        events=SHOP_EVENTS | {"session_id": "query"},
+    )
+    publish_events(Lake(tmp_path / "lake"), log, Midnights(DAY, "UTC"))
+    rows = built(Lake(tmp_path / "lake"), dataset, [[DAY]], tmp_path)
+    assert [(row["session_id"], row["item_ids"]) for row in rows] == [
+        (f"ann-{start}-phone%252D1", ["i2"]),
+        (f"ann-{start}-phone%2D1", ["i1", "i3"]),
+        (f"ann-{start + 1_000_000}", ["i4"]),  # without an id, the gap of 30 minutes
+        (f"ann-{start + 2_000_000_000}", ["i5"]),
+    ]
+    assert rows[1]["closes_at"] == NOON + 2000 * SECOND + dt.timedelta(hours=1)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e300])

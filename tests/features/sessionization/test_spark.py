@@ -3,12 +3,14 @@
 import datetime as dt
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.sessionization import generate
 from contracts.base.errors import FootpathError
+from contracts.config.dataset import load_dataset
 from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
 from features.sessionization.sessions import stage_sessions
@@ -74,6 +76,29 @@ def test_sessions_of_a_small_shop_are_the_same_before_and_after_late_events(
         ].to_pylist()
     )
     assert rows_of(theirs).equals(again)
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(900)
+@needs_spark
+def test_sessions_of_the_source_are_the_same(on_spark: OnSpark, tmp_path: Path) -> None:
+    rng = random.Random(8)
+    dataset = dataset_like(
+        "shop",
+        timezone="Europe/Berlin",
+        sessions={"by": "source", "open_minutes": 600},
+        events=load_dataset("shop").events.model_dump() | {"session_id": "query"},
+    )
+    lake, midnights = Lake(tmp_path / "lake"), Midnights(FIRST, "Europe/Berlin")
+    log = [
+        replace(event, session_id=rng.choice([None, "a-1", "a%2D1", "b", f"s{n // 10}"]))
+        for n, event in enumerate(shop_log() + bot_log())
+    ]
+    days = publish_events(lake, log, midnights)
+    ours = rows_of(stage_sessions(dataset, lake, days, tmp_path / "duckdb"))
+    theirs = on_spark(lambda: stage_sessions(dataset, lake, days, tmp_path / "spark"))
+    assert ours.num_rows > 500
+    assert rows_of(theirs).equals(ours)
 
 
 @pytest.mark.spark

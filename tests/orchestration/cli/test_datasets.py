@@ -1,11 +1,14 @@
 """From a file of one's own to validated days: init, check, run."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from contracts.base.errors import FootpathError
 from contracts.config.dataset import DATASETS
+from orchestration.cli.datasets import check, init
 from orchestration.cli.terminal import _print_table
 from tests.orchestration.cli.test_main import refused
 from tests.orchestration.conftest import footpath
@@ -67,6 +70,23 @@ def test_a_name_that_is_not_the_files_and_a_stage_that_is_none(clicks, tmp_path)
     arguments = ("run", "--dataset", "ml-100k", "--data", str(clicks.parent), "--until", "dayly")
     assert "there is no stage 'dayly': they are tables, landing, daily" in refused(
         tmp_path, *arguments
+    )
+
+
+def test_check_says_what_columns_are_used_for_and_fails_where_a_run_would(clicks, tmp_path, capsys):
+    out = tmp_path / "my-clicks.yaml"
+    init(str(clicks), "", out)
+    out.write_text(out.read_text().replace("item_id: item", "item_id: NULL"))
+    check(out, str(clicks.parent), 3)
+    said = capsys.readouterr().out
+    assert "1 landing file; the first is my_clicks.csv" in said
+    assert re.search(r"user +│ events.user_id", said)
+    assert re.search(r"item +│ nothing", said)
+    (clicks.parent / "my_clicks.csv").write_text("who,time,action,item\n" + ROWS)
+    with pytest.raises(FootpathError, match="1 of these would fail in a run"):
+        check(out, str(clicks.parent), 3)
+    assert re.search(
+        r"^x my_clicks\.csv: its header has no column 'user'", capsys.readouterr().out, re.M
     )
 
 

@@ -4,7 +4,9 @@ import gzip
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from orchestration.cli.main import app
 from tests.orchestration.conftest import footpath
 
 USERS = "\n".join(f"{n}|{20 + n % 4}|{'MF'[n % 2]}|student|12345" for n in range(1, 31)) + "\n"
@@ -31,6 +33,14 @@ def refused(home: Path, *arguments: str) -> str:
     assert "Traceback" not in result.stderr
     (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("footpath: ")]
     return sentence
+
+
+def test_the_help_says_how_large_a_shop_evaluation_needs():
+    told = " ".join(
+        CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "300"}).output.split()
+    )
+    assert "evaluation needs some 200, --until daily does with fewer" in told
+    assert "evaluation needs some 21" in told
 
 
 def test_an_unknown_data_set(tmp_path):

@@ -1,78 +1,80 @@
 """Index of a tar archive: its members, where they lie, and why one cannot be read.
 
 In:  an archive (.tar, .tar.gz, .tgz, .tar.zst) on a disk or at a URL. Out: its members, each a
-range of the archive's decompressed bytes (streams.py reads it; nothing is unpacked).
+range of the archive's decompressed bytes (nothing is unpacked).
 
-Finding the ranges takes one pass over the archive, which also shows that it is whole; the index is
-kept on this machine, for as long as the archive stays as it is.
+Finding the ranges takes one pass over the archive, which also shows that it is whole.
 """
 
-import contextlib
 import io
-import json
-import re
+import itertools
 import tarfile
-import uuid
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
-from pathlib import PurePosixPath
+from typing import IO
 
 from contracts.base.errors import FootpathError
-from contracts.base.hashing import hash_json
-from contracts.lake.layout import home
-from features.ingestion.streams import ForwardStream, open_url, readable
+from features.ingestion.archives.member import MOST_MEMBERS, Member, flaw_of_name, told_apart
+from features.ingestion.decompress import BLOCK, blocks_of, decompressed, open_url, readable
 
-# Members of an archive, and bytes of the headers of one: what is kept of them lies in memory.
-MOST_MEMBERS = 500_000
+# Bytes of the headers of a member: they are read into memory.
 MOST_HEADER = 1 << 20
 
-_ARCHIVE = re.compile(r"(.*?\.(?:tar|tar\.gz|tgz|tar\.zst))/(.+)", re.DOTALL | re.IGNORECASE)
+
+class ForwardStream:
+    """Blocks of bytes, read as a file that only goes forward."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+        self._place = 0
+
+    @classmethod
+    def of(cls, handle: IO[bytes], path: str) -> "ForwardStream":
+        """Streams what is in an open file, decompressed by the suffix of path."""
+        return cls(decompressed(blocks_of(handle), path))
+
+    def tell(self) -> int:
+        """How many bytes were read."""
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; fewer only at the end."""
+        parts = []
+        while size and (part := self._some(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def seek(self, place: int) -> None:
+        """Goes on to a place, or to the end if that comes first."""
+        while self._place < place and self._some(place - self._place):
+            pass
+
+    def read_at(self, place: int, size: int) -> Iterator[bytes]:
+        """Goes on to a place, and yields what follows; less than `size` only at the end."""
+        self.seek(place)
+        while size and (block := self.read(min(size, BLOCK))):
+            size -= len(block)
+            yield block
+
+    def rest(self) -> Iterator[bytes]:
+        """Yields everything that is left."""
+        yield from itertools.chain([bytes(self._rest)], self._blocks)
+
+    def _some(self, size: int) -> memoryview:
+        if not self._rest:
+            self._rest = memoryview(next(self._blocks, b""))
+        part, self._rest = self._rest[:size], self._rest[size:]
+        self._place += len(part)
+        return part
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file in an archive: the range of decompressed bytes that it is."""
-
-    name: str
-    offset: int
-    size: int
-    flaw: str  # why it cannot be a source file, and what to do; mostly empty
-
-
-def split_pattern(pattern: str) -> tuple[str, str | None]:
-    """The pattern of the archives and that of their members; None without an archive."""
-    match = _ARCHIVE.fullmatch(pattern)
-    return (match[1], match[2]) if match else (pattern, None)
-
-
-def members(path: str, url: str, stamp: str) -> list[Member]:
+def members_of(path: str, url: str) -> list[Member]:
     """The files in an archive, in the order in which they lie.
-
-    Args:
-      path: names the archive in sentences.
-      url: where it lies.
-      stamp: changes when the archive does; without one the index is not kept.
 
     Raises:
       FootpathError: it is truncated, damaged, or no archive.
     """
-    kept = home() / "archives" / f"{hash_json(url)}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(kept.read_text())
-        if stamp and known["stamp"] == stamp:
-            return [Member(*member) for member in known["members"]]
-    found = _scan(path, url)
-    if stamp:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        staged = kept.with_name(f".{kept.name}.{uuid.uuid4().hex}")
-        staged.write_text(json.dumps({"stamp": stamp, "members": list(map(astuple, found))}))
-        staged.replace(kept)
-    return found
-
-
-def _scan(path: str, url: str) -> list[Member]:
-    """Reads an archive to its end."""
     with readable(path), open_url(url) as handle:
         stream = ForwardStream.of(handle, path)
         try:
@@ -88,12 +90,7 @@ def _scan(path: str, url: str) -> list[Member]:
                 f"{path} goes on behind its end mark, as archives joined by cat do: "
                 f"pack its files into one archive"
             )
-    times = Counter(member.name for member in found)
-    twice = "is in the archive more than once: pack it once"
-    return [
-        replace(member, flaw=twice) if times[member.name] > 1 and not member.flaw else member
-        for member in found
-    ]
+    return told_apart(found)
 
 
 class _HeaderStream:
@@ -140,11 +137,8 @@ def _headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:
 
 def _member(header: tarfile.TarInfo) -> Member:
     """What a header holds, and why the member could not be told from others or read."""
-    flaw, name = "", header.name.removeprefix("./")
+    name = header.name.removeprefix("./")
+    flaw = flaw_of_name(name)
     if not header.isreg() or header.issparse():
         flaw = "is a link, a device or a sparse file: pack plain files (tar -h --hard-dereference)"
-    elif name.startswith("/") or ".." in PurePosixPath(name).parts:
-        flaw = "has a name that leads out of the archive: pack it with a plain name"
-    elif "\ufffd" in name:
-        flaw = "has a name that is not UTF-8: rename it"
     return Member(name, header.offset_data, header.size, flaw)
