@@ -10,12 +10,12 @@ A query is one matrix-vector product over the memory-mapped vectors: exact, and 
 hundred thousand users. Vectors of different versions are never compared.
 """
 
+import bisect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_bytes, hash_json
@@ -64,10 +64,96 @@ def build_index(dataset: Dataset, lake: Lake, version: str) -> IndexReport:
             f"the embedding of user '{users[int(finite.argmin())]}' by {version} of "
             f"{dataset.name} is not finite: train again, or embed again"
         )
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.maximum(norms, np.finfo(np.float32).tiny)  # a zero vector stays zero
-    folder = _publish(lake, version, users, vectors, objects)
+    folder = _publish(lake, version, users, unit(vectors), objects)
     return IndexReport(version, len(users), dim, folder.name)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An open index: users in order, and their vectors, a map of the file."""
+
+    version: str
+    users: pa.StringArray
+    vectors: "np.ndarray"  # float32 [users, dim], rows of length one
+
+    def row_of(self, user_id: str) -> int:
+        """The row of a user.
+
+        Raises:
+          FootpathError: the user is not there.
+        """
+        wanted = user_id.encode()
+        row = bisect.bisect_left(
+            range(len(self.users)), wanted, key=lambda n: self.users[n].as_py().encode()
+        )
+        if row == len(self.users) or self.users[row].as_py() != user_id:
+            raise FootpathError(
+                f"user '{user_id}' has no embedding by {self.version}: the index holds "
+                f"{len(self.users)} users who had an event before their day was embedded"
+            )
+        return row
+
+    def nearest(
+        self,
+        vector: "np.ndarray",
+        k: int,
+        without: int | None = None,
+        among: "np.ndarray | None" = None,
+    ) -> list[tuple[str, float]]:
+        """The k users of the highest cosine to a vector, and their cosines, nearest first.
+
+        Args:
+          vector: float32 [dim]; of length one, or zero.
+          k: how many at most.
+          without: a row that is left out.
+          among: bool [users], which rows are looked at; all where it is left out.
+        """
+        import numpy as np
+
+        rows = None if among is None else np.flatnonzero(among)
+        if rows is not None and 4 * len(rows) < len(self.users):
+            cosines = self.vectors[rows] @ vector
+        else:
+            cosines = self.vectors @ vector
+            cosines = cosines if rows is None else cosines[rows]
+        if without is not None:
+            place = without if rows is None else np.flatnonzero(rows == without)
+            cosines[place] = -np.inf
+        left = len(cosines) - int(np.isneginf(cosines).sum())
+        nearest = _top(cosines, min(k, left))
+        users = self.users.take(pa.array(nearest if rows is None else rows[nearest]))
+        return list(zip(users.to_pylist(), cosines[nearest].tolist(), strict=True))
+
+
+def unit(vector: "np.ndarray") -> "np.ndarray":
+    """A vector, or rows of them, scaled to length one; a zero vector stays zero."""
+    import numpy as np
+
+    norms = np.linalg.norm(vector, axis=-1, keepdims=True)
+    return vector / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def open_index(lake: Lake, version: str) -> Index:
+    """Opens the index of a model version.
+
+    Raises:
+      FootpathError: there is none, or one of its files was changed.
+    """
+    import numpy as np
+
+    pointer = index_pointer(lake, version)
+    if not pointer.exists():
+        raise FootpathError(
+            f"there is no index of similar users for {version} ({pointer} is missing): "
+            f"materialize similar_users_index; indexed: {_indexed(lake)}"
+        )
+    said = read_json(pointer)
+    folder = local_copy(lake, folder_beside(pointer, said))
+    advice = f"materialize similar_users_index of {version}"
+    check_files(folder.with_name(pointer.name), said, FILES, advice)
+    users = read_table(folder / "users.parquet").column("user_id").combine_chunks()
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    return Index(version, users, vectors)
 
 
 def similar_users(
@@ -84,40 +170,16 @@ def similar_users(
     Raises:
       FootpathError: the index or the user is not there, or a file of the index was changed.
     """
-    import numpy as np
-
     if k < 1:
         raise FootpathError(f"k is {k}, and a number of users from 1 was expected")
-    version = version or promoted_version(lake)
-    pointer = _pointer(lake, version)
-    if not pointer.exists():
-        raise FootpathError(
-            f"there is no index of similar users for {version} ({pointer} is missing): "
-            f"materialize similar_users_index; indexed: {_indexed(lake)}"
-        )
-    said = read_json(pointer)
-    folder = local_copy(lake, folder_beside(pointer, said))
-    advice = f"materialize similar_users_index of {version}"
-    check_files(folder.with_name(pointer.name), said, FILES, advice)
-    users = read_table(folder / "users.parquet").column("user_id").combine_chunks()
-    row = pc.index(users, user_id).as_py()
-    if row < 0:
-        raise FootpathError(
-            f"user '{user_id}' has no embedding by {version}: the index holds {len(users)} users "
-            "who had an event before their day was embedded"
-        )
-    vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-    cosines = vectors @ vectors[row]
-    cosines[row] = -np.inf
-    nearest = _top(cosines, min(k, len(users) - 1))
-    return list(
-        zip(users.take(pa.array(nearest)).to_pylist(), cosines[nearest].tolist(), strict=True)
-    )
+    index = open_index(lake, version or promoted_version(lake))
+    row = index.row_of(user_id)
+    return index.nearest(index.vectors[row], k, without=row)
 
 
 def indexed_objects(lake: Lake, version: str) -> dict[str, str]:
     """The day objects that the index of a version was built from; none where there is none."""
-    pointer = _pointer(lake, version)
+    pointer = index_pointer(lake, version)
     return read_json(pointer)["objects"] if pointer.exists() else {}
 
 
@@ -152,7 +214,7 @@ def _publish(
     """Publishes the arrays, then the pointer; keeps the index before this one for its readers."""
     import numpy as np
 
-    pointer = _pointer(lake, version)
+    pointer = index_pointer(lake, version)
     before = pointed_folder(pointer).name if pointer.exists() else None
     content = hash_json([hash_bytes(vectors.data), users.to_pylist()])
     target = pointer.parent / f"{version}-{content}"
@@ -171,7 +233,8 @@ def _publish(
     return target
 
 
-def _pointer(lake: Lake, version: str) -> Path:
+def index_pointer(lake: Lake, version: str) -> Path:
+    """The document that says which folder is the index of a model version."""
     return repository(lake) / "similar" / f"{version}.json"
 
 

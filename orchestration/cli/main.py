@@ -31,6 +31,7 @@ from orchestration.cli import (
     production,
     promotion,
     quarantine,
+    serve,
 )
 from orchestration.cli.output import echo
 from orchestration.production.addresses import WEBSERVER_MODULE, use_addresses
@@ -50,6 +51,8 @@ app.command()(promotion.promote)
 app.command()(promotion.rollback)
 app.command()(promotion.pin)
 app.command()(promotion.retire)
+app.command()(serve.serve)
+app.command()(serve.serve_token)
 app.command()(production.production)
 app.command()(production.health)
 users = typer.Typer(no_args_is_help=True, help="Look at users.")
