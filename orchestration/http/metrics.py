@@ -15,7 +15,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# Whether values are shared is settled when prometheus_client is loaded; Feast sets this later.
+SHARED = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 REGISTRY = CollectorRegistry()
@@ -33,7 +34,7 @@ USERS_READ = Counter(
 def metrics() -> Response:
     """All metrics, as Prometheus reads them."""
     registry = REGISTRY
-    if os.environ.get(FOLDER):
+    if SHARED:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

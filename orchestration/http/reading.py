@@ -61,12 +61,7 @@ def features(served: ServedDataset, caller: Caller, asked: FeaturesOf) -> dict[s
 
 
 def _read(served: ServedDataset, name: str, users: list[str], view: str | None = None) -> Read:
-    try:
-        read = served.opened.read(name, users, view)
-    except FootpathError as error:
-        if isinstance(error, Refusal) or type(error) is not FootpathError:
-            raise
-        raise Refusal(503, f"{name} is not in the registry yet: try again") from None
+    read = served.opened.read(name, users, view)
     _count(served, name, len(users))
     return read
 

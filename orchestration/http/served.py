@@ -93,15 +93,18 @@ class ServedDataset:
     def refresh(self) -> None:
         """Opens what has changed. What is open stays where that fails, and `fault` says so."""
         try:
-            found = moment(self.lake)
+            found, fault = moment(self.lake), ""
             if found != self._moment:
                 opened = open_services(self.lake)
-                self._opened = opened
-                if not opened.missing:  # else they are being applied: look again
+                if opened.missing:  # they are being applied: look again
+                    fault = f"{', '.join(opened.missing)} of {self.name} are not in the registry"
+                else:
                     self._moment = found
+                if self._opened is None or not opened.missing:
+                    self._opened = opened
             for kept in (self._indexes, self._attributes, self._encoders):
                 kept.refresh()
-            self.fault = ""
+            self.fault = fault
         except Exception as error:
             fault = f"the feature store of {self.name} cannot be opened ({type(error).__name__})"
             if fault != self.fault:

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from contracts.base.errors import FootpathError, TransientError
+from contracts.base.errors import TransientError
 from contracts.lake.layout import Lake
 from contracts.lake.reading import stamps
 from features.store.feast_objects import JOIN_KEY
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
 DOCUMENTS = ("services.json", "views.json", "promotions.json", CONFIG, REGISTRY)
-# A store that has gone must not keep a request, and those behind it, for minutes.
-REDIS_TIMEOUTS = {"socket_connect_timeout": 2, "socket_timeout": 5}
+# Seconds: a store that has gone must not keep a request, and those behind it, for minutes.
+REDIS_WAITS = {"socket_connect_timeout": 2, "socket_timeout": 5}
 SQLITE_WAITS_MS = 2_000  # for a writer to let go of the file
 
 LOG = logging.getLogger("footpath.serve")
@@ -52,23 +52,16 @@ class OpenedServices:
     lake: Lake
     services: Services
     draining: dict[str, str]  # service -> its last day
+    missing: list[str]  # services that were promised and are not in the registry
     _store: "FeatureStore"
     _objects: dict[str, "FeatureService"]
-
-    @property
-    def missing(self) -> list[str]:
-        """Services that were promised and are not yet in the registry."""
-        return sorted(self.services.services.keys() - self._objects.keys())
 
     def read(self, name: str, users: list[str], view: str | None = None) -> Read:
         """Reads all features of a service, or those of one of its views, for users in their order.
 
         Raises:
-          FootpathError: the registry does not have the service yet.
           TransientError: the online store does not answer.
         """
-        if name not in self._objects:
-            raise FootpathError(f"the registry has no service '{name}' yet")
         service = self.services.services[name]
         asked: Any = self._objects[name]
         if view is not None:
@@ -96,19 +89,17 @@ def open_services(lake: Lake) -> OpenedServices:
     Raises:
       FootpathError: no registry was applied, or it holds what Feast would run as code.
     """
-    known = known_services(lake)
+    promised = known_services(lake)
     store = open_store(lake)
-    options: Any = store.config.online_store
-    address = getattr(options, "connection_string", None)
-    if address is not None:
-        new = [f"{k}={v}" for k, v in REDIS_TIMEOUTS.items() if f"{k}=" not in address]
-        options.connection_string = ",".join([address, *new])
-    _wait_less(store)
+    _fail_fast(store)
+    registry: Any = store.registry
+    registry.cached_registry_proto_ttl = dt.timedelta(0)  # it is never read within a request
     objects = {service.name: service for service in store.list_feature_services()}
-    promised = {name: objects[name] for name in known.services if name in objects}
-    _keep_registry(store)
+    services = {n: service for n, service in promised.services.items() if n in objects}
+    aliases = {alias: name for alias, name in promised.aliases.items() if name in services}
+    missing = sorted(promised.services.keys() - services.keys())
     draining = read_promotions(lake).draining
-    return OpenedServices(lake, known, draining, store, promised)
+    return OpenedServices(lake, Services(services, aliases), draining, missing, store, objects)
 
 
 def moment(lake: Lake) -> tuple:
@@ -119,18 +110,24 @@ def moment(lake: Lake) -> tuple:
     return (*(found.get(name) for name in DOCUMENTS), inode)
 
 
-def _wait_less(store: "FeatureStore") -> None:
+def _fail_fast(store: "FeatureStore") -> None:
+    """Bounds how long a read waits for an online store that is locked, or has gone."""
+    from feast.infra.online_stores.redis import RedisOnlineStore
     from feast.infra.online_stores.sqlite import SqliteOnlineStore
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
-    online = store._get_provider().online_store
+    online: Any = store._get_provider().online_store
+    options: Any = store.config.online_store
     if isinstance(online, SqliteOnlineStore):
         online._get_conn(store.config).execute(f"PRAGMA busy_timeout = {SQLITE_WAITS_MS}")
-
-
-def _keep_registry(store: "FeatureStore") -> None:
-    """Stops Feast from reading the registry again in the midst of a request."""
-    registry: Any = store.registry
-    registry.cached_registry_proto_ttl = dt.timedelta(0)  # Feast's word for: it stays
+    elif isinstance(online, RedisOnlineStore):
+        new = [f"{k}={v}" for k, v in REDIS_WAITS.items() if k not in options.connection_string]
+        options.connection_string = ",".join([options.connection_string, *new])
+        client = online._get_client(options)
+        if isinstance(client, Redis):  # by itself it tries for seven seconds
+            client.set_retry(Retry(NoBackoff(), 1))
 
 
 def _names(service: Service) -> list[str]:
