@@ -20,6 +20,8 @@ METRICS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 GRACE_SECONDS = 20  # for requests in flight, when it is stopped
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy's: it is the proxy that closes
 BACKLOG = 2_048
+# Before that a process that does not answer its parent is killed: loading Feast takes long.
+SILENT_SECONDS = 60
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:
@@ -54,6 +56,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_worker_healthcheck=SILENT_SECONDS,
             access_log=False,
             log_level="warning",
             server_header=False,
