@@ -176,7 +176,7 @@ def exploded_columns(
     owner, _, section = where.rpartition(": ")
     if taken := columns.keys() & {"each", "place"}:
         text = (
-            f"gives the columns each and place, and the columns declare "
+            f"it gives the columns each and place, and the columns declare "
             f"{' and '.join(sorted(taken))} too: give it another name there"
         )
         raise FieldError(owner, [((section, "explode"), text)])

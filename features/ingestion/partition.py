@@ -226,9 +226,12 @@ def _raws_update(dataset: Dataset) -> str:
     """
     row = struct_of(dataset.landing.columns)
     return (
-        f"UPDATE landed SET raw = coalesce(__raw, to_json({row})::VARCHAR) FROM {ROWS}, "
-        "(SELECT file AS of_file, source_line AS line, min(source_element) AS element FROM landed "
-        "WHERE broken IS NOT NULL AND raw IS NULL GROUP BY file, source_line, broken) "
-        "WHERE __file = of_file AND __line = line AND file = of_file AND source_line = line "
+        "UPDATE landed SET raw = source_text FROM "  # a column of a source may have any name
+        f"(SELECT __file, __line, coalesce(__raw, to_json({row})::VARCHAR) AS source_text "
+        f"FROM {ROWS}), "
+        "(SELECT file AS of_file, source_line AS of_line, min(source_element) AS element "
+        "FROM landed WHERE broken IS NOT NULL AND raw IS NULL "
+        "GROUP BY file, source_line, broken) "
+        "WHERE __file = of_file AND __line = of_line AND file = of_file AND source_line = of_line "
         "AND source_element IS NOT DISTINCT FROM element"
     )

@@ -46,7 +46,8 @@ def init(
     ] = None,
 ) -> None:
     """Draft a data set's YAML from one file of events: CSV, JSON lines or Parquet."""
-    from features.drafts.drafting import TODO, draft, name_for
+    from features.drafts.drafting import draft, name_for
+    from features.drafts.yaml_lines import TODO
 
     name = name or (out.stem if out else name_for(file))
     target = out or dataset_folders()[0] / f"{name}.yaml"

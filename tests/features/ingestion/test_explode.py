@@ -185,7 +185,7 @@ def test_without_ids_equal_pieces_are_told_apart_and_ids_do_not_change(folder, t
         (
             {"user": "VARCHAR", "items": "JSON", "each": "VARCHAR"},
             "items::VARCHAR[]",
-            "explode gives the columns each and place, and the columns declare each too",
+            "explode: it gives the columns each and place, and the columns declare each too",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
-from features.drafts.sampling import find_file, take_sample
+from features.drafts.source.sampling import find_file, take_sample
 from features.ingestion.landing import land
 from features.ingestion.lookup_tables import build_items, build_users
 from features.learning.labels import load_catalog, load_days

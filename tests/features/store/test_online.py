@@ -58,8 +58,8 @@ def online(lake: Lake, feature: str, users: list[str]) -> list:
 def test_a_store_may_lie_below_any_folder(tmp_path: Path, monkeypatch, above: str):
     monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / above))
     lake = small_lake(tmp_path / above)
-    promote(shop(), lake, MODEL)
-    assert materialize(shop(), lake).rows == 10
+    promote(shop(), lake, MODEL)  # which brings its rows online
+    assert materialize(shop(), lake).of == 10
     assert check_online(shop(), lake).equal == 10  # read offline too
     assert [user for user, _ in similar_users(lake, "u0", 4)] == ["u1", "u2", "u3", "u4"]
 

@@ -1,0 +1,1 @@
+"""What a file is: encoding, layout, rows, and which files are of its kind."""
