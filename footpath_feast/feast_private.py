@@ -89,9 +89,12 @@ def prepared(
       The plan, the values of the join keys, and a response with the columns of the entities.
 
     Raises:
-      ValueError: rows of entities have different keys.
+      ValueError: there are no rows, or they have different keys.
+      TypeError: an id is a float.
     """
     if isinstance(entity_rows, list):
+        if not entity_rows:
+            raise ValueError("entity_rows is empty: name at least one entity")
         columns = list(entity_rows[0])
         if any(row.keys() != entity_rows[0].keys() for row in entity_rows):
             raise ValueError("All entity_rows must have the same keys.")
@@ -101,6 +104,8 @@ def prepared(
             registry, project, features, entity_rows, full_names
         )
     )
+    for name in {key for table, _ in grouped for key in table.join_keys} & entity_rows.keys():
+        _check_ids(name, entity_rows[name])
     computed = bool(on_demand) or getattr(features, "precompute_online", False)
     key = (tuple(references), full_names, computed)
     plan = _plans.get(key)
@@ -110,6 +115,13 @@ def prepared(
             _plans.clear()
         plan = _plans[key] = _plan(grouped, references, full_names, computed)
     return plan, values, entities
+
+
+def _check_ids(column: str, ids: Any) -> None:
+    """Refuses floats: Feast would look for an id '1.0', and find nothing."""
+    for value in () if hasattr(ids, "val") else ids:
+        if isinstance(value, float):
+            raise TypeError(f"{column} holds {value}, a float: ids are text, such as '17'")
 
 
 def _plan(grouped: list, references: list[str], full_names: bool, computed: bool) -> Plan:

@@ -34,6 +34,7 @@ class Dataset(Strict):
 
     name: Annotated[str, StringConstraints(pattern=NAME, max_length=40)]
     title: str
+    owner: str = Field("", description="whom to ask about its features: a team or an address")
     timezone: Zone
     partitions: Partitions
     landing: Landing

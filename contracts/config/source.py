@@ -66,7 +66,9 @@ class FileTable(Strict):
     )
 
     @model_validator(mode="after")
-    def _names_are_not_ours(self) -> "FileTable":
+    def _names_can_be(self) -> "FileTable":
+        if "" in self.columns:
+            raise ValueError("columns has a name that is empty: give a CSV column one by its place")
         if taken := [column for column in self.columns if RESERVED.fullmatch(column)]:
             raise ValueError(
                 f"columns has '{taken[0]}', a name that reading itself uses: leave it out, or "

@@ -183,6 +183,7 @@ class Baselines(Measured):
     """What a practitioner would try first."""
 
     lsa_dim: Annotated[int, Field(ge=2, strict=True)] = 64
+    trees: Count = 200  # of gradient boosting on features, at most
 
 
 class BaselinesJob(Strict):

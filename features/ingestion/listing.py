@@ -126,7 +126,7 @@ def _glob(url: str, values: Mapping[str, str]) -> str:
     for field, digits in FIELDS.items():
         open_field = "[0-9]*" if field in _AT_LEAST_ONE else "[0-9]" * digits
         url = url.replace(f"{{{field}}}", values.get(field, open_field))
-    return url
+    return url.replace("[0-9]**", "[0-9]*")  # before a wildcard: two stars are folders
 
 
 def _arrival(dataset: Dataset, file: SourceFile) -> Arrival:

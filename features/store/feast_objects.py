@@ -31,7 +31,7 @@ def user_entity() -> "Entity":
     )
 
 
-def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
+def feature_view(lake: Lake, view: View, entity: "Entity", owner: str = "") -> "FeatureView":
     """A Feast view over the daily objects of a table.
 
     The source's path is absolute: Feast's DuckDB store would resolve a relative one against the
@@ -62,6 +62,8 @@ def feature_view(lake: Lake, view: View, entity: "Entity") -> "FeatureView":
         entities=[entity],
         ttl=dt.timedelta(0),
         tags=view.tags,
+        description=view.description,
+        owner=owner,
     )
 
 
@@ -88,7 +90,7 @@ def token_view() -> "FeatureView":
 
 
 def feature_services(
-    known: Services, views: dict[str, "FeatureView"], draining: dict[str, str]
+    known: Services, views: dict[str, "FeatureView"], draining: dict[str, str], owner: str
 ) -> list["FeatureService"]:
     """Every promised service; its views are taken whole, in the promised order.
 
@@ -100,6 +102,8 @@ def feature_services(
         FeatureService(
             name=name,
             features=[views[view][features] for view, features in service.features.items()],
+            description="; ".join(views[view].description for view in service.features),
+            owner=owner,
             tags=service.tags | ({"last_day": draining[name]} if name in draining else {}),
         )
         for name, service in known.services.items()

@@ -137,9 +137,12 @@ def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
     write_config(dataset, lake)
     promised = known_services(lake)
     entity = feast_objects.user_entity()
-    views = {name: feast_objects.feature_view(lake, view, entity) for name, view in known.items()}
+    views = {
+        name: feast_objects.feature_view(lake, view, entity, dataset.owner)
+        for name, view in known.items()
+    }
     draining = read_promotions(lake).draining
-    services = feast_objects.feature_services(promised, views, draining)
+    services = feast_objects.feature_services(promised, views, draining, dataset.owner)
     store = open_store(lake)
     online_store, registry = store_kinds(store)
     project = feast_objects.project(dataset.slug, dataset.title, promised.aliases)

@@ -59,6 +59,15 @@ class View:
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
+    def description(self) -> str:
+        """What a row of it is."""
+        if "model_version" not in self.tags:
+            return "behavior of a user up to the end of a day, over windows that end with it"
+        until = self.tags.get("train_cutoff")
+        seen = f", which has seen events until {until}" if until else ""
+        return f"a user's vector as of the end of a day, by {self.tags['model_version']}{seen}"
+
+    @property
     def contents(self) -> dict[str, str]:
         """What must not change under this name; descriptions may."""
         columns = {c.name: f"{c.kind} from {c.source} {c.meaning}".strip() for c in self.columns}

@@ -1,9 +1,9 @@
-"""What to beat: the majority class, and linear models on the bag of a user's items.
+"""What to beat: the majority class, linear models on the bag of a user's items, and features.
 
     python -m models.baselines JOB.json
 
 JOB.json holds a contracts.recipes.jobs.BaselinesJob; with io.head_features, a linear model on the
-behavior features is measured too.
+behavior features is measured too, gradient boosting on them, and the mean of the two.
 
 TF-IDF with logistic regression is what a practitioner would try first, and is hard to beat; its
 64 main components (LSA) are the fair rival of a dense user vector. What needs no labels (the item
@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.recipes.jobs import BaselinesJob
 from models.baselines.bags import Matrix, bags
+from models.baselines.boosting import fit_boosting, mean_of
 from models.baselines.rankings import ListBaselines, NextItemBaselines
 from models.data.labels import SPLITS, Task, load_tasks
 from models.data.sequences import Sequences, open_sequences
@@ -87,7 +89,7 @@ def _methods(
     }
     if job.io.head_features:
         known = load_head_features(job.io.head_features, sequences)
-        found["features_lr"] = _on_features(task, known)
+        found |= _on_features(task, known, job.evaluation.trees)
     return {"majority": _majority(task), **found}
 
 
@@ -105,7 +107,7 @@ def _measure(
         "method": method,
         "encoder": "-",
         "protocol": "baseline",
-        "inputs": "features" if method == "features_lr" else "items",
+        "inputs": "features" if method.startswith("features_") else "items",
         "task": task.name,
         "label_share": share,
         "seed": seed,
@@ -185,22 +187,41 @@ def _linear(task: Task, x: dict[str, Matrix]) -> Predict:
     return predict
 
 
-def _on_features(task: Task, known: HeadFeatures) -> Predict:
-    """The head of `models.probing.heads` on the behavior features alone."""
+def _on_features(task: Task, known: HeadFeatures, trees: int) -> dict[str, Predict]:
+    """On the behavior features alone: the head of `models.probing.heads`, trees, and their mean."""
+    classes = len(task.classes)
 
-    def predict(kept: np.ndarray) -> Found:
+    def linear(kept: np.ndarray) -> dict[str, np.ndarray]:
         train, valid = task.splits["train"].pick(kept), task.splits["valid"]
         scaler, scale = FeatureScaler.of(known.x_UF[train.users_n]), Scale.of(task, train.y_n)
         blocks = [
             (scaler(known.x_UF[part.users_n]), scale.targets(part.y_n)) for part in (train, valid)
         ]
-        head = fit_head(blocks[0], blocks[1], len(task.classes))
+        head = fit_head(blocks[0], blocks[1], classes)
         x = {split: scaler(known.x_UF[task.splits[split].users_n]) for split in HELD_OUT}
-        return _scored(
-            task, {s: scale.predictions(head(x[s]), task.is_classification) for s in HELD_OUT}
-        )
+        return {s: scale.predictions(head(x[s]), task.is_classification) for s in HELD_OUT}
 
-    return predict
+    def boosted(kept: np.ndarray) -> dict[str, np.ndarray]:
+        x = {split: known.x_UF[task.splits[split].users_n] for split in SPLITS}
+        y = {split: task.splits[split].y_n for split in SPLITS}
+        predict = fit_boosting(
+            (x["train"][kept], y["train"][kept]), (x["valid"], y["valid"]), classes,
+            lambda true, said: _loss(task, true, said), trees,
+        )  # fmt: skip
+        return {split: predict(x[split]) for split in HELD_OUT}
+
+    def mean(kept: np.ndarray) -> dict[str, np.ndarray]:
+        both = linear(kept), boosted(kept)
+        return {split: mean_of([each[split] for each in both], classes) for split in HELD_OUT}
+
+    methods = {"features_lr": linear, "features_gbm": boosted, "features_mean": mean}
+    return {name: partial(_fitted, task, fit) for name, fit in methods.items()}
+
+
+def _fitted(
+    task: Task, fit: Callable[[np.ndarray], dict[str, np.ndarray]], kept: np.ndarray
+) -> Found:
+    return _scored(task, fit(kept))
 
 
 def _fit(x: Matrix, y: np.ndarray, classes: int, strength: float) -> Callable[[Matrix], np.ndarray]:

@@ -177,10 +177,10 @@ class Planner:
         shares, kept = self.comparison.shares, max(self.comparison.shares)
         content = self._content(source, task, seed)
         if named is None or training is None:
-            lsa = Baselines.model_fields["lsa_dim"].default
+            sizes = [Baselines.model_fields[name].default for name in ("lsa_dim", "trees")]
             cells = [
-                Cell(self.lake, self._key("baselines", content, share, seed, lsa), task.name, share,
-                     "baseline")
+                Cell(self.lake, self._key("baselines", content, share, seed, *sizes), task.name,
+                     share, "baseline")
                 for share in shares
             ]  # fmt: skip
             return Measured(None, task.name, seed, cells, sequences=str(source.sequences))

@@ -233,6 +233,19 @@ def test_a_request_that_feast_refuses_is_refused(both: Stores):
         both.ours.get_online_features(REFERENCES, [{"shop_id": "bob"}])
 
 
+def test_ids_that_no_row_can_have_are_told_and_whole_numbers_are_texts(both: Stores):
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    blank = dict.fromkeys(WIDE) | {"count": 7}
+    both.write("wide", [{"user_id": "17", "at": at, "created": at} | blank])
+    for user in ("17", 17):
+        found = both.ours.get_online_features(["wide:count"], [{"user_id": user}]).to_dict()
+        assert found == {"user_id": ["17"], "count": [7]}
+    with pytest.raises(TypeError, match=r"user_id holds 17\.0, a float: ids are text"):
+        both.ours.get_online_features(["wide:count"], {"user_id": ["17", 17.0]})
+    with pytest.raises(ValueError, match="entity_rows is empty"):
+        both.ours.get_online_features(["wide:count"], [])
+
+
 def test_all_views_are_read_in_one_round_trip(both: Stores, monkeypatch: pytest.MonkeyPatch):
     calls = []
     store = both.online_store()

@@ -175,7 +175,7 @@ def _layout(
     Text that nothing parts is one column: the delimiter is then a tab, which it does not hold.
     """
     text = "\n".join(lines[:LOOKED_AT])
-    escapes = ("", "\\") if '\\"' in text else ("",)
+    escapes = ("", "\\") if "\\" in text else ("",)
     best: tuple[tuple[float, ...], Csv, int] | None = None
     for delimiter in DELIMITERS:
         if delimiter not in text or (delimiter == " " and best):
@@ -183,13 +183,17 @@ def _layout(
         # Of the quotes, the one by which the most rows agree.
         of_delimiter: tuple[float, Csv, int] | None = None
         for quote, escape in itertools.product(_quotes(lines, delimiter, text), escapes):
-            if escape and not quote:
+            if escape and quote and f"\\{quote}" not in text:
                 continue
             csv = Csv(delimiter=delimiter, quote=quote, escape=escape, header=False)
             widths = widths_of(connection, file, csv)
             width, agreeing = max(widths.items(), key=lambda pair: pair[::-1], default=(0, 0))
             share = agreeing / max(sum(widths.values()), 1)
-            if width > 1 and (of_delimiter is None or share > of_delimiter[0]):
+            if width < 2:
+                continue
+            # Of equal ones the first; but a dump of a database escapes, which its null tells.
+            is_dump = bool(escape) and not quote and _holds_cell(lines, delimiter, "\\N")
+            if of_delimiter is None or (share, is_dump) > (of_delimiter[0], False):
                 of_delimiter = share, csv, width
         if of_delimiter is None or of_delimiter[0] < AGREEING:
             continue
@@ -201,7 +205,7 @@ def _layout(
     if best is None:
         return Csv(delimiter="\t", quote="", header=False), 1
     _, csv, width = best
-    if not csv.quote and '"' not in text:
+    if not csv.quote and not csv.escape and '"' not in text:
         csv = csv.model_copy(update={"quote": '"'})
     return csv, width
 
@@ -210,6 +214,10 @@ def _quotes(lines: list[str], delimiter: str, text: str) -> list[str]:
     """The quotes that are tried, those of which the text has any first."""
     quotes = ["'"] if _is_all_quoted(lines[:5], delimiter, "'") else []
     return [*quotes, *(['"'] if '"' in text else []), ""]
+
+
+def _holds_cell(lines: list[str], delimiter: str, cell: str) -> bool:
+    return any(cell in line.split(delimiter) for line in lines[:LOOKED_AT])
 
 
 def _is_all_quoted(lines: list[str], delimiter: str, quote: str) -> bool:

@@ -59,6 +59,22 @@ def test_headers_and_dialects_are_found(tmp_path: Path, text: str, odd: dict):
     assert {key: found[key] for key in {**default, **odd}} == {**default, **odd}
 
 
+@pytest.mark.parametrize("title", ["a\\\tb", "a\\tb"], ids=["mysql", "postgresql"])
+def test_dumps_of_databases_are_read_with_their_escapes_and_nulls(tmp_path: Path, title: str):
+    users = ["\\N" if n % 4 == 0 else f"u{n % 4}" for n in range(40)]
+    lines = [
+        f"e{n}\t{users[n]}\t2026-01-05 08:{n:02}:00\tview\t{title}{n % 3}\ti{n % 9}"
+        for n in range(40)
+    ]
+    made = drafted(put(tmp_path / "t.tsv", "\n".join(lines) + "\n"))
+    csv = made.dataset.landing.csv
+    assert (csv.quote, csv.escape, made.dataset.landing.nulls) == ("", "\\", [])
+    assert (made.rows, made.refused) == (40, 0)
+    events = made.events
+    assert sum(event["user_id"] is None for event in events) == 10
+    assert {dict(event["properties"])["c_5"] for event in events} == {"a\tb0", "a\tb1", "a\tb2"}
+
+
 def test_a_name_that_is_there_twice_is_not_read_and_told(tmp_path: Path):
     body = BODY.replace("\n", ",1,2\n")
     made = drafted(put(tmp_path / "t.csv", f"id,user_id,ts,event,item,price,price\n{body}"))

@@ -49,6 +49,12 @@ def test_hours_since_an_origin_give_arrival_instant_and_local_day(source):
     assert landed(Lake.of("shop")) == {"2026-01-05": ["001", "24"]}
 
 
+def test_a_wildcard_may_follow_digits_of_any_number(source):
+    source.write("hour_7_part1", row("a", "2026-01-05T10:00:00Z"))
+    found = find_arrivals(hourly(url="events/hour_{hours}*.jsonl.gz"), None)
+    assert [arrival.file.path for arrival in found] == ["events/hour_7_part1.jsonl.gz"]
+
+
 def test_hours_beyond_the_calendar_are_told(source):
     source.write("hour_999999999", row("a", "2026-01-05T10:00:00Z"))
     (arrival,) = find_arrivals(hourly(), None)

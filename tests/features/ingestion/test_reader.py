@@ -443,4 +443,6 @@ def test_names_that_reading_uses_are_refused_in_the_yaml():
     for column in [*used - {"__v"}, "__FILE", "__v12"]:
         with pytest.raises(ValueError, match=f"'{column}', a name that reading itself uses"):
             FileTable(url="*", format="csv", columns={column: "VARCHAR"})
+    with pytest.raises(ValueError, match="columns has a name that is empty"):
+        FileTable(url="*", format="csv", columns={"": "VARCHAR"})
     FileTable(url="*", format="csv", columns={"__v": "VARCHAR", "__id": "VARCHAR"})

@@ -58,6 +58,22 @@ def test_applying_registers_every_model_version_and_the_behavior_service(lake_ho
     assert report.online_store == "footpath_feast.sqlite.SqliteOnlineStore"
 
 
+def test_every_view_and_service_says_what_it_is_and_whom_to_ask(lake_home: Path):
+    dataset = shop().model_copy(update={"owner": "data@example.com"})
+    lake = small_lake(lake_home)
+    promote(dataset, lake, "ptum_bert4rec_v1")
+    store = open_store(lake)
+    things = [*store.list_feature_views(), *store.list_feature_services()]
+    assert {thing.owner for thing in things} == {"data@example.com"}
+    told = {thing.name: thing.description for thing in things}
+    assert (
+        "by ptum_bert4rec_v1, which has seen events until 2026-01-05T23"
+        in told["user_embeddings_ptum_bert4rec_v1"]
+    )
+    assert told["user_representation__v1"].startswith("behavior of a user up to the end of a day")
+    assert len(told) == 3
+
+
 def test_everything_works_before_there_is_any_data(lake_home: Path):
     lake = Lake(lake_home / "lake" / "shop")
     report = apply_registry(shop(), lake)

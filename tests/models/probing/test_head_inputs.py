@@ -72,7 +72,7 @@ def test_heads_find_what_only_features_know_frozen_and_trained(work, tmp_path):
     assert len(vectors["vector"][0]) == 16
 
 
-def test_a_linear_model_on_features_alone_is_a_baseline(work, tmp_path):
+def test_models_on_features_alone_are_baselines(work, tmp_path):
     settings = settings_of(work, tmp_path, lsa_dim=4)
     result = baselines(baselines_job(settings), Reporter())
     assert result["secret/features_lr_auc"] > 0.95
@@ -82,5 +82,7 @@ def test_a_linear_model_on_features_alone_is_a_baseline(work, tmp_path):
     }
     assert found == {
         "majority": "items", "tfidf_lr": "items", "lsa_lr": "items", "features_lr": "features",
+        "features_gbm": "features", "features_mean": "features",
     }  # fmt: skip
-    assert len(read_predictions([tmp_path / "p.parquet"])) == 4
+    assert result["secret/features_gbm_auc"] > 0.9
+    assert len(read_predictions([tmp_path / "p.parquet"])) == 6
