@@ -94,7 +94,10 @@ class Service:
         """Refreshes and flushes, until it is told to stop."""
         since = 0.0
         while not self._stop.wait(self.settings.refresh_seconds):
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:  # such as a YAML that is being written: the next look is soon
+                LOG.exception("the data sets could not be looked after")
             since += self.settings.refresh_seconds
             if since >= self.settings.flush_seconds:
                 since = 0.0
@@ -182,7 +185,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         """Whether the service is well; 503 while no data set could be opened."""
         faults = [served.fault for served in service.datasets.values() if served.fault]
         faults += [service.token_fault] if service.token_fault else []
-        is_up = not service.datasets or len(faults) < len(service.datasets)
+        is_up = not service.datasets or any(d.is_open for d in service.datasets.values())
         status = "ok" if not faults else "degraded"
         return answer({"status": status, "faults": faults}, 200 if is_up else 503)
 

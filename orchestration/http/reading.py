@@ -21,7 +21,8 @@ ALIAS = "user_representation"
 
 def services(datasets: Mapping[str, ServedDataset], caller: Caller) -> dict[str, Any]:
     """All that the caller may read, by data set."""
-    return {"datasets": {name: _described(served, caller) for name, served in datasets.items()}}
+    opened = {name: served for name, served in datasets.items() if served.is_open}
+    return {"datasets": {name: _described(served, caller) for name, served in opened.items()}}
 
 
 def _described(served: ServedDataset, caller: Caller) -> dict[str, Any]:

@@ -80,6 +80,11 @@ class ServedDataset:
         self._facts = Kept(self._open_facts, lambda _: None)
 
     @property
+    def is_open(self) -> bool:
+        """Whether its services could be opened."""
+        return self._opened is not None
+
+    @property
     def opened(self) -> OpenedServices:
         """The services as of the last refresh.
 
