@@ -1,6 +1,7 @@
 """Reading a service over HTTP: `footpath serve` beside Feast's own server, in one run.
 
     python benchmarks/serve.py --seconds 5
+    python benchmarks/serve.py --store redis
 
 The service has 106 features and an embedding of 64; both servers have two processes. Clients are
 threads of one process, each on a connection of its own, and ask as fast as they are answered. What
@@ -144,7 +145,8 @@ def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--store", choices=["sqlite", "redis"], help="one alone")
+    seconds, only = parser.parse_args().seconds, parser.parse_args().store
     warnings.simplefilter("ignore")
     print("| store | users | clients | server | ms p50 (p99) | answers/s | errors |")
     print("|---|---|---|---|---|---|---|")
@@ -158,6 +160,8 @@ def main() -> None:
             address = {"connection_string": f"127.0.0.1:{redis_port}"}
             kinds.append(("redis", REDIS, address))
         for name, kind, options in kinds:
+            if only not in (None, name):
+                continue
             publish(lake, kind, name, options)
             port = str(free_port())
             stock = ["-m", "feast.cli.cli", "-c", str(repository(lake) / "stock"), "serve"]
