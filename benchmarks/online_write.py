@@ -73,7 +73,7 @@ def write_repository(lake: Lake, online_store: dict) -> None:
         "provider": "local",
         "registry": "registry.db",
         "online_store": online_store,
-        "offline_store": {"type": "duckdb"},
+        "offline_store": {"type": "footpath_feast.asof.AsofOfflineStore"},
         "entity_key_serialization_version": 3,
         "materialization": {"pull_latest_features": True, "online_write_batch_size": BATCH},
     }

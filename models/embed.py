@@ -23,22 +23,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from contracts.base.clock import now
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.schemas import BUILT_FROM, embeddings_schema
-from contracts.recipes.checkpoint import TaskFacts
 from contracts.recipes.jobs import EmbedDay, EmbedJob
-from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint import Checkpoint
 from models.data.sequences import Sequences, open_sequences, same_vocabulary
-from models.nn.behavior import attach_text
-from models.nn.vectors import vector_blocks
-from models.probing.probe import Scale
-from models.probing.task_model import TaskModel, task_model_of
+from models.encoder import Encoder
 from models.runtime.device import prepare
 from models.runtime.report import Reporter, run_program
 
@@ -50,17 +44,12 @@ def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
     clocks = {id(day): _clocks(day) for day in days}
     begun, rows, events, done = time.monotonic(), 0, 0, 0
     for asked in job.models:
-        checkpoint = load_checkpoint(asked.checkpoint)
-        model, task = checkpoint.model, checkpoint.facts.task
-        scorer = task_model_of(checkpoint).to(device) if task else None
+        encoder = Encoder.load(asked.checkpoint, device)
         for day in asked.days:
             clock = clocks[id(day)]
             sequences = open_sequences(day.sequences)
-            _check(day, sequences, checkpoint, clock["event_timestamp"])
-            sequences = sequences.with_clock("age" in model.config.fields)
-            attach_text(model, sequences)
-            model.to(device)
-            rows += _embed_day(asked.model_version, day, clock, sequences, checkpoint, scorer)
+            _check(day, sequences, encoder.checkpoint, clock["event_timestamp"])
+            rows += _embed_day(asked.model_version, day, clock, sequences, encoder)
             events += len(sequences.item)
             done += 1
             reporter.progress(done, len(days))
@@ -78,42 +67,37 @@ def _embed_day(
     day: EmbedDay,
     clocks: dict[str, dt.datetime],
     sequences: Sequences,
-    checkpoint: Checkpoint,
-    scorer: TaskModel | None,
+    encoder: Encoder,
 ) -> int:
     """Writes the vectors of one day, visible only once they are whole; returns their number."""
-    model, task = checkpoint.model, checkpoint.facts.task
+    task = encoder.task
     users = np.flatnonzero(sequences.lengths)
     ids = pa.array(sequences.user_ids(), pa.string()).take(pa.array(users))
-    schema = embeddings_schema(model.config.dim, task.scores if task else 0)
+    schema = embeddings_schema(encoder.checkpoint.model.config.dim, task.scores if task else 0)
     same = clocks | {"model_version": version}
+    now = int(clocks["event_timestamp"].timestamp())
     with Lake(day.out.parent).staging() as folder:
         staged = folder / day.out.name
         with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
-            now_U = np.full(len(users), int(clocks["event_timestamp"].timestamp()))
-            for block, vectors in vector_blocks(model, sequences, users, now_U=now_U):
+            for block, encoded in encoder.encode(sequences, users, now):
                 columns = {
                     "user_id": ids.slice(block.start, block.stop - block.start),
-                    "embedding": _vectors(vectors.numpy()),
+                    "embedding": _vectors(encoded.vectors_nD),
                 }
-                if task and scorer:
-                    columns |= _scores(task, scorer, vectors)
+                if encoded.predicted_nC is not None:
+                    columns |= _scores(encoded.predicted_nC)
                 writer.write_table(_rows(columns, same, schema))
             writer.add_key_value_metadata({BUILT_FROM: day.built_from.encode()})
         publish_file(staged, day.out)
     return len(users)
 
 
-@torch.no_grad()
-def _scores(task: TaskFacts, model: TaskModel, vectors_nD: Tensor) -> dict[str, pa.Array]:
+def _scores(predicted_nC: np.ndarray) -> dict[str, pa.Array]:
     """Columns of what a fine-tuned model predicts; null where that is no number."""
-    scores_nC = model.score(vectors_nD.to(model.mean_D.device)).cpu()
-    scale = Scale(task.target_center, task.target_spread)
-    predicted_nC = scale.predictions(scores_nC, bool(task.classes)).astype(np.float32)
-    if task.scores > 1:
+    if predicted_nC.shape[1] > 1:
         is_known_n = np.isfinite(predicted_nC).all(axis=1)
         return {"scores": _vectors(predicted_nC, pa.array(~is_known_n))}
-    score_n = predicted_nC[:, -1]  # a number, or the probability of the second class
+    score_n = predicted_nC[:, 0]  # a number, or the probability of the second class
     return {"score": pa.array(score_n, pa.float64(), mask=~np.isfinite(score_n))}
 
 

@@ -16,7 +16,7 @@ from contracts.lake.engine import connect
 from features.expressions import column_types
 from features.ingestion.lookup_tables import check_lookup
 from features.ingestion.mapping import check_mapping
-from features.learning.sequences import query_sql
+from features.learning.encoding import query_sql
 from features.learning.task_sql import Fault, task_faults
 
 

@@ -11,8 +11,6 @@ vocabulary have documents too: that is how a model that reads text knows them.
 Document 0 is empty, and stands for "no text"; document 1 is [MASK], and stands for what is hidden.
 """
 
-from pathlib import Path
-
 import duckdb
 import numpy as np
 
@@ -34,18 +32,18 @@ def load_documents(connection: duckdb.DuckDBPyConnection, learning: Learning) ->
     """
     connection.execute(
         f"""
-        CREATE TEMP TABLE item_document AS
+        CREATE OR REPLACE TEMP TABLE item_document AS
         SELECT item_id, {RESERVED} - 1 + row_number() OVER (ORDER BY item_id) AS document, uses
         FROM (SELECT item_id, count(*) AS uses FROM past GROUP BY item_id)
         JOIN catalog USING (item_id)
         WHERE title IS NOT NULL OR category IS NOT NULL OR len(map_keys(attributes)) > 0;
 
-        CREATE TEMP TABLE query_document AS
+        CREATE OR REPLACE TEMP TABLE query_document AS
         SELECT query, {RESERVED} - 1 + (SELECT count(*) FROM item_document)
           + row_number() OVER (ORDER BY query) AS document, uses
         FROM (SELECT query, count(*) AS uses FROM past WHERE query IS NOT NULL GROUP BY query);
 
-        CREATE TEMP TABLE document_words AS
+        CREATE OR REPLACE TEMP TABLE document_words AS
         WITH described AS (
           SELECT document, title, category, map_entries(attributes) AS pairs
           FROM item_document JOIN catalog USING (item_id)
@@ -95,14 +93,13 @@ def fit_tokens(connection: duckdb.DuckDBPyConnection, learning: Learning) -> lis
     return [token for (token,) in found]
 
 
-def write_documents(connection: duckdb.DuckDBPyConnection, folder: Path, items: int) -> None:
-    """Writes `document_offsets`, `document_tokens` and `item_document`, each a flat array.
+def document_arrays(connection: duckdb.DuckDBPyConnection, items: int) -> dict[str, np.ndarray]:
+    """The flat arrays `document_offsets`, `document_tokens` and `item_document`.
 
     Needs the tables `token_words` and `item_words` (word, id) of the vocabulary.
 
     Args:
       connection: has them, and what `load_documents` made.
-      folder: where to write.
       items: length of the item vocabulary.
     """
     tokens = connection.sql(
@@ -117,12 +114,10 @@ def write_documents(connection: duckdb.DuckDBPyConnection, folder: Path, items: 
     lengths = np.bincount(tokens["document"].to_numpy(), minlength=RESERVED + documents)
     lengths[1] = 1
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    np.save(folder / "document_offsets.npy", offsets)
     flat = np.concatenate([[MASK_TOKEN], tokens["token"].to_numpy()]).astype(np.int32)
-    np.save(folder / "document_tokens.npy", flat)
     found = connection.sql(
         "SELECT id, document FROM item_words JOIN item_document ON word = item_id"
     ).to_arrow_table()
     known = np.zeros(items, np.int32)
     known[found["id"].to_numpy()] = found["document"].to_numpy()
-    np.save(folder / "item_document.npy", known)
+    return {"document_offsets": offsets, "document_tokens": flat, "item_document": known}

@@ -14,6 +14,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json
 from features.store.services import known_services, withdraw
+from features.store.serving.read_counts import refuse_if_read
 from features.store.view_specs import repository
 
 FORMAT = 1
@@ -113,11 +114,17 @@ def record_promotion(
     )
 
 
-def retire(lake: Lake, service: str, last_day: dt.date) -> None:
+def retire(lake: Lake, service: str, last_day: dt.date, although_read: bool = False) -> None:
     """Marks a service to go after a day; the caller holds the lock.
 
+    Args:
+      lake: whose service.
+      service: its name.
+      last_day: that it is served on.
+      although_read: also where somebody has read it over HTTP in the last days.
+
     Raises:
-      FootpathError: there is no such service, or an alias leads to it.
+      FootpathError: there is no such service, an alias leads to it, or somebody reads it.
     """
     known, promotions = known_services(lake), read_promotions(lake)
     if service not in known.services:
@@ -129,6 +136,8 @@ def retire(lake: Lake, service: str, last_day: dt.date) -> None:
                 f"alias {alias} leads to {service}, which new work is given: promote another "
                 "version first"
             )
+    if not although_read:
+        refuse_if_read(lake, service)
     draining = promotions.draining | {service: last_day.isoformat()}
     write_promotions(lake, dataclasses.replace(promotions, draining=draining))
 

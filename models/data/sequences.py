@@ -45,6 +45,7 @@ _FILES = [
 _BLOCK = 1 << 22  # events that are checked at a time
 
 FORMAT = 2  # of the pointer and the arrays that it names
+IN_MEMORY = Path("(memory)")  # in the place of a file, for messages
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,25 @@ def open_sequences(path: Path) -> Sequences:
         pointer=pointer,
     )
     _check_arrays(sequences, folder)
+    return sequences
+
+
+def sequences_of(
+    arrays: dict[str, np.ndarray], vocabulary: dict[str, list[str]], cutoff: dt.datetime
+) -> Sequences:
+    """Sequences of arrays in memory, every value checked.
+
+    Args:
+      arrays: by name, as files hold them.
+      vocabulary: that they were encoded with.
+      cutoff: an instant that every event is before.
+
+    Raises:
+      FootpathError: as of files.
+    """
+    pointer = {"train_cutoff": cutoff.isoformat()}
+    sequences = Sequences(path=IN_MEMORY, **arrays, vocabulary=vocabulary, pointer=pointer)
+    _check_arrays(sequences, IN_MEMORY)
     return sequences
 
 

@@ -31,6 +31,7 @@ from orchestration.cli import (
     production,
     promotion,
     quarantine,
+    serve,
     users,
 )
 from orchestration.cli.output import echo
@@ -51,6 +52,8 @@ app.command()(promotion.promote)
 app.command()(promotion.rollback)
 app.command()(promotion.pin)
 app.command()(promotion.retire)
+app.command()(serve.serve)
+app.command()(serve.serve_token)
 app.command()(production.production)
 app.command()(production.health)
 app.add_typer(users.app, name="users")

@@ -80,6 +80,9 @@ def retire(
     service: Annotated[str, typer.Argument(help="such as user_representation__v1")],
     last_day: Annotated[str, typer.Option(help="the last day of it, such as 2027-01-31")],
     dataset: DatasetOption = "shop",
+    although_read: Annotated[
+        bool, typer.Option("--although-read", help="even if somebody has read it of late")
+    ] = False,
 ) -> None:
     """Say when a service goes that nobody should read any more; it is served up to that day.
 
@@ -99,6 +102,6 @@ def retire(
         raise FootpathError(f"--last-day {last_day} is over: those who read it must have time")
     config, lake = load_dataset(dataset), Lake.of(dataset)
     with locked(lake):
-        mark(lake, service, day)
+        mark(lake, service, day, although_read)
     apply_registry(config, lake)
     echo(f"{service} is served until {day}; its tag last_day says so to whoever reads it")

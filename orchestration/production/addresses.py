@@ -17,6 +17,7 @@ S3_ENDPOINT, LAKE = "AWS_ENDPOINT_URL", "FOOTPATH_LAKE"
 # Of the stack's own processes, as deploy/workspace.yaml and the health check read them.
 CODE_HOST, CODE_PORT = "FOOTPATH_CODE_HOST", "FOOTPATH_CODE_PORT"
 WEBSERVER = "FOOTPATH_WEBSERVER"
+SERVICE = "FOOTPATH_SERVICE"
 WEBSERVER_MODULE = "orchestration.production.webserver"
 # Further names that the webserver is reached by.
 UI_HOSTS = "FOOTPATH_UI_HOSTS"

@@ -1,21 +1,29 @@
-"""Health of webserver, code server and daemon: the one check of people, supervisors and probes.
+"""Health of the stack's processes: the one check of people, supervisors and probes.
 
     python -m orchestration.production.health             # all of them
-    python -m orchestration.production.health daemon      # or webserver, code
+    python -m orchestration.production.health daemon      # or webserver, code, serve
 
-In:  FOOTPATH_WEBSERVER, FOOTPATH_CODE_HOST, FOOTPATH_CODE_PORT. Out: a line each; exit code 1 if
-one is down. It imports little: a probe runs it every few seconds.
+In:  FOOTPATH_WEBSERVER, FOOTPATH_CODE_HOST, FOOTPATH_CODE_PORT, FOOTPATH_SERVICE (where that is
+unset, nobody asks the feature server). Out: a line each; exit code 1 if one is down. It imports
+little: a probe runs it every few seconds.
 """
 
 import json
 import os
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from orchestration.production.addresses import CODE_HOST, CODE_PORT, WEBSERVER, use_addresses
+from orchestration.production.addresses import (
+    CODE_HOST,
+    CODE_PORT,
+    SERVICE,
+    WEBSERVER,
+    use_addresses,
+)
 
 SECONDS = 5  # to wait for an answer
 SILENT = 120.0  # seconds; a daemon beats every 30
@@ -39,7 +47,8 @@ class Health:
 
 def check_health(names: list[str] | None = None) -> Iterator[Health]:
     """Asks the processes of the stack, all of them if none is named."""
-    for name in names or CHECKS:
+    known = [name for name in CHECKS if name != "serve" or os.environ.get(SERVICE)]
+    for name in names or known:
         try:
             yield Health(name, True, CHECKS[name]())
         except (OSError, RuntimeError, ValueError, LookupError) as error:
@@ -82,6 +91,18 @@ def _daemon() -> str:
     return f"heartbeat {age:.0f} s ago"
 
 
+def _serve() -> str:
+    """Asks the feature server; one that has no feature registry yet is well, too."""
+    address = os.environ.get(SERVICE, "http://127.0.0.1:8600")
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"{address}/health", timeout=SECONDS) as reply:
+            faults = json.load(reply)["faults"]
+    except urllib.error.HTTPError as error:
+        faults = json.load(error)["faults"]
+    return f"answers on {address}" + "".join(f"; {fault}" for fault in faults)
+
+
 def _asked() -> dict:
     body = json.dumps({"query": QUERY}).encode()
     request = urllib.request.Request(  # noqa: S310
@@ -96,7 +117,12 @@ def _webserver_url() -> str:
     return os.environ.get(WEBSERVER, "http://127.0.0.1:3000")
 
 
-CHECKS: dict[str, Callable[[], str]] = {"code": _code, "webserver": _webserver, "daemon": _daemon}
+CHECKS: dict[str, Callable[[], str]] = {
+    "code": _code,
+    "webserver": _webserver,
+    "daemon": _daemon,
+    "serve": _serve,
+}
 
 
 def main() -> None:

@@ -49,6 +49,7 @@ class Ports:
 
     ui: int = 3000
     code: int = 4266
+    serve: int = 8600
     postgres: int = 5433
     redis: int = 6380
     s3: int = 9000

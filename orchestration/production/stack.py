@@ -3,6 +3,7 @@
     code         definitions over gRPC; the runs are its children
     webserver    the UI
     daemon       schedules, sensors, backfills, the queue
+    serve        features over HTTP, of all enabled data sets, on the loopback
     postgres, redis, s3    where their programs are on the PATH and no address is given
 
 In:  the environment, which every process inherits, and ports. Out: this process becomes
@@ -23,6 +24,7 @@ from orchestration.instance import REPOSITORY, prepare_instance
 from orchestration.production.addresses import (
     CODE_HOST,
     CODE_PORT,
+    SERVICE,
     WEBSERVER,
     WEBSERVER_MODULE,
     folder,
@@ -101,6 +103,7 @@ def start_stack(ports: Ports, host: str, say: Callable[[str], None]) -> None:
         found = {name: value for server in servers for name, value in server.variables.items()}
         found |= {CODE_HOST: LOOPBACK, CODE_PORT: str(ports.code)}
         found[WEBSERVER] = f"http://{host if host != '0.0.0.0' else LOOPBACK}:{ports.ui}"  # noqa: S104
+        found[SERVICE] = f"http://{LOOPBACK}:{ports.serve}"
         os.environ.update(found)
         os.environ[MARK] = str(home())
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -109,7 +112,7 @@ def start_stack(ports: Ports, host: str, say: Callable[[str], None]) -> None:
         write_private(
             folder() / "environment", "".join(f"{name}={value}\n" for name, value in found.items())
         )
-        programs = [*servers, *dagster_servers(ports, host)]
+        programs = [*servers, *dagster_servers(ports, host), feature_server(ports)]
         write_private(folder() / "supervisord.conf", configuration(programs))
     say(f"UI: {found[WEBSERVER]}; logs: {folder() / 'log'}; Ctrl-C stops everything")
     sys.stdout.flush()
@@ -129,8 +132,16 @@ def dagster_servers(ports: Ports, host: str) -> Iterator[Server]:
     yield Server("daemon", [*python, "dagster._daemon", "run", *workspace])
 
 
+def feature_server(ports: Ports) -> Server:
+    """The service of features, for this machine: a proxy or `footpath serve` asks for tokens."""
+    command = [sys.executable, "-m", "orchestration.cli.main", "serve"]
+    return Server("serve", [*command, "--host", LOOPBACK, "--port", str(ports.serve)])
+
+
 # In the order of the start; they stop in the other.
-PRIORITY = {"postgres": 10, "redis": 10, "s3": 10, "code": 20, "webserver": 30, "daemon": 30}
+PRIORITY = {
+    "postgres": 10, "redis": 10, "s3": 10, "code": 20, "webserver": 30, "daemon": 30, "serve": 30,
+}  # fmt: skip
 
 
 def configuration(programs: list[Server]) -> str:

@@ -2,19 +2,12 @@
 
     python -m orchestration.production.webserver -h 127.0.0.1 -p 3000 -w workspace.yaml
 
-It has no login, and Dagster asks neither by which name it was reached nor whose page asks. So any
-page that is open in a browser beside it could start runs: by a request across sites, or by a name
-of its own that it lets point here (DNS rebinding). Here a request is refused
-
-  whose Host is a name, unless it is localhost, this machine's, that of FOOTPATH_WEBSERVER, or among
-  FOOTPATH_UI_HOSTS (names with commas between them: what a proxy is reached by);
-  that a page of another site sends. Links to the UI work from anywhere.
+It has no login, and Dagster asks neither by which name it was reached nor whose page asks: here
+both are asked first (own_pages.py). Further names of it are that of FOOTPATH_WEBSERVER, and those
+of FOOTPATH_UI_HOSTS (names with commas between them: what a proxy is reached by).
 """
 
 import os
-import re
-import socket
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from dagster_webserver.cli import main
@@ -26,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from orchestration.production.addresses import UI_HOSTS, WEBSERVER
+from orchestration.production.own_pages import names_of, refusal
 
 
 class OwnPages:
@@ -37,7 +31,8 @@ class OwnPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it with 403 and a sentence."""
         is_asked = scope["type"] in ("http", "websocket")
-        if is_asked and (said := refusal(Headers(scope=scope), scope["path"], self._names)):
+        headers, names = Headers(scope=scope) if is_asked else Headers(), self._names
+        if is_asked and (said := refusal(headers, scope["path"], names, UI_HOSTS)):
             is_socket = scope["type"] == "websocket"
             answer = WebSocketClose(1008, said) if is_socket else PlainTextResponse(said, 403)
             await answer(scope, receive, send)
@@ -45,37 +40,9 @@ class OwnPages:
             await self._app(scope, receive, send)
 
 
-def refusal(headers: Headers, path: str, names: frozenset[str]) -> str:
-    """Why a request is refused; empty if it is not."""
-    host = headers.get("host", "")
-    if not _is_own(host, names):
-        return f"'{host}' is no name of this server: add it to {UI_HOSTS} if it is"
-    origin = urlsplit(headers.get("origin", f"//{host}"))
-    if origin.netloc != host and origin.hostname not in names:
-        return f"a page of '{origin.geturl()}' has no business here: see {UI_HOSTS}"
-    is_link = headers.get("sec-fetch-mode") == "navigate" and not path.endswith("/graphql")
-    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link:
-        return "a page of another site has no business here"
-    return ""
-
-
 def own_names() -> frozenset[str]:
     """The names that this server is reached by, besides addresses."""
-    given = os.environ.get(UI_HOSTS, "").split(",")
-    found = {"localhost", socket.gethostname(), *(name.strip() for name in given)}
-    found.add(urlsplit(os.environ.get(WEBSERVER, "")).hostname or "")
-    return frozenset(name.lower() for name in found if name)
-
-
-def _is_own(host: str, names: frozenset[str]) -> bool:
-    name = re.sub(r":\d*$", "", host).lower()
-    if name in names:
-        return True
-    try:
-        ip_address(name.removeprefix("[").removesuffix("]"))  # which no name was resolved to
-    except ValueError:
-        return False
-    return True
+    return names_of(UI_HOSTS, urlsplit(os.environ.get(WEBSERVER, "")).hostname or "")
 
 
 class OwnWebserver(DagsterWebserver):

@@ -27,6 +27,7 @@ mutation ($run: ExecutionParams!) {
   }
 }
 """
+PORTS = ("code", "serve", "postgres", "redis", "s3")
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
@@ -43,7 +44,7 @@ class Stack:
         home.mkdir(exist_ok=True)
         self.environment = clean_environment(home) | variables
         self.log = home / "stack.log"
-        ports = [f"--{name}-port={free_port()}" for name in ("code", "postgres", "redis", "s3")]
+        ports = [f"--{name}-port={free_port()}" for name in PORTS]
         self.process = subprocess.Popen(
             self._command("orchestration.cli.main", "production", f"--port={self.port}", *ports),
             cwd=REPOSITORY,

@@ -50,7 +50,7 @@ def rows_where(lake: Lake, index: SimilarIndex, filters: Filters) -> np.ndarray:
     stamp = stamps(path.parent, path.name).get(path.name)
     if stamp is None:
         raise FootpathError(
-            f"{path} is not there, so users have no attributes to filter by: give the data set "
+            f"{lake.root.name} has no users to filter by the attributes of: give the data set "
             "a section `users`, and materialize users"
         )
     wanted = np.ones(len(index.users), bool)

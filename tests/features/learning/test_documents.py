@@ -123,5 +123,5 @@ def test_a_vocabulary_from_before_there_was_text_stays_as_it_is(lake, tmp_path):
 def test_a_query_that_no_property_holds_is_named(lake):
     publish_events(lake, PAST, BERLIN)
     dataset = dataset_like("shop", learning={"query": "typed"})
-    with pytest.raises(FootpathError, match=r"learning\.query names the property 'typed'"):
+    with pytest.raises(FootpathError, match=r"learning\.query: names the property 'typed'"):
         build_sequences(dataset, lake, AS_OF)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from contracts.base.clock import days_between
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from features.learning import sequences
+from features.learning import encoding
 from features.learning.sequences import SequencesReport, build_sequences
 from features.sessionization.sessions import stage_sessions
 from tests.builders.datasets import dataset_like
@@ -133,7 +133,7 @@ def test_sessions_are_those_of_the_data_set_whatever_the_batches(tmp_path, monke
     # What is open after the last event closes in the two days after it.
     after = [days[-1] + dt.timedelta(days=n) for n in (1, 2)]
     staged = stage_sessions(dataset, lake, days_between(days[0], after[-1]), tmp_path / "staged")
-    monkeypatch.setattr(sequences, "_BATCH", 2048)
+    monkeypatch.setattr(encoding, "_BATCH", 2048)
     assert len(log) > 2048
     report = build_sequences(dataset, lake, days[-1])
     arrays, found = load(report), []

@@ -270,7 +270,7 @@ def test_filters_and_vectors_that_mean_nothing_get_one_clear_sentence(lake_home:
     lake = lake_with(lake_home, random_vectors(7))
     build_index(shop(), lake, MODEL)
     ask = {"version": MODEL}
-    with pytest.raises(FootpathError, match=r"users\.parquet is not there, so users have no attr"):
+    with pytest.raises(FootpathError, match="shop has no users to filter by"):
         similar_users(lake, "u3", filters={"city": "Berlin"}, **ask)
     with_attributes(lake, {"u1": {"city": "Berlin", "plan": "free"}})
     with pytest.raises(FootpathError, match=r"no user has an attribute 'town': .* city, plan"):

@@ -9,7 +9,9 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from orchestration.production.webserver import OwnPages, OwnWebserver, own_names, refusal
+from orchestration.production.addresses import UI_HOSTS
+from orchestration.production.own_pages import refusal
+from orchestration.production.webserver import OwnPages, OwnWebserver, own_names
 
 CROSS = {"sec-fetch-site": "cross-site"}
 LINK = CROSS | {"sec-fetch-mode": "navigate"}
@@ -38,7 +40,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> frozenset[str]:
     ],
 )
 def test_own_names_and_own_pages_are_answered(names, path, headers):
-    assert refusal(Headers(headers), path, names) == ""
+    assert refusal(Headers(headers), path, names, UI_HOSTS) == ""
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_own_names_and_own_pages_are_answered(names, path, headers):
     ],
 )
 def test_foreign_names_and_foreign_pages_are_refused(names, path, headers):
-    assert refusal(Headers(headers), path, names)
+    assert refusal(Headers(headers), path, names, UI_HOSTS)
 
 
 def test_a_refused_request_reaches_nothing():
