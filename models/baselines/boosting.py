@@ -33,7 +33,10 @@ def fit_boosting(
       loss: of labels [n] and predictions, to choose the number of trees by.
       trees: how many at most.
     """
-    x, y = train
+    y, told = train[1], _telling(train[0])
+    x, x_valid = train[0][:, told], valid[0][:, told]
+    if not told.any():  # nothing to split by: one column that is the same for everyone
+        x, x_valid = np.zeros((len(x), 1)), np.zeros((len(x_valid), 1))
     settings = {
         "max_iter": trees, "max_leaf_nodes": LEAVES, "learning_rate": RATE,
         "min_samples_leaf": max(2, min(20, len(y) // 20)), "l2_regularization": 1.0,
@@ -41,17 +44,17 @@ def fit_boosting(
     }  # fmt: skip
     if not classes:
         model = HistGradientBoostingRegressor(**settings).fit(x, y)
-        staged = (stage.reshape(-1, 1) for stage in model.staged_predict(valid[0]))
+        staged = (stage.reshape(-1, 1) for stage in model.staged_predict(x_valid))
     else:
         model = HistGradientBoostingClassifier(**settings).fit(x, y)
         staged = (
-            _spread(stage, model.classes_, classes)
-            for stage in model.staged_predict_proba(valid[0])
+            _spread(stage, model.classes_, classes) for stage in model.staged_predict_proba(x_valid)
         )
     losses = [loss(valid[1], stage) for stage in staged]
     kept = int(np.argmin(losses))
 
     def predict(rows: np.ndarray) -> np.ndarray:
+        rows = rows[:, told] if told.any() else np.zeros((len(rows), 1))
         if not classes:
             stages = model.staged_predict(rows)
             return next(s for at, s in enumerate(stages) if at == kept).reshape(-1, 1)
@@ -60,6 +63,14 @@ def fit_boosting(
         return _spread(found, model.classes_, classes)
 
     return predict
+
+
+def _telling(x: np.ndarray) -> np.ndarray:
+    """The columns with two known values: scikit-learn cannot cut others into bins."""
+    is_known = np.isfinite(x)
+    least = np.where(is_known, x, np.inf).min(axis=0)
+    most = np.where(is_known, x, -np.inf).max(axis=0)
+    return least < most
 
 
 def mean_of(predictions: list[np.ndarray], classes: int) -> np.ndarray:

@@ -55,3 +55,14 @@ def test_the_mean_of_classes_is_that_of_their_log_odds_and_of_numbers_their_own(
     several = mean_of([np.array([[0.7, 0.2, 0.1]]), np.array([[0.1, 0.2, 0.7]])], 3)
     assert several[0] == pytest.approx([several[0, 2], several[0, 1], several[0, 2]])
     assert mean_of([np.array([[1.0]]), np.array([[3.0]])], 0).tolist() == [[2.0]]
+
+
+def test_columns_that_are_empty_or_all_the_same_do_no_harm():
+    y = (X[:, 0] > 0).astype(int)
+    dead = np.stack([np.full(900, np.nan), np.full(900, 3.0)], axis=1)
+    dead[5, 1] = np.nan
+    dead[800, 0] = 1.0  # known of a test user alone
+    said = fitted(y, 2, class_loss, x=np.hstack([dead, X]))(np.hstack([dead, X])[TEST])
+    assert roc_auc_score(y[TEST], said[:, 1]) > 0.98
+    alone = fitted(y, 2, class_loss, x=dead)(dead[TEST])
+    np.testing.assert_allclose(alone[:, 1], y[TRAIN].mean(), atol=0.01)

@@ -157,7 +157,7 @@ def test_an_event_that_the_gate_would_refuse_is_refused_by_its_place(client, cha
             422,
             "/v1/similar",
             {"user": "u1", "filters": {"shoe": "1"}},
-            "users have age_band, gende",
+            "have age_band, gender",
         ),
         (404, "/v1/similar", {"user": "u1", "model_version": "byb_v1"}, "is of 'byb_v1'"),
         (404, "/v1/scores", {"task": "gender", "users": ["u1"]}, "no alias 'gender'"),
