@@ -189,6 +189,7 @@ def forget_in(home_folder: str) -> None:
     forget_planted()
 
 
+@pytest.mark.long
 def test_a_call_that_was_killed_again_and_again_ends_as_one_that_was_not(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
