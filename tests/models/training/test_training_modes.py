@@ -1,6 +1,7 @@
 """Every mode of training: prefetched, bf16, averaged weights, early stopping, collapse, resume."""
 
 import itertools
+import json
 import threading
 import time
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from contracts.base.errors import FootpathError
+from contracts.lake.pointers import file_hashes
 from contracts.recipes.recipe import EarlyStopping
 from models.checkpoint import STATE, load_checkpoint, read_tensors
 from models.data.batching import prefetched
@@ -295,6 +297,8 @@ def alike(make_sequences) -> Path:
     for name in ("item", "action", "category", "time"):
         events = np.load(folder / f"{name}.npy")
         np.save(folder / f"{name}.npy", np.tile(events[:12], 60))
+    said = json.loads(pointer.read_text()) | {"files": file_hashes(folder)}
+    pointer.write_text(json.dumps(said))
     return pointer
 
 
