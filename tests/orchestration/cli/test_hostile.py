@@ -135,6 +135,7 @@ def stop_in(run: subprocess.Popen[str], stage: str, stop: int, seconds: float) -
     assert not psutil.wait_procs(children, timeout=20)[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["0. A synthetic shop", "1. Catalog"])
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_command_that_is_stopped_says_so_and_what_by(tmp_path, stop, stage):

@@ -99,6 +99,7 @@ def before(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield Before(folder, places, rows, models, dry, forget_planted())
 
 
+@pytest.mark.long
 def test_nothing_of_a_forgotten_user_is_left_below_home(before: Before):
     assert before.places >= {"lake", "dagster", "production"}
     assert traces(before.folder / "home", PLANTED) == []
@@ -148,6 +149,7 @@ def test_the_record_counts_what_went(before: Before):
     assert (rows["events"], rows["quarantine/events"], rows["quarantine/landing"]) == (13, 1, 2)
 
 
+@pytest.mark.long
 def test_the_same_source_landed_again_brings_a_forgotten_user_nowhere(folder: Path):
     lake = Lake.of("shop")
     forget_planted()
