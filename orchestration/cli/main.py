@@ -176,6 +176,13 @@ def main() -> None:
     os._exit(code)
 
 
+def _interrupt(*_: object) -> None:
+    """Interrupts as Ctrl-C does, which a shell lets a command in the background ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -190,7 +197,7 @@ def _note_stops() -> int:
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
     for stop in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(stop, lambda *_: signal.raise_signal(signal.SIGINT))
+            signal.signal(stop, _interrupt)
     return numbers
 
 

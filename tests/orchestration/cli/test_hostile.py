@@ -142,6 +142,15 @@ def test_a_command_that_is_stopped_says_so_and_what_by(tmp_path, stop, stage):
     stop_in(start(tmp_path, *SHOP), stage, stop, 0.3)
 
 
+def test_a_command_in_the_background_of_a_script_which_ignores_ctrl_c_stops_too(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is inherited
+    try:
+        run = start(tmp_path, *SHOP)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    stop_in(run, "0. A synthetic shop", signal.SIGTERM, 0.3)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_every_stage_can_be_stopped_and_leaves_no_program_behind(tmp_path):
