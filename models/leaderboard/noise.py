@@ -2,7 +2,8 @@
 
 In: a board and the differences of its rows from their references, with intervals of a bootstrap
 over users (models.leaderboard.significance). Out: half the width of such an interval, for a typical
-pair of rows at the most labels, and how many rows are that near the best.
+pair of rows at the most labels, and how many rows are that near the best. Rows that are mixed with
+TF-IDF do not count: where they are near it, they are so by what they are, whoever is asked.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.leaderboard.boards import Board
+from models.leaderboard.boards import Board, Who
 from models.leaderboard.significance import BY_USERS, Difference, Key
 
 
@@ -18,10 +19,8 @@ from models.leaderboard.significance import BY_USERS, Difference, Key
 class Noise:
     """What the test users of a task cannot tell apart."""
 
-    task: str
-    metric: str
     users: int  # that are a test user of any seed
-    half_width: float  # median of the 95% intervals of differences, in the metric
+    half_widths: dict[str, float]  # by metric shown: median of the 95% intervals of differences
     near: int  # rows that are nearer to the best than that
     others: int  # rows beside the best
 
@@ -32,7 +31,8 @@ class Noise:
 
     def sentence(self, folds: int = 0) -> str:
         """What stands below the table; with what to do, where the users are too few."""
-        noise = f"differences below {self.half_width:.3f} {self.metric} are noise"
+        halves = [f"{half:.3f} {metric}" for metric, half in self.half_widths.items()]
+        noise = f"differences below {' and '.join(halves)} are noise"
         if not self.is_too_few:
             return f"{self.users} test users: {noise}."
         more = (
@@ -57,18 +57,24 @@ def noise_of(board: Board, found: Mapping[Key, Difference], users: int) -> Noise
       None where no row was compared user by user.
     """
     share = max(board.shares)
-    halves = [
-        (each.high - each.low) / 2
-        for (task, metric, _, at, _), each in found.items()
-        if (task, metric, at, each.how) == (board.task, board.metric.name, share, BY_USERS)
-    ]
+    halves: dict[str, list[float]] = {}
+    for (task, metric, who, at, _), each in found.items():
+        if (task, at, each.how) == (board.task, share, BY_USERS) and not _is_mixed(who):
+            halves.setdefault(metric, []).append((each.high - each.low) / 2)
     # Two rows that say the same of everybody differ by nothing, whoever is drawn.
-    halves = [half for half in halves if half > 0]
-    if not halves:
+    known = {name: [half for half in each if half > 0] for name, each in halves.items()}
+    half_widths = {name: float(np.median(each)) for name, each in known.items() if each}
+    if board.metric.name not in half_widths:
         return None
-    half_width = float(np.median(halves))
+    half_width = half_widths[board.metric.name]
     means = sorted(
-        cells[share].mean * board.metric.sign for _, cells in board.rows if share in cells
+        cells[share].mean * board.metric.sign
+        for who, cells in board.rows
+        if share in cells and not _is_mixed(who)
     )
     near = sum(means[-1] - mean < half_width for mean in means[:-1])
-    return Noise(board.task, board.metric.name, users, half_width, near, len(means) - 1)
+    return Noise(users, half_widths, near, len(means) - 1)
+
+
+def _is_mixed(who: Who) -> bool:
+    return who.inputs.endswith("+items")

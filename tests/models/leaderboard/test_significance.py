@@ -10,7 +10,6 @@ from models.leaderboard import bootstrap as drawing
 from models.leaderboard.boards import Who, boards
 from models.leaderboard.bootstrap import Bootstrap
 from models.leaderboard.fusion import fused, mix
-from models.leaderboard.noise import noise_of
 from models.leaderboard.significance import (
     TFIDF,
     differences,
@@ -216,48 +215,6 @@ def test_a_draw_that_leaves_a_fold_without_a_class_counts_by_the_others():
     found = Bootstrap(rounds=200).differences("auc", [(few, wrong), (many, many)])
     assert found[0] == 0.5
     assert set(np.unique(found)) == {0.0, 0.5}  # a draw of both users of the fold, or without one
-
-
-def board_of(gains: list[float], users: int) -> tuple:
-    """A board of TF-IDF and rows that are right so much more often, and its differences."""
-    y = np.zeros(users)
-    rows, runs = [], {}
-    for n, right in enumerate([0.5, *(0.5 + gain for gain in gains)]):
-        who = PTUM._replace(method=f"m{n}") if n else TFIDF
-        is_right = np.random.default_rng(n).permutation(users) < right * users
-        found = Predicted(
-            "classification", np.arange(users), y, np.eye(2)[1 - is_right.astype(int)]
-        )
-        runs[run_of(who)] = {"test": found}
-        rows += [metric_rows(who, [is_right.mean()])[0] | {"metric": "accuracy"}]
-    table = pa.Table.from_pylist(rows, schema=METRICS)
-    return boards(table)[0], differences(table, runs)
-
-
-def test_noise_is_half_the_width_of_the_interval_and_warns_where_most_rows_are_within_it():
-    board, found = board_of([0.06, 0.05, 0.3], 100)
-    noise = noise_of(board, found, 100)
-    # The difference of two that are right by half, independently: 1.96 * sqrt(.5 / 100) = .14.
-    assert noise.half_width == pytest.approx(0.139, abs=0.02)
-    assert (noise.near, noise.others, noise.is_too_few) == (0, 3, False)
-    assert noise.sentence() == (
-        f"100 test users: differences below {noise.half_width:.3f} accuracy are noise."
-    )
-    board, found = board_of([0.06, 0.05, 0.08], 100)
-    noise = noise_of(board, found, 100)
-    assert (noise.near, noise.others, noise.is_too_few) == (3, 3, True)
-    assert noise.sentence() == (
-        f"Too few test users to tell most rows apart: of 100, differences below "
-        f"{noise.half_width:.3f} accuracy are noise, and 3 of 3 rows are that near the best; use "
-        f"`footpath compare --folds 5`, where each user is a test user once."
-    )
-    assert noise.sentence(folds=5).endswith("the best; all users are test users already.")
-    # A hundred times the users, the same differences.
-    board, found = board_of([0.06, 0.05, 0.08], 10_000)
-    noise = noise_of(board, found, 10_000)
-    assert noise.half_width == pytest.approx(0.0139, abs=0.002)
-    assert (noise.near, noise.is_too_few) == (0, False)
-    assert noise_of(board, {}, 10_000) is None
 
 
 def run_of(who: Who, seed: int = 0) -> tuple:
