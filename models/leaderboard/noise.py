@@ -2,7 +2,7 @@
 
 In: a board and the differences of its rows from their references, with intervals of a bootstrap
 over users (models.leaderboard.significance). Out: half the width of such an interval, for a typical
-pair of rows at the most labels, and how many rows are that near the best. Rows that are mixed with
+pair of rows at the most labels, and how many rows lie that near the best. Rows that are mixed with
 TF-IDF do not count: where they are near it, they are so by what they are, whoever is asked.
 """
 
@@ -40,7 +40,7 @@ class Noise:
         )  # fmt: skip
         return (
             f"Too few test users: of {self.users}, {noise}, and {self.near} of the other "
-            f"{self.others} rows are that near the best; {more}."
+            f"{self.others} rows lie that near the best; {more}."
         )
 
 

@@ -44,7 +44,7 @@ def test_noise_is_half_the_width_of_the_interval_and_warns_where_it_hides_a_tent
     assert (noise.near, noise.others, noise.is_too_few) == (0, 3, True)  # .14 of .4
     assert noise.sentence() == (
         f"Too few test users: of 100, differences below {half:.3f} accuracy are noise, and 0 of "
-        f"the other 3 rows are that near the best; use `footpath compare --folds 5`, where each "
+        f"the other 3 rows lie that near the best; use `footpath compare --folds 5`, where each "
         f"user is a test user once."
     )
     assert noise.sentence(folds=5).endswith("the best; all users are test users already.")
