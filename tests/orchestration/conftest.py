@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import DATASETS

@@ -7,7 +7,7 @@ a value that does not fit its declared type is found and named, whatever the for
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -107,7 +107,7 @@ class Format:
     def cells(self, line: str) -> list[str | None] | None:
         """Splits a row into the cells of its columns; None if it has none, or cannot be split."""
 
-    def select_file(
+    def selects_of_file(
         self,
         connection: duckdb.DuckDBPyConnection,
         on_disk: str,
@@ -115,8 +115,8 @@ class Format:
         file: int,
         types: Mapping[str, str],
         is_sample: bool,
-    ) -> str:
-        """The SELECT over a file that lies on this machine, if the format is no text.
+    ) -> Iterator[str]:
+        """The SELECTs over a file that lies on this machine, one after another, if it is no text.
 
         Args:
           connection: DuckDB.
