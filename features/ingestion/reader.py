@@ -227,7 +227,7 @@ class RowReader:
             size, rows = len(parts[0]), parts[0].count(b"\n")
             enough = max(chunk, min(2 * size, LONGEST_ROW + 1))
         if data := b"".join([*parts, decode(b"", True)]):
-            yield data if data.endswith(b"\n") else data + b"\n"
+            yield data if self.format.ends_record(data) else data + b"\n"
 
     def _blocks(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's bytes in blocks that are small, whatever they were compressed to."""

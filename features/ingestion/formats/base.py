@@ -69,6 +69,10 @@ class Format:
         """Where the last whole record of data ends; 0 if there is none."""
         return data.rfind(b"\n") + 1
 
+    def ends_record(self, data: bytes) -> bool:
+        """Whether data ends with the end of a line that is none of a value."""
+        return data.endswith(b"\n")
+
     def record_starts(
         self, data: bytes, starts: np.ndarray, ends: np.ndarray, owner: np.ndarray
     ) -> np.ndarray | None:
