@@ -223,9 +223,9 @@ def _recipes(
 
 def _stopped_early(dataset: Dataset, name: str, recipe: Recipe) -> Recipe:
     """The recipe with what its data set knows of the task that stops it early."""
-    if recipe.validation is None:
+    if recipe.validation is None or recipe.validation.task is None:
         return recipe
-    asked = Validation.model_validate(recipe.validation.model_dump(exclude={"kind"}))
+    asked = Validation.model_validate(recipe.validation.model_dump(exclude={"kind", "held_out"}))
     try:
         return recipe.model_copy(update={"validation": dataset.early_stopping(asked)})
     except ValueError as error:

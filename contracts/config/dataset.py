@@ -128,6 +128,8 @@ class Dataset(Strict):
         """
         if asked is None:
             return None
+        if asked.task is None:
+            return EarlyStopping.model_validate(asked.model_dump())
         known = {task.name: task for task in self.daily_tasks}
         if asked.task not in known:
             raise ValueError(

@@ -10,13 +10,16 @@ from contracts.recipes.jobs import Finetuning
 
 
 class Validation(Strict):
-    """A task whose validation users stop pre-training early, and pick its best weights.
+    """What stops pre-training early, and picks its best weights.
 
-    After every few epochs a frozen probe is fitted on the task's training users and judged by its
+    Without a task, the method's own loss on a tenth of the users, who are held out of training.
+    With one, a frozen probe is fitted on its training users every few epochs, and judged by its
     loss on the validation users. Test users are never looked at.
     """
 
-    task: Name = Field(description="one whose examples end with the as-of day")
+    task: Name | None = Field(
+        None, description="one whose examples end with the as-of day; none: the method's own loss"
+    )
     every_epochs: int = Field(1, ge=1, description="epochs between two judgments")
     patience: int = Field(5, ge=1, description="judgments without a better one, then it stops")
 

@@ -27,7 +27,7 @@ EventField = Literal["item", "action", "category", "gap", "position", "age", "va
 FIELDS: tuple[EventField, ...] = ("item", "action", "category", "gap", "position")
 
 # Settings that the shape of a model follows from, and so its weights before training.
-SHAPE = ("encoder", "dim", "max_length", "fields", "text")
+SHAPE = ("encoder", "dim", "max_length", "fields", "text", "summary")
 
 
 def _named(what: str, known: dict[str, Any]) -> BeforeValidator:
@@ -52,10 +52,15 @@ Encoder = Annotated[
 
 
 class EarlyStopping(Strict):
-    """Validation probe for early stopping: a task whose validation users judge the weights."""
+    """What judges the weights between epochs, stops training, and picks the best weights.
 
-    task: Name
-    kind: Literal["classification", "regression"] = "classification"
+    Without a task it is the method's own loss on users who are held out of training: no label is
+    read. With one, a frozen probe is fitted on its training users, and its validation users judge.
+    """
+
+    task: Name | None = None
+    kind: Literal["classification", "regression"] = "classification"  # of the task
+    held_out: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.1  # share of users, without one
     every_epochs: Count = 1
     patience: Count = 5  # judgments without a better one
 
@@ -71,6 +76,9 @@ class Recipe(Strict):
     )
     fields: Annotated[tuple[EventField, ...], Field(min_length=1)] = FIELDS  # summed to a vector
     text: TextOptions | None = None  # with the field `text`
+    # The vector joins the last max_length events with a summary of the whole history (counts,
+    # values, times since); without one it is the average over the history in such pieces.
+    summary: StrictBool | None = None  # by default with the method that is trained for it
     epochs: Count = 20
     batch_size: Count = 64  # users
     lr: Positive = 1e-3
@@ -114,6 +122,11 @@ class Recipe(Strict):
         return f"{self.method.name}_{self.encoder.name}"
 
     @property
+    def judged_by(self) -> str | None:
+        """The task whose labels stop training early."""
+        return self.validation.task if self.validation and self.method.trains else None
+
+    @property
     def shape(self) -> dict[str, Any]:
         """What the shape of the model follows from, as JSON."""
         return self.model_dump(mode="json", include=set(SHAPE))
@@ -145,6 +158,11 @@ class Recipe(Strict):
             raise ValueError("there are options of text, and fields leave 'text' out: add it there")
         if "text" in self.fields and self.text is None:
             object.__setattr__(self, "text", TextOptions())  # resolved: nothing is left open
+        if self.summary is None:
+            object.__setattr__(self, "summary", self.method.summarizes)
+        if self.summary != self.method.summarizes and self.method.trains:
+            does = "has" if self.method.summarizes else "has no"
+            raise ValueError(f"summary: the encoder of method {self.method.name} {does} summary")
         return self
 
     @model_validator(mode="after")

@@ -102,7 +102,7 @@ def attention_curves(plan: Plan) -> dict[str, tuple]:
             continue
         checkpoint = load_checkpoint(folder)
         sequences = open_sequences(Path(measured.sequences))
-        sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
+        sequences = checkpoint.model.config.reading(sequences)
         # A step through the users: neighbors in the table may be alike.
         users = np.flatnonzero(sequences.lengths)[:: max(1, sequences.users // WATCHED)][:WATCHED]
         taken = np.minimum(sequences.lengths[users], checkpoint.model.config.max_length)

@@ -153,9 +153,9 @@ class Planner:
     def training(self, named: NamedRecipe, source: Source, seed: int) -> Job:
         """The pre-training of a recipe on the sequences of a source."""
         recipe, labels, judged_by = named.recipe, None, ""
-        if recipe.validation and recipe.method.trains:
+        if recipe.judged_by:
             labels = self.sources["day"].labels_of_seed(seed)
-            judged_by = hash_rows(labels, recipe.validation.task)
+            judged_by = hash_rows(labels, recipe.judged_by)
         data = read_json(source.pretraining)["fingerprint"]
         trial = training_identity(recipe, seed, data, judged_by)
         if self.same_code:

@@ -42,7 +42,7 @@ def prepare(
     """
     tasks = [task for task in dataset.tasks if task.name in comparison.tasks]
     recipes = [named.recipe for named in comparison.recipes]
-    stops_early = any(recipe.validation and recipe.method.trains for recipe in recipes)
+    stops_early = any(recipe.judged_by for recipe in recipes)
     tables = dict.fromkeys([*(task.table for task in tasks), *(["day"] if stops_early else [])])
     sources: dict[str, Source] = {}
     for table in tables:

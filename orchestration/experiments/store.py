@@ -109,7 +109,7 @@ def planner_of(
     """
     day = dt.date.fromisoformat(as_of)
     labels = lake.day("labels", day)
-    judged = any(r.validation and r.method.trains for r in recipes.values())
+    judged = any(r.judged_by for r in recipes.values())
     if (measures or judged) and not labels.exists():
         raise FootpathError(f"{labels} is not there: materialize labels of {as_of} first")
     source = day_source(dataset, lake, day, with_features=measures)
