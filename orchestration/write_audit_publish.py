@@ -265,7 +265,7 @@ def _metadata(verdict: Any) -> dict[str, int | float]:
     return counts | broken | figures
 
 
-def _audits(_: Dataset, _table: str, verdicts: list) -> list[dict[str, Any]]:
+def _audits(_: Dataset, _of: str, verdicts: list) -> list[dict[str, Any]]:
     """Whether each day has passed the gate, and which rules its rows break."""
     return [
         {
@@ -282,7 +282,7 @@ def _audits(_: Dataset, _table: str, verdicts: list) -> list[dict[str, Any]]:
     ]
 
 
-def _profiles(_: Dataset, _table: str, verdicts: list) -> list[dict[str, Any]]:
+def _profiles(_: Dataset, _of: str, verdicts: list) -> list[dict[str, Any]]:
     """Whether each day is like those before it, and by which figure how much."""
     return [
         _warned(verdict, {"figures": _table("figure", "z", verdict.figures) or TOO_FEW})
