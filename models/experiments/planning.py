@@ -38,6 +38,7 @@ from models.experiments.cells import Cell, Measured, publish_cells, touch, vecto
 from models.runtime.code import code_version
 
 Work = TrainJob | EvaluationJob | BaselinesJob
+TREES = Baselines.model_fields["trees"].default
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Planner:
         shares, kept = self.comparison.shares, max(self.comparison.shares)
         content = self._content(source, task, seed)
         if named is None or training is None:
-            sizes = [Baselines.model_fields[name].default for name in ("lsa_dim", "trees")]
+            sizes = [Baselines.model_fields["lsa_dim"].default, TREES]
             cells = [
                 Cell(self.lake, self._key("baselines", content, share, seed, *sizes), task.name,
                      share, "baseline")
@@ -284,7 +285,8 @@ def _settings_of(protocol: Protocol, finetuning: Finetuning) -> dict:
     """The settings of fine-tuning that a protocol's figures follow from."""
     if protocol in ("finetuned", "scratch"):
         return finetuning.model_dump(mode="json")
-    return {"features": protocol in finetuning.feature_protocols}
+    settings: dict = {"features": protocol in finetuning.feature_protocols}
+    return settings | ({"trees": TREES} if protocol == "frozen" else {})
 
 
 def trials_of(jobs: list[Job]) -> Iterator[str]:
