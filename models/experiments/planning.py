@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Work = TrainJob | EvaluationJob | BaselinesJob
+TREES = Baselines.model_fields["trees"].default
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class Planner:
         content, folds = self._content(source, task, seed), self.comparison.folds
         split = f"{seed} of folds of {folds}" if folds else seed
         if named is None or training is None:
-            sizes = [Baselines.model_fields[name].default for name in ("lsa_dim", "trees")]
+            sizes = [Baselines.model_fields["lsa_dim"].default, TREES]
             cells = [
                 Cell(self.lake, self._key("baselines", content, share, split, *sizes), task.name,
                      share, "baseline")
@@ -295,7 +296,8 @@ def _settings_of(protocol: Protocol, finetuning: Finetuning) -> dict:
     """The settings of fine-tuning that a protocol's figures follow from."""
     if protocol in ("finetuned", "scratch"):
         return finetuning.model_dump(mode="json")
-    return {"features": protocol in finetuning.feature_protocols}
+    settings: dict = {"features": protocol in finetuning.feature_protocols}
+    return settings | ({"trees": TREES} if protocol == "frozen" else {})
 
 
 def trials_of(jobs: list[Job]) -> Iterator[str]:
