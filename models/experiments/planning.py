@@ -11,6 +11,7 @@ one by one.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json, hash_rows
@@ -37,7 +38,11 @@ from contracts.recipes.jobs import (
 from models.experiments.cells import Cell, Measured, publish_cells, touch, vectors_folder
 from models.runtime.code import code_version
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Work = TrainJob | EvaluationJob | BaselinesJob
+TREES = Baselines.model_fields["trees"].default
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ class Planner:
         content, folds = self._content(source, task, seed), self.comparison.folds
         split = f"{seed} of folds of {folds}" if folds else seed
         if named is None or training is None:
-            sizes = [Baselines.model_fields[name].default for name in ("lsa_dim", "trees")]
+            sizes = [Baselines.model_fields["lsa_dim"].default, TREES]
             cells = [
                 Cell(self.lake, self._key("baselines", content, share, split, *sizes), task.name,
                      share, "baseline")
@@ -291,12 +296,43 @@ def _settings_of(protocol: Protocol, finetuning: Finetuning) -> dict:
     """The settings of fine-tuning that a protocol's figures follow from."""
     if protocol in ("finetuned", "scratch"):
         return finetuning.model_dump(mode="json")
-    return {"features": protocol in finetuning.feature_protocols}
+    settings: dict = {"features": protocol in finetuning.feature_protocols}
+    return settings | ({"trees": TREES} if protocol == "frozen" else {})
 
 
 def trials_of(jobs: list[Job]) -> Iterator[str]:
     """The checkpoints that jobs still need."""
     yield from (job.trial for job in jobs if job.trial)
+
+
+def unmeasurable(tasks: list[Task], source: Source, seeds: tuple[int, ...]) -> dict[str, str]:
+    """Why tasks cannot be measured, by name: a split of a seed has too few users for them."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: dict[str, str] = {}
+    for seed in seeds:
+        labels = pq.read_table(source.labels_of_seed(seed), columns=["task", "split", "label"])
+        for task in tasks:
+            rows = labels.filter(pc.field("task") == task.name)
+            lack = _lack(rows, has_classes=task.kind == "classification")
+            if lack and task.name not in found:
+                found[task.name] = f"{lack}{f' of seed {seed}' if seed else ''}"
+    return found
+
+
+def _lack(rows: "pa.Table", has_classes: bool) -> str:
+    import pyarrow.compute as pc
+
+    for split in ("train", "valid", "test"):
+        labels = rows.filter(pc.field("split") == split)["label"]
+        if not len(labels):
+            return f"nobody has a label in the {split} split"
+        only = pc.unique(labels).to_pylist()
+        # Of validation users weights and settings are judged, which one class can do.
+        if has_classes and len(only) == 1 and split != "valid":
+            return f"all {len(labels)} users have the label '{only[0]}' in the {split} split"
+    return ""
 
 
 def check_labeled(tasks: list[Task], sources: dict[str, Source]) -> None:

@@ -31,6 +31,7 @@ from orchestration.experiments.store import (
     board_names,
     comparison_folder,
     keep_board_inputs,
+    not_measured,
     parse_part,
     plan_of_served,
     planned,
@@ -212,6 +213,8 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         comparison = yaml_comparison(dataset, recipes)
         best = leader(dataset, lake)
         notes = [f"{best}. The figures below are of the test users."] if best else []
+        lacking = not_measured(dataset, lake, newest_as_of(lake))
+        notes += [f"{task} needs more users: {why}." for task, why in lacking.items()]
         result = _shown(Plan(measured, []), comparison, lake, lake.root / "leaderboard", notes)
         keep_board_inputs(lake, made_from)
         return result

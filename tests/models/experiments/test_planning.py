@@ -25,7 +25,7 @@ from models.experiments.cells import (
     publish_cells,
     read_measured,
 )
-from models.experiments.planning import Job, Source
+from models.experiments.planning import Job, Source, unmeasurable
 from tests.builders.sequences import planted_labels, write_labels, write_sequences
 from tests.models.experiments.planted import (
     SMALL,
@@ -384,3 +384,28 @@ def test_the_weights_that_were_used_longest_ago_go_first_and_curves_and_named_ve
     # A version keeps its weights however small the room is.
     assert set(evict(lake, set(), 0)) == {"new", "needed"}
     assert is_trained(lake, "named")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, {}),
+        ({"label": ("test", "left")}, {
+            "half": "all 12 users have the label 'left' in the test split",
+        }),
+        ({"label": ("valid", "left")}, {}),
+        ({"split": ("test", "train")}, {
+            "half": "nobody has a label in the test split",
+            "number": "nobody has a label in the test split",
+        }),
+    ],
+    ids=["measurable", "one class", "one class to judge by", "a split without users"],
+)  # fmt: skip
+def test_a_task_of_too_few_users_is_named_with_the_reason(tmp_path, changes, why):
+    rows = planted_labels(60)
+    for field, (split, value) in changes.items():
+        for row in rows:
+            if row["split"] == split and field in row:
+                row[field] = value
+    source = source_of(tmp_path / "none.json", write_labels(tmp_path / "labels.parquet", rows))
+    assert unmeasurable(list(TASKS), source, (0, 1)) == why
