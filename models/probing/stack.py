@@ -7,15 +7,16 @@ Shapes: n examples, M members, K choices of a member, C classes (1 for a number)
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from models.data.rng import Draw
-from models.probing.members import TINY, Member, losses
+from models.probing.members import TINY, Matrix, Member, losses
 
 FOLDS = 5
-PULL = 3.0  # on the squared distance of the weights from their prior, against a sum of losses
+PULL = 10.0  # on the squared distance of the weights from their prior, against a sum of losses
 ROUND = 0.01  # of the mean error: below it an error counts as its square
 SAMPLE = 20_000  # training examples that are dealt to folds, and that trees are fitted on, at most
 
@@ -83,33 +84,32 @@ def by_validation(
     Returns:
       Predictions of the validation and test examples, by split, [n, C].
     """
-    predict = member.fit(member.x["train"], train_n)
-    of_valid = predict(member.x["valid"])
-    best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
-    return {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
+    return _chosen(member, member.x["train"], train_n, valid_n, classes)[1]
 
 
 def crossfit(member: Member, labels: Labels) -> Crossfit:
-    """Fits a member on all training examples and without each fold, and takes its best choice.
+    """Fits a member by validation, and with the same choice without each fold."""
+    train, y_n, folds_n = member.x["train"], labels.train_n, labels.folds_n
+    fitted_on = folds_n >= 0 if member.on_sample else np.ones(len(folds_n), bool)
+    whole = train[fitted_on], y_n[fitted_on]
+    choice, held_out = _chosen(member, *whole, labels.valid_n, labels.classes)
+    out_nC = np.empty((len(folds_n), held_out["valid"].shape[1]))
+    for fold in np.unique(folds_n[folds_n >= 0]):
+        is_out = folds_n == fold
+        kept = (folds_n >= 0) & ~is_out
+        out_nC[is_out] = member.fit(train[kept], y_n[kept], [choice])(train[is_out])[0]
+    judged = np.concatenate([out_nC[folds_n >= 0], held_out["valid"]])
+    return Crossfit(member.name, judged, held_out)
 
-    The best is that of the validation examples and of those left out of a fit alike: few labels
-    leave few of the latter, and many labels make the former few beside them.
-    """
-    train, valid, test = (member.x[split] for split in ("train", "valid", "test"))
-    in_folds = labels.folds_n >= 0
-    fitted_on = in_folds if member.on_sample else np.ones(len(in_folds), bool)
-    predict = member.fit(train[fitted_on], labels.train_n[fitted_on])
-    of_valid = predict(valid)
-    out = np.empty((len(of_valid), len(in_folds), of_valid.shape[2]), np.float32)
-    for fold in range(FOLDS):
-        is_out = labels.folds_n == fold
-        if is_out.any():
-            kept = in_folds & ~is_out
-            out[:, is_out] = member.fit(train[kept], labels.train_n[kept])(train[is_out])
-    judged = np.concatenate([out[:, in_folds], of_valid], axis=1)
-    best = int(np.argmin(losses(judged, labels.judged_n, labels.classes).mean(axis=1)))
-    held_out = {"valid": of_valid[best], "test": predict(test)[best]}
-    return Crossfit(member.name, judged[best], held_out)
+
+def _chosen(
+    member: Member, x_train: Matrix, train_n: np.ndarray, valid_n: np.ndarray, classes: int
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """The choice with the smallest loss on the validation examples, and its predictions."""
+    predict = member.fit(x_train, train_n, member.choices)
+    of_valid = predict(member.x["valid"])
+    best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
+    return member.choices[best], {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
 
 
 @dataclass(frozen=True)

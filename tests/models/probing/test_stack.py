@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.probing import stack
-from models.probing.members import Member, linear_path
+from models.probing.members import Member, linear
 from models.probing.stack import (
     Labels,
     center_of,
@@ -28,7 +28,7 @@ def planted(noise: float, classes: int = 2) -> tuple[dict, dict]:
 
 
 def member(x: dict, name: str = "linear", classes: int = 2) -> Member:
-    return Member(name, x, partial(linear_path, classes=classes))
+    return linear(name, x, classes)
 
 
 def labels_of(y: dict, classes: int = 2) -> Labels:
@@ -36,7 +36,7 @@ def labels_of(y: dict, classes: int = 2) -> Labels:
     return Labels(y["train"], y["valid"], folds_n, classes)
 
 
-def by_luck(classes: int, x_nD: np.ndarray, y_n: np.ndarray):
+def by_luck(classes: int, *_):
     """A member that says of each row what it said before, and nothing about its label."""
 
     def predict(rows):
@@ -67,16 +67,16 @@ def test_of_many_examples_a_sample_is_dealt_and_trees_see_no_more(monkeypatch):
     x, y = planted(1.0)
     labels, seen = labels_of(y), []
 
-    def fit(x_nD, y_n):
+    def fit(x_nD, y_n, choices):
         seen.append(len(y_n))
-        return linear_path(x_nD, y_n, 2)
+        return member(x).fit(x_nD, y_n, choices)
 
     assert (labels.folds_n >= 0).sum() == 100
-    crossfit(Member("linear", x, fit), labels)
+    crossfit(Member("linear", x, (1.0, 10.0), fit), labels)
     assert seen[0] == 400
     assert max(seen[1:]) < 90
     seen.clear()
-    crossfit(Member("trees", x, fit, on_sample=True), labels)
+    crossfit(Member("trees", x, (1.0, 10.0), fit, on_sample=True), labels)
     assert seen[0] == 100
 
 
@@ -84,7 +84,7 @@ def test_nobody_is_judged_by_a_model_that_was_fitted_on_them():
     x, y = planted(1.0)
     y["train"] = RNG.integers(0, 2, N["train"])  # nothing to learn but by heart
 
-    def by_heart(x_nD, y_n):
+    def by_heart(x_nD, y_n, _):
         known = {row.tobytes(): label for row, label in zip(x_nD, y_n, strict=True)}
 
         def predict(rows):
@@ -93,14 +93,17 @@ def test_nobody_is_judged_by_a_model_that_was_fitted_on_them():
 
         return predict
 
-    judged = crossfit(Member("by heart", x, by_heart), labels_of(y)).judged
+    judged = crossfit(Member("by heart", x, [0], by_heart), labels_of(y)).judged
     np.testing.assert_array_equal(judged, np.full((550, 2), 0.5))
 
 
 @pytest.mark.parametrize("classes", [0, 2])
 def test_no_weight_is_negative_and_a_useless_member_gets_hardly_any(classes):
     (good, y), (noise, _) = planted(0.5, classes), planted(0.5, classes)
-    members = [member(good, "good", classes), Member("noise", noise, partial(by_luck, classes))]
+    members = [
+        member(good, "good", classes),
+        Member("noise", noise, [0], partial(by_luck, classes)),
+    ]
     found = fit_stack(members, labels_of(y, classes)).weights
     assert min(found.values()) >= 0
     assert found["noise"] < 0.05
