@@ -49,7 +49,7 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
     checkpoint = load_checkpoint(io.checkpoint)
     same_vocabulary(sequences, checkpoint.facts.vocabulary_hash, io.checkpoint)
     _check_protocols(evaluation.protocols, checkpoint)
-    sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
+    sequences = checkpoint.model.config.reading(sequences)
     attach_text(checkpoint.model, sequences)
     checkpoint.model.to(device)
     seen = Model(checkpoint.facts.train_cutoff, checkpoint.facts.data_fingerprint)
