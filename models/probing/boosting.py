@@ -20,9 +20,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def boosted(
-    name: str, x: dict[str, np.ndarray], classes: int, trees: int, prior: float = 1.0
-) -> Member:
+def boosted(name: str, x: dict[str, np.ndarray], classes: int, trees: int) -> Member:
     """Gradient boosting with the first 5 trees, the first 10 and so on.
 
     Args:
@@ -30,10 +28,9 @@ def boosted(
       x: columns by split, NaN where missing.
       classes: how many there are; 0 for a number.
       trees: how many at most.
-      prior: weight in a stack where nothing is known.
     """
     sizes = sorted({*range(EVERY, trees, EVERY), trees})
-    return Member(name, x, sizes, partial(_fit, classes), on_sample=True, prior=prior)
+    return Member(name, x, sizes, partial(_fit, classes), on_sample=True)
 
 
 def _fit(classes: int, x_nF: np.ndarray, y_n: np.ndarray, sizes: Sequence[int]) -> Path:

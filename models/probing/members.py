@@ -37,7 +37,6 @@ class Member:
       choices: what validation users choose from.
       fit: fits rows and labels for some of the choices.
       on_sample: fitted on a sample where there are many training examples: it costs too much.
-      prior: its weight in a stack where nothing is known, beside those of the others.
     """
 
     name: str
@@ -45,16 +44,15 @@ class Member:
     choices: Sequence[Any]
     fit: Callable[[Matrix, np.ndarray, Sequence[Any]], Path]
     on_sample: bool = False
-    prior: float = 1.0
 
 
-def linear(name: str, x: dict[str, np.ndarray], classes: int, prior: float = 1.0) -> Member:
+def linear(name: str, x: dict[str, np.ndarray], classes: int) -> Member:
     """The heads of `models.probing.probe` on standardized rows, one for each penalty."""
 
     def fit(x_nD: np.ndarray, y_n: np.ndarray, penalties: Sequence[float]) -> Path:
         return _heads(x_nD, y_n, classes, [(np.ones(x_nD.shape[1]), each) for each in penalties])
 
-    return Member(name, x, PENALTIES, fit, prior=prior)
+    return Member(name, x, PENALTIES, fit)
 
 
 def joint(

@@ -21,7 +21,6 @@ from models.probing.probe import Standardizer
 from models.probing.stack import Labels, deal_folds, fit_stack
 
 PROFILE = "profile"
-FEATURES = 3.0  # prior weight of a model of features alone, against 1: with few labels it is safest
 
 
 def run_profile(
@@ -103,8 +102,8 @@ def feature_members(
     scaler = FeatureScaler.of(features["train"])
     scaled = {split: scaler(rows).numpy() for split, rows in features.items()}
     return (
-        linear("features_lr", scaled, classes, FEATURES),
-        boosted("features_gbm", features, classes, trees, FEATURES),
+        linear("features_lr", scaled, classes),
+        boosted("features_gbm", features, classes, trees),
     )
 
 

@@ -110,25 +110,31 @@ def test_no_weight_is_negative_and_a_useless_member_gets_hardly_any(classes):
     assert found["good"] > 0.8
 
 
-def test_few_examples_leave_the_prior_and_many_outweigh_it():
-    y_n, even = np.tile([0, 1], 3), np.log([0.5, 0.5])
-    prior = np.array([0.4, 0.6])
+def test_the_scale_of_a_member_is_that_of_its_right_predictions():
+    y_n = np.tile([0] * 9 + [1] + [0] + [1] * 9, 50)
+    right = np.tile([[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 10, (50, 1))
+    timid = np.sqrt(right) / np.sqrt(right).sum(axis=1, keepdims=True)  # half the log-odds
+    center = center_of(y_n, 2)
+    luck = sure(RNG.permutation(y_n), 0.8)
+    for said, scale in ((right, 1.0), (timid, 2.0)):
+        found = stack_weights([said, luck], y_n, 2, center)
+        np.testing.assert_allclose(found, [scale, 0], atol=0.05)
 
-    def weights(y_n, *chances):
-        return stack_weights([sure(y_n, each) for each in chances], y_n, 2, prior, even)
 
-    np.testing.assert_array_equal(weights(y_n, 0.5, 0.5), prior)  # who say nothing are as they were
-    few, many = weights(y_n, 0.9, 0.2), weights(np.tile(y_n, 100), 0.9, 0.2)
-    assert prior[0] < few[0] < many[0]
-    assert prior[1] > few[1] > many[1] == 0
+def test_two_who_say_the_same_share_the_weight_and_order_does_not_matter():
+    y_n = RNG.integers(0, 2, 60)
+    one, two = sure(y_n, 0.7), sure(np.where(RNG.random(60) < 0.3, 1 - y_n, y_n), 0.7)
+    same = stack_weights([one, one, two], y_n, 2, center_of(y_n, 2))
+    assert same[0] == pytest.approx(same[1])
+    turned = stack_weights([two, one, one], y_n, 2, center_of(y_n, 2))
+    np.testing.assert_allclose(same, turned[::-1], atol=1e-4)
 
 
 def test_numbers_are_weighed_by_their_absolute_errors():
     y_n = RNG.normal(100, 10, 500)
     good, far = y_n + RNG.normal(0, 1, 500), y_n + RNG.normal(0, 50, 500)
-    prior, center = np.array([0.5, 0.5]), center_of(y_n, 0)
-    found = stack_weights([good[:, None], far[:, None]], y_n, 0, prior, center)
-    np.testing.assert_allclose(found, [1, 0], atol=0.03)
+    found = stack_weights([good[:, None], far[:, None]], y_n, 0, center_of(y_n, 0))
+    np.testing.assert_allclose(found, [1, 0], atol=0.05)
 
 
 @pytest.mark.parametrize("classes", [0, 2])
