@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from models.data.labels import SPLITS, Task
-from models.metrics.predictions import Predicted
+from models.metrics.predictions import PROFILE, Predicted
 from models.metrics.rows import measure, metric_rows
 from models.probing.boosting import boosted
 from models.probing.head_inputs import Inputs
@@ -19,8 +19,6 @@ from models.probing.members import Matrix, Member, bag, joint, linear
 from models.probing.modes import Setting, common_columns
 from models.probing.probe import Standardizer
 from models.probing.stack import Labels, deal_folds, fit_stack
-
-PROFILE = "profile"
 
 
 def run_profile(
