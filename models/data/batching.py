@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from models.data.packed import ragged_arange
 
@@ -90,11 +91,15 @@ class _Ahead(Generic[T]):
         self._thread.join()
 
     def _work(self) -> None:
-        for step in self._steps:
-            if self._is_over.is_set():
-                return
-            try:
-                self._made.put((self._make(step), None))
-            except BaseException as error:
-                self._made.put((None, error))
-                return
+        # Small operations: a second team of OpenMP threads would only take the cores from training.
+        # Torch sets a thread's number when it is first asked for, which must come before.
+        torch.get_num_threads()
+        with threadpool_limits(1, user_api="openmp"):
+            for step in self._steps:
+                if self._is_over.is_set():
+                    return
+                try:
+                    self._made.put((self._make(step), None))
+                except BaseException as error:
+                    self._made.put((None, error))
+                    return
