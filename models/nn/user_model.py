@@ -79,9 +79,7 @@ class UserModel(nn.Module):
         if self.summary is None:
             return vectors_BD
         if summary_BF is None:
-            raise ValueError(
-                "the model reads a summary: read the events as config.reading() does"
-            )
+            raise ValueError("the model reads a summary: read the events as config.reading() does")
         return self.summary(vectors_BD, summary_BF)
 
 
