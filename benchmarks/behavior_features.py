@@ -155,9 +155,9 @@ def measure(engine: str, lake: Lake, folder: Path) -> dict:
     """Runs one engine in this process; returns seconds, CPU seconds and peak gigabytes."""
     days = all_days()[-1:] if engine.endswith("day") else all_days()[-BUILT:]
     if engine == "day":
-        from features.behavior.daily_state import STATE
+        from features.behavior.tables import BEHAVIOR
 
-        lake.day(STATE, days[0]).unlink()  # it comes with the new day
+        lake.day(BEHAVIOR.state, days[0]).unlink()  # it comes with the new day
     started, computed = time.perf_counter(), time.process_time()
     if engine.startswith("by hand"):
         _by_hand(lake, days, folder)

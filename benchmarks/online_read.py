@@ -21,7 +21,7 @@ from feast import FeatureService, FeatureStore
 from online_write import REDIS, SQLITE, VECTORS, ours, redis_server, write_repository, write_rows
 
 from contracts.lake.layout import Lake
-from features.store.feast_objects import JOIN_KEY, feature_view, user_entity
+from features.store.feast_objects import entity, feature_view
 from features.store.repository import open_store
 from features.store.view_specs import Column, View
 
@@ -38,18 +38,17 @@ WIDE = View(
 def service_on(lake: Lake, kind: str, options: dict) -> tuple[FeatureStore, FeatureService]:
     """Opens the repository with an online store of a type, and the service in it."""
     write_repository(lake, {"type": kind, **options})
-    entity = user_entity()
-    views = [feature_view(lake, view, entity) for view in (WIDE, VECTORS)]
+    views = [feature_view(lake, view) for view in (WIDE, VECTORS)]
     service = FeatureService(name="service", features=views)
     store = open_store(lake)
-    store.apply([entity, *views, service])
+    store.apply([entity("user"), *views, service])
     return store, store.get_feature_service("service")
 
 
 def reader(store: FeatureStore, service: FeatureService) -> Callable[[list[str]], Any]:
     """A read of some users by a feature store."""
     return lambda users: store.get_online_features(
-        service, [{JOIN_KEY: user} for user in users]
+        service, [{"user_id": user} for user in users]
     ).to_dict()
 
 
@@ -58,7 +57,7 @@ def raw_reader(port: int, project: str) -> Callable[[list[str]], Any]:
     import redis
 
     client = redis.Redis(port=port)
-    keys = list(client.scan_iter(f"*{JOIN_KEY}*user-*{project}", count=10_000))
+    keys = list(client.scan_iter(f"*user_id*user-*{project}", count=10_000))
     by_user = {key[-len(project) - 12 : -len(project)].decode(): key for key in keys}
     fields = sorted(client.hkeys(keys[0]))
 

@@ -30,7 +30,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import write_parquet
 from contracts.lake.schemas import FEATURE_CLOCKS
 from features.store.changes import Changes, State
-from features.store.feast_objects import JOIN_KEY, feature_view, user_entity
+from features.store.feast_objects import entity, feature_view
 from features.store.online import BATCH
 from features.store.online_writer import OnlineWriter
 from features.store.repository import open_store
@@ -53,7 +53,7 @@ VECTORS = View(
 def write_rows(lake: Lake, view: View, users: int) -> None:
     """Publishes one object with a row a user: Poisson counts, gamma values, normal vectors."""
     random = np.random.default_rng(0)
-    columns: dict = {JOIN_KEY: [f"user-{n:07}" for n in random.permutation(users)]}
+    columns: dict = {"user_id": [f"user-{n:07}" for n in random.permutation(users)]}
     columns |= {field.name: pa.array([INSTANT] * users, field.type) for field in FEATURE_CLOCKS}
     for number, column in enumerate(view.columns):
         if column.kind == "int64":
@@ -92,7 +92,7 @@ def ours(lake: Lake, view: View) -> None:
     """Writes with the vectorised writer."""
     writer = OnlineWriter(lake, [view])
     with connect() as connection:
-        for batch in Changes(connection, lake, view, State.empty("")).batches(BATCH):
+        for batch in Changes(connection, lake, view, State.empty("", view)).batches(BATCH):
             writer.write(view, batch)
 
 
@@ -103,9 +103,8 @@ def empty(lake: Lake, port: int | None) -> None:
 
         redis.Redis(port=port).flushall()
     (repository(lake) / "online.db").unlink(missing_ok=True)
-    entity = user_entity()
-    views = [feature_view(lake, view, entity) for view in (FEATURES, VECTORS)]
-    open_store(lake).apply([entity, *views])
+    views = [feature_view(lake, view) for view in (FEATURES, VECTORS)]
+    open_store(lake).apply([entity("user"), *views])
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 
-CLOCKS = ("day", "user_id", "event_timestamp", "created", "written_at")
+CLOCKS = ("day", "event_timestamp", "created", "written_at")
 
 
 def values_differ(both: "ir.Table", values: list[str]) -> "ir.BooleanValue":
@@ -37,6 +37,7 @@ def add_revisions(
     days: list[dt.date],
     written: dt.datetime,
     differ: "Callable[[ir.Table, list[str]], ir.BooleanValue]" = values_differ,
+    key: str = "user_id",
 ) -> "ir.Table":
     """Adds to the published rows what the fresh ones say anew.
 
@@ -51,16 +52,17 @@ def add_revisions(
       days: those whose object is published, be it empty.
       written: the present. `created` is at least this and after the row that it corrects.
       differ: whether a row has other values than the latest published.
+      key: the column of the user; or that of the item, of which the same holds.
 
     Returns:
       The columns of `published`: every published row, and the added ones.
     """
     import ibis
 
-    values = [name for name in fresh.columns if name not in CLOCKS]
-    latest = _latest(published, written)
-    known = latest.select("day", "user_id", "corrected", **{f"old_{n}": latest[n] for n in values})
-    both = fresh.left_join(known, ["day", "user_id"])
+    values = [name for name in fresh.columns if name not in (key, *CLOCKS)]
+    latest = _latest(published, written, key)
+    known = latest.select("day", key, "corrected", **{f"old_{n}": latest[n] for n in values})
+    both = fresh.left_join(known, ["day", key])
     late = ibis.greatest(_instant(written), both.created)
     first = both.day.isin(days).ifelse(late, both.created)
     added = both.mutate(created=both.corrected.coalesce(first))
@@ -73,6 +75,7 @@ def rows_of_nothing(
     published: "ir.Table",
     nothing: Mapping[str, int | None],
     written: dt.datetime,
+    key: str = "user_id",
 ) -> "ir.Table":
     """One row of nothing, `created` now, of each user who is gone from a published day.
 
@@ -83,10 +86,11 @@ def rows_of_nothing(
       published: as of `add_revisions`.
       nothing: value column -> what it holds for a user without events and sessions.
       written: the present.
+      key: as of `add_revisions`.
     """
     import ibis
 
-    gone = _latest(published, written).anti_join(fresh, ["day", "user_id"])
+    gone = _latest(published, written, key).anti_join(fresh, ["day", key])
     empty = {name: ibis.literal(value, gone[name].type()) for name, value in nothing.items()}
     gone = gone.filter(_any(~gone[name].identical_to(value) for name, value in empty.items()))
     present = _instant(written).cast(gone.written_at.type())
@@ -94,12 +98,12 @@ def rows_of_nothing(
     return with_columns(gone.select(fresh.columns), published.schema()).select(published.columns)
 
 
-def _latest(published: "ir.Table", written: dt.datetime) -> "ir.Table":
-    """The row of each user and day that was created last, and when one after it is `corrected`."""
+def _latest(published: "ir.Table", written: dt.datetime, key: str) -> "ir.Table":
+    """Each one's row of a day that was created last, and when one after it is `corrected`."""
     import ibis
 
     newest_first = ibis.window(
-        group_by=[published.day, published.user_id], order_by=ibis.desc(published.created)
+        group_by=[published.day, published[key]], order_by=ibis.desc(published.created)
     )
     ranked = published.mutate(place=ibis.row_number().over(newest_first))
     latest = ranked.filter(ranked.place == 0).drop("place")

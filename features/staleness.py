@@ -22,7 +22,7 @@ the same data and judged by the same rules (stops.py): it stands still until one
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from contracts.base.errors import FootpathError
@@ -32,10 +32,10 @@ from contracts.lake.layout import Lake
 from contracts.lake.reading import side_by_side, stamps
 from contracts.lake.schemas import FEATURES
 from features.behavior.build import feature_needs
-from features.behavior.columns import TABLE as FEATURE_TABLE
 from features.behavior.columns import check_declared
-from features.behavior.feature_fields import feature_fields, feature_schema
+from features.behavior.feature_fields import feature_schema
 from features.behavior.meanings import feature_meanings
+from features.behavior.tables import FEATURE_TABLES, feature_tables
 from features.ingestion.manifest import (
     Manifest,
     fragment_path,
@@ -58,8 +58,15 @@ from features.sessionization.sessions import session_needs
 from features.stops import FOLDER as STOPS
 from features.stops import Stop, all_stops, rules_hash
 
-# What is rebuilt, in order.
-TABLES = ("events", "sessions", FEATURE_TABLE)
+# Of which tables a day is made.
+MADE_OF = {"events": (), "sessions": ("events",)} | dict.fromkeys(
+    FEATURE_TABLES, ("events", "sessions")
+)
+
+
+def daily_tables(dataset: Dataset) -> list[str]:
+    """The tables that are rebuilt, in order."""
+    return ["events", "sessions", *(table.name for table in feature_tables(dataset))]
 
 
 @dataclass(frozen=True)
@@ -111,21 +118,25 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
     state = _state(dataset, lake, expected)
     if (known := _KNOWN.get(lake.root)) and known[0] == state:
         return known[1]
-    check_declared(lake, feature_schema(feature_fields(dataset)))
-    files, meanings = readable_manifests(lake), feature_meanings(dataset)
-    objects = {table: _objects(lake, table) for table in TABLES}
-    was = {table: _read(lake, table, objects[table]) for table in TABLES}
+    of_features = {table.name: table for table in feature_tables(dataset)}
+    for name, table in of_features.items():
+        check_declared(lake, feature_schema(table.fields(dataset), table.key), name)
+    files, tables = readable_manifests(lake), daily_tables(dataset)
+    objects = {table: _objects(lake, table) for table in tables}
+    was = {table: _read(lake, table, objects[table]) for table in tables}
     by_day = fragments_by_day(files)
     refused = _objects(lake, "quarantine/events")
     rules, stops = rules_hash(dataset), all_stops(lake)
-    needs = {"sessions": session_needs, FEATURE_TABLE: feature_needs}
+    needs = {"sessions": session_needs} | {
+        name: partial(feature_needs, table=table) for name, table in of_features.items()
+    }
     # Fingerprints of each table as it will be: published, or about to be.
     hashes: dict[str, dict[dt.date, str]] = {}
     reasons: dict[str, dict[dt.date, str]] = {}
     standing: dict[str, dict[dt.date, Stop]] = {}
     marks: dict[str, dict[dt.date, str]] = {}
-    for n, table in enumerate(TABLES):
-        before = TABLES[:n]
+    for table in tables:
+        before = MADE_OF[table]
         days = sorted({*was[table], *expected})
         # Without a day of events, be it that it stands still, there is none of sessions.
         days = [day for day in days if all(day in hashes[each] for each in before)]
@@ -133,10 +144,11 @@ def find_stale(dataset: Dataset, lake: Lake, expected: Iterable[dt.date] = ()) -
             will = {day: digest_inputs(by_day.get(day, {})) for day in days}
         else:
             will = inputs_from({day: needs[table](dataset, day) for day in days}, hashes)
-        if table == FEATURE_TABLE:
+        if table in of_features:
+            meanings = feature_meanings(dataset, of_features[table])
             will = {day: {FEATURES: meanings} | inputs for day, inputs in will.items()}
             was[table] = {
-                day: _still_asked(inputs, feature_needs(dataset, day), meanings)
+                day: _still_asked(inputs, needs[table](dataset, day), meanings)
                 for day, inputs in was[table].items()
             }
         found = _hashes(will)
@@ -173,9 +185,10 @@ _KNOWN: dict[Path, tuple[str, StaleDays]] = {}
 
 def _state(dataset: Dataset, lake: Lake, expected: list[dt.date]) -> str:
     """Hash that stays as long as nothing can have become stale: of listings and the YAML."""
-    folders = [lake.table(table) for table in (*TABLES, "quarantine/events")]
+    tables = daily_tables(dataset)
+    folders = [lake.table(table) for table in (*tables, "quarantine/events")]
     found = [sorted(stamps(folder).items()) for folder in folders]
-    jsons = [manifests_folder(lake), *(lake.root / STOPS / table for table in TABLES)]
+    jsons = [manifests_folder(lake), *(lake.root / STOPS / table for table in tables)]
     found += [sorted(stamps(folder, "*.json").items()) for folder in jsons]
     return hash_json([dataset.model_dump(mode="json"), [str(day) for day in expected], found])
 

@@ -14,9 +14,10 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json, remove_files
 from contracts.lake.reading import parse_json, read_texts, stamps
+from features.behavior.tables import FEATURE_TABLES
 
 FOLDER = "stopped"
-TABLES = ("events", "sessions", "user_behavior_features")
+TABLES = ("events", "sessions", *FEATURE_TABLES)
 
 
 class Stop(Strict):

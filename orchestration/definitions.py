@@ -17,6 +17,7 @@ import dagster as dg
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, dataset_names, load_dataset
 from contracts.config.sources import is_enabled
+from features.staleness import daily_tables
 from orchestration.alerts.sensor import alerts_sensor
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.evaluation import evaluation_assets
@@ -33,7 +34,6 @@ from orchestration.progress import Progress
 from orchestration.retention.job import cleaning_job
 from orchestration.runs.dead_runs import dead_runs_sensor
 from orchestration.runs.executor import in_process_executor
-from orchestration.stages import DAILY
 from orchestration.write_audit_publish import days_check
 
 # What Dagster calls beta is ours to read when it moves, not the reader's of a server's log.
@@ -67,7 +67,7 @@ def dataset_definitions(name: str) -> dg.Definitions:
     jobs = [*stage_jobs(dataset), cleaning_job(dataset)]
     return dg.Definitions(
         assets=with_code_references(_tagged(dataset, assets)),
-        asset_checks=[days_check(dataset, DAILY)],
+        asset_checks=[days_check(dataset, daily_tables(dataset))],
         jobs=[*jobs, chain_job(dataset, lambda job: jobs_of(name)(job))],
         sensors=[automation_sensor(dataset, jobs), alerts_sensor(dataset)],
     )

@@ -10,8 +10,8 @@ import datetime as dt
 import dagster as dg
 
 from contracts.config.dataset import Dataset
+from features.staleness import daily_tables
 
-DAILY = ("landing", "events", "sessions", "user_behavior_features")
 MODEL = "pretrained_encoder"
 
 BUILDING = dt.timedelta(hours=3)  # that the night's work may take after a day is complete
@@ -33,7 +33,7 @@ def freshness_policies(dataset: Dataset) -> dict[str, dg.FreshnessPolicy]:
         daily = dg.FreshnessPolicy.cron(
             f"{due.minute} {due.hour} * * *", dt.timedelta(days=1), dataset.timezone
         )
-        policies |= dict.fromkeys(DAILY, daily)
+        policies |= dict.fromkeys(["landing", *daily_tables(dataset)], daily)
     if days := automation.stale_model_days:
         policies[MODEL] = dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=days))
     return policies

@@ -6,8 +6,7 @@ A job holds assets of one partitioning: Dagster's rule.
 import dagster as dg
 
 from contracts.config.dataset import Dataset
-
-DAILY = ["events", "sessions", "user_behavior_features"]
+from features.staleness import daily_tables
 
 # Not of the chain, and without an asset: what nothing needs any more goes.
 CLEANING = "cleaning"
@@ -20,7 +19,7 @@ def stage_assets(dataset: Dataset) -> dict[str, list[dg.AssetKey]]:
     stages = {
         "tables": tables,
         "landing": ["landing"],
-        "daily": DAILY,
+        "daily": daily_tables(dataset),
         "inputs": [*(["labels"] if dataset.daily_tasks else []), "training_sequences"],
         "pretraining": ["pretrained_encoder", *models],
         "evaluation": ["task_baselines", "leaderboard"] if dataset.daily_tasks else [],

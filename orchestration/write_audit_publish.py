@@ -20,6 +20,7 @@ from contracts.base.clock import now
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.remote import told
+from features.staleness import MADE_OF
 from features.stops import forget_stops, keep_stop, together
 from orchestration import partitions
 from orchestration.catalog import page
@@ -67,8 +68,8 @@ def build_days(
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckEvaluation | dg.Output]:
     """Builds the days of this run, whether one or a range, and yields what Dagster is to record.
 
-    Days that this run has stopped in a table before this one are left out. `describe` gives further
-    metadata of published days.
+    Days that this run has stopped in a table which this one is made of are left out. `describe`
+    gives further metadata of published days.
 
     Raises:
       Failure: the gate has stopped every day.
@@ -77,7 +78,7 @@ def build_days(
 
     lake, asked = Lake.of(dataset.name), days_of(context)
     stopped = stopped_days(context.instance, context.run)
-    left_out = {day for before in stopped for day in before.days if before.table != table}
+    left_out = {day for before in stopped for day in before.days if before.table in MADE_OF[table]}
     days = [day for day in asked if day not in left_out]
     if DUE in context.run.tags:
         days = _due_of(dataset, lake, table, days)
@@ -130,10 +131,10 @@ def _checks(
     context: dg.AssetExecutionContext, dataset: Dataset, verdicts: list
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output]:
     """Yields the checks of every day, which Dagster would only take of a run of one day."""
-    key = context.asset_key
+    key, table = context.asset_key, context.asset_key.path[-1]
     judged = latest_materializations(context.instance, key, [str(v.day) for v in verdicts])
     for check in context.selected_asset_check_keys:
-        results = RESULTS[check.name](dataset, verdicts)
+        results = RESULTS[check.name](dataset, table, verdicts)
         with stored_together(context.instance):
             for verdict, result in zip(verdicts, results, strict=True):
                 yield dg.AssetCheckEvaluation(
@@ -264,7 +265,7 @@ def _metadata(verdict: Any) -> dict[str, int | float]:
     return counts | broken | figures
 
 
-def _audits(_: Dataset, verdicts: list) -> list[dict[str, Any]]:
+def _audits(_: Dataset, _of: str, verdicts: list) -> list[dict[str, Any]]:
     """Whether each day has passed the gate, and which rules its rows break."""
     return [
         {
@@ -281,7 +282,7 @@ def _audits(_: Dataset, verdicts: list) -> list[dict[str, Any]]:
     ]
 
 
-def _profiles(_: Dataset, verdicts: list) -> list[dict[str, Any]]:
+def _profiles(_: Dataset, _of: str, verdicts: list) -> list[dict[str, Any]]:
     """Whether each day is like those before it, and by which figure how much."""
     return [
         _warned(verdict, {"figures": _table("figure", "z", verdict.figures) or TOO_FEW})
@@ -289,17 +290,17 @@ def _profiles(_: Dataset, verdicts: list) -> list[dict[str, Any]]:
     ]
 
 
-def _drifts(dataset: Dataset, verdicts: list) -> list[dict[str, Any]]:
+def _drifts(dataset: Dataset, table: str, verdicts: list) -> list[dict[str, Any]]:
     """Whether the features of each day are distributed as before; one page draws all days."""
     from validation.drift import PSI, write_drift_page
 
-    written = write_drift_page(dataset, Lake.of(dataset.name))
+    written = write_drift_page(dataset, Lake.of(dataset.name), table)
     drawn = {"drift by day": page(written)} if written else {}
     found = []
     for verdict in verdicts:
         worst = sorted((verdict.profile.get(PSI) or {}).items(), key=lambda item: -item[1])[:10]
-        table = _table("feature", "index", {name: float(value) for name, value in worst})
-        found.append(_warned(verdict, {"index": table or TOO_FEW} | drawn))
+        shown = _table("feature", "index", {name: float(value) for name, value in worst})
+        found.append(_warned(verdict, {"index": shown or TOO_FEW} | drawn))
     return found
 
 

@@ -75,7 +75,7 @@ def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, 
     }
     is_events = rows.audit.table == "events"
     if not is_events:
-        profiles = with_drift(dataset, lake, profiles)
+        profiles = with_drift(dataset, lake, rows.audit.table, profiles)
     strange = _strangeness(dataset, lake, profiles if is_events else {}, failures)
     frame = DayFrame(
         {
@@ -100,7 +100,11 @@ def _findings(rows: AuditedDays, dataset: Dataset, lake: Lake) -> dict[dt.date, 
             found,
             failures[day],
             [told(rows.audit, strange, day, b) for b in beyond if not b.stops]
-            + (drift_warnings(dataset, day, profiles.get(day, {})) if found.rows else []),
+            + (
+                drift_warnings(dataset, rows.audit.table, day, profiles.get(day, {}))
+                if found.rows
+                else []
+            ),
             dict(strange.figures.get(day, {})),
             profiles.get(day, {}),
         )

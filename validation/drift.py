@@ -1,4 +1,4 @@
-"""Drift of behavior features: each day against the trailing days that were published before it.
+"""Drift of features: each day against the trailing days that were published before it.
 
 In:  histograms of every feature, one small object a day, counted in the same pass as the broken
 rows (validation/descriptions.py); no row of the days before is read again. Out: for each day and
@@ -7,8 +7,8 @@ Jensen-Shannon distance; warnings; and a page of the Data Docs with the index ov
 
 A feature over 30 days grows for 30 days after the first event: such days are in no reference.
 
-Of each user the newest row of a day counts, so that rows of before a feature was declared, which
-are null in it, are no drift; a feature that was removed is not described at all.
+Of each user, or item, the newest row of a day counts, so that rows of before a feature was
+declared, which are null in it, are no drift; a feature that was removed is not described at all.
 """
 
 import base64
@@ -38,7 +38,6 @@ from validation.descriptions import (
     stability,
 )
 
-TABLE = "user_behavior_features"
 PSI, JS = "psi", "js"
 
 # What the page shows at most: days, and the features that drifted most.
@@ -47,17 +46,18 @@ PAGE_FEATURES = 25
 SHOWN = 5
 
 
-# SQL that joins to each audited row when its user's newest of the day was created.
-NEWEST = (
-    "LEFT JOIN (SELECT day AS newest_day, user_id AS newest_user, max(created) AS newest "
-    "FROM {view} GROUP BY ALL) ON day = newest_day AND user_id = newest_user"
-)
+def newest(key: str) -> str:
+    """SQL that joins to each audited row when the newest of its user, or item, was created."""
+    return (
+        f"LEFT JOIN (SELECT day AS newest_day, {key} AS newest_of, max(created) AS newest "
+        f"FROM {{view}} GROUP BY ALL) ON day = newest_day AND {key} = newest_of"
+    )
 
 
 def features_histograms(staged: pa.Schema) -> dict[str, str]:
     """The histograms that describe a day, by name: of every number the SQL of its bin, with nulls.
 
-    They are over audited rows with their NEWEST.
+    They are over audited rows with their `newest`.
 
     Args:
       staged: the schema of a staged file, with its footer: what was built is described.
@@ -72,7 +72,7 @@ def features_histograms(staged: pa.Schema) -> dict[str, str]:
 
 
 def with_drift(
-    dataset: Dataset, lake: Lake, days: Mapping[dt.date, dict[str, Any]]
+    dataset: Dataset, lake: Lake, table: str, days: Mapping[dt.date, dict[str, Any]]
 ) -> dict[dt.date, dict[str, Any]]:
     """The descriptions of staged days with what has drifted: `psi` and `js`, by feature."""
     if not days:
@@ -80,7 +80,7 @@ def with_drift(
     config = dataset.quality.drift
     warm = dataset.partitions.start + dt.timedelta(days=max(dataset.features.windows))
     reach = dt.timedelta(days=config.days)
-    before = read_descriptions(lake, TABLE, max(warm, min(days) - reach), max(days))
+    before = read_descriptions(lake, table, max(warm, min(days) - reach), max(days))
     before = {day: found for day, found in before.items() if day not in days}
     judged, trailing = {}, Trailing()
     for day in sorted(days):
@@ -104,8 +104,8 @@ def _drift(today: Described, trailing: Trailing, min_days: int) -> dict[str, dic
     return found
 
 
-def drift_warnings(dataset: Dataset, day: dt.date, found: Described) -> list[str]:
-    """Which features of a day have drifted beyond `quality.drift.psi`."""
+def drift_warnings(dataset: Dataset, table: str, day: dt.date, found: Described) -> list[str]:
+    """Which features of a table's day have drifted beyond `quality.drift.psi`."""
     bound = dataset.quality.drift.psi
     beyond = sorted(
         ((v, name) for name, v in found.get(PSI, {}).items() if v > bound), reverse=True
@@ -115,18 +115,18 @@ def drift_warnings(dataset: Dataset, day: dt.date, found: Described) -> list[str
     told = ", ".join(f"{name} {value:.2f}" for value, name in beyond[:SHOWN])
     more = f" and {len(beyond) - SHOWN} more" if len(beyond) > SHOWN else ""
     return [
-        f"{TABLE} {day}: the distribution of {len(beyond)} features has a stability index above "
+        f"{table} {day}: the distribution of {len(beyond)} features has a stability index above "
         f"{bound:g} (quality.drift.psi): {told}{more}"
     ]
 
 
-def write_drift_page(dataset: Dataset, lake: Lake) -> str | None:
-    """Draws the stability index of the published days by feature; None if no day was judged."""
-    last = max(lake.days(TABLE), default=None)
+def write_drift_page(dataset: Dataset, lake: Lake, table: str) -> str | None:
+    """Draws the stability index of a table's days by feature; None if no day was judged."""
+    last = max(lake.days(table), default=None)
     if last is None:
         return None
     first = last - dt.timedelta(days=PAGE_DAYS)
-    days = {d: f for d, f in read_descriptions(lake, TABLE, first, last).items() if f.get(PSI)}
+    days = {d: f for d, f in read_descriptions(lake, table, first, last).items() if f.get(PSI)}
     if not days:
         return None
     names = sorted({name for found in days.values() for name in found[PSI]})
@@ -143,7 +143,7 @@ def write_drift_page(dataset: Dataset, lake: Lake) -> str | None:
         for n in order
     )
     body = (
-        f"<p><a href='index.html'>Data Docs</a></p><h1>Drift of {TABLE}</h1>"
+        f"<p><a href='index.html'>Data Docs</a></p><h1>Drift of {table}</h1>"
         f"<p>Population stability index of each day against the {dataset.quality.drift.days} days "
         f"before it; above {bound:g} is a warning. The {len(order)} features with the largest "
         f"index of {len(names)}.</p><img alt='stability index by day and feature' "
@@ -151,7 +151,7 @@ def write_drift_page(dataset: Dataset, lake: Lake) -> str | None:
         f"<table><tr><th>feature</th><th>index, {max(days)}</th><th>Jensen-Shannon distance</th>"
         f"<th>largest index</th></tr>{rows}</table>"
     )
-    page = lake.table("data_docs") / "drift.html"
+    page = lake.table("data_docs") / f"drift_{table}.html"
     publish_text(lake, document("Drift", body), page)
     return str(page)
 

@@ -151,7 +151,7 @@ def audit_table(
     Args:
       dataset: gives the time zone.
       lake: gets the Data Docs.
-      table: sessions or user_behavior_features.
+      table: sessions, or a table of features.
       staged: the days, with the staged file of each.
       folder: staging.
     """
@@ -159,8 +159,7 @@ def audit_table(
         return {}
     first = pq.read_metadata(next(iter(staged.values())))
     schema = first.schema.to_arrow_schema().with_metadata(first.metadata)
-    audit = sessions_audit() if table == "sessions" else features_audit(schema)
-    assert table == audit.table, f"there are no rules for table {table}"
+    audit = sessions_audit() if table == "sessions" else features_audit(schema, table)
     verdicts = {}
     with connect() as connection:
         _, findings = audit_days(connection, dataset, lake, audit, dict(staged))

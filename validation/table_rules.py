@@ -17,7 +17,7 @@ from contracts.config.dataset import Dataset
 from contracts.config.policy import Expect
 from contracts.lake.schemas import FEATURE_CLOCKS, SESSIONS, STAGED
 from validation.descriptions import bin_of
-from validation.drift import NEWEST, features_histograms
+from validation.drift import features_histograms, newest
 from validation.rules import (
     Rule,
     at_least,
@@ -215,20 +215,22 @@ def sessions_audit() -> Audit:
     return _derived("sessions", SESSIONS, columns, rules, ("session_id",))
 
 
-def features_audit(staged: pa.Schema) -> Audit:
-    """What a day of behavior features must be, whichever features it has.
+def features_audit(staged: pa.Schema, table: str = "user_behavior_features") -> Audit:
+    """What a day of a table of features must be, whichever features it has.
 
     Args:
-      staged: the schema of a staged file, which all days of the range share: whole numbers are
-        counts, floats may be negative.
+      staged: the schema of a staged file, which all days of the range share: first who or what a
+        row is of; whole numbers are counts, floats may be negative.
+      table: its name.
     """
-    keys = [pa.field("user_id", pa.string()), *FEATURE_CLOCKS]
-    names = [key.name for key in keys]
+    key = staged.names[0]
+    keys = [pa.field(key, pa.string()), *FEATURE_CLOCKS]
+    names = [field.name for field in keys]
     schema = pa.schema([*keys, *(field for field in staged if field.name not in names)])
-    columns = {"user_id": "user_id", "day_end": "day_end"}
+    columns = {key: key, "day_end": "day_end"}
     columns |= {field.name: field.name for field in FEATURE_CLOCKS}
     rules = [present(column) for column in columns if column != "day_end"]
-    rules += [no_longer_than("user_id", LONGEST_ID), equal("event_timestamp", "day_end")]
+    rules += [no_longer_than(key, LONGEST_ID), equal("event_timestamp", "day_end")]
     rules += [not_less("created", "event_timestamp")]
     for column in staged:
         if pat.is_integer(column.type):
@@ -237,8 +239,8 @@ def features_audit(staged: pa.Schema) -> Audit:
         elif pat.is_floating(column.type):
             columns[column.name] = number(column.name)
             rules.append(finite(column.name))
-    audit = _derived("user_behavior_features", schema, columns, rules, ("user_id", "created"))
-    return replace(audit, histograms=features_histograms(staged), profile_join=NEWEST)
+    audit = _derived(table, schema, columns, rules, (key, "created"))
+    return replace(audit, histograms=features_histograms(staged), profile_join=newest(key))
 
 
 def _derived(

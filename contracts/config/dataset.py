@@ -110,12 +110,13 @@ class Dataset(Strict):
     def common_settings(self) -> dict[str, Any]:
         """Settings of every recipe, below its own."""
         learning = self.learning
-        return {
+        given = {
             "dim": learning.dim,
             "max_length": learning.max_length,
             "epochs": learning.epochs,
             "validation": self.early_stopping(learning.validation),
         }
+        return {name: value for name, value in given.items() if value is not None}
 
     def _recipe(self, name: str) -> Recipe:
         return Recipe.named(name, self.common_settings | self.learning.settings.get(name, {}))

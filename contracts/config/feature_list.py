@@ -1,8 +1,10 @@
-"""The YAML's section on behavior features: the windows, and the features over them.
+"""The YAML's section on features: the windows, and the behavior features of users over them.
 
-`standard` features come with every data set. `declared` adds entries, each of one kind below; an
-entry makes one column per window and statistic. What an entry's columns are called, hold and mean
-is told by `features/behavior/feature_fields.py`; the UI and the store show it.
+Items, and the latest session of each user, have features over the same windows, alike in every data
+set (`features/behavior/tables.py`); a word leaves them out. Of users' behavior, `standard` features
+come with every data set. `declared` adds entries, each of one kind below; an entry makes one column
+per window and statistic. What an entry's columns are called, hold and mean is told by
+`features/behavior/feature_fields.py`; the UI and the store show it.
 """
 
 from collections.abc import Iterator
@@ -236,7 +238,7 @@ Declared = Annotated[
 
 
 class Features(Strict):
-    """Behavior features: per user, over windows that end with the day."""
+    """Features of users and items, over windows that end with the day."""
 
     windows: list[Days] = Field([1, 7, 30], min_length=1)
     delay_minutes: int = Field(60, ge=0, description="from the window's end until it is known")
@@ -245,6 +247,8 @@ class Features(Strict):
     categories: list[str] = Field([], max_length=50, description="a share of events column each")
     standard: bool = Field(True, description="the features that every data set has")
     declared: list[Declared] = Field([], max_length=200, description="and what comes on top")
+    latest_session: bool = Field(True, description="features of each user's latest session too")
+    items: bool = Field(True, description="features of items too, where events have an item")
 
     @model_validator(mode="after")
     def _windows_are_known(self) -> "Features":

@@ -108,6 +108,7 @@ class Measured(Strict):
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     label_shares: Annotated[tuple[LabelShare, ...], Field(min_length=1)] = (1.0,)
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
+    trees: Count = 200  # of gradient boosting, at most
 
     @property
     def runs(self) -> list[tuple[float, int]]:
@@ -180,7 +181,6 @@ class Baselines(Measured):
     """What a practitioner would try first."""
 
     lsa_dim: Annotated[int, Field(ge=2, strict=True)] = 64
-    trees: Count = 200  # of gradient boosting on features, at most
 
 
 class BaselinesJob(Strict):

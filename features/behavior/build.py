@@ -1,17 +1,19 @@
-"""Events and sessions -> behavior features per user and day, in the three clocks of a feature row.
+"""Events and sessions -> features per user, or item, and day, in the three clocks of a feature row.
 
-A row of day D says what was known of a user at the midnight that ends D: `event_timestamp` is
-that midnight, and a window of w days is the local days D-w+1 .. D. A user has a row every day on
-which the longest window is not empty, and one row after, so that the online store does not keep a
-ghost. Counts and sums of nothing are 0 in it, and all other features of nothing are null. `created`
-is when the row would have been known; a rebuild that finds other values adds rows and keeps the old
-ones (`features/revisions.py`), whatever the list of features was then (`columns.py`).
+A row of day D says what was known of a user, or item, at the midnight that ends D:
+`event_timestamp` is that midnight, and a window of w days is the local days D-w+1 .. D. They have a
+row every day on which the longest window is not empty, and one row after, so that the online store
+does not keep a ghost. Counts and sums of nothing are 0 in it, and all other features of nothing are
+null. `created` is when the row would have been known; a rebuild that finds other values adds rows
+and keeps the old ones (`features/revisions.py`), whatever the list of features was then
+(`columns.py`).
 
-What users did per day is a small state that is published beside the features and kept up to date
-with events and sessions (`daily_state.py`); of the events themselves only users and items are
-read again (`pairs.py`). A range of days is one pass, over ranges of users in turn, so that
-memory does not grow with the log: windows slide over the state (`windows.py`). All of it is Ibis
-expressions, which FOOTPATH_ENGINE=spark runs on Spark, for all users at once.
+Which tables of features there are is in `tables.py`. What happened per day is a small state that is
+published beside the features and kept up to date with events and sessions (`daily_state.py`); of
+the events themselves only users and items are read again (`pairs.py`). A range of days is one pass,
+over ranges of users or items in turn, so that memory does not grow with the log: windows slide over
+the state (`windows.py`). All of it is Ibis expressions, which FOOTPATH_ENGINE=spark runs on Spark,
+for all at once. In these, `entity_id` is the user or item of a row.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -28,9 +30,8 @@ from contracts.config.dataset import Dataset
 from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import FEATURES
-from features.behavior.columns import TABLE, day_schema
+from features.behavior.columns import day_schema
 from features.behavior.daily_state import (
-    STATE,
     day_number,
     refresh_state,
     state_schema,
@@ -42,20 +43,20 @@ from features.behavior.meanings import feature_meanings
 from features.behavior.measures import (
     Measure,
     Span,
-    asks_for_items,
+    asks_for_pairs,
     needs_categories,
-    state_columns,
 )
 from features.behavior.pairs import (
     check_catalog,
+    distinct_of_day,
     events_of,
-    items_of_day,
     pairs_of,
     with_categories,
     with_category,
 )
+from features.behavior.ranges import DayFiles, Ids, id_ranges, in_range
+from features.behavior.tables import BEHAVIOR, FeatureTable
 from features.behavior.terms import FeatureField
-from features.behavior.users import DayFiles, Users, of_users, user_ranges
 from features.behavior.windows import windows_of_day, windows_of_range
 from features.daily import (
     calendar,
@@ -81,16 +82,21 @@ MOST_DAYS = 180
 
 
 def stage_features(
-    dataset: Dataset, lake: Lake, days: list[dt.date], folder: Path
+    dataset: Dataset,
+    lake: Lake,
+    days: list[dt.date],
+    folder: Path,
+    table: FeatureTable = BEHAVIOR,
 ) -> dict[dt.date, Path]:
-    """Builds the behavior features of each of the days, with the revisions published before.
+    """Builds the features of each of the days, with the revisions published before.
 
     Args:
       dataset: gives the windows, features, delay and time zone.
       lake: holds `events` and `sessions`, where days that are not published count as empty, and
         `items` and the features' own published days. Its daily state is brought up to date.
       days: local days, in any order.
-      folder: gets one Parquet file a day, sorted by (user_id, created).
+      folder: gets one Parquet file a day, sorted by user or item, then `created`.
+      table: whose features.
 
     Returns:
       The staged file of every day.
@@ -98,33 +104,40 @@ def stage_features(
     Raises:
       FootpathError: the catalog is needed and missing, or a feature is published with another type.
     """
-    days, fields = sorted(set(days)), feature_fields(dataset)
-    needs, meanings = _needs(fields), feature_meanings(dataset)
-    schema = day_schema(lake, feature_schema(fields), days)
+    days, fields = sorted(set(days)), table.fields(dataset)
+    needs, meanings = _needs(fields), feature_meanings(dataset, table)
+    schema = day_schema(lake, feature_schema(fields, table.key), days, table.name)
     check_catalog(lake, needs)
     staged, written = {}, now()
     for run in _runs(days):
-        inputs = published_inputs(lake, {day: feature_needs(dataset, day) for day in run})
+        inputs = published_inputs(lake, {day: feature_needs(dataset, day, table) for day in run})
         inputs = {day: {FEATURES: meanings} | of_day for day, of_day in inputs.items()}
-        needed = feature_needs(dataset, run[0])["events"] + run[1:]
-        state = state_schema(dataset, {name for name, _ in needs})
-        refresh_state(dataset, lake, state, needed)
+        needed = _needed(dataset, run)
+        state = state_schema(table, dataset, {name for name, _ in needs})
+        refresh_state(table, dataset, lake, state, needed)
         with DayFiles(folder, run, schema, inputs) as files:
-            for users in user_ranges(lake, needed, len(run)):
+            for ids in id_ranges(table, lake, needed, len(run)):
                 with open_engine(engine_name()) as engine:
-                    windows = _windows(engine, dataset, lake, needs, run, users)
-                    fresh = _features(dataset, fields, windows, written)
-                    rows = _with_published(engine, lake, fields, schema, fresh, run, written, users)
-                    files.write(stream(engine, rows, ["day", "user_id", "created"]))
+                    windows = _windows(engine, table, dataset, lake, needs, run, ids)
+                    fresh = _features(table, dataset, fields, windows, written)
+                    fresh = _with_published(
+                        engine, table, lake, fields, schema, fresh, run, written, ids
+                    )
+                    files.write(stream(engine, fresh, ["day", table.key, "created"]))
         staged |= files.paths
     return staged
 
 
-def feature_needs(dataset: Dataset, day: dt.date) -> dict[str, list[dt.date]]:
+def feature_needs(
+    dataset: Dataset, day: dt.date, table: FeatureTable = BEHAVIOR
+) -> dict[str, list[dt.date]]:
     """The days of each table that a day of features is computed from."""
-    longest = window_days(dataset)[-1]
-    needed = days_between(day - dt.timedelta(days=longest), day)
-    return {"events": needed, "sessions": needed}
+    return dict.fromkeys(table.sources, _needed(dataset, [day]))
+
+
+def _needed(dataset: Dataset, days: list[dt.date]) -> list[dt.date]:
+    """The days that the windows see which end with each of consecutive days, and one before."""
+    return days_between(days[0] - dt.timedelta(days=window_days(dataset)[-1]), days[-1])
 
 
 def _runs(days: list[dt.date]) -> list[list[dt.date]]:
@@ -144,25 +157,28 @@ def _needs(fields: list[FeatureField]) -> frozenset[Measure]:
 
 def _windows(
     engine: "Backend",
+    table: FeatureTable,
     dataset: Dataset,
     lake: Lake,
     needs: frozenset[Measure],
     days: list[dt.date],
-    users: Users,
+    ids: Ids,
 ) -> "ir.Table":
-    """Makes the windows of some users that end with each of the days."""
+    """Makes the windows of some users, or items, that end with each of the days."""
     span = Span(day_number(days[0]), day_number(days[-1]), window_days(dataset)[-1])
-    needed = feature_needs(dataset, days[0])["events"] + days[1:]
-    state = state_schema(dataset, {name for name, _ in needs})
-    folds = {name: column.fold for name, column in state_columns(dataset).items()}
-    activity = with_number(read_days(engine, lake, STATE, state, needed)).drop("day")
-    activity = of_users(activity, users)
+    state = state_schema(table, dataset, {name for name, _ in needs})
+    folds = {name: column.fold for name, column in table.state_columns(dataset).items()}
+    activity = read_days(engine, lake, table.state, state, _needed(dataset, days))
+    activity = with_number(activity).drop("day").rename(entity_id=table.key)
+    activity = in_range(activity, ids)
     categorize = partial(with_category, engine, dataset, lake)
-    events = events_of(engine, lake, span, users) if asks_for_items(needs) else None
+    events = events_of(engine, lake, table, span, ids) if asks_for_pairs(needs) else None
     if span.is_day:
-        items = items_of_day(events, needs, span.last, categorize) if events is not None else None
+        others = None
+        if events is not None:
+            others = distinct_of_day(events, needs, span.last, categorize)
         pauses = pauses_of_day(activity, needs, span.last)
-        found = [part for part in (items, pauses) if part is not None]
+        found = [part for part in (others, pauses) if part is not None]
         rows = windows_of_day(activity, found, needs, folds, span)
     else:
         pairs = pairs_of(events, needs) if events is not None else None
@@ -179,14 +195,18 @@ def _windows(
 
 
 def _features(
-    dataset: Dataset, fields: list[FeatureField], rows: "ir.Table", written: dt.datetime
+    table: FeatureTable,
+    dataset: Dataset,
+    fields: list[FeatureField],
+    rows: "ir.Table",
+    written: dt.datetime,
 ) -> "ir.Table":
     """Turns windows into features and clocks, as if each row was built in time."""
     import ibis
 
     return rows.select(
         "day",
-        "user_id",
+        **{table.key: rows.entity_id},
         event_timestamp=rows.ends,
         created=rows.ends + ibis.interval(minutes=dataset.features.delay_minutes),
         written_at=ibis.literal(written, "timestamp('UTC', 6)"),
@@ -196,22 +216,24 @@ def _features(
 
 def _with_published(
     engine: "Backend",
+    table: FeatureTable,
     lake: Lake,
     fields: list[FeatureField],
     schema: pa.Schema,
     fresh: "ir.Table",
     days: list[dt.date],
     written: dt.datetime,
-    users: Users,
+    ids: Ids,
 ) -> "ir.Table":
     """The rows that the days' objects shall hold: with what they hold already."""
     import ibis
 
-    known = [day for day in days if lake.existing(TABLE, [day])]
+    known = [day for day in days if lake.existing(table.name, [day])]
     if not known:
         return with_columns(fresh, ibis.Schema.from_pyarrow(schema))
-    published = of_users(read_by_name(engine, lake.existing(TABLE, known), schema), users)
+    published = read_by_name(engine, lake.existing(table.name, known), schema)
+    published = in_range(published, ids, table.key)
     nothing = {field.name: field.of_nothing for field in fields}
     fresh = keep(engine, "fresh", fresh)
-    added = add_revisions(fresh, published, known, written)
-    return added.union(rows_of_nothing(fresh, published, nothing, written))
+    added = add_revisions(fresh, published, known, written, key=table.key)
+    return added.union(rows_of_nothing(fresh, published, nothing, written, table.key))

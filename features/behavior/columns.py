@@ -1,4 +1,4 @@
-"""Columns of `user_behavior_features` while the list of features changes, for no row is taken away.
+"""Columns of a table of features while its list of features changes, for no row is taken away.
 
 In:  the declared features, and the published days. Out: the columns of the days that are about to
 be built, and published days that have a column for each feature of every registered view.
@@ -27,7 +27,9 @@ from contracts.lake.schemas import BUILT_FROM
 TABLE = "user_behavior_features"
 
 
-def day_schema(lake: Lake, declared: pa.Schema, days: list[dt.date]) -> pa.Schema:
+def day_schema(
+    lake: Lake, declared: pa.Schema, days: list[dt.date], table: str = TABLE
+) -> pa.Schema:
     """The columns of days that are about to be built: the declared ones, then others by name.
 
     A count may be null if rows of these days were built before it was declared.
@@ -36,14 +38,15 @@ def day_schema(lake: Lake, declared: pa.Schema, days: list[dt.date]) -> pa.Schem
       lake: with the published days.
       declared: columns of the present list.
       days: the days; all get the same columns.
+      table: of features.
 
     Raises:
       FootpathError: a column is published with another type.
     """
-    published, wanted = lake.days(TABLE), set(days)
+    published, wanted = lake.days(table), set(days)
     own = [day for day in published if day in wanted]
-    found = {day: read_schema(lake.day(TABLE, day)) for day in {*published[:1], *own}}
-    check_types(declared, {lake.day(TABLE, day): found[day] for day in sorted(found)})
+    found = {day: read_schema(lake.day(table, day)) for day in {*published[:1], *own}}
+    check_types(declared, {lake.day(table, day): found[day] for day in sorted(found)})
     others = {field.name: field for schema in found.values() for field in schema}
     columns = [
         field.with_nullable(field.nullable or any(_may_be_null(found[d], field) for d in own))
@@ -55,14 +58,14 @@ def day_schema(lake: Lake, declared: pa.Schema, days: list[dt.date]) -> pa.Schem
     return pa.schema(columns)
 
 
-def check_declared(lake: Lake, declared: pa.Schema) -> None:
+def check_declared(lake: Lake, declared: pa.Schema, table: str = TABLE) -> None:
     """Checks the declared features against the first and the last published day.
 
     Raises:
       FootpathError: a column is published with another type.
     """
-    days = lake.days(TABLE)
-    ends = [lake.day(TABLE, day) for day in {*days[:1], *days[-1:]}]
+    days = lake.days(table)
+    ends = [lake.day(table, day) for day in {*days[:1], *days[-1:]}]
     check_types(declared, {path: read_schema(path) for path in sorted(ends)})
 
 
@@ -83,7 +86,7 @@ def check_types(declared: pa.Schema, published: dict[Path, pa.Schema]) -> None:
                 )
 
 
-def widen(lake: Lake, columns: Iterable[pa.Field]) -> int:
+def widen(lake: Lake, columns: Iterable[pa.Field], table: str = TABLE) -> int:
     """Adds columns of nulls to the published days that lack some of these, and counts these days.
 
     Rows, their order and the footer stay as they are. A day that is published anew meanwhile is
@@ -93,8 +96,8 @@ def widen(lake: Lake, columns: Iterable[pa.Field]) -> int:
       FootpathError: a day has such a column with another type.
     """
     wanted = pa.schema([field.with_nullable(True) for field in columns])
-    known = stamps(lake.table(TABLE))
-    paths = [lake.table(TABLE) / name for name in sorted(known)]
+    known = stamps(lake.table(table))
+    paths = [lake.table(table) / name for name in sorted(known)]
     found = dict(zip(paths, side_by_side(read_schema, paths), strict=True))
     check_types(wanted, found)
     narrow = [path for path in paths if {*wanted.names} - {*found[path].names}]

@@ -1,8 +1,9 @@
-"""What each user did on each day: the daily state that the windows of the features slide over.
+"""What each user did on each day, and each item saw: the state that windows of features slide over.
 
-In:  the published events and sessions of a day. Out: `user_daily_activity`, one object a day with
-one row a user: counts, sums, maxima and last instants. It is some ten times smaller than the
-events, so that a day's features need not read the events of all its windows again.
+In:  the published events and sessions of a day. Out: for each table of features its state, such as
+`user_daily_activity`: one object a day with one row a user, or item: counts, sums, maxima and last
+instants. It is some ten times smaller than the events, so that a day's features need not read the
+events of all its windows again.
 
 It is a cache, not an asset: an object says in its footer which events and sessions it was made of
 (their stamps), and is made anew where these are others now, or where it lacks a column that some
@@ -10,13 +11,14 @@ feature needs. So a late rebuild, a killed run or a changed YAML needs no rule o
 removing the folder does no harm. What depends on the catalog is not in it: the catalog changes
 every day, and the days before it do not.
 
-Which columns there are, and what each is made of, is in `measures.py`.
+Which columns there are, and what each is made of, its table says (`tables.py`).
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
 
 import datetime as dt
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -36,19 +38,14 @@ from features.behavior.measures import (
     PAUSES,
     WHOLE,
     StateColumn,
-    event_columns,
-    session_columns,
-    state_columns,
 )
+from features.behavior.tables import FeatureTable
 from features.daily import open_engine, read_days, register, row_count, stream, write_days
 from features.provenance import Inputs, footer
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
-
-STATE = "user_daily_activity"
-SOURCES = ("events", "sessions")
 
 # Events that one query sees: days are independent, so more of them is no more memory.
 CHUNK_EVENTS = 20_000_000
@@ -68,88 +65,104 @@ def with_number(rows: "ir.Table") -> "ir.Table":
     return rows.mutate(n=rows.day.delta(ibis.literal(EPOCH), unit="day"))
 
 
-def state_schema(dataset: Dataset, measures: Iterable[str]) -> pa.Schema:
+def keyed(events: "ir.Table", table: FeatureTable) -> "ir.Table":
+    """Events with the user or item that they are of as `entity_id`; without those of none."""
+    return events.filter(events[table.key].notnull()).mutate(entity_id=events[table.key])
+
+
+def state_schema(table: FeatureTable, dataset: Dataset, measures: Iterable[str]) -> pa.Schema:
     """The columns of the state that these measures need, in a fixed order."""
-    wanted = set(measures) | {"active_days"}
+    wanted = set(measures) | {"active_days" if "events" in table.sources else "sessions"}
     if wanted & set(PAUSES):
         wanted |= set(PAUSE_COLUMNS)
-    columns = state_columns(dataset).items()
+    columns = table.state_columns(dataset).items()
     kept = [pa.field(name, column.kind) for name, column in columns if name in wanted]
-    return pa.schema([pa.field("user_id", pa.string(), nullable=False), *kept])
+    return pa.schema([pa.field(table.key, pa.string(), nullable=False), *kept])
 
 
-def refresh_state(dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]) -> None:
+def refresh_state(
+    table: FeatureTable, dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]
+) -> None:
     """Publishes the state of those of the days that have none, or one of other inputs.
 
     Days without events and sessions have none.
     """
-    known = {source: stamps(lake.table(source)) for source in SOURCES}
+    known = {source: stamps(lake.table(source)) for source in table.sources}
     inputs: dict[dt.date, Inputs] = {}
     for day in days:
-        name = lake.day(STATE, day).name
-        found = {source: known[source].get(name) for source in SOURCES}
+        name = lake.day(table.state, day).name
+        found = {source: known[source].get(name) for source in table.sources}
         if any(found.values()):
             inputs[day] = {s: {str(day): stamp} for s, stamp in found.items() if stamp}
-    published = set(lake.days(STATE))
+    published = set(lake.days(table.state))
     due = [
         day
         for day in sorted(inputs)
-        if day not in published or not _is_fresh(lake, schema, day, inputs[day])
+        if day not in published or not _is_fresh(lake.day(table.state, day), schema, inputs[day])
     ]
     for chunk in chunks(((day, row_count(lake, "events", day)) for day in due), CHUNK_EVENTS):
         with open_engine(engine_name()) as engine, lake.staging() as folder:
-            rows = stream(
-                engine, state_of(engine, dataset, lake, schema, chunk), ["day", "user_id"]
-            )
+            state = _state_of(engine, table, dataset, lake, schema, chunk)
+            rows = stream(engine, state, ["day", table.key])
             staged = write_days(rows, schema, folder, chunk, inputs).values()
-            side_by_side(lambda path: publish_file(path, lake.table(STATE) / path.name), staged)
+            target = lake.table(table.state)
+            side_by_side(lambda path, target=target: publish_file(path, target / path.name), staged)
 
 
-def _is_fresh(lake: Lake, schema: pa.Schema, day: dt.date, inputs: Inputs) -> bool:
+def _is_fresh(path: Path, schema: pa.Schema, inputs: Inputs) -> bool:
     """Whether a published day was made of these inputs, and has just these columns."""
-    found = read_metadata(lake.day(STATE, day))
+    found = read_metadata(path)
     metadata = found.metadata or {}
     same = all(metadata.get(key) == value for key, value in footer(inputs).items())
     return same and found.schema.to_arrow_schema().names == schema.names
 
 
-def state_of(
-    engine: "Backend", dataset: Dataset, lake: Lake, schema: pa.Schema, days: list[dt.date]
+def _state_of(
+    engine: "Backend",
+    table: FeatureTable,
+    dataset: Dataset,
+    lake: Lake,
+    schema: pa.Schema,
+    days: list[dt.date],
 ) -> "ir.Table":
-    """One row a user and day with an event or a closing session."""
+    """One row a user, or item, and day with an event or a closing session."""
     import ibis
 
     names = set(schema.names)
-    events = with_number(read_days(engine, lake, "events", EVENTS, days))
-    if any(name.startswith("hour_") for name in names):
-        clock = register(engine, "hours_clock", hours_clock(days, dataset.timezone))
-        events = with_hour(events, clock)
-    sessions = read_days(engine, lake, "sessions", SESSIONS, days)
-    of_events = _of_day(_with_values(events), event_columns(dataset), names)
-    of_sessions = _of_day(_with_pauses(sessions, names), session_columns(), names)
-    both = of_events.outer_join(of_sessions, ["day", "user_id"])
+    sessions = table.sessions(read_days(engine, lake, "sessions", SESSIONS, days), names)
+    rows = _of_day(sessions, table.session_columns(dataset), names)
+    if "events" in table.sources:
+        events = keyed(with_number(read_days(engine, lake, "events", EVENTS, days)), table)
+        if any(name.startswith("hour_") for name in names):
+            clock = register(engine, "hours_clock", hours_clock(days, dataset.timezone))
+            events = with_hour(events, clock)
+        of_events = _of_day(_with_values(events), table.event_columns(dataset), names)
+        rows = of_events.outer_join(rows, ["day", "entity_id"])
+        rows = rows.mutate(
+            day=ibis.coalesce(rows.day, rows.day_right),
+            entity_id=ibis.coalesce(rows.entity_id, rows.entity_id_right),
+        )
     columns = {}
-    for name, column in state_columns(dataset).items():
+    for name, column in table.state_columns(dataset).items():
         if name in names:
-            value = both[name].fill_null(0) if column.fold == "sum" else both[name]
-            columns[name] = value.cast(_ibis_type(column.kind))
-    return both.select(
-        day=ibis.coalesce(both.day, both.day_right),
-        user_id=ibis.coalesce(both.user_id, both.user_id_right),
-        **columns,
-    )
+            value = rows[name].fill_null(0) if column.fold == "sum" else rows[name]
+            columns[name] = value.cast(KINDS[column.kind])
+    return rows.select("day", **{table.key: rows.entity_id}, **columns)
 
 
-def _ibis_type(kind: pa.DataType) -> str:
-    return {WHOLE: "int64", EXACT: "decimal(38, 6)", pa.float64(): "float64"}.get(
-        kind, "timestamp('UTC', 6)"
-    )
+KINDS = {
+    WHOLE: "int64",
+    EXACT: "decimal(38, 6)",
+    pa.float64(): "float64",
+    pa.string(): "string",
+    TIMESTAMP: "timestamp('UTC', 6)",
+}
 
 
 def _of_day(rows: "ir.Table", columns: dict[str, StateColumn], names: set[str]) -> "ir.Table":
-    """Sums up a user's rows of each day to those of the columns that are named."""
+    """Sums up each day's rows of a user, or item, to those of the columns that are named."""
     made = {name: column.of for name, column in columns.items() if name in names}
-    return rows.group_by("day", "user_id").agg(**(made or {"rows": rows.count()}))
+    return rows.group_by("day", "entity_id").agg(**(made or {"rows": rows.count()}))
 
 
 def _with_values(events: "ir.Table") -> "ir.Table":
@@ -157,39 +170,6 @@ def _with_values(events: "ir.Table") -> "ir.Table":
     number = value.cast("float64")
     square = (number * number).try_cast("decimal(38, 6)")
     return events.mutate(exact=value, number=number, square=square)
-
-
-def _with_pauses(sessions: "ir.Table", names: set[str]) -> "ir.Table":
-    """Adds `seconds`, and the `gap` to the sessions before, if they closed on the day too.
-
-    Sessions of the source may overlap: then there is no pause between them, a gap of 0.
-    """
-    import ibis
-
-    sessions = sessions.mutate(seconds=sessions.duration_seconds.cast("decimal(18, 6)"))
-    if "day_gaps" not in names:
-        return sessions
-    key = [sessions.day, sessions.user_id]
-    order = [sessions.started_at, sessions.session_id]
-    in_order = ibis.window(group_by=key, order_by=order)
-    so_far = ibis.window(group_by=key, order_by=order, following=0)
-    sessions = sessions.mutate(
-        nth=ibis.row_number().over(in_order), latest=sessions.ended_at.max().over(so_far)
-    )
-    by_nth = ibis.window(group_by=[sessions.day, sessions.user_id], order_by=sessions.nth)
-    sessions = sessions.mutate(before=sessions.latest.lag().over(by_nth))
-    return sessions.mutate(gap=whole_pause(sessions.started_at, sessions.before))
-
-
-def whole_seconds(later: "ir.Value", earlier: "ir.Value") -> "ir.Value":
-    """Returns whole seconds from one instant to another, cut off: engines agree on integers."""
-    return later.delta(earlier, unit="microsecond") // 1_000_000
-
-
-def whole_pause(start: "ir.Value", end: "ir.Value") -> "ir.Value":
-    """Whole seconds from the end of something to the start of another; 0 where they overlap."""
-    pause = whole_seconds(start, end)
-    return (pause < 0).ifelse(0, pause)
 
 
 def with_hour(events: "ir.Table", clock: "ir.Table") -> "ir.Table":

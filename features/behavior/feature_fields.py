@@ -1,4 +1,4 @@
-"""Names, kinds, meanings and formulas of the behavior features: the one list of them.
+"""Names, kinds, meanings and formulas of the behavior features of users: the one list of them.
 
 In: a data set's YAML alone, for columns must not depend on data. Out: the fields in the order of
 the columns: the standard ones, then those that the YAML declares (`declared.py`). The
@@ -35,6 +35,15 @@ def feature_fields(dataset: Dataset) -> list[FeatureField]:
     fields = _standard_fields(dataset) if dataset.features.standard else []
     for entry in dataset.features.declared:
         fields += [field for field in declared_fields(dataset, entry) if field not in fields]
+    return check_names(dataset, fields)
+
+
+def check_names(dataset: Dataset, fields: list[FeatureField]) -> list[FeatureField]:
+    """The fields, each of which has a name of its own.
+
+    Raises:
+      FootpathError: two different features have one name.
+    """
     for name, times in Counter(field.name for field in fields).items():
         if times > 1:
             raise FootpathError(
@@ -45,11 +54,10 @@ def feature_fields(dataset: Dataset) -> list[FeatureField]:
     return fields
 
 
-def feature_schema(fields: list[FeatureField]) -> pa.Schema:
-    """The schema of `user_behavior_features`: user, three clocks, then the fields."""
+def feature_schema(fields: list[FeatureField], key: str = "user_id") -> pa.Schema:
+    """The schema of a table of features: user or item, three clocks, then the fields."""
     columns = [pa.field(f.name, pa.type_for_alias(f.kind), f.term.is_nullable) for f in fields]
-    user = pa.field("user_id", pa.string(), nullable=False)
-    return pa.schema([user, *FEATURE_CLOCKS, *columns])
+    return pa.schema([pa.field(key, pa.string(), nullable=False), *FEATURE_CLOCKS, *columns])
 
 
 def window_days(dataset: Dataset) -> list[int]:

@@ -1,6 +1,6 @@
-"""What a sum over days cannot tell of a window: different items, spread, pauses of sessions.
+"""What a sum over days cannot tell of a window: different ones, spread, pauses of sessions.
 
-In:  the state and the (user, item) pairs of some users by day. Out: how each such measure changes
+In:  the state of some users, or items, and their pairs by day. Out: how each such measure changes
 from day to day; a window's value is the running sum.
 
 An interval counts from day `n` on, until `w` days after day `base` or until day `until` takes its
@@ -10,10 +10,9 @@ earlier one leaves the window.
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from features.behavior.daily_state import whole_pause
 from features.behavior.measures import (
     DISTINCT,
     ENTROPY_UNITS,
@@ -38,12 +37,12 @@ def changes_of(
 
     Args:
       activity: the state; with the edges and pauses of sessions if gaps are asked for.
-      pairs: user_id, n, item_id, category, `pairs` (events) and `pairs_of_<a>`.
+      pairs: entity_id, n, other_id, category, `pairs` (events) and `pairs_of_<a>`.
       needs: what to compute.
       span: the days of the result.
 
     Returns:
-      user_id, n, and what to add on that day to `<measure>_<w>`; none if there is no such measure.
+      entity_id, n, and what to add on that day to `<measure>_<w>`; none if there is none such.
     """
     import ibis
 
@@ -63,7 +62,7 @@ def changes_of(
     names = [f"{name}_{w}" for name, ws in windows.items() for w in ws]
     zero = ibis.literal(0, "int64")
     parts = [
-        part.select("user_id", "n", **{n: part[n] if n in part.columns else zero for n in names})
+        part.select("entity_id", "n", **{n: part[n] if n in part.columns else zero for n in names})
         for part in parts
     ]
     changes = ibis.union(*parts) if len(parts) > 1 else parts[0]
@@ -71,18 +70,18 @@ def changes_of(
 
 
 def folded(changes: "ir.Table", first: int) -> "ir.Table":
-    """Sums changes by user and day, with all that came before day `first` on it."""
+    """Sums changes by user, or item, and day, with all that came before day `first` on it."""
     import ibis
 
     changes = changes.mutate(n=ibis.greatest(changes.n, first))
-    names = [name for name in changes.columns if name not in ("user_id", "n")]
-    return changes.group_by("user_id", "n").agg(
+    names = [name for name in changes.columns if name not in ("entity_id", "n")]
+    return changes.group_by("entity_id", "n").agg(
         **{name: changes[name].sum().cast("int64") for name in names}
     )
 
 
 def _steps(intervals: "ir.Table", windows: dict[str, list[int]], span: Span) -> "ir.Table":
-    """Turns intervals (user_id, n, base, until, amounts) into what enters and leaves windows."""
+    """Turns intervals (entity_id, n, base, until, amounts) into what enters and leaves windows."""
     import ibis
 
     windows = {name: ws for name, ws in windows.items() if name in intervals.columns}
@@ -98,11 +97,11 @@ def _steps(intervals: "ir.Table", windows: dict[str, list[int]], span: Span) -> 
         for name, ws in windows.items()
         for w in ws
     }
-    return steps.select("user_id", n=(steps.step == 0).ifelse(steps.n, leaves), **changes)
+    return steps.select("entity_id", n=(steps.step == 0).ifelse(steps.n, leaves), **changes)
 
 
 def _distinct(pairs: "ir.Table", name: str, span: Span) -> "ir.Table":
-    """The intervals in which a key is among the different ones of a user.
+    """The intervals in which a key is among the different ones of a user, or item.
 
     An occurrence counts from its day on until the next occurrence takes over. Of those up to the
     first day of the span, the last is enough.
@@ -114,10 +113,10 @@ def _distinct(pairs: "ir.Table", name: str, span: Span) -> "ir.Table":
     if action:
         seen = seen.filter(seen[f"pairs_of_{action}"] > 0)
     seen = seen.mutate(told_apart=ibis.greatest(seen.n, span.first))
-    seen = seen.group_by("user_id", key, "told_apart").agg(n=seen.n.max())
-    in_order = ibis.window(group_by=[seen.user_id, seen[key]], order_by=seen.n)
+    seen = seen.group_by("entity_id", key, "told_apart").agg(n=seen.n.max())
+    in_order = ibis.window(group_by=[seen.entity_id, seen[key]], order_by=seen.n)
     seen = seen.mutate(until=seen.n.lead().over(in_order))
-    seen = seen.group_by("user_id", "n", "until").agg(**{name: seen.count()})
+    seen = seen.group_by("entity_id", "n", "until").agg(**{name: seen.count()})
     return seen.mutate(base=seen.n)
 
 
@@ -127,7 +126,7 @@ def _spread(pairs: "ir.Table", window: int, span: Span) -> "ir.Table":
 
     name = f"spread_{window}"
     pairs = pairs.filter(pairs.category.notnull())
-    counts = pairs.group_by("user_id", "category", "n").agg(
+    counts = pairs.group_by("entity_id", "category", "n").agg(
         change=pairs["pairs"].sum().cast("int64")
     )
     # Each count comes once as it enters (step 0), and once, taken away, as it leaves.
@@ -136,11 +135,13 @@ def _spread(pairs: "ir.Table", window: int, span: Span) -> "ir.Table":
         n=ibis.greatest(steps.n + steps.step, span.first),
         change=(steps.step == 0).ifelse(steps.change, -steps.change),
     )
-    steps = steps.group_by("user_id", "category", "n").agg(change=steps.change.sum().cast("int64"))
-    so_far = ibis.window(group_by=[steps.user_id, steps.category], order_by=steps.n, following=0)
+    steps = steps.group_by("entity_id", "category", "n").agg(
+        change=steps.change.sum().cast("int64")
+    )
+    so_far = ibis.window(group_by=[steps.entity_id, steps.category], order_by=steps.n, following=0)
     steps = steps.mutate(total=steps.change.sum().over(so_far).cast("int64"))
     change = scaled(steps.total) - scaled(steps.total - steps.change)
-    return steps.select("user_id", "n", **{name: change})
+    return steps.select("entity_id", "n", **{name: change})
 
 
 def scaled(count: "ir.IntegerColumn") -> "ir.IntegerColumn":
@@ -151,7 +152,7 @@ def scaled(count: "ir.IntegerColumn") -> "ir.IntegerColumn":
 
 
 def pauses_of_day(activity: "ir.Table", needs: Iterable[Measure], day: int) -> "ir.Table | None":
-    """Returns user_id and the pauses in the windows that end with one day; none if not asked."""
+    """Returns entity_id and the pauses in the windows that end with one day; none if not asked."""
     import ibis
 
     gaps = asked_windows(needs, PAUSES)
@@ -168,10 +169,10 @@ def pauses_of_day(activity: "ir.Table", needs: Iterable[Measure], day: int) -> "
             for name, ws in gaps.items()
             for w in ws
         }
-        parts.append(rows.select("user_id", **amounts))
+        parts.append(rows.select("entity_id", **amounts))
     rows = ibis.union(*parts)
-    names = [name for name in rows.columns if name != "user_id"]
-    return rows.group_by("user_id").agg(**{n: rows[n].sum().cast("int64") for n in names})
+    names = [name for name in rows.columns if name != "entity_id"]
+    return rows.group_by("entity_id").agg(**{n: rows[n].sum().cast("int64") for n in names})
 
 
 def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
@@ -183,7 +184,7 @@ def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
     import ibis
 
     days = activity.filter(activity.last_end.notnull())
-    in_order = ibis.window(group_by=days.user_id, order_by=days.n)
+    in_order = ibis.window(group_by=days.entity_id, order_by=days.n)
     days = days.mutate(
         before=days.n.lag().over(in_order),
         next_day=days.n.lead().over(in_order),
@@ -191,7 +192,7 @@ def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
     )
     never = ibis.null("int64")
     inside = days.filter(days.day_gaps > 0).select(
-        "user_id",
+        "entity_id",
         "n",
         base="n",
         until=never,
@@ -200,7 +201,7 @@ def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
         gap_squares="day_gap_squares",
     )
     across = days.filter(days.before.notnull()).select(
-        "user_id",
+        "entity_id",
         "n",
         base="before",
         until=never,
@@ -212,4 +213,38 @@ def pauses_of(activity: "ir.Table") -> "list[ir.Table]":
         base=days.day_gap_last.notnull().ifelse(days.n, days.before),
         gap_last=days.day_gap_last.coalesce(days.pause),
     ).filter(lambda rows: rows.gap_last.notnull())
-    return [inside, across, last.select("user_id", "n", "base", "gap_last", until="next_day")]
+    return [inside, across, last.select("entity_id", "n", "base", "gap_last", until="next_day")]
+
+
+def with_pauses(sessions: "ir.Table", names: Collection[str]) -> "ir.Table":
+    """Sessions of users with `seconds`, and the `gap` to those before, if they closed that day too.
+
+    Sessions of the source may overlap: then there is no pause between them, a gap of 0.
+    """
+    import ibis
+
+    seconds = sessions.duration_seconds.cast("decimal(18, 6)")
+    sessions = sessions.mutate(entity_id=sessions.user_id, seconds=seconds)
+    if "day_gaps" not in names:
+        return sessions
+    key = [sessions.day, sessions.entity_id]
+    order = [sessions.started_at, sessions.session_id]
+    in_order = ibis.window(group_by=key, order_by=order)
+    so_far = ibis.window(group_by=key, order_by=order, following=0)
+    sessions = sessions.mutate(
+        nth=ibis.row_number().over(in_order), latest=sessions.ended_at.max().over(so_far)
+    )
+    by_nth = ibis.window(group_by=[sessions.day, sessions.entity_id], order_by=sessions.nth)
+    sessions = sessions.mutate(before=sessions.latest.lag().over(by_nth))
+    return sessions.mutate(gap=whole_pause(sessions.started_at, sessions.before))
+
+
+def whole_seconds(later: "ir.Value", earlier: "ir.Value") -> "ir.Value":
+    """Returns whole seconds from one instant to another, cut off: engines agree on integers."""
+    return later.delta(earlier, unit="microsecond") // 1_000_000
+
+
+def whole_pause(start: "ir.Value", end: "ir.Value") -> "ir.Value":
+    """Whole seconds from the end of something to the start of another; 0 where they overlap."""
+    pause = whole_seconds(start, end)
+    return (pause < 0).ifelse(0, pause)

@@ -1,4 +1,4 @@
-"""What each behavior feature means, as a hash that a published day keeps of every column.
+"""What each feature means, as a hash that a published day keeps of every column.
 
 In:  a data set's YAML. Out: column -> hash of its definition: what is computed, of which actions
 and categories, over which windows and with which parameters, defaults filled in. Neither a
@@ -10,17 +10,17 @@ definition (`terms.py`) changes only with its values.
 
 from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
-from features.behavior.feature_fields import feature_fields
 from features.behavior.measures import action_of, category_place, stem_of
+from features.behavior.tables import BEHAVIOR, FeatureTable
 from features.behavior.terms import TOTAL, Definition
 
 
-def feature_meanings(dataset: Dataset) -> dict[str, str]:
-    """Hash of what each behavior feature of a data set means, by column."""
+def feature_meanings(dataset: Dataset, table: FeatureTable = BEHAVIOR) -> dict[str, str]:
+    """Hash of what each feature of a table means, by column."""
     categories = dataset.features.categories
     return {
         field.name: hash_json(_with_categories(field.term.definition, categories))
-        for field in feature_fields(dataset)
+        for field in table.fields(dataset)
     }
 
 

@@ -1,14 +1,16 @@
 """The measures that behavior features are made of: what each is, and where it comes from.
 
-A measure is one number of a user and a window, such as ("events", 7): the window of 7 days that
-ends with the day of a row. There are three sorts.
+A measure is one number of a user, or of an item, and a window, such as ("events", 7): the window of
+7 days that ends with the day of a row. There are three sorts.
 
-- Columns of the daily state (`state_columns`): a user's day is summed up to one value, and the days
-  of a window to one again, by a sum or a maximum. A new one is an entry below.
-- Of items and categories (`pairs.py`): `items` and `categories`, how many different ones there are;
-  `category_<i>`, events of the i-th of features.categories, each also `_of_<action>`;
-  `categorized`, events with any category; `spread`, the sum over categories of count * ln(count),
-  in ENTROPY_UNITS. No category is none: an event without one counts in none of these.
+- Columns of the daily state: the day of a user, or item, is summed up to one value, and the days of
+  a window to one again, by a sum, a maximum, or as the last of them. A new one is an entry below,
+  or in the module of its table.
+- Of what they had to do with (`pairs.py`): `items`, `users` and `categories`, how many different
+  ones there are; `category_<i>`, events of the i-th of features.categories, each also
+  `_of_<action>`; `categorized`, events with any category; `spread`, the sum over categories of
+  count * ln(count), in ENTROPY_UNITS. No category is none: an event without one counts in none of
+  these.
 - Of the pauses between sessions that closed in the window (`intervals.py`): `gaps`, how many, and
   `gap_seconds`, `gap_squares`, `gap_last`.
 
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
 
 Measure = tuple[str, int]  # name, days of the window
 
-# The method by which the days of a window become one: a day without rows is 0 in a sum, and null
-# otherwise.
-Fold = Literal["sum", "max"]
+# How the days of a window become one: `last` is the value of the last day with rows. A day without
+# rows is 0 in a sum, and null otherwise.
+Fold = Literal["sum", "max", "last"]
 
 # Whole numbers, and decimals: their sums do not depend on the order of rows.
 WHOLE, EXACT = pa.int64(), pa.decimal128(38, 6)
@@ -42,7 +44,7 @@ WHOLE, EXACT = pa.int64(), pa.decimal128(38, 6)
 ENTROPY_UNITS = 1_000_000_000
 
 # How many different ones there are -> the column that tells them apart.
-DISTINCT = {"items": "item_id", "categories": "category"}
+DISTINCT = {"items": "other_id", "users": "other_id", "categories": "category"}
 CATEGORIES = ("categories", "category", "categorized", "spread")
 PAUSES = ("gaps", "gap_seconds", "gap_squares", "gap_last")
 # What pauses are made of: those within a day, and the sessions that end and begin a user's day.
@@ -71,7 +73,7 @@ class StateColumn:
     """One column of the daily state."""
 
     kind: pa.DataType
-    of: "ibis.Deferred"  # the rows of a user's day -> its value
+    of: "ibis.Deferred"  # the rows of a user's or item's day -> its value
     fold: Fold = "sum"
 
 
@@ -116,7 +118,7 @@ def event_columns(dataset: Dataset) -> dict[str, StateColumn]:
     return columns
 
 
-def session_columns() -> dict[str, StateColumn]:
+def session_columns(_dataset: Dataset) -> dict[str, StateColumn]:
     """The columns of the daily state that are made of the sessions that close on a day.
 
     The rows have the columns of sessions and: `gap`, whole seconds since the session before, if it
@@ -139,11 +141,6 @@ def session_columns() -> dict[str, StateColumn]:
         "last_end": StateColumn(TIMESTAMP, _.ended_at.max(), "max"),
         "day_gap_last": StateColumn(WHOLE, _.gap.argmax(_.nth), "max"),
     }
-
-
-def state_columns(dataset: Dataset) -> dict[str, StateColumn]:
-    """Every column that the daily state of a data set can have, in a fixed order."""
-    return event_columns(dataset) | session_columns()
 
 
 def stem_of(measure: str) -> str:
@@ -175,8 +172,8 @@ def is_interval(measure: str) -> bool:
     return stem_of(measure) in (*DISTINCT, "spread", *PAUSES)
 
 
-def asks_for_items(needs: Iterable[Measure]) -> bool:
-    """Whether some measure is of items or categories."""
+def asks_for_pairs(needs: Iterable[Measure]) -> bool:
+    """Whether some measure is of items, users or categories."""
     return any(stem_of(name) in (*DISTINCT, *CATEGORIES) for name, _ in needs)
 
 
@@ -186,6 +183,6 @@ def needs_categories(needs: Iterable[Measure]) -> bool:
 
 
 def actions_of(needs: Iterable[Measure]) -> list[str]:
-    """The actions that some measure of items or categories is told by."""
-    of_items = (name for name, _ in needs if stem_of(name) in (*DISTINCT, *CATEGORIES))
-    return sorted({action_of(name) for name in of_items} - {""})
+    """The actions that some measure of items, users or categories is told by."""
+    of_pairs = (name for name, _ in needs if stem_of(name) in (*DISTINCT, *CATEGORIES))
+    return sorted({action_of(name) for name in of_pairs} - {""})

@@ -1,8 +1,9 @@
-"""The items that users had to do with, by day, with their categories from the catalog.
+"""What users, or items, had to do with by day: items with their categories, or users.
 
 In:  users and items of the published events (few columns of them), and the published catalog.
-Out: one row a user, day and item. It is not part of the daily state: it would be as large as the
-columns that it is read from, and the catalog of today tells the category of yesterday's items.
+Out: one row a user, day and item, told by the user (`entity_id`) or by the item; the other one is
+`other_id`. It is not part of the daily state: it would be as large as the columns that it is read
+from, and the catalog of today tells the category of yesterday's items.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -16,10 +17,11 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS
-from features.behavior.daily_state import EPOCH, with_number
+from features.behavior.daily_state import EPOCH, keyed, with_number
 from features.behavior.intervals import scaled
 from features.behavior.measures import (
     CATEGORIES,
+    DISTINCT,
     Measure,
     Span,
     action_of,
@@ -29,7 +31,8 @@ from features.behavior.measures import (
     needs_categories,
     stem_of,
 )
-from features.behavior.users import Users, of_users
+from features.behavior.ranges import Ids, in_range
+from features.behavior.tables import FeatureTable
 from features.daily import read_days, read_object
 
 if TYPE_CHECKING:
@@ -51,20 +54,23 @@ def check_catalog(lake: Lake, needs: Iterable[Measure]) -> None:
         )
 
 
-def events_of(engine: "Backend", lake: Lake, span: Span, users: Users) -> "ir.Table":
-    """The events that the windows of a span see, of a range of users."""
+def events_of(
+    engine: "Backend", lake: Lake, table: FeatureTable, span: Span, ids: Ids
+) -> "ir.Table":
+    """The events that the windows of a span see, of a range of users or items."""
     days = [EPOCH + dt.timedelta(days=n) for n in (span.first - span.longest + 1, span.last)]
     events = read_days(engine, lake, "events", EVENTS, days_between(*days))
-    return with_number(of_users(events, users))
+    events = keyed(events, table)
+    return with_number(in_range(events.mutate(other_id=events[table.other]), ids))
 
 
 def pairs_of(events: "ir.Table", needs: Iterable[Measure]) -> "ir.Table":
-    """Who had to do with which item on which day.
+    """Who had to do with which item, or which item with whom, on which day.
 
-    Columns: user_id, n, item_id; `pairs`, how many events, and `pairs_of_<a>`, how many of an
+    Columns: entity_id, n, other_id; `pairs`, how many events, and `pairs_of_<a>`, how many of an
     action that some measure is told by.
     """
-    return events.group_by("user_id", "n", "item_id").agg(
+    return events.group_by("entity_id", "n", "other_id").agg(
         pairs=events.count(),
         **{f"pairs_of_{a}": (events.action == a).sum() for a in actions_of(needs)},
     )
@@ -77,8 +83,8 @@ def with_category(engine: "Backend", dataset: Dataset, lake: Lake, rows: "ir.Tab
     items = read_object(engine, lake.single("items"))
     places = [(items.category == name, n) for n, name in enumerate(dataset.features.categories)]
     place = ibis.cases(*places, else_=-1) if places else ibis.literal(-1)
-    items = items.select("item_id", category=items.category.nullif(""), place=place)
-    rows = rows.left_join(items, "item_id").drop("item_id_right")
+    items = items.select(other_id=items.item_id, category=items.category.nullif(""), place=place)
+    rows = rows.left_join(items, "other_id").drop("other_id_right")
     return rows.mutate(place=rows.place.fill_null(-1))
 
 
@@ -93,27 +99,27 @@ def with_categories(
     for name in names:
         column = pairs[f"pairs{_of(name)}"]
         counts[name] = column.sum(where=_is_in(pairs, name)).fill_null(0).cast("int64")
-    by_day = pairs.group_by("user_id", "n").agg(**counts)
-    both = activity.left_join(by_day, ["user_id", "n"])
+    by_day = pairs.group_by("entity_id", "n").agg(**counts)
+    both = activity.left_join(by_day, ["entity_id", "n"])
     return both.select(*activity.columns, **{name: both[name].fill_null(0) for name in names})
 
 
-def items_of_day(
+def distinct_of_day(
     events: "ir.Table",
     needs: Iterable[Measure],
     day: int,
     with_category: "Callable[[ir.Table], ir.Table]",
 ) -> "ir.Table":
-    """Returns user_id and `<measure>_<w>` of items and categories, in windows of one day.
+    """Returns entity_id and `<measure>_<w>` of pairs and categories, in windows of one day.
 
     Nothing slides, so that two sums are enough: by user and item, then by user and category.
     `changes_of` and `with_categories` are the same for many days at once.
 
     Args:
-      events: user_id, item_id, action and n of the events of the longest window.
+      events: entity_id, other_id, action and n of the events of the longest window.
       needs: what to compute; other measures are passed over.
       day: the number of the day with which windows end.
-      with_category: adds `category` and `place` to rows with item_id.
+      with_category: adds `category` and `place` to rows with other_id.
     """
     needs = sorted(needs)
     actions = ["", *(f"_of_{action}" for action in actions_of(needs))]
@@ -121,7 +127,7 @@ def items_of_day(
         {w for name, w in needs if stem_of(name) in ("category", "categorized", "spread")}
     )
     is_of = {of: _is(events, of.removeprefix("_of_")) for of in actions}
-    seen = events.group_by("user_id", "item_id").agg(
+    seen = events.group_by("entity_id", "other_id").agg(
         **{f"last{of}": events.n.max(where=where) for of, where in is_of.items()},
         **{
             f"count{of}_{w}": _sum((events.n > day - w) & where)
@@ -129,21 +135,23 @@ def items_of_day(
             for w in windows
         },
     )
-    items = {
-        f"{name}_{w}": _within(seen[f"last{_of(name)}"], day, w) & seen.item_id.notnull()
+    others = {
+        f"{name}_{w}": _within(seen[f"last{_of(name)}"], day, w) & seen.other_id.notnull()
         for name, w in needs
-        if stem_of(name) == "items"
+        if DISTINCT.get(stem_of(name)) == "other_id"
     }
     if not needs_categories(needs):
-        return seen.group_by("user_id").agg(**{name: _sum(is_in) for name, is_in in items.items()})
-    seen = with_category(seen.mutate(**items))
+        return seen.group_by("entity_id").agg(
+            **{name: _sum(is_in) for name, is_in in others.items()}
+        )
+    seen = with_category(seen.mutate(**others))
     lasts, counts = [f"last{of}" for of in actions], [n for n in seen.columns if "count" in n]
-    seen = seen.group_by("user_id", "category", "place").agg(
-        **{name: _sum(seen[name]) for name in [*items, *counts]},
+    seen = seen.group_by("entity_id", "category", "place").agg(
+        **{name: _sum(seen[name]) for name in [*others, *counts]},
         **{name: seen[name].max() for name in lasts},
     )
-    return seen.group_by("user_id").agg(
-        **{name: _sum(seen[name]) for name in items},
+    return seen.group_by("entity_id").agg(
+        **{name: _sum(seen[name]) for name in others},
         **{
             f"{name}_{w}": _of_categories(seen, name, day, w)
             for name, w in needs

@@ -24,7 +24,6 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_table
-from features.store.feast_objects import JOIN_KEY
 from features.store.registry import apply_registry
 from features.store.repository import open_store
 from features.store.view_specs import View, behavior_view
@@ -81,7 +80,7 @@ def retrieved(lake: Lake, view: View, users: list[str], instant: dt.datetime) ->
     import pandas as pd
 
     wanted = [column for column in view.columns if column.kind in ("int64", "float64")]
-    entities = pd.DataFrame({JOIN_KEY: users, "event_timestamp": pd.Timestamp(instant)})
+    entities = pd.DataFrame({view.key: users, "event_timestamp": pd.Timestamp(instant)})
     found = (
         open_store(lake)
         .get_historical_features(
@@ -91,9 +90,9 @@ def retrieved(lake: Lake, view: View, users: list[str], instant: dt.datetime) ->
         )
         .to_arrow()
     )
-    found = found.select([JOIN_KEY, *(column.name for column in wanted)]).sort_by(JOIN_KEY)
+    found = found.select([view.key, *(column.name for column in wanted)]).sort_by(view.key)
     schema = pa.schema(
-        [(JOIN_KEY, pa.string()), *((column.name, pa.float64()) for column in wanted)]
+        [(view.key, pa.string()), *((column.name, pa.float64()) for column in wanted)]
     )
     return found.cast(schema).replace_schema_metadata(None)
 

@@ -1,11 +1,11 @@
 """Finds the rows of a view that the online store does not have yet.
 
 In come the daily objects and the state that the last materialization left; out comes the latest row
-of every user, by (event_timestamp, created, written_at), unless the store has it or has one of a
-later day. So a corrected day reaches the store, though its event_timestamp is equal, and a late or
-backfilled old day does not overwrite a newer one.
+of every user, or item, by (event_timestamp, created, written_at), unless the store has it or has
+one of a later day. So a corrected day reaches the store, though its event_timestamp is equal, and
+a late or backfilled old day does not overwrite a newer one.
 
-The state is one Parquet file a view: clocks and digest of every user's row in the store, and in
+The state is one Parquet file a view: clocks and digest of every row in the store, and in
 its metadata the objects that were read (name, and what changes with it) and the token of the
 store that was written. Objects that have not changed are not read again; a store that lost its
 token is filled from scratch.
@@ -26,13 +26,11 @@ from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_table, stamps
 from contracts.lake.schemas import FEATURE_CLOCKS
 from features.daily import read_by_name
-from features.store.feast_objects import JOIN_KEY
 from features.store.view_specs import View, repository
 
 CLOCKS = tuple(field.name for field in FEATURE_CLOCKS)
 # A digest is DuckDB's hash of the values, so that it holds for one version of DuckDB.
 DIGEST = pa.field("digest", pa.uint64(), nullable=False)
-STATE = pa.schema([pa.field(JOIN_KEY, pa.string(), nullable=False), *FEATURE_CLOCKS, DIGEST])
 TYPES = {"int64": "BIGINT", "float64": "DOUBLE", "string": "VARCHAR"}
 
 
@@ -42,12 +40,17 @@ class State:
 
     token: str
     objects: dict[str, str]  # file name -> what changes when the file does
-    rows: pa.Table  # STATE
+    rows: pa.Table  # of state_schema
 
     @classmethod
-    def empty(cls, token: str) -> "State":
+    def empty(cls, token: str, view: View) -> "State":
         """The state of a new store."""
-        return cls(token, {}, STATE.empty_table())
+        return cls(token, {}, state_schema(view).empty_table())
+
+
+def state_schema(view: View) -> pa.Schema:
+    """The columns of a view's state: user or item, clocks, digest."""
+    return pa.schema([pa.field(view.key, pa.string(), nullable=False), *FEATURE_CLOCKS, DIGEST])
 
 
 def read_state(lake: Lake, view: View, token: str) -> State:
@@ -58,7 +61,7 @@ def read_state(lake: Lake, view: View, token: str) -> State:
         metadata = json.loads((rows.schema.metadata or {})[b"footpath"])
         if (metadata["token"], metadata["duckdb"]) == (token, duckdb.__version__):
             return State(token, metadata["objects"], rows.replace_schema_metadata(None))
-    return State.empty(token)
+    return State.empty(token, view)
 
 
 def publish_state(lake: Lake, view: View, state: State) -> None:
@@ -72,7 +75,7 @@ def publish_state(lake: Lake, view: View, state: State) -> None:
 def forget_in_state(
     lake: Lake, view: View, users: list[str], moved: Mapping[str, tuple[str, str]]
 ) -> None:
-    """Takes users out of a state, whatever store it is of.
+    """Takes users out of the state of a view of users, whatever store it is of.
 
     Args:
       lake: of the view.
@@ -82,14 +85,14 @@ def forget_in_state(
         before, and what does now. They count as read if they did before.
     """
     path = state_path(lake, view)
-    if not path.exists():
+    if not path.exists() or view.entity != "user":
         return
     rows = read_table(path)
     known = json.loads((rows.schema.metadata or {})[b"footpath"])
     for name, (before, after) in moved.items():
         if known["objects"].get(name) == before:
             known["objects"][name] = after
-    left = rows.filter(pc.invert(pc.is_in(rows[JOIN_KEY], pa.array(users, pa.string()))))
+    left = rows.filter(pc.invert(pc.is_in(rows[view.key], pa.array(users, pa.string()))))
     left = left.replace_schema_metadata({"footpath": json.dumps(known)})
     if not left.equals(rows, check_metadata=True):
         publish_table(lake, left, path)
@@ -114,11 +117,12 @@ class Changes:
         self.rows = self._find() if self._files else 0
 
     def batches(self, size: int) -> Iterator[pa.RecordBatch]:
-        """Gives user_id, the clocks and the features, sorted by Feast's entity key."""
+        """Gives users or items, the clocks and the features, sorted by Feast's entity key."""
         if not self.rows:
             return
         import ibis
 
+        key = self._view.key
         columns = ", ".join(
             f'CAST("{c.source}" AS {TYPES.get(c.kind) or _vector(c.kind)}) AS "{c.name}"'
             for c in self._view.columns
@@ -128,36 +132,37 @@ class Changes:
         rows = ibis.to_sql(read_by_name(engine, self._files, schema), dialect="duckdb")
         relation = self._connection.sql(
             f"SELECT *, {digest(self._view)} AS digest FROM ("
-            f"SELECT {JOIN_KEY}, {', '.join(CLOCKS)}, {columns} "
-            f"FROM ({rows}) SEMI JOIN due USING ({JOIN_KEY}, {', '.join(CLOCKS)})) "
-            f"ORDER BY strlen({JOIN_KEY}), {JOIN_KEY}"
+            f"SELECT {key}, {', '.join(CLOCKS)}, {columns} "
+            f"FROM ({rows}) SEMI JOIN due USING ({key}, {', '.join(CLOCKS)})) "
+            f"ORDER BY strlen({key}), {key}"
         )
         for batch in relation.to_arrow_reader(size):
-            self._digests.append(batch.select([JOIN_KEY, "digest"]))
+            self._digests.append(batch.select([key, "digest"]))
             yield batch.drop_columns(["digest"])
 
     def state(self) -> State:
         """The state once every batch is written."""
-        rows = self._state.rows
+        rows, key = self._state.rows, self._view.key
         if self.rows:
             self._connection.register("digests", pa.Table.from_batches(self._digests))
             rows = self._connection.sql(
-                f"SELECT due.*, digest FROM due JOIN digests USING ({JOIN_KEY}) UNION ALL "
-                f"SELECT * FROM known ANTI JOIN due USING ({JOIN_KEY}) ORDER BY {JOIN_KEY}"
+                f"SELECT due.*, digest FROM due JOIN digests USING ({key}) UNION ALL "
+                f"SELECT * FROM known ANTI JOIN due USING ({key}) ORDER BY {key}"
             ).to_arrow_table()
-        return State(self._state.token, self._objects, rows.cast(STATE))
+        return State(self._state.token, self._objects, rows.cast(state_schema(self._view)))
 
     def _find(self) -> int:
-        """Makes the table `due`: the newest clocks of each user whose row must be written.
+        """Makes the table `due`: the newest clocks of each one whose row must be written.
 
         A day's object holds all revisions of the day, so that its newest is the one to have.
         """
+        key = self._view.key
         self._connection.register("known", self._state.rows)
         clocks = f"struct_pack({', '.join(f'{name} := {name}' for name in CLOCKS)})"
         self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE due AS SELECT {JOIN_KEY}, unnest(newest) FROM "
-            f"(SELECT {JOIN_KEY}, max({clocks}) AS newest FROM {parquet('$files')} GROUP BY ALL) "
-            f"LEFT JOIN (SELECT {JOIN_KEY}, {clocks} AS held FROM known) USING ({JOIN_KEY}) "
+            f"CREATE OR REPLACE TEMP TABLE due AS SELECT {key}, unnest(newest) FROM "
+            f"(SELECT {key}, max({clocks}) AS newest FROM {parquet('$files')} GROUP BY ALL) "
+            f"LEFT JOIN (SELECT {key}, {clocks} AS held FROM known) USING ({key}) "
             "WHERE held IS NULL OR newest.event_timestamp > held.event_timestamp "
             "OR (newest.event_timestamp = held.event_timestamp AND newest != held)",
             {"files": self._files},

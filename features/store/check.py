@@ -1,6 +1,6 @@
-"""Holds the online store to the offline one, on a sample of users, through Feast.
+"""Holds the online store to the offline one, on a sample of users and items, through Feast.
 
-For every view that is kept up to date and a sample of the users it has rows of, what
+For every view that is kept up to date and a sample of those whom it has rows of, what
 `get_online_features` serves must equal what a point-in-time join of today gives, bit for bit.
 """
 
@@ -13,7 +13,6 @@ from contracts.base.sql import parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
-from features.store.feast_objects import JOIN_KEY
 from features.store.repository import open_store
 from features.store.served import missing_models, served_views
 from features.store.view_specs import View
@@ -26,7 +25,7 @@ SHOWN = 20  # mismatches in a report
 
 @dataclass(frozen=True)
 class OnlineCheck:
-    """How many (view, user) pairs were compared, how many agree, and which do not."""
+    """How many (view, user or item) pairs were compared, how many agree, and which do not."""
 
     sampled: int
     equal: int
@@ -34,7 +33,7 @@ class OnlineCheck:
 
 
 def check_online(dataset: Dataset, lake: Lake, sample: int = 100, seed: int = 0) -> OnlineCheck:
-    """Compares online with offline values for `sample` users of every served view."""
+    """Compares online with offline values for `sample` users, or items, of every served view."""
     checks = [
         check_view(lake, view, sample, seed)
         for view in served_views(dataset, lake)
@@ -53,33 +52,33 @@ def check_online(dataset: Dataset, lake: Lake, sample: int = 100, seed: int = 0)
 
 
 def check_view(lake: Lake, view: View, sample: int = 100, seed: int = 0) -> OnlineCheck:
-    """Compares online with offline values for `sample` users of one view."""
+    """Compares online with offline values for `sample` users, or items, of one view."""
     store = open_store(lake)
-    users, instant = _sample_users(lake, view, sample, seed)
+    ids, instant = _sample(lake, view, sample, seed)
     references = [f"{view.name}:{column.name}" for column in view.columns]
-    offline = _offline(store, users, instant, references)
+    offline = _offline(store, view, ids, instant, references)
     online = store.get_online_features(
-        references, entity_rows=[{JOIN_KEY: user} for user in users]
+        references, entity_rows=[{view.key: each} for each in ids]
     ).to_dict()
     mismatches = []
-    for row, user in enumerate(users):
+    for row, each in enumerate(ids):
         served = {column.name: online[column.name][row] for column in view.columns}
-        wrong = [name for name, value in served.items() if value != offline[user][name]]
+        wrong = [name for name, value in served.items() if value != offline[each][name]]
         if wrong:
             mismatches.append(
-                f"{wrong[0]} of user '{user}' in view {view.name} is {_short(served[wrong[0]])} "
-                f"online and {_short(offline[user][wrong[0]])} offline"
+                f"{wrong[0]} of {view.entity} '{each}' in view {view.name} is "
+                f"{_short(served[wrong[0]])} online and {_short(offline[each][wrong[0]])} offline"
             )
-    return OnlineCheck(len(users), len(users) - len(mismatches), mismatches)
+    return OnlineCheck(len(ids), len(ids) - len(mismatches), mismatches)
 
 
-def _sample_users(lake: Lake, view: View, sample: int, seed: int) -> tuple[list[str], dt.datetime]:
-    """Users with a row in the view, and an instant by which every row is known."""
-    files = lake.existing(view.table, lake.days(view.table))
+def _sample(lake: Lake, view: View, sample: int, seed: int) -> tuple[list[str], dt.datetime]:
+    """Users, or items, with a row in the view, and an instant by which every row is known."""
+    files, key = lake.existing(view.table, lake.days(view.table)), view.key
     with connect() as connection:
-        users = connection.execute(
-            f"SELECT {JOIN_KEY} FROM (SELECT DISTINCT {JOIN_KEY} FROM {parquet('$files')}) "
-            f"ORDER BY md5({JOIN_KEY} || $seed), {JOIN_KEY} LIMIT $sample",
+        ids = connection.execute(
+            f"SELECT {key} FROM (SELECT DISTINCT {key} FROM {parquet('$files')}) "
+            f"ORDER BY md5({key} || $seed), {key} LIMIT $sample",
             {"files": files, "seed": str(seed), "sample": sample},
         ).fetchall()
         latest = connection.execute(
@@ -87,19 +86,19 @@ def _sample_users(lake: Lake, view: View, sample: int, seed: int) -> tuple[list[
             {"files": files},
         ).fetchall()[0][0]
     known_by = dt.datetime.fromtimestamp(latest / 1_000_000, dt.UTC)
-    return [user for (user,) in users], max(now(), known_by + dt.timedelta(seconds=1))
+    return [each for (each,) in ids], max(now(), known_by + dt.timedelta(seconds=1))
 
 
 def _offline(
-    store: "FeatureStore", users: list[str], instant: dt.datetime, references: list[str]
+    store: "FeatureStore", view: View, ids: list[str], instant: dt.datetime, references: list[str]
 ) -> dict[str, dict]:
-    """Returns user -> feature -> value; NaN counts as no value, as it does online."""
+    """Returns user, or item -> feature -> value; NaN counts as no value, as it does online."""
     import pandas as pd
 
-    entities = pd.DataFrame({JOIN_KEY: users, "event_timestamp": pd.Timestamp(instant)})
+    entities = pd.DataFrame({view.key: ids, "event_timestamp": pd.Timestamp(instant)})
     rows = store.get_historical_features(entities, references).to_arrow().to_pylist()
     return {
-        row[JOIN_KEY]: {name: None if value != value else value for name, value in row.items()}
+        row[view.key]: {name: None if value != value else value for name, value in row.items()}
         for row in rows
     }
 

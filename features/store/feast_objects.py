@@ -15,27 +15,24 @@ if TYPE_CHECKING:
     from feast import Entity, FeatureService, FeatureView, Project
     from feast.types import FeastType
 
-ENTITY = "user"
-JOIN_KEY = "user_id"
 
-
-def user_entity() -> "Entity":
-    """The one entity, keyed by `user_id`."""
+def entity(name: str) -> "Entity":
+    """An entity, `user` or `item`, keyed by `user_id` or `item_id`."""
     from feast import Entity, ValueType
 
     return Entity(
-        name=ENTITY,
-        join_keys=[JOIN_KEY],
+        name=name,
+        join_keys=[f"{name}_id"],
         value_type=ValueType.STRING,
-        description="a user of the data set",
+        description={"user": "a user of the data set", "item": "what users act upon"}[name],
     )
 
 
-def feature_view(lake: Lake, view: View, entity: "Entity", owner: str = "") -> "FeatureView":
+def feature_view(lake: Lake, view: View, owner: str = "") -> "FeatureView":
     """A Feast view over the daily objects of a table.
 
     The source's path is absolute: Feast's DuckDB store would resolve a relative one against the
-    reader's working directory. Values never expire (ttl 0): a user's all-zero row ends them.
+    reader's working directory. Values never expire (ttl 0): a row of nothing ends them.
 
     Raises:
       FootpathError: a folder above the lake is named like a column that Feast reads.
@@ -50,7 +47,7 @@ def feature_view(lake: Lake, view: View, entity: "Entity", owner: str = "") -> "
         created_timestamp_column="created",
         field_mapping={c.source: c.name for c in view.columns if c.source != c.name},
     )
-    schema = [Field(name=JOIN_KEY, dtype=_dtype("string"))]
+    schema = [Field(name=view.key, dtype=_dtype("string"))]
     schema += [
         Field(name=column.name, dtype=_dtype(column.kind), description=column.description)
         for column in view.columns
@@ -59,7 +56,7 @@ def feature_view(lake: Lake, view: View, entity: "Entity", owner: str = "") -> "
         name=view.name,
         source=source,
         schema=schema,
-        entities=[entity],
+        entities=[entity(view.entity)],
         ttl=dt.timedelta(0),
         tags=view.tags,
         description=view.description,
@@ -73,7 +70,7 @@ def _check_folders(lake: Lake, view: View) -> None:
     Feast reads the objects by a call that takes no options, and takes such a name for a value.
     """
     clocks = [field.name for field in FEATURE_CLOCKS]
-    read = {name.lower() for name in [JOIN_KEY, *clocks, *(c.source for c in view.columns)]}
+    read = {name.lower() for name in [view.key, *clocks, *(c.source for c in view.columns)]}
     for folder in lake.table(view.table).parts:
         if "=" in folder and folder.split("=", 1)[0].lower() in read:
             raise FootpathError(

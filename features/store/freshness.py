@@ -15,17 +15,19 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata, read_schema, side_by_side, stamps
 from contracts.lake.schemas import BUILT_FROM
+from features.behavior.tables import BEHAVIOR, FEATURE_TABLES
 from features.provenance import fingerprint, parse_inputs
 from features.store.changes import state_path
 from features.store.promotions import drained
 from features.store.served import served_views
 from features.store.services import (
-    BEHAVIOR_SERVICE,
     REPRESENTATION_SERVICE,
     known_services,
 )
 from features.store.similar import indexed_objects
-from features.store.view_specs import EMBEDDINGS, View, behavior_view, current_views, known_views
+from features.store.view_specs import EMBEDDINGS, View, current_views, known_views, table_views
+
+SERVICES = [table.service for table in FEATURE_TABLES.values()]  # their aliases follow no model
 
 
 def event_histories(lake: Lake) -> dict[dt.date, str]:
@@ -58,22 +60,22 @@ def stale_embeddings(
 
 def store_behind(dataset: Dataset, lake: Lake) -> list[str]:
     """What the registry, the online store or the index of similar users lacks, in words."""
-    if not any(stamps(lake.table("user_behavior_features"))):
+    if not any(stamps(lake.table(BEHAVIOR.name))):
         return []
     behind = []
     known, services = known_views(lake), known_services(lake)
     views = current_views(dataset, lake)
     unregistered = [view.name for view in views if view.name not in known]
-    wanted = {BEHAVIOR_SERVICE: behavior_view(dataset, lake).name}
+    wanted = {alias: view.name for alias, view in table_views(dataset, lake).items()}
     for alias, view in wanted.items():
         service = services.promoted(alias)
         if service is None or view not in service.features:
             unregistered.append(f"service {alias}")
-    behavior = wanted[BEHAVIOR_SERVICE]
+    behavior = wanted[BEHAVIOR.service]
     unregistered += [
         f"service {alias}"
         for alias, name in services.aliases.items()
-        if alias not in (BEHAVIOR_SERVICE, REPRESENTATION_SERVICE)
+        if alias not in (*SERVICES, REPRESENTATION_SERVICE)
         and behavior not in services.services[name].features
     ]
     if unregistered:

@@ -25,29 +25,29 @@ from features.store.served import served_views
 from features.store.verify import Verified, verify, without
 from features.store.view_specs import View, repository
 
-BATCH = 10_000  # users
+BATCH = 10_000  # users or items
 
 
 @dataclass(frozen=True)
 class MaterializeReport:
-    """How many users' rows were written, and how many looked at."""
+    """How many rows were written, and how many looked at."""
 
     online_store: str  # its type, as in feature_store.yaml
     rows: int  # of all views
     views: dict[str, int]  # view -> its rows
     looked: int  # rows that were compared with what had been written
     of: int  # rows that there are
-    repaired: dict[str, list[str]]  # view -> users whose rows were not as written, and are again
+    repaired: dict[str, list[str]]  # view -> whose rows were not as written, and are again
 
     def __str__(self) -> str:
         found = f"looked at {self.looked:,} of {self.of:,} rows"
         wrong = sum(map(len, self.repaired.values()))
         if not wrong:
             return f"{found}: all as written"
-        view, users = next(iter(self.repaired.items()))
+        view, ids = next(iter(self.repaired.items()))
         return (
             f"{found}: {wrong:,} were not as written, and are again, "
-            f"such as of user '{users[0]}' in {view}"
+            f"such as of '{ids[0]}' in {view}"
         )
 
 
@@ -92,7 +92,7 @@ def write_views(
         for view in views
     }
     rows = {view.name: _write(lake, view, writer, token, progress) for view in views}
-    repaired = {name: found.users for name, found in looked.items() if found.users}
+    repaired = {name: found.ids for name, found in looked.items() if found.ids}
     if any(rows.values()) or repaired or ledger.generation != generation:
         generation = max(generation, ledger.generation) + 1
         writer.set_mark(token, generation)
@@ -132,8 +132,8 @@ def _repair(lake: Lake, view: View, writer: OnlineWriter, token: str, look: int 
     state = read_state(lake, view, token)
     with writer.explained():
         found = verify(lake, view, state, look)
-    if found.users:
-        _write(lake, view, writer, token, None, without(state, found.users))
+    if found.ids:
+        _write(lake, view, writer, token, None, without(view, state, found.ids))
     return found
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
-from features.store.feast_objects import JOIN_KEY, feature_view, token_view, user_entity
+from features.store.feast_objects import entity, feature_view, token_view
 from features.store.repository import CONFIG, open_store
 from features.store.view_specs import View, opened_repository
 
@@ -49,8 +49,8 @@ class OnlineWriter:
             options.skip_dedup = True  # a correction has the event timestamp of what it corrects
         self._store: Any = get_online_store_from_config(options)
         self._write = getattr(self._store, "online_write_arrow", partial(write_rows, self._store))
-        entity = user_entity()
-        self._tables = {view.name: feature_view(lake, view, entity) for view in views}
+        self._tables = {view.name: feature_view(lake, view) for view in views}
+        self._of_users = [self._tables[view.name] for view in views if view.entity == "user"]
         self._token_table = token_view()
         with self.explained():
             self._store.update(
@@ -58,7 +58,7 @@ class OnlineWriter:
                 tables_to_delete=[],
                 tables_to_keep=[*self._tables.values(), self._token_table],
                 entities_to_delete=[],
-                entities_to_keep=[entity],
+                entities_to_keep=[entity(name) for name in sorted({v.entity for v in views})],
                 partial=True,
             )
 
@@ -91,7 +91,7 @@ class OnlineWriter:
             )
 
     def write(self, view: View, batch: pa.RecordBatch) -> None:
-        """Writes one batch of a view: user_id, the clocks and the features."""
+        """Writes one batch of a view: its users or items, the clocks and the features."""
         with self.explained():
             self._write(self._config, self._tables[view.name], batch, None)
 
@@ -110,9 +110,9 @@ class OnlineWriter:
                 "user: delete their rows there by its own means, then forget them again with "
                 "--online-is-done"
             )
-        keys = {JOIN_KEY: [Value(string_val=user) for user in users]}
+        keys = {"user_id": [Value(string_val=user) for user in users]}
         with self.explained():
-            return delete(self._config, list(self._tables.values()), keys)
+            return delete(self._config, self._of_users, keys)
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:

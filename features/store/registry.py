@@ -18,20 +18,19 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.versions import version_named
 from features.behavior.columns import widen
+from features.behavior.tables import FEATURE_TABLES
 from features.store import feast_objects
 from features.store.check import check_view
 from features.store.online import write_views
 from features.store.promotions import drain, read_promotions, record_promotion
 from features.store.repository import REGISTRY, locked, open_store, store_kinds, write_config
 from features.store.services import (
-    BEHAVIOR_SERVICE,
     REPRESENTATION_SERVICE,
     known_services,
     point_alias,
 )
 from features.store.similar import build_index
 from features.store.view_specs import (
-    BEHAVIOR,
     View,
     behavior_view,
     current_views,
@@ -40,6 +39,7 @@ from features.store.view_specs import (
     opened_repository,
     record_views,
     repository,
+    table_views,
 )
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class ApplyReport:
 def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
     """Registers the present views and every service ever promised. Idempotent.
 
-    The behavior features get a service of their own, whose alias `user_behavior` moves when their
-    list changes; the task aliases follow it, with the version that was promoted last. A model
-    version gets a view, and a service only when it is promoted.
+    Each table of features gets a service of its own, whose alias, such as `user_behavior`, moves
+    when its list changes; the task aliases follow that of behavior, with the version that was
+    promoted last. A model version gets a view, and a service only when it is promoted.
 
     Raises:
       FootpathError: a view or service of that name is registered with other contents.
@@ -72,8 +72,9 @@ def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
     with locked(lake):
         drain(lake)
         views = record_views(lake, current_views(dataset, lake))
+        for alias, view in table_views(dataset, lake).items():
+            point_alias(lake, alias, [view])
         behavior = behavior_view(dataset, lake)
-        point_alias(lake, BEHAVIOR_SERVICE, [behavior])
         present = set(model_versions(lake))
         for alias, record in read_promotions(lake).aliases.items():
             version = record.history[-1].version if record.history else ""
@@ -131,22 +132,22 @@ def _check_readable(lake: Lake, view: View) -> None:
 
 def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
     # Before Feast knows of a view, so that nobody reads it from objects that lack a column.
-    of_behavior = [view for view in known.values() if view.table == BEHAVIOR]
-    columns = {c.source: pa.field(c.source, c.type) for view in of_behavior for c in view.columns}
-    widen(lake, columns.values())
+    for table in FEATURE_TABLES:
+        of_table = [view for view in known.values() if view.table == table]
+        columns = {c.source: pa.field(c.source, c.type) for view in of_table for c in view.columns}
+        widen(lake, columns.values(), table)
     write_config(dataset, lake)
     promised = known_services(lake)
-    entity = feast_objects.user_entity()
     views = {
-        name: feast_objects.feature_view(lake, view, entity, dataset.owner)
-        for name, view in known.items()
+        name: feast_objects.feature_view(lake, view, dataset.owner) for name, view in known.items()
     }
+    entities = {view.entity: feast_objects.entity(view.entity) for view in known.values()}
     draining = read_promotions(lake).draining
     services = feast_objects.feature_services(promised, views, draining, dataset.owner)
     store = open_store(lake)
     online_store, registry = store_kinds(store)
     project = feast_objects.project(dataset.slug, dataset.title, promised.aliases)
-    objects = [project, entity, *views.values(), *services]
+    objects = [project, *entities.values(), *views.values(), *services]
     if registry == "file":
         _apply_to_file(lake, objects, promised.withdrawn)
     else:

@@ -15,7 +15,6 @@ from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json
 from features.store.view_specs import View, repository
 
-BEHAVIOR_SERVICE = "user_behavior"
 REPRESENTATION_SERVICE = "user_representation"
 
 

@@ -1,8 +1,8 @@
 """The feature views as plain data, and the ledger of every view that was ever registered.
 
 In come the data set's feature fields and the published embeddings; out goes `views.json`: name ->
-exact contents. A view never changes under its name: another list of behavior features, or another
-model, is another view. Nothing here knows Feast, so a fresh registry can be filled from the ledger.
+exact contents. A view never changes under its name: another list of features, or another model, is
+another view. Nothing here knows Feast, so a fresh registry can be filled from the ledger.
 """
 
 import dataclasses
@@ -18,9 +18,8 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json, read_schema
 from contracts.lake.versions import CONFIG, all_versions, version_named
-from features.behavior.columns import TABLE as BEHAVIOR
-from features.behavior.feature_fields import feature_fields
 from features.behavior.meanings import feature_meanings
+from features.behavior.tables import BEHAVIOR, FEATURE_TABLES, FeatureTable, feature_tables
 
 EMBEDDINGS = "user_embeddings"
 
@@ -33,7 +32,7 @@ class Column:
     """One feature: its name in the store, its column in the Parquet objects, and its type.
 
     `kind` is int64, float64, string or float32[N], a vector of N values. `meaning` is a hash of
-    what a behavior feature means (features/behavior/meanings.py).
+    what a feature of a table means (features/behavior/meanings.py).
     """
 
     name: str
@@ -59,10 +58,20 @@ class View:
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
+    def entity(self) -> str:
+        """What its rows are of: `user` or `item`."""
+        return FEATURE_TABLES[self.table].entity if self.table in FEATURE_TABLES else "user"
+
+    @property
+    def key(self) -> str:
+        """The column that names a row's user or item."""
+        return f"{self.entity}_id"
+
+    @property
     def description(self) -> str:
         """What a row of it is."""
-        if "model_version" not in self.tags:
-            return "behavior of a user up to the end of a day, over windows that end with it"
+        if self.table in FEATURE_TABLES:
+            return FEATURE_TABLES[self.table].about
         until = self.tags.get("train_cutoff")
         seen = f", which has seen events until {until}" if until else ""
         return f"a user's vector as of the end of a day, by {self.tags['model_version']}{seen}"
@@ -95,31 +104,48 @@ def model_versions(lake: Lake) -> list[str]:
 
 
 def current_views(dataset: Dataset, lake: Lake) -> list[View]:
-    """The views to keep up to date: the behavior features, then one per model version."""
+    """The views to keep up to date: of each table of features, then one per model version."""
     return [
-        behavior_view(dataset, lake),
+        *table_views(dataset, lake).values(),
         *(embedding_view(lake, version) for version in model_versions(lake)),
     ]
 
 
+def table_views(dataset: Dataset, lake: Lake) -> dict[str, View]:
+    """The present view of each table of features by the alias of its service.
+
+    One of which no day is published yet has none, but for behavior.
+    """
+    return {
+        table.service: table_view(dataset, lake, table)
+        for table in feature_tables(dataset)
+        if table == BEHAVIOR or lake.days(table.name)
+    }
+
+
 def behavior_view(dataset: Dataset, lake: Lake) -> View:
-    """The view of the data set's present list of behavior features.
+    """The view of the data set's present list of behavior features."""
+    return table_view(dataset, lake, BEHAVIOR)
+
+
+def table_view(dataset: Dataset, lake: Lake, table: FeatureTable) -> View:
+    """The view of a table's present list of features.
 
     A list that was registered before gets its version back; a new one, or one of which a feature
     means something else, gets the next.
     """
-    meanings = feature_meanings(dataset)
+    meanings = feature_meanings(dataset, table)
     columns = {
         f.name: Column(f.name, f.name, f.kind, f.description, meanings[f.name])
-        for f in feature_fields(dataset)
+        for f in table.fields(dataset)
     }
-    unnamed = View("", BEHAVIOR, tuple(columns.values()))
-    family = [view for view in known_views(lake).values() if view.table == BEHAVIOR]
+    unnamed = View("", table.name, tuple(columns.values()))
+    family = [view for view in known_views(lake).values() if view.table == table.name]
     for view in family:
         if view.contents == unnamed.contents:  # the registered order stays
             return dataclasses.replace(view, columns=tuple(columns[c.name] for c in view.columns))
     newest = max((int(view.name.rpartition("_v")[2]) for view in family), default=0)
-    return dataclasses.replace(unnamed, name=f"{BEHAVIOR}_v{newest + 1}")
+    return dataclasses.replace(unnamed, name=f"{table.name}_v{newest + 1}")
 
 
 def embedding_view(lake: Lake, version: str) -> View:

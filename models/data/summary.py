@@ -137,8 +137,9 @@ def _columns(
     for nth in range(columns.actions):
         latest_T = np.maximum.accumulate(np.where(seen.is_action_T(nth), places_T, -1))
         at_n = latest_T[last_n]
-        since_n = np.log1p(now_n - seen.time_T[np.maximum(at_n, 0)])
-        yield np.where(at_n >= seen.first_n, since_n, np.nan)
+        is_there_n = at_n >= seen.first_n
+        since_n = now_n - seen.time_T[np.where(is_there_n, at_n, last_n)]
+        yield np.where(is_there_n, np.log1p(since_n), np.nan)
 
 
 def _added_up(seen: Seen, actions: int) -> Iterator[np.ndarray]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Work = TrainJob | EvaluationJob | BaselinesJob
+TREES = Baselines.model_fields["trees"].default
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,12 @@ class Planner:
     ) -> Measured:
         """The cells of one encoder, or of the baselines, and one task."""
         shares, kept = self.comparison.shares, max(self.comparison.shares)
-        content = self._content(source, task, seed)
+        content, folds = self._content(source, task, seed), self.comparison.folds
+        split = f"{seed} of folds of {folds}" if folds else seed
         if named is None or training is None:
-            sizes = [Baselines.model_fields[name].default for name in ("lsa_dim", "trees")]
+            sizes = [Baselines.model_fields["lsa_dim"].default, TREES]
             cells = [
-                Cell(self.lake, self._key("baselines", content, share, seed, *sizes), task.name,
+                Cell(self.lake, self._key("baselines", content, share, split, *sizes), task.name,
                      share, "baseline")
                 for share in shares
             ]  # fmt: skip
@@ -191,7 +193,7 @@ class Planner:
         cells = [
             Cell(
                 self.lake,
-                self._key("cell", content, share, seed, training.trial, protocol,
+                self._key("cell", content, share, split, training.trial, protocol,
                           _settings_of(protocol, self.comparison.finetuning)),
                 task.name,
                 share,
@@ -212,7 +214,7 @@ class Planner:
     def _content(self, source: Source, task: Task, seed: int) -> dict:
         """What a cell's figures follow from besides settings: the task, and content of files."""
         known = source.head_features
-        # Other splits follow from these labels and the seed, but where they decide what labels are.
+        # A split follows from these labels, seed and folds, but where it decides what labels are.
         labels = source.labels_of_seed(seed) if task.follows_split else source.labels
         return {
             "task": task.spec.model_dump(mode="json"),
@@ -276,9 +278,15 @@ class Planner:
 
 
 def protocols_of(named: NamedRecipe, task: Task, asked: tuple[Protocol, ...]) -> list[Protocol]:
-    """The protocols that go with a recipe and a task."""
+    """The protocols that go with a recipe and a task.
+
+    Random weights are measured frozen whatever is asked: the ablation that shows what training adds
+    to the same inputs, and nothing is trained for it.
+    """
     method = named.recipe.method
     left_out = {"scratch"} if method.trains else {"finetuned"}
+    if not method.trains:
+        asked = tuple(dict.fromkeys(("frozen", *asked)))
     if task.kind != "ranking" or task.candidates or not method.ranks_items:
         left_out.add("native")
     return [protocol for protocol in asked if protocol not in left_out]
@@ -288,7 +296,8 @@ def _settings_of(protocol: Protocol, finetuning: Finetuning) -> dict:
     """The settings of fine-tuning that a protocol's figures follow from."""
     if protocol in ("finetuned", "scratch"):
         return finetuning.model_dump(mode="json")
-    return {"features": protocol in finetuning.feature_protocols}
+    settings: dict = {"features": protocol in finetuning.feature_protocols}
+    return settings | ({"trees": TREES} if protocol == "frozen" else {})
 
 
 def trials_of(jobs: list[Job]) -> Iterator[str]:

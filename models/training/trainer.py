@@ -84,7 +84,8 @@ class Trainer:
             )
         whole, rest = divmod(len(self.users), recipe.batch_size)
         self.per_epoch = whole + (rest >= max(objective.min_users, size()) or not whole)
-        self.steps = recipe.epochs * self.per_epoch
+        self.passes = recipe.passes(len(self.users))
+        self.steps = self.passes * self.per_epoch
         self.model, self.objective = model, objective
         parts = {"model": model, "objective": objective}
         self.bag = None
@@ -96,7 +97,7 @@ class Trainer:
             self.trained, recipe.lr, recipe.weight_decay, recipe.item_lr_factor
         )
         self.device = next(model.parameters()).device
-        self.history = History.empty(self.steps, recipe.epochs)
+        self.history = History.empty(self.steps, self.passes)
         self.ema = Ema(model, recipe.ema) if recipe.ema else None
         self.judge = judge
         labels = judge.fingerprint if judge else ""
@@ -198,7 +199,7 @@ class Trainer:
     def _lr(self) -> float:
         """The learning rate of the step: bag and encoder have a schedule each."""
         recipe, progress = self.recipe, self._progress()
-        first = recipe.bag_epochs / recipe.epochs
+        first = recipe.bag_epochs / self.passes
         factor = (recipe.batch_size / recipe.lr_users) ** 0.5 if recipe.lr_users else 1.0
         if self._taught() is self.bag:
             return factor * recipe.bag_lr * schedule(min(1.0, progress / first), recipe.warmup)
@@ -208,13 +209,13 @@ class Trainer:
     def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
         history, recipe = self.history, self.recipe
         is_bag = epoch < recipe.bag_epochs
-        if self.judge and not is_bag and self.judge.is_due(epoch + 1, recipe.epochs):
+        if self.judge and not is_bag and self.judge.is_due(epoch + 1, self.passes):
             history.validation_E[epoch] = self._validation_loss(self.judge)
             if history.best_epoch() == epoch:
                 weights = self.ema.weights if self.ema else self.model.state_dict()
                 self.best = {name: value.clone() for name, value in weights.items()}
         found = history.epoch(epoch, self.per_epoch)
-        reporter.epoch(epoch + 1, recipe.epochs, **found)
+        reporter.epoch(epoch + 1, self.passes, **found)
         if len(self.users) >= 8 <= recipe.batch_size and (fault := fault_of(found, recipe)):
             if recipe.collapse == "stop":
                 raise FootpathError(f"epoch {epoch + 1}: {fault}")

@@ -1,6 +1,6 @@
-"""Events to sessions and behavior features.
+"""Events to sessions, and to features of users and items.
 
-Both read days before their own (`features.staleness` knows which), but depend on the same day here:
+All read days before their own (`features.staleness` knows which), but depend on the same day here:
 a mapping with an offset makes a backfill of 30 days build 32 of sessions and 60 of features, in
 runs that go by turns. Of one run the upstream days are built first, whatever the mapping.
 """
@@ -15,8 +15,9 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.meanings import SESSION_MEANINGS
 from contracts.lake.schemas import SESSIONS
-from features.behavior.build import feature_fields, feature_schema
+from features.behavior.feature_fields import feature_schema
 from features.behavior.origins import origins
+from features.behavior.tables import FeatureTable, feature_tables
 from orchestration.catalog import column_lineage, column_schema
 from orchestration.partitions import daily_pool, days
 from orchestration.write_audit_publish import CHECK, DRIFT, build_days, check_specs
@@ -45,8 +46,8 @@ SESSION_COLUMNS = {
 
 
 def behavior_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
-    """Returns `sessions` and `user_behavior_features`."""
-    return [_sessions(dataset), _features(dataset)]
+    """Returns `sessions`, and the tables of features that the data set has."""
+    return [_sessions(dataset), *(_features(dataset, table) for table in feature_tables(dataset))]
 
 
 def _sessions(dataset: Dataset) -> dg.AssetsDefinition:
@@ -94,13 +95,15 @@ def _agreement(
     }
 
 
-def _features(dataset: Dataset) -> dg.AssetsDefinition:
-    key = [dataset.slug, "user_behavior_features"]
-    fields = feature_fields(dataset)
-    upstream = ["events", "sessions", *(["items"] if dataset.items else [])]
+def _features(dataset: Dataset, table: FeatureTable) -> dg.AssetsDefinition:
+    key, fields = [dataset.slug, table.name], table.fields(dataset)
+    upstream = ["events", "sessions"]
+    if dataset.items and table.entity == "user" and "events" in table.sources:
+        upstream.append("items")
 
     @dg.asset(
         key=key,
+        description=f"Features of each {table.entity}: {table.about}.",
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"ibis", "greatexpectations", "parquet"},
@@ -109,17 +112,18 @@ def _features(dataset: Dataset) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=daily_pool(dataset),
         check_specs=check_specs(dataset, key, CHECK, DRIFT),
-        metadata=column_schema(feature_schema(fields), {f.name: f.description for f in fields})
-        | column_lineage(dataset.slug, {f.name: origins(dataset, f) for f in fields}),
+        metadata=column_schema(
+            feature_schema(fields, table.key), {f.name: f.description for f in fields}
+        )
+        | column_lineage(dataset.slug, {f.name: origins(dataset, f, table) for f in fields}),
     )
-    def user_behavior_features(context: dg.AssetExecutionContext) -> Iterator:
-        """Per user: counts, recency, variety and value over windows that end with the day."""
+    def features(context: dg.AssetExecutionContext) -> Iterator:
         from features.behavior.build import stage_features
         from validation.gate import audit_table
 
         lake = Lake.of(dataset.name)
-        stage = partial(stage_features, dataset, lake)
-        audit = partial(audit_table, dataset, lake, "user_behavior_features")
-        yield from build_days(context, dataset, "user_behavior_features", stage, audit)
+        stage = partial(stage_features, dataset, lake, table=table)
+        audit = partial(audit_table, dataset, lake, table.name)
+        yield from build_days(context, dataset, table.name, stage, audit)
 
-    return user_behavior_features
+    return features

@@ -136,7 +136,8 @@ def _figures(measured: list[Measured], task: str) -> dict:
     for each in measured:
         for cell in each.cells if each.task == task else ():
             for row in read_table(cell.path).to_pylist():
-                if each.recipe is None or row["inputs"] == "embedding":
+                shown = each.recipe is None or row["inputs"] == "embedding"
+                if shown and row["value"] is not None:
                     who = row["protocol"] if each.recipe else row["method"]
                     name = f"{row['metric']}/{who}/{row['label_share']:g}"
                     values.setdefault(name, []).append(row["value"])

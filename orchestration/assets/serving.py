@@ -15,15 +15,16 @@ from contracts.lake.pointers import pointed_folder
 from contracts.lake.schemas import embeddings_schema
 from contracts.lake.versions import version_named
 from contracts.recipes.jobs import EmbedDay, EmbedJob, EmbedModel
+from features.behavior.tables import feature_tables
 from models.experiments.cells import local_model
 from orchestration.assets.learning_inputs import all_days, events_before
+from orchestration.assets.online import online_asset
 from orchestration.catalog import column_schema
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
 from orchestration.experiments.programs import run_program
 from orchestration.partitions import cell as cell_key
 from orchestration.partitions import days_by_version, parse_day
-from orchestration.progress import Progress
 from orchestration.promotion.report import decisions_table, promotion_check
 from orchestration.promotion.steps import promote_by_hand, promote_due
 from orchestration.runs.retries import retried
@@ -39,7 +40,7 @@ OWNERS = ["team:data-platform"]
 
 def serving_assets(dataset: Dataset) -> list[dg.AssetsDefinition]:
     """Returns everything from `user_embeddings` to `similar_users_index`."""
-    return [_embeddings(dataset), _registry(dataset), _online(dataset), _similar(dataset)]
+    return [_embeddings(dataset), _registry(dataset), online_asset(dataset), _similar(dataset)]
 
 
 def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
@@ -52,7 +53,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         deps=_embedded_from(dataset),
         partitions_def=days_by_version(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata=column_schema(embeddings_schema(dataset.learning.dim)),
+        metadata=column_schema(embeddings_schema(next(iter(dataset.recipes.values())).dim)),
         pool="embedding",
     )
     def user_embeddings(
@@ -160,7 +161,7 @@ def _registry(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"feast"},
-        deps=_all(dataset, "user_behavior_features", "user_embeddings", "leaderboard"),
+        deps=_all(dataset, *_tables(dataset), "user_embeddings", "leaderboard"),
         check_specs=checks,
     )
     def feature_registry(
@@ -197,68 +198,6 @@ def _registry(dataset: Dataset) -> dg.AssetsDefinition:
         )
 
     return feature_registry
-
-
-class OnlineRun(dg.Config):
-    """What a run of the online store may be told."""
-
-    verify_all: bool = False  # every row is read back, not a bucket of each view
-
-
-def _online(dataset: Dataset) -> dg.AssetsDefinition:
-    key = dg.AssetKey([dataset.slug, "online_features"])
-    checks = [
-        dg.AssetCheckSpec(
-            "online_equals_offline",
-            asset=key,
-            description="What Feast serves of 100 users a view is what it joins offline.",
-        ),
-        dg.AssetCheckSpec(
-            "online_as_written",
-            asset=key,
-            description="The rows that were looked at are those that were written.",
-        ),
-    ]
-
-    @dg.asset(
-        key=key,
-        group_name=f"{dataset.slug}_{GROUP}",
-        owners=OWNERS,
-        kinds={"feast"},
-        deps=_all(dataset, "feature_registry", "user_behavior_features", "user_embeddings"),
-        check_specs=checks,
-    )
-    def online_features(
-        context: dg.AssetExecutionContext, config: OnlineRun, progress: Progress
-    ) -> dg.MaterializeResult:
-        """What changed since last time, moved to the online store, and compared with it."""
-        from features.store import check_online, materialize
-
-        lake = Lake.of(dataset.name)
-        with retried(context):
-            told = progress.of(context, "online rows")
-            report = materialize(dataset, lake, told, config.verify_all)
-        comparison = check_online(dataset, lake)
-        return dg.MaterializeResult(
-            metadata={"dagster/row_count": report.rows, "views": ", ".join(sorted(report.views))},
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name="online_equals_offline",
-                    passed=not comparison.mismatches,
-                    description="; ".join(comparison.mismatches[:5]) or None,
-                    metadata={"values compared": comparison.sampled, "equal": comparison.equal},
-                ),
-                dg.AssetCheckResult(
-                    check_name="online_as_written",
-                    passed=not report.repaired,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    description=str(report),
-                    metadata={"rows looked at": report.looked, "rows": report.of},
-                ),
-            ],
-        )
-
-    return online_features
 
 
 def _similar(dataset: Dataset) -> dg.AssetsDefinition:
@@ -298,3 +237,7 @@ def _similar(dataset: Dataset) -> dg.AssetsDefinition:
 def _all(dataset: Dataset, *names: str) -> list[dg.AssetDep]:
     known = [name for name in names if name != "leaderboard" or dataset.daily_tasks]
     return [dg.AssetDep(dg.AssetKey([dataset.slug, name])) for name in known]
+
+
+def _tables(dataset: Dataset) -> list[str]:
+    return [table.name for table in feature_tables(dataset)]

@@ -275,6 +275,7 @@ def _datasets() -> Iterator[Finding]:
 def _dataset(dataset: Dataset) -> Iterator[Finding]:
     """Files and published days of a data set, what is due, and what stands still."""
     from features.ingestion.listing import find_arrivals
+    from features.staleness import daily_tables
     from orchestration.automation.plan import make_plan
     from orchestration.automation.request import NoHistory
 
@@ -282,7 +283,7 @@ def _dataset(dataset: Dataset) -> Iterator[Finding]:
     arrivals = find_arrivals(dataset, None)
     last = max((arrival.day for arrival in arrivals if arrival.day), default=None)
     yield Finding(name, f"{len(arrivals):,} files{f', the last of {last}' if last else ''}")
-    published = {t: lake.days(t) for t in ("events", "sessions", "user_behavior_features")}
+    published = {t: lake.days(t) for t in daily_tables(dataset)}
     counts = [
         f"{table} {len(built):,} days to {built[-1]}" if built else f"{table} none"
         for table, built in published.items()

@@ -80,7 +80,7 @@ class Terminal:
         table.add_column("what")
         table.add_column("path", overflow="fold")
         for what, relative in (
-            ("tables, one object a day", "{events,sessions,user_behavior_features}"),
+            ("tables, one object a day", "{events,sessions,*_features}"),
             ("rows that were refused, with reasons", "quarantine"),
             ("what was expected of the data", "data_docs/index.html"),
             ("checkpoints", "trials"),

@@ -160,7 +160,7 @@ def _add_reads(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/features")
     def features(asked: FeaturesOf, caller: WhoAsks) -> Response:
-        """Features of users, in the order of the service, with the times that they are of."""
+        """Features of users, or items, in the order of the service, with the times they are of."""
         return answer(reading.features(service.dataset(asked.dataset), caller, asked))
 
     @app.post("/v1/similar")

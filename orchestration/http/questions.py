@@ -17,11 +17,18 @@ Users = Annotated[list[Text], Field(min_length=1, max_length=MAX_USERS)]
 
 
 class FeaturesOf(Strict):
-    """Which features, of which users."""
+    """Which features, of which users or items: as the service is of."""
 
     dataset: Text
     service: Text = Field(description="its versioned name, such as user_representation__v2")
-    users: Users
+    users: Users | None = None
+    items: Users | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "FeaturesOf":
+        if (self.users is None) == (self.items is None):
+            raise ValueError("give either users or items")
+        return self
 
 
 class Like(Strict):

@@ -32,6 +32,7 @@ def _described(served: ServedDataset, caller: Caller) -> dict[str, Any]:
         name: {
             "features": opened.columns_of(name),
             "views": service.features,
+            "entity": opened.entity_of(name),
             "tags": service.tags,
             "last_day": opened.draining.get(name),
         }
@@ -43,15 +44,19 @@ def _described(served: ServedDataset, caller: Caller) -> dict[str, Any]:
 
 
 def features(served: ServedDataset, caller: Caller, asked: FeaturesOf) -> dict[str, Any]:
-    """Features of users: a row each, in the order in which they were asked for."""
+    """Features of users, or items: a row each, in the order in which they were asked for."""
     name = served.service(caller, asked.service)
-    read = _read(served, name, asked.users)
+    entity = served.opened.entity_of(name)
+    ids = {"user": asked.users, "item": asked.items}[entity]
+    if ids is None:
+        raise Refusal(422, f"{name} gives features of {entity}s: ask for `{entity}s`")
+    read = _read(served, name, ids)
     rows: Any = zip(*read.columns, strict=True)
     return {
         "dataset": served.name,
         "service": name,
         "names": read.names,
-        "users": asked.users,
+        f"{entity}s": ids,
         "known": read.known,
         "rows": list(rows),
         "event_times": {
@@ -62,9 +67,9 @@ def features(served: ServedDataset, caller: Caller, asked: FeaturesOf) -> dict[s
     }
 
 
-def _read(served: ServedDataset, name: str, users: list[str], view: str | None = None) -> Read:
-    read = served.opened.read(name, users, view)
-    _count(served, name, len(users))
+def _read(served: ServedDataset, name: str, ids: list[str], view: str | None = None) -> Read:
+    read = served.opened.read(name, ids, view)
+    _count(served, name, len(ids))
     return read
 
 

@@ -1,6 +1,7 @@
 """From landing files to daily tables, as orchestration does it but without Dagster."""
 
 import datetime as dt
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from features.behavior.build import stage_features
+from features.behavior.tables import FEATURE_TABLES
 from features.ingestion.dedup import stage_events
 from features.ingestion.landing import land
 from features.sessionization.sessions import stage_sessions
@@ -23,9 +25,8 @@ from validation.row_quarantine import write_clean
 STAGES = {
     "events": stage_events,
     "sessions": stage_sessions,
-    "user_behavior_features": stage_features,
-}
-TABLES = tuple(STAGES)
+} | {name: functools.partial(stage_features, table=table) for name, table in FEATURE_TABLES.items()}
+TABLES = ("events", "sessions", "user_behavior_features")  # that most tests are content with
 
 
 def gate(
@@ -90,7 +91,7 @@ def build_unaudited(dataset: Dataset, days: list[dt.date], tables: tuple[str, ..
 def values(lake: Lake) -> dict[str, list[dict]]:
     """The rows of every published day but for their clocks; of features the latest revision."""
     found = {}
-    for table in TABLES:
+    for table in STAGES:
         for day in lake.days(table):
             rows = pq.read_table(pa.BufferReader(lake.day(table, day).read_bytes()))
             if "created" in rows.column_names:
@@ -101,6 +102,7 @@ def values(lake: Lake) -> dict[str, list[dict]]:
 
 
 def _newest(rows: pa.Table) -> pa.Table:
-    last = rows.group_by("user_id").aggregate([("created", "max")])
-    last = last.rename_columns(["user_id", "created"])
-    return rows.join(last, ["user_id", "created"], join_type="inner")
+    key = rows.column_names[0]
+    last = rows.group_by(key).aggregate([("created", "max")])
+    last = last.rename_columns([key, "created"])
+    return rows.join(last, [key, "created"], join_type="inner")

@@ -22,7 +22,7 @@ from features.learning.labels import build_labels
 from features.learning.sequences import build_sequences
 from features.stops import keep_stop
 from features.store import apply_registry, promote
-from tests.builders.daily import build
+from tests.builders.daily import STAGES, build
 from tests.builders.datasets import four_days
 from tests.builders.landing import Source, row
 from tests.builders.retention import put
@@ -47,7 +47,7 @@ def plant(home: Path, source: Path) -> Lake:
     _repair(lake, home)
     build_items(SHOP, lake)
     build_users(SHOP, lake)
-    build(SHOP, lake, DAYS)
+    build(SHOP, lake, DAYS, tuple(STAGES))
     build_labels(SHOP, lake, DAYS[-2])
     build_sequences(SHOP, lake, DAYS[-2])
     _serve(lake)

@@ -13,6 +13,7 @@ from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import USERS as USERS_SCHEMA
 from contracts.lake.versions import allocate, allocate_finetuned, trial_folder
 from contracts.recipes.checkpoint import TaskFacts
+from features.behavior.tables import ITEMS as ITEM_FEATURES
 from features.learning.sequences import build_sequences
 from features.store import apply_registry, materialize, promote, publish_embeddings
 from models.checkpoint import VOCABULARY, load_checkpoint, save_checkpoint
@@ -77,6 +78,8 @@ def serve_shop(lake: Lake) -> None:
     ]
     publish_table(lake, pa.Table.from_pylist(rows, USERS_SCHEMA), lake.single("users"))
     publish_behavior(lake, AS_OF, behavior_rows(SHOP, AS_OF, PEOPLE[:-1], 10))
+    items = behavior_rows(SHOP, AS_OF, [item for item, *_ in ITEMS], 20, table=ITEM_FEATURES)
+    publish_behavior(lake, AS_OF, items, name=ITEM_FEATURES.name)
     base = allocate(lake, "none_bag", "base", str(AS_OF))
     tuned = allocate_finetuned(lake, base, "age", "tuned")
     assert (base.version, tuned.version) == (MODEL, TASK_MODEL)

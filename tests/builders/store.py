@@ -12,7 +12,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json, publish_table
 from contracts.lake.schemas import FEATURE_CLOCKS, embeddings_schema
 from contracts.lake.versions import CONFIG, all_versions, allocate, trial_folder
-from features.behavior.build import feature_fields
+from features.behavior.tables import BEHAVIOR, FeatureTable
 from tests.builders.datasets import shop
 
 DAY = dt.date(2026, 1, 10)
@@ -37,8 +37,9 @@ def behavior_rows(
     number: float,
     late: dt.timedelta = HOUR,
     written: dt.timedelta | None = None,
+    table: FeatureTable = BEHAVIOR,
 ) -> pa.Table:
-    """One row a user; every feature of the k-th user is `number + k`.
+    """One row a user, or item of another table; every feature of the k-th is `number + k`.
 
     The rows were known `late` after the day's end, and written then, or `written` after it.
     """
@@ -48,17 +49,19 @@ def behavior_rows(
     values = number + np.arange(count)
     features = {
         field.name: pa.array(values).cast(pa.type_for_alias(field.kind))
-        for field in feature_fields(dataset)
+        for field in table.fields(dataset)
     }
     names = ["event_timestamp", "created", "written_at"]
     return pa.table(
-        {"user_id": users} | dict(zip(names, columns, strict=True)) | features,
+        {table.key: users} | dict(zip(names, columns, strict=True)) | features,
     )
 
 
-def publish_behavior(lake: Lake, day: dt.date, *tables: pa.Table) -> None:
+def publish_behavior(
+    lake: Lake, day: dt.date, *tables: pa.Table, name: str = BEHAVIOR.name
+) -> None:
     """Publishes the day's object with the rows of all tables."""
-    publish_table(lake, pa.concat_tables(tables), lake.day("user_behavior_features", day))
+    publish_table(lake, pa.concat_tables(tables), lake.day(name, day))
 
 
 def publish_model(lake: Lake, version: str, dim: int = 4, **config: str) -> None:

@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 
 from contracts.lake.layout import Lake
+from features.behavior.tables import FEATURE_TABLES
 from orchestration import catalog
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
@@ -29,7 +30,7 @@ def test_every_column_of_every_table_says_what_it_means(name):
 
 
 def test_origins_of_columns_are_columns_of_the_tables_that_the_asset_depends_on():
-    for name in ("sessions", "user_behavior_features"):
+    for name in ("sessions", *FEATURE_TABLES):
         spec = TABLES[name]
         lineage = spec.metadata["dagster/column_lineage"].deps_by_column
         own = {column.name for column in spec.metadata["dagster/column_schema"].columns}

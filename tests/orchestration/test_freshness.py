@@ -22,6 +22,8 @@ def test_daily_assets_follow_the_deadline_and_the_model_its_cadence():
         "events": daily,
         "sessions": daily,
         "user_behavior_features": daily,
+        "user_session_features": daily,
+        "item_behavior_features": daily,
         "pretrained_encoder": model,
     }
 

@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 from tests.orchestration.conftest import clean_environment
 from tests.s3.chain import contents
 
-TABLES = ("events/", "items", "landing/", "quarantine/", "sessions/", "user_behavior", "users")
+TABLES = ("events/", "item", "landing/", "quarantine/", "sessions/", "user_", "users")
 
 # The run is killed as soon as a stage has published so many objects.
 MOMENTS = (
@@ -23,6 +23,7 @@ MOMENTS = (
     ("events/", 1),
     ("sessions/", 1),
     ("user_behavior_features/", 1),
+    ("item_behavior_features/", 1),
 )
 
 

@@ -108,7 +108,7 @@ def test_days_in_which_windows_still_fill_are_no_reference(lake):
     days = {DAY + dt.timedelta(days=n): steady(DAY + dt.timedelta(days=n)) for n in range(10)}
     verdicts = gate_days(lake, days, NEW)
     assert not any("psi" in verdict.profile for verdict in verdicts.values())
-    assert write_drift_page(NEW, lake) is None
+    assert write_drift_page(NEW, lake, "user_behavior_features") is None
 
 
 def test_days_of_a_range_and_of_single_runs_are_judged_alike(lake, tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_days_of_a_range_and_of_single_runs_are_judged_alike(lake, tmp_path, mon
 def test_the_page_shows_the_index_by_feature_and_loads_nothing(lake):
     days = {DAY + dt.timedelta(days=n): steady(DAY + dt.timedelta(days=n)) for n in range(10)}
     gate_days(lake, days)
-    page = write_drift_page(SHOP, lake)
+    page = write_drift_page(SHOP, lake, "user_behavior_features")
     assert page is not None
     text = Path(page).read_text()
     assert "value_1d" in text

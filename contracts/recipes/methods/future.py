@@ -12,6 +12,7 @@ class FutureOptions(MethodOptions):
 
     name: Literal["future"] = "future"
     summarizes: ClassVar[bool] = True
+    reads_forwards: ClassVar[bool] = True
     # Windows ahead; where none are given a 24th, an 8th and a 4th of the time that the log spans.
     days: tuple[Positive, ...] = ()
     cuts: Count = 8  # instants a user and pass

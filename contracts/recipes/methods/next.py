@@ -12,6 +12,7 @@ class NextOptions(MethodOptions):
 
     name: Literal["next"] = "next"
     ranks_items: ClassVar[bool] = True
+    reads_forwards: ClassVar[bool] = True
     chunk: Count = 2048  # targets whose V logits are held at once
 
     def check(self, encoder: EncoderOptions, fields: tuple[str, ...]) -> None:

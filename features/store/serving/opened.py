@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from contracts.base.errors import TransientError
 from contracts.lake.layout import Lake
 from contracts.lake.reading import stamps
-from features.store.feast_objects import JOIN_KEY
 from features.store.promotions import read_promotions
 from features.store.repository import CONFIG, REGISTRY, open_store
 from features.store.services import Service, Services, known_services
-from features.store.view_specs import opened_repository, repository
+from features.store.view_specs import View, known_views, opened_repository, repository
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
@@ -32,16 +31,16 @@ LOG = logging.getLogger("footpath.serve")
 
 @dataclass(frozen=True)
 class Read:
-    """What was read of a service: a column a feature, a value a user."""
+    """What was read of a service: a column a feature, a value a user or item."""
 
     names: list[str]
     columns: list[list[Any]]  # None: not known, or no value
     views: list[str]
-    seconds: list[list[int]]  # of each view: when its row of a user is from, unix; 0: no row
+    seconds: list[list[int]]  # of each view: when its row is from, unix; 0: no row
 
     @property
     def known(self) -> list[bool]:
-        """Whether any view has a row of each user."""
+        """Whether any view has a row of each."""
         return [any(times) for times in zip(*self.seconds, strict=True)]
 
 
@@ -53,11 +52,12 @@ class OpenedServices:
     services: Services
     draining: dict[str, str]  # service -> its last day
     missing: list[str]  # services that were promised and are not in the registry
+    views: dict[str, View]
     _store: "FeatureStore"
     _objects: dict[str, "FeatureService"]
 
-    def read(self, name: str, users: list[str], view: str | None = None) -> Read:
-        """Reads all features of a service, or those of one of its views, for users in their order.
+    def read(self, name: str, ids: list[str], view: str | None = None) -> Read:
+        """Reads all features of a service, or those of one of its views, for ids in their order.
 
         Raises:
           TransientError: the online store does not answer.
@@ -68,7 +68,7 @@ class OpenedServices:
             service = Service({view: service.features[view]}, service.tags)
             asked = [f"{view}:{feature}" for feature in service.features[view]]
         try:
-            response = self._store.get_online_features(asked, {JOIN_KEY: users})
+            response = self._store.get_online_features(asked, {f"{self.entity_of(name)}_id": ids})
             found = response.to_dict(include_event_timestamps=True)
         except Exception as error:
             LOG.exception("the online store of %s failed", self.lake.root.name)
@@ -77,6 +77,10 @@ class OpenedServices:
                 f"({type(error).__name__}): try again"
             ) from None
         return _ordered(service, found)
+
+    def entity_of(self, name: str) -> str:
+        """Whose features a service gives: of a `user`, or of an `item`."""
+        return self.views[next(iter(self.services.services[name].features))].entity
 
     def columns_of(self, name: str) -> list[str]:
         """The names of a service's features, in its order."""
@@ -99,7 +103,8 @@ def open_services(lake: Lake) -> OpenedServices:
     aliases = {alias: name for alias, name in promised.aliases.items() if name in services}
     missing = sorted(promised.services.keys() - services.keys())
     draining = read_promotions(lake).draining
-    return OpenedServices(lake, Services(services, aliases), draining, missing, store, objects)
+    known = Services(services, aliases)
+    return OpenedServices(lake, known, draining, missing, known_views(lake), store, objects)
 
 
 def moment(lake: Lake) -> tuple:

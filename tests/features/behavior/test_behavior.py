@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import features.behavior.users
+import features.behavior.ranges
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.lake.layout import Lake
@@ -200,7 +200,7 @@ def test_any_ranges_give_the_same_rows_to_the_bit(
     parts = {}
     for days in ([DAYS[7]], DAYS[3:6], [DAYS[9], DAYS[2], *DAYS[12:]]):
         parts |= rows_of(stage_features(dataset, lake, days, tmp_path / "parts"))
-    monkeypatch.setattr(features.behavior.users, "CHUNK_ROWS", 60)
+    monkeypatch.setattr(features.behavior.ranges, "CHUNK_ROWS", 60)
     chunks = rows_of(stage_features(dataset, lake, DAYS, tmp_path / "chunks"))
 
     def told(rows: dict) -> dict:

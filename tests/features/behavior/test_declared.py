@@ -12,15 +12,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import features.behavior.users
+import features.behavior.ranges
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset, load_dataset
 from contracts.config.feature_list import Declared
 from contracts.lake.layout import Lake
 from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import feature_fields, stage_features
-from features.behavior.daily_state import STATE
 from features.behavior.declared import slug
+from features.behavior.tables import BEHAVIOR
 from tests.builders.datasets import dataset_like
 from tests.builders.events import Event, Midnights, publish_events, publish_sessions
 from tests.features.behavior.reference import KINDS, Log, declared_row
@@ -167,7 +167,7 @@ def test_day_by_day_in_a_range_and_by_ranges_of_users_are_equal_to_the_bit(
     whole = stage_features(dataset, lake, DAYS, tmp_path / "whole")
     alone = rows_of(stage_features(dataset, lake, [DAYS[3]], tmp_path / "alone"))
     assert alone == {key: row for key, row in rows_of(whole).items() if key[0] == DAYS[3]}
-    monkeypatch.setattr(features.behavior.users, "CHUNK_ROWS", 3 * len(DAYS))
+    monkeypatch.setattr(features.behavior.ranges, "CHUNK_ROWS", 3 * len(DAYS))
     ranges = stage_features(dataset, lake, DAYS, tmp_path / "ranges")
     for day in DAYS:
         tables = [
@@ -184,12 +184,14 @@ def test_a_late_event_remakes_the_state_of_its_day_alone(tmp_path: Path) -> None
     log = random_log(random.Random(3), midnights)
     publish(dataset, lake, log)
     stage_features(dataset, lake, DAYS, tmp_path / "before")
-    times = {day: lake.day(STATE, day).stat().st_mtime_ns for day in lake.days(STATE)}
+    times = {
+        day: lake.day(BEHAVIOR.state, day).stat().st_mtime_ns for day in lake.days(BEHAVIOR.state)
+    }
     late = Event("u1", midnights.starts[midnights.days.index(DAYS[2])], "late", "view", "i3", 7.0)
     published = [event for event in [*log, late] if midnights.day_of(event.timestamp) == DAYS[2]]
     publish_events(lake, published, midnights)
     after = rows_of(stage_features(dataset, lake, DAYS, tmp_path / "after"))
-    changed = {d for d, t in times.items() if lake.day(STATE, d).stat().st_mtime_ns != t}
+    changed = {d for d, t in times.items() if lake.day(BEHAVIOR.state, d).stat().st_mtime_ns != t}
     assert changed == {DAYS[2]}
     assert_equal_rows(after, expected(dataset, lake))
 
@@ -201,7 +203,7 @@ def test_a_state_that_is_gone_torn_down_or_of_other_columns_is_made_anew(tmp_pat
     first = rows_of(stage_features(dataset, lake, [day], tmp_path / "first"))
     narrow = shop(declared=[{"kind": "weekend"}])
     stage_features(narrow, lake, [day], tmp_path / "narrow")
-    lake.day(STATE, lake.days(STATE)[0]).unlink()
+    lake.day(BEHAVIOR.state, lake.days(BEHAVIOR.state)[0]).unlink()
     assert rows_of(stage_features(dataset, lake, [day], tmp_path / "again")) == first
 
 

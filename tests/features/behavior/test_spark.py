@@ -12,8 +12,9 @@ from benchmarks import behavior_features
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
-from features.behavior.build import TABLE, stage_features
-from features.behavior.daily_state import STATE
+from features.behavior.build import stage_features
+from features.behavior.columns import TABLE
+from features.behavior.tables import BEHAVIOR
 from tests.builders.events import Event, Midnights
 from tests.features.behavior.test_declared import (
     DAYS,
@@ -64,8 +65,8 @@ def test_every_kind_in_a_range_and_a_day_alone_are_the_same(
         )
         assert mine.num_rows >= 3
         assert_same_rows(mine, other, but=("written_at",))
-    for day in ours.days(STATE):
-        mine, other = (rows_of({day: lake.day(STATE, day)}) for lake in (ours, theirs))
+    for day in ours.days(BEHAVIOR.state):
+        mine, other = (rows_of({day: lake.day(BEHAVIOR.state, day)}) for lake in (ours, theirs))
         assert_same_rows(mine, other)
 
 

@@ -203,6 +203,35 @@ def test_labels_of_a_seed_are_part_of_the_key_only_where_they_follow_from_the_sp
         assert (before[1] == after[1]) is not changes
 
 
+def test_folds_are_other_cells_of_the_same_trials(source, tmp_path):
+    lake, named = Lake(tmp_path), recipe("coles_bag")
+    seeds = comparison(named, seeds=(0, 1, 2, 3))
+    folds, fewer = comparison(named, seeds=(0, 1, 2, 3), folds=4), comparison(named, seeds=(0, 1))
+    halves = comparison(named, seeds=(0, 1, 2, 3), folds=2)
+    found = [keys(lake, source, wanted) for wanted in (seeds, folds, halves)]
+    assert len(set.union(*found)) == 3 * len(found[0])
+    assert keys(lake, source, fewer) < found[0]
+    assert trials(lake, source, folds) == trials(lake, source, seeds)
+    baselines = [
+        {c.key for e in planned(lake, source, w).measured if not e.recipe for c in e.cells}
+        for w in (seeds, folds)
+    ]
+    assert not baselines[0] & baselines[1]
+
+
+@pytest.mark.parametrize("asked", [("finetuned",), ("scratch",), ("finetuned", "frozen")])
+def test_random_weights_are_measured_frozen_whatever_is_asked(source, tmp_path, asked):
+    wanted = comparison(recipe("coles_bag"), recipe("none_bag"), protocols=asked)
+    plan = planned(Lake(tmp_path), source, wanted)
+    protocols = {
+        name: {c.protocol for e in plan.measured if e.recipe and e.recipe.name == name
+               for c in e.cells}
+        for name in ("coles_bag", "none_bag")
+    }  # fmt: skip
+    assert protocols["none_bag"] == {"frozen", *asked} - {"finetuned"}
+    assert protocols["coles_bag"] == {*asked} - {"scratch"}
+
+
 def test_random_weights_of_one_shape_are_one_trial_under_whatever_name_and_settings(
     source, tmp_path
 ):

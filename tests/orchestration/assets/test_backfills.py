@@ -18,13 +18,14 @@ from orchestration.progress import Progress
 SHOP = load_dataset("shop")
 # All that have the days of the data set as partitions; each but the first depends on events.
 DAILY = ("events", "sessions", "user_behavior_features")
+OTHERS = ("user_session_features", "item_behavior_features")
 # All that are made as of some days only.
 AS_OF = ("labels", "training_sequences", "user_embeddings")
 MONTH = [f"2026-01-{day:02}" for day in range(2, 32)]
 VERSIONS = ["byb_bag_v1", "coles_bag_v1"]
 CHOICES = [
     *itertools.chain.from_iterable(itertools.combinations(DAILY, count) for count in range(1, 4)),
-    ("landing", *DAILY),
+    ("landing", *DAILY, *OTHERS),
 ]
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from features.staleness import daily_tables
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.assets.learning import learning_assets
 from orchestration.chain import DaysStoppedError, StageRunner, WholeChain, run_chain
 from orchestration.jobs import chain_job, stage_jobs
 from orchestration.progress import Progress
-from orchestration.stages import DAILY
 from orchestration.tags import CHAIN, WHAT, range_tags
 from orchestration.write_audit_publish import days_check
 from tests.builders.datasets import tiny
@@ -54,7 +54,7 @@ def materialize(instance: dg.DagsterInstance, first: str, last: str) -> dg.Execu
     # Sessions and features come along, so that what is downstream of a bad day is seen too.
     assets = [*ingestion_assets(dataset()), *behavior_assets(dataset())]
     return dg.materialize(
-        [*assets, days_check(dataset(), DAILY)],
+        [*assets, days_check(dataset(), daily_tables(dataset()))],
         instance=instance,
         resources={"progress": Progress()},
         tags=range_tags(first, last),
@@ -81,7 +81,7 @@ def test_a_bad_day_in_a_range_stops_alone(source):
         result = materialize(instance, DAYS[0], DAYS[-1])
         assert not result.success
         assert failed_steps(result) == ["tiny_every_day"]
-        for table in DAILY:
+        for table in daily_tables(dataset()):
             assert recorded(instance, table) == {DAYS[0], DAYS[2]}
         failure = next(e for e in result.all_events if e.is_step_failure)
         assert "2026-03-02" in failure.step_failure_data.error.to_string()
@@ -91,10 +91,10 @@ def test_a_bad_day_in_a_range_stops_alone(source):
         }
         failed = {name for name, check in checks.items() if not check.passed}
         assert failed == {("events", "audit", DAYS[1]), ("events", "every_day", None)}
-        assert {(table, "audit", DAYS[2]) for table in DAILY} <= checks.keys()
+        assert {(table, "audit", DAYS[2]) for table in daily_tables(dataset())} <= checks.keys()
         (broken,) = checks["events", "audit", DAYS[1]].metadata["broken rows by rule"].records
         assert broken.data == {"rule": "action_known", "rows": 3}
-    for table in DAILY:
+    for table in daily_tables(dataset()):
         assert Lake.of("tiny").days(table) == [dt.date(2026, 3, 1), dt.date(2026, 3, 3)]
 
 
@@ -116,7 +116,7 @@ def definitions() -> dg.Definitions:
     ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[days_check(dataset(), DAILY)],
+        asset_checks=[days_check(dataset(), daily_tables(dataset()))],
         jobs=stage_jobs(dataset()),
         resources={"progress": Progress(), "pipes": dg.PipesSubprocessClient()},
         executor=dg.in_process_executor,

@@ -15,6 +15,7 @@ from contracts.base.clock import day_window
 from contracts.config.dataset import Dataset
 from contracts.config.sources import link_source
 from features.shop import generate_shop
+from features.staleness import daily_tables
 from orchestration.alerts.sensor import alerts_sensor
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.evaluation import evaluation_assets
@@ -27,7 +28,6 @@ from orchestration.jobs import stage_jobs
 from orchestration.progress import Progress
 from orchestration.runs.dead_runs import end_dead_runs
 from orchestration.runs.executor import in_process_executor
-from orchestration.stages import DAILY
 from orchestration.tags import FIRST_PARTITION, LAST_PARTITION, REASON, REQUESTED_AT
 from orchestration.write_audit_publish import days_check
 from tests import crash
@@ -84,7 +84,7 @@ def definitions(dataset: Dataset) -> dg.Definitions:
             *evaluation_assets(dataset),
             *serving_assets(dataset),
         ],
-        asset_checks=[days_check(dataset, DAILY)],
+        asset_checks=[days_check(dataset, daily_tables(dataset))],
         jobs=jobs,
         sensors=[automation_sensor(dataset, jobs), alerts_sensor(dataset)],
         resources={"pipes": dg.PipesSubprocessClient(), "progress": Progress()},

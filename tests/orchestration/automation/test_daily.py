@@ -12,6 +12,7 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from features.staleness import daily_tables
 from orchestration.assets.behavior import behavior_assets
 from orchestration.assets.ingestion import ingestion_assets
 from orchestration.automation.sensor import SETTLED, automation_sensor
@@ -45,7 +46,7 @@ class Shop:
         self.sensor = automation_sensor(dataset, jobs)
         self.defs = dg.Definitions(
             assets=assets,
-            asset_checks=[days_check(dataset, list(TABLES))],
+            asset_checks=[days_check(dataset, daily_tables(dataset))],
             jobs=jobs,
             sensors=[self.sensor],
             resources={"progress": Progress()},

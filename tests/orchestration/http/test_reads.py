@@ -59,6 +59,28 @@ def test_features_are_those_of_feast_in_the_order_of_the_service(client, lake):
         assert times == [ENDS, None, ENDS, ENDS]
 
 
+def test_features_of_items_are_asked_for_by_item_and_of_users_by_user(client, lake):
+    service = known_services(lake).aliases["item_behavior"]
+    described = client.get("/v1/services").json()["datasets"]["shop"]["services"]
+    assert (described[service]["entity"], described[SERVICE]["entity"]) == ("item", "user")
+    items = ["lamp", "no such item", "shoe"]
+    found = asked(client, "/v1/features", service=service, items=items)
+    assert (found["items"], found["known"]) == (items, [True, False, True])
+    store = open_store(lake)
+    feast = store.get_online_features(
+        store.get_feature_service(service), [{"item_id": item} for item in items]
+    ).to_dict()
+    assert [list(row) for row in zip(*(feast[n] for n in found["names"]), strict=True)] == (
+        found["rows"]
+    )
+    of_users = refused(client, 422, "/v1/features", service=service, users=["u3"])
+    assert of_users == "item_behavior__v1 gives features of items: ask for `items`"
+    of_items = refused(client, 422, "/v1/features", service=SERVICE, items=items)
+    assert of_items == f"{SERVICE} gives features of users: ask for `users`"
+    both = refused(client, 422, "/v1/features", service=SERVICE, items=items, users=["u3"])
+    assert both == "body: give either users or items"
+
+
 def test_similar_users_are_those_of_the_index_for_a_user_and_for_its_vector(client, lake):
     found = asked(client, "/v1/similar", user="u2", k=4)
     assert found["model_version"] == MODEL

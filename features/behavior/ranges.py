@@ -1,8 +1,8 @@
-"""Ranges of users, so that a query sees no more than fits into memory, however long the log is.
+"""Ranges of users or items, so that a query fits into memory, however long the log is.
 
-In:  the published state. Out: ranges of user ids, ascending: what is made of one after the other is
-sorted by user as a whole (`DayFiles`). Tables that are sorted by user let a range skip most of a
-large object.
+In:  the published state. Out: ranges of ids, ascending: what is made of one after the other is
+sorted by id as a whole (`DayFiles`). Tables that are sorted by it let a range skip most of a large
+object.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -21,7 +21,7 @@ from contracts.base.batches import runs
 from contracts.lake.engine import engine_name
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata
-from features.behavior.daily_state import STATE
+from features.behavior.tables import FeatureTable
 from features.daily import open_engine, read_days, stream
 from features.provenance import Inputs, footer
 
@@ -32,26 +32,25 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 1_000_000
 CHUNK_EVENTS = 3_000_000
 
-# From the first user, inclusive, to the last, exclusive; none: no bound.
-Users = tuple[str | None, str | None]
-
-USER = pa.schema([pa.field("user_id", pa.string())])
+# From the first user or item, inclusive, to the last, exclusive; none: no bound.
+Ids = tuple[str | None, str | None]
 
 
-def of_users(rows: "ir.Table", users: Users) -> "ir.Table":
-    """The rows of a range of users."""
-    since, until = users
+def in_range(rows: "ir.Table", ids: Ids, key: str = "entity_id") -> "ir.Table":
+    """The rows of a range of users or items."""
+    since, until = ids
     if since is not None:
-        rows = rows.filter(rows.user_id >= since)
+        rows = rows.filter(rows[key] >= since)
     if until is not None:
-        rows = rows.filter(rows.user_id < until)
+        rows = rows.filter(rows[key] < until)
     return rows
 
 
-def user_ranges(lake: Lake, needed: list[dt.date], days: int) -> list[Users]:
-    """Cuts the users of some days into ranges of about as many each.
+def id_ranges(table: FeatureTable, lake: Lake, needed: list[dt.date], days: int) -> list[Ids]:
+    """Cuts the users, or items, of some days into ranges of about as many each.
 
     Args:
+      table: of features.
       lake: with the state of the needed days.
       needed: all days that windows see.
       days: how many days of features are built.
@@ -60,18 +59,19 @@ def user_ranges(lake: Lake, needed: list[dt.date], days: int) -> list[Users]:
 
     if engine_name() == "spark":
         return [(None, None)]  # it bounds its own memory
-    seen = _rows(lake, STATE, needed)
-    events = _rows(lake, "events", needed)
+    seen = _rows(lake, table.state, needed)
+    events = _rows(lake, "events", needed) if "events" in table.sources else 0
     if seen * days <= CHUNK_ROWS and events <= CHUNK_EVENTS:
         return [(None, None)]
     with open_engine() as engine:
-        users = read_days(engine, lake, STATE, USER, needed).select("user_id").distinct()
-        [many] = stream(engine, users.agg(many=users.count())).read_all()["many"].to_pylist()
+        schema = pa.schema([pa.field(table.key, pa.string())])
+        ids = read_days(engine, lake, table.state, schema, needed).select(table.key).distinct()
+        [many] = stream(engine, ids.agg(many=ids.count())).read_all()["many"].to_pylist()
         ranges = max(-(-many * days // CHUNK_ROWS), -(-events // CHUNK_EVENTS), 1)
         size = -(-many // ranges)
-        ranked = users.mutate(place=ibis.row_number().over(order_by=users.user_id))
+        ranked = ids.mutate(place=ibis.row_number().over(order_by=ids[table.key]))
         starts = ranked.filter(ranked.place > 0, ranked.place % size == 0)
-        found = stream(engine, starts.order_by("user_id")).read_all()["user_id"].to_pylist()
+        found = stream(engine, starts.order_by(table.key)).read_all()[table.key].to_pylist()
     return list(itertools.pairwise([None, *found, None]))
 
 
@@ -81,7 +81,7 @@ def _rows(lake: Lake, table: str, days: list[dt.date]) -> int:
 
 
 class DayFiles:
-    """One open Parquet file a day, filled by one range of users after the other.
+    """One open Parquet file a day, filled by one range of ids after the other.
 
     Nothing is sorted or held as a whole. The files are complete when the context ends without
     error.
