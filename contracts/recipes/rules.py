@@ -23,9 +23,9 @@ def settings_of(method: str, encoder: str) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {"max_length": 100, "lr": 1e-3, "encoder": {}}
     if encoder == "bag":  # cheap: it sees more of a history, and learns faster
-        found |= {"max_length": 200, "lr": 3e-3, "encoder": {"count": True}}
+        found |= {"max_length": 200, "lr": 3e-3}
     if METHODS[method].summarizes:
-        found |= {"lr": 1e-3, "encoder": {}}  # the summary counts
+        found["lr"] = 1e-3  # it learns targets by heart soon enough
     if METHODS[method].reads_forwards and "causal" in ENCODERS[encoder].model_fields:
         found["encoder"] |= {"causal": True}
     if METHODS[method].trains and METHODS[method].loss_tells:

@@ -33,6 +33,7 @@ from models.probing.members import Matrix, Member, bag_path
 from models.probing.profile import feature_members
 from models.probing.stack import by_validation, mean_of
 from models.ranking.lists import first_places, measure_lists
+from models.runtime.device import prepare
 from models.runtime.report import Reporter
 
 HELD_OUT = SPLITS[1:]
@@ -52,6 +53,7 @@ Predict = Callable[[np.ndarray], Found]  # of the training examples that are giv
 def baselines(job: BaselinesJob, reporter: Reporter) -> dict[str, Any]:
     """Measures every baseline on every task, share and seed."""
     io, evaluation = job.io, job.evaluation
+    prepare("cpu", job.runtime.threads)
     sequences = open_sequences(io.sequences)
     tasks = load_tasks(io.labels, sequences, evaluation.tasks)
     rows, recorder, done = [], Recorder(io.predictions), 0

@@ -2,7 +2,7 @@
 
 In: a board and the differences of its rows from their references, with intervals of a bootstrap
 over users (models.leaderboard.significance). Out: half the width of such an interval, for a typical
-pair of rows at the most labels, and how many rows are that near the best. Rows that are mixed with
+pair of rows at the most labels, and how many rows lie that near the best. Rows that are mixed with
 TF-IDF do not count: where they are near it, they are so by what they are, whoever is asked.
 """
 
@@ -14,6 +14,9 @@ import numpy as np
 from models.leaderboard.boards import Board, Who
 from models.leaderboard.significance import BY_USERS, Difference, Key
 
+# Of what the best row has learnt: a choice. Who cannot tell a tenth of it cannot rank methods.
+TOLD = 0.1
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -23,11 +26,7 @@ class Noise:
     half_widths: dict[str, float]  # by metric shown: median of the 95% intervals of differences
     near: int  # rows that are nearer to the best than that
     others: int  # rows beside the best
-
-    @property
-    def is_too_few(self) -> bool:
-        """Whether at least half of the rows could as well be the best."""
-        return self.others > 0 and 2 * self.near >= self.others
+    is_too_few: bool  # it is more than a tenth of what the best row is ahead of knowing nothing
 
     def sentence(self, folds: int = 0) -> str:
         """What stands below the table; with what to do, where the users are too few."""
@@ -40,8 +39,8 @@ class Noise:
             "use `footpath compare --folds 5`, where each user is a test user once"
         )  # fmt: skip
         return (
-            f"Too few test users to tell most rows apart: of {self.users}, {noise}, and "
-            f"{self.near} of {self.others} rows are that near the best; {more}."
+            f"Too few test users: of {self.users}, {noise}, and {self.near} of the other "
+            f"{self.others} rows lie that near the best; {more}."
         )
 
 
@@ -67,13 +66,17 @@ def noise_of(board: Board, found: Mapping[Key, Difference], users: int) -> Noise
     if board.metric.name not in half_widths:
         return None
     half_width = half_widths[board.metric.name]
-    means = sorted(
-        cells[share].mean * board.metric.sign
+    means = {
+        who: cells[share].mean * board.metric.sign
         for who, cells in board.rows
         if share in cells and not _is_mixed(who)
-    )
-    near = sum(means[-1] - mean < half_width for mean in means[:-1])
-    return Noise(users, half_widths, near, len(means) - 1)
+    }
+    best = max(means.values())
+    # Who knows nothing: the majority class or the median; of a ranking, the worst row.
+    nothing = [mean for who, mean in means.items() if who.method == "majority"]
+    gain = best - (nothing[0] if nothing else min(means.values()))
+    near = sum(best - mean < half_width for mean in means.values()) - 1
+    return Noise(users, half_widths, near, len(means) - 1, half_width > TOLD * gain)
 
 
 def _is_mixed(who: Who) -> bool:

@@ -95,7 +95,7 @@ def test_a_recipe_comes_back_from_json_as_it_was(method, encoder):
         ({"method": {"name": "masked", "hide_share": 0.0}}, "method.hide_share", "than 0"),
         ({"method": {"name": "dual", "temperature": 0.0}}, "method.temperature", "than 0"),
         ({"method": {"name": "msdp", "events": []}}, "method.events", "at least 1 item"),
-        ({"method": {"name": "next", "chunk": 0}}, "method.chunk", "equal to 1"),
+        ({"method": {"name": "next", "chunk": -1}}, "method.chunk", "equal to 0"),
         ({"method": {"name": "ubm", "temperature": 0.0}}, "method.temperature", "than 0"),
         ({"method": {"name": "ubm", "word_drop": 0.6, "word_mask": 0.5}}, "method", "no word"),
         ({"method": {"name": "ubm", "attribute_drop": 1.0}}, "method.attribute_drop", "than 1"),

@@ -109,7 +109,7 @@ def test_too_few_test_users_are_told_on_the_page_and_on_the_terminal(source, tmp
     assert noise.is_too_few
     assert noise.users == USERS
     assert summary(results)[1] == f"age: {noise.sentence()}"
-    assert noise.sentence().startswith("Too few test users to tell most rows apart: of 60, diff")
+    assert noise.sentence().startswith("Too few test users: of 60, differences below ")
     assert "--folds 5" in noise.sentence()
     assert noise.sentence() in results.remarks["age"]
 

@@ -35,32 +35,31 @@ def board_of(gains: list[float], users: int, mixed: int = 0) -> tuple:
     return boards(table)[0], differences(table, runs)
 
 
-def test_noise_is_half_the_width_of_the_interval_and_warns_where_most_rows_are_within_it():
-    board, found = board_of([0.06, 0.05, 0.3], 100)
+def test_noise_is_half_the_width_of_the_interval_and_warns_where_it_hides_a_tenth_of_the_gain():
+    board, found = board_of([0.06, 0.05, 0.4], 100)
     noise = noise_of(board, found, 100)
     # The difference of two that are right by half, independently: 1.96 * sqrt(.5 / 100) = .14.
-    assert noise.half_widths["accuracy"] == pytest.approx(0.139, abs=0.02)
-    assert (noise.near, noise.others, noise.is_too_few) == (0, 3, False)
+    half = noise.half_widths["accuracy"]
+    assert half == pytest.approx(0.139, abs=0.02)
+    assert (noise.near, noise.others, noise.is_too_few) == (0, 3, True)  # .14 of .4
     assert noise.sentence() == (
-        f"100 test users: differences below {noise.half_widths['accuracy']:.3f} accuracy are noise."
-    )
-    # Rows that are TF-IDF but for little are no measure of luck.
-    more, others = board_of([0.06, 0.05, 0.3], 100, mixed=3)
-    assert len(more.rows) == 7
-    assert noise_of(more, others, 100) == noise
-    board, found = board_of([0.06, 0.05, 0.08], 100)
-    noise = noise_of(board, found, 100)
-    assert (noise.near, noise.others, noise.is_too_few) == (3, 3, True)
-    assert noise.sentence() == (
-        f"Too few test users to tell most rows apart: of 100, differences below "
-        f"{noise.half_widths['accuracy']:.3f} accuracy are noise, and 3 of 3 rows are "
-        f"that near the best; use `footpath compare --folds 5`, where each user is a test user "
-        f"once."
+        f"Too few test users: of 100, differences below {half:.3f} accuracy are noise, and 0 of "
+        f"the other 3 rows lie that near the best; use `footpath compare --folds 5`, where each "
+        f"user is a test user once."
     )
     assert noise.sentence(folds=5).endswith("the best; all users are test users already.")
+    # Rows that are TF-IDF but for little are no measure of luck.
+    more, others = board_of([0.06, 0.05, 0.4], 100, mixed=3)
+    assert len(more.rows) == 7
+    assert noise_of(more, others, 100) == noise
     # A hundred times the users, the same differences.
-    board, found = board_of([0.06, 0.05, 0.08], 10_000)
+    board, found = board_of([0.06, 0.05, 0.4], 10_000)
     noise = noise_of(board, found, 10_000)
-    assert noise.half_widths["accuracy"] == pytest.approx(0.0139, abs=0.002)
-    assert (noise.near, noise.is_too_few) == (0, False)
-    assert noise_of(board, {}, 10_000) is None
+    half = noise.half_widths["accuracy"]
+    assert half == pytest.approx(0.0139, abs=0.002)
+    assert not noise.is_too_few  # .014 of .4
+    assert noise.sentence() == f"10000 test users: differences below {half:.3f} accuracy are noise."
+    # Three rows within .03 of each other, all far above the first.
+    board, found = board_of([0.39, 0.38, 0.4], 1000)
+    assert noise_of(board, found, 1000).near == 2
+    assert noise_of(board, {}, 1000) is None
