@@ -3,10 +3,13 @@
 import datetime as dt
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from contracts.base.schema import Name, Strict
 from contracts.recipes.jobs import Finetuning
+from contracts.recipes.recipe import Recipe
 
 
 class Validation(Strict):
@@ -22,6 +25,23 @@ class Validation(Strict):
     )
     every_epochs: int = Field(1, ge=1, description="epochs between two judgments")
     patience: int = Field(5, ge=1, description="judgments without a better one, then it stops")
+
+
+class _RecipeFields:
+    """JSON schema of a recipe's settings: its fields, none of which must be given.
+
+    What they may be is checked where the recipe is resolved, with the data set (dataset.py).
+    """
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        recipe = handler.resolve_ref_schema(handler(Recipe.__pydantic_core_schema__))
+        # A name, or options of the one that the recipe's own name has.
+        options = {"type": ["string", "object"]}
+        fields = recipe["properties"] | {"method": options, "encoder": options}
+        del fields["validation"]
+        return {"type": "object", "properties": fields, "additionalProperties": False}
 
 
 class Learning(Strict):
@@ -48,7 +68,7 @@ class Learning(Strict):
     )
     finetuning: Finetuning = Field(Finetuning(), description="how task models are trained")
     recipes: list[Name] = Field(["future_bag", "coles_bag", "none_bag"])
-    settings: dict[Name, dict[str, Any]] = Field(
+    settings: dict[Name, Annotated[dict[str, Any], _RecipeFields()]] = Field(
         {}, description="of a recipe: fields of contracts.recipes.recipe.Recipe"
     )
     label_shares: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.2, 1.0])

@@ -117,7 +117,7 @@ def test_embeddings_carry_version_and_clocks(lake):
 def test_features_and_embeddings_end_with_the_same_day(lake):
     tables = [lake / "user_behavior_features", *lake.glob("user_embeddings/*/")]
     ends = {max(path.stem for path in table.glob("*.parquet")) for table in tables}
-    assert len(tables) > 5
+    assert len(tables) > 4  # two recipes that train, a model of each of two tasks
     assert len(ends) == 1
 
 

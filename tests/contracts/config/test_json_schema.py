@@ -45,6 +45,12 @@ def test_every_shipped_yaml_is_valid_and_names_the_schema(name):
         ("max_broken_share: 0.05", "max_broken_share: few", "quality.max_broken_share"),
         ("horizon_days: 7", "horizon_days: 0", "tasks.2.horizon_days"),
         ("kind: funnel", "kind: tunnel", "features.declared.0"),
+        (
+            "ptum_bert4rec: {epochs: 4",
+            "ptum_bert4rec: {epoch: 4",
+            "learning.settings.ptum_bert4rec",
+        ),
+        ("{epochs: 4, max", "{epochs: many, max", "learning.settings.ptum_bert4rec.epochs"),
     ],
 )
 def test_a_slip_is_refused(old, new, field):
