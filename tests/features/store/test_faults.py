@@ -65,7 +65,8 @@ def test_a_locked_file_is_a_sentence_and_nothing_is_lost(lake: Lake, monkeypatch
 
 def test_a_full_disk_is_a_sentence_and_the_rows_come_once_there_is_room(lake: Lake):
     rows = behavior_rows(SHOP, DAY, [f"user {n}" for n in range(200)], 7, 3 * HOUR)
-    publish_behavior(lake, DAY, rows)
+    before_it = behavior_rows(SHOP, DAY, [f"u{k}" for k in range(5)], 30)
+    publish_behavior(lake, DAY, before_it, rows)
     path = repository(lake) / "online.db"
     before, limit = read(lake), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limit[1]))
