@@ -61,6 +61,9 @@ def matrix(rows: pd.DataFrame, columns: dict[str, int]) -> np.ndarray:
 def train(store: FeatureStore, labels: pd.DataFrame, label: str) -> dict:
     """Trains on what was known when each label was due, by the service that the alias names now."""
     service = store.get_feature_service(store.get_project(store.project).tags[ALIAS])
+    features = {f.name for view in service.feature_view_projections for f in view.features}
+    if taken := sorted(features & {*labels.columns}):
+        sys.exit(f"{', '.join(taken)} of the labels is a feature of {service.name}: rename it")
     # The encoder has seen all events up to then: older labels would look into their own future.
     labels = labels[labels["event_timestamp"] >= pd.Timestamp(service.tags["train_cutoff"])]
     rows = store.get_historical_features(labels, service, filter_by_created_timestamp=True).to_df()

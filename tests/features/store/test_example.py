@@ -21,6 +21,12 @@ IMPORTED = {
 
 
 def run(example: str, folder: Path, *arguments: str) -> str:
+    done = start(example, folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def start(example: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.run(
         [sys.executable, "-I", str(EXAMPLES / example), *arguments],
@@ -28,8 +34,8 @@ def run(example: str, folder: Path, *arguments: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("example", IMPORTED)
@@ -74,6 +80,11 @@ def test_a_model_goes_on_with_its_service_when_the_alias_moves_and_is_told(
     said = run("model.py", tmp_path, "train", "--repo", repo, "--labels", "labels.csv",
                "--label", "bought", "--out", model)  # fmt: skip
     assert said == f"{model}: 5 labels, of user_representation__v1\n"
+    csv = (tmp_path / "labels.csv").read_text().replace("bought", "purchase_7d")
+    (tmp_path / "named.csv").write_text(csv)
+    refused = start("model.py", tmp_path, "train", "--repo", repo, "--labels", "named.csv",
+                    "--label", "purchase_7d", "--out", model)  # fmt: skip
+    assert "purchase_7d of the labels is a feature of user_representation__v1" in refused.stderr
     ask = ("serve", "--repo", repo, "--model", model, "u1", "nobody", "u0")
     first = run("model.py", tmp_path, *ask)
     assert [line.split()[0] for line in first.splitlines()] == ["user_id", "u1", "nobody", "u0"]
