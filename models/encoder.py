@@ -68,7 +68,7 @@ class Encoder:
           now: unix second at which they are looked at.
         """
         model = self.checkpoint.model
-        sequences = sequences.with_clock("age" in model.config.fields)
+        sequences = model.config.reading(sequences)
         attach_text(model, sequences)
         model.to(self.device)
         now_U = np.full(len(users_U), now)

@@ -26,9 +26,12 @@ from models.data.sequences import open_sequences, same_vocabulary
 from models.metrics.predictions import Recorder, keep_vectors
 from models.metrics.rows import headline, metrics_table
 from models.nn.behavior import attach_text
+from models.probing.bags import bags
 from models.probing.head_inputs import Inputs, embeddings
 from models.probing.heads import HeadFeatures, load_head_features
 from models.probing.modes import Setting, run_heads
+from models.probing.profile import run_profile
+from models.probing.stack import SAMPLE
 from models.ranking.candidates import run_lists
 from models.ranking.next_item_ranking import run_ranking
 from models.runtime.device import prepare
@@ -46,7 +49,7 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
     checkpoint = load_checkpoint(io.checkpoint)
     same_vocabulary(sequences, checkpoint.facts.vocabulary_hash, io.checkpoint)
     _check_protocols(evaluation.protocols, checkpoint)
-    sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
+    sequences = checkpoint.model.config.reading(sequences)
     attach_text(checkpoint.model, sequences)
     checkpoint.model.to(device)
     seen = Model(checkpoint.facts.train_cutoff, checkpoint.facts.data_fingerprint)
@@ -57,12 +60,18 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
     for task in tasks:
         if task.left_out:
             reporter.say(f"{task.name}: {task.left_out} examples have no event before their as-of")
-        kinds = _inputs_of(setting, task, known)
+        kinds, bag = _inputs_of(setting, task, known), None
+        if "frozen" in evaluation.protocols and not task.is_ranking:
+            bag = bags(sequences, task)["tfidf"]
+            if len(task.splits["train"].y_n) > SAMPLE:
+                reporter.say(f"{task.name}: trees and folds of profiles on {SAMPLE:,} examples")
         if io.vectors:
             keep_vectors(io.vectors / f"{task.name}.parquet", kinds[0].x["test"], task)
         for share, seed in evaluation.runs:
             for inputs in kinds:
                 rows += _run_of(task)(setting, task, inputs, share, seed)
+            if bag:
+                rows += run_profile(setting, task, kinds[-1], bag, share, seed)
             done += 1
             reporter.progress(done, planned, task=task.name, label_share=share)
     setting.recorder.publish()

@@ -15,6 +15,7 @@ the same file, it goes on where it was; finished, it does nothing.
 import contextlib
 from typing import Any
 
+import numpy as np
 import torch
 
 from contracts.base.errors import FootpathError
@@ -33,6 +34,8 @@ from models.runtime.distributed import rank, size
 from models.runtime.report import Reporter, run_program
 from models.training.trainer import Trainer
 
+MEASURED = 5000  # users whose summaries are measured
+
 
 def train(job: TrainJob, reporter: Reporter) -> dict[str, Any]:
     """Trains one model version and returns its figures."""
@@ -48,7 +51,7 @@ def train(job: TrainJob, reporter: Reporter) -> dict[str, Any]:
         objective.to(device)
         curves, metrics = None, {}
         if job.recipe.method.trains:
-            trainer = Trainer(job, sequences, model, objective, judge_of(job, sequences))
+            trainer = Trainer(job, sequences, model, objective, judge_of(job, sequences, model))
             history = trainer.fit(reporter)
             curves = history.curves(trainer.per_epoch)
             metrics = history.summary(trainer.per_epoch)
@@ -65,23 +68,37 @@ def build(job: TrainJob, sequences: Sequences) -> tuple[UserModel, Objective]:
     objective = OBJECTIVES[job.recipe.method.name](model.config, job.recipe.method)
     attach_text(model, sequences)
     attach_text(objective, sequences)
+    objective.prepare(sequences)
+    if model.summary:
+        model.summary.measure(_summaries(sequences))
     return model, objective
 
 
-def judge_of(job: TrainJob, sequences: Sequences) -> ValidationProbe | None:
+def _summaries(sequences: Sequences) -> np.ndarray:
+    """Summaries of some users as of the cutoff, to scale all others by."""
+    users = np.flatnonzero(sequences.lengths)
+    users = users[:: max(1, len(users) // MEASURED)]
+    nothing = np.zeros(len(users), np.int64)
+    now = np.full(len(users), sequences.cutoff)
+    return sequences.summaries(users, nothing, sequences.lengths[users], now)
+
+
+def judge_of(job: TrainJob, sequences: Sequences, model: UserModel) -> ValidationProbe | None:
     """Builds what stops training early, where the recipe names a task for it."""
-    stopping, labels = job.recipe.validation, job.io.labels
-    if stopping is None or labels is None:
+    if not job.recipe.judged_by:
         return None
-    return ValidationProbe(stopping, labels, sequences.with_clock("age" in job.recipe.fields))
+    assert job.recipe.validation is not None
+    assert job.io.labels is not None
+    reading = model.config.reading(sequences)
+    return ValidationProbe(job.recipe.validation, job.io.labels, reading)
 
 
 def facts_of(job: TrainJob, sequences: Sequences) -> dict[str, Any]:
     """What is known of the checkpoint before its training: fields of CheckpointFacts."""
     recipe, pointer, labels = job.recipe, sequences.pointer, ""
-    if recipe.validation and recipe.method.trains:
+    if recipe.judged_by:
         assert job.io.labels is not None
-        labels = hash_rows(job.io.labels, recipe.validation.task)
+        labels = hash_rows(job.io.labels, recipe.judged_by)
     return {
         "recipe": recipe,
         "seed": job.seed,

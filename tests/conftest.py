@@ -20,6 +20,7 @@ settings.load_profile("footpath")
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+os.environ.pop("DAGSTER_HOME", None)  # tests have homes of their own
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("FOOTPATH_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -35,6 +36,16 @@ LONGEST = (
     "tests/models/runtime/test_pretend_gpu.py",
 )
 OF_THE_SMALL_SHOP = ("tests/orchestration/test_chain.py", "tests/orchestration/test_ui.py")
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a test leaves in the environment goes with it, as DAGSTER_HOME, which commands set."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture
@@ -62,9 +73,9 @@ def ml_100k() -> Path:
 
 @pytest.fixture(scope="session")
 def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The landing files of a shop of 50 users and five days."""
+    """The landing files of a shop of 50 users and four days."""
     folder = tmp_path_factory.mktemp("source") / "shop"
-    generate_shop(folder, users=50, days=5)
+    generate_shop(folder, users=50, days=4)
     return folder
 
 

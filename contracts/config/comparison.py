@@ -22,6 +22,7 @@ from contracts.recipes.recipe import Recipe
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 DEFAULT_PROTOCOLS: tuple[Protocol, ...] = ("frozen", "finetuned", "scratch")
 Percent = Annotated[float, Field(gt=0, le=100)]
+Folds = Annotated[int, Field(ge=0, le=100)]
 Settings = dict[str, Any]  # of a recipe, as YAML has them
 
 
@@ -45,6 +46,7 @@ class Comparison(Strict):
     tasks: tuple[str, ...]
     shares: tuple[LabelShare, ...]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    folds: Folds = 0  # K: the splits of each K seeds are the folds of one cross-validation
     protocols: tuple[Protocol, ...]
     finetuning: Finetuning = Finetuning()
     features: bool = True  # heads see the behavior features too, where a task has them
@@ -54,6 +56,14 @@ class Comparison(Strict):
     def _names_differ(self) -> "Comparison":
         if len({recipe.name for recipe in self.recipes}) < len(self.recipes):
             raise ValueError("two recipes share a name: name a method and encoder once")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_are_whole(self) -> "Comparison":
+        if self.folds == 1:
+            raise ValueError("folds: give 2 or more, each user is a test user of one of them")
+        if self.folds and self.seeds != tuple(range(len(self.seeds) // self.folds * self.folds)):
+            raise ValueError(f"folds: seeds are the folds, 0 to {self.folds - 1}, or so on")
         return self
 
 
@@ -67,7 +77,8 @@ class ComparisonFile(Strict):
     encoders: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     labels: tuple[Percent, ...] = ()
-    seeds: Annotated[int, Field(ge=0)] = 0  # 0: the data set's
+    seeds: Annotated[int, Field(ge=0)] = 0  # 0: the data set's; with folds, 1
+    folds: Folds = 0
     protocols: tuple[Protocol, ...] = ()
     batch_sizes: tuple[Count, ...] = ()
     finetuning: Settings = Field({})
@@ -82,6 +93,7 @@ class Asked:
     tasks: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     seeds: int = 0
+    folds: int = 0
     protocols: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()  # key=value
     recipes: Path | None = None
@@ -127,7 +139,7 @@ def yaml_comparison(
     )
 
 
-def scratch_recipes(recipes: tuple[NamedRecipe, ...]) -> tuple[NamedRecipe, ...]:
+def random_recipes(recipes: tuple[NamedRecipe, ...]) -> tuple[NamedRecipe, ...]:
     """Recipes with random weights, one for each shape among the given that has none yet."""
     found: list[NamedRecipe] = [each for each in recipes if not each.recipe.method.trains]
     added: list[NamedRecipe] = []
@@ -143,8 +155,8 @@ def scratch_recipes(recipes: tuple[NamedRecipe, ...]) -> tuple[NamedRecipe, ...]
     return tuple(added)
 
 
-def scratch_labels(recipes: tuple[NamedRecipe, ...]) -> dict[tuple[str, str], str]:
-    """By label and encoder: the label of the recipe that is the same encoder from scratch."""
+def random_labels(recipes: tuple[NamedRecipe, ...]) -> dict[tuple[str, str], str]:
+    """By label and encoder: the label of the recipe that is the same encoder untrained."""
     random = [each for each in recipes if not each.recipe.method.trains]
     return {
         (each.label, each.recipe.encoder.name): other.label
@@ -163,16 +175,18 @@ def _resolved(dataset: Dataset, asked: Asked, file: ComparisonFile) -> Compariso
     batch_sizes = asked.batch_sizes or file.batch_sizes
     protocols = asked.protocols or file.protocols or DEFAULT_PROTOCOLS
     shares = asked.shares or tuple(percent / 100 for percent in file.labels)
-    seeds = asked.seeds or file.seeds or dataset.learning.seeds
+    folds = asked.folds or file.folds
+    # Cross-validation is repeated where somebody asks for it: it has K runs as it is.
+    seeds = asked.seeds or file.seeds or (1 if folds else dataset.learning.seeds)
     spread = _spread(recipes, batch_sizes)
-    if "scratch" in protocols:
-        spread += scratch_recipes(spread)
+    spread += random_recipes(spread)
     fields = {
         "title": file.title or f"What works on {dataset.title}",
         "recipes": spread,
         "tasks": _tasks(dataset, asked, file),
         "shares": tuple(sorted(set(shares or dataset.learning.label_shares))),
-        "seeds": tuple(range(seeds)),
+        "seeds": tuple(range(seeds * (folds or 1))),
+        "folds": folds,
         "protocols": protocols,
         "finetuning": _finetuning(dataset, file).model_dump() | finetuning,
         "features": asked.features,
@@ -223,9 +237,9 @@ def _recipes(
 
 def _stopped_early(dataset: Dataset, name: str, recipe: Recipe) -> Recipe:
     """The recipe with what its data set knows of the task that stops it early."""
-    if recipe.validation is None:
+    if recipe.validation is None or recipe.validation.task is None:
         return recipe
-    asked = Validation.model_validate(recipe.validation.model_dump(exclude={"kind"}))
+    asked = Validation.model_validate(recipe.validation.model_dump(exclude={"kind", "held_out"}))
     try:
         return recipe.model_copy(update={"validation": dataset.early_stopping(asked)})
     except ValueError as error:

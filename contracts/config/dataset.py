@@ -110,12 +110,13 @@ class Dataset(Strict):
     def common_settings(self) -> dict[str, Any]:
         """Settings of every recipe, below its own."""
         learning = self.learning
-        return {
+        given = {
             "dim": learning.dim,
             "max_length": learning.max_length,
             "epochs": learning.epochs,
             "validation": self.early_stopping(learning.validation),
         }
+        return {name: value for name, value in given.items() if value is not None}
 
     def _recipe(self, name: str) -> Recipe:
         return Recipe.named(name, self.common_settings | self.learning.settings.get(name, {}))
@@ -128,6 +129,8 @@ class Dataset(Strict):
         """
         if asked is None:
             return None
+        if asked.task is None:
+            return EarlyStopping.model_validate(asked.model_dump())
         known = {task.name: task for task in self.daily_tasks}
         if asked.task not in known:
             raise ValueError(

@@ -10,13 +10,16 @@ from contracts.recipes.jobs import Finetuning
 
 
 class Validation(Strict):
-    """A task whose validation users stop pre-training early, and pick its best weights.
+    """What stops pre-training early, and picks its best weights.
 
-    After every few epochs a frozen probe is fitted on the task's training users and judged by its
+    Without a task, the method's own loss on a tenth of the users, who are held out of training.
+    With one, a frozen probe is fitted on its training users every few epochs, and judged by its
     loss on the validation users. Test users are never looked at.
     """
 
-    task: Name = Field(description="one whose examples end with the as-of day")
+    task: Name | None = Field(
+        None, description="one whose examples end with the as-of day; none: the method's own loss"
+    )
     every_epochs: int = Field(1, ge=1, description="epochs between two judgments")
     patience: int = Field(5, ge=1, description="judgments without a better one, then it stops")
 
@@ -27,20 +30,24 @@ class Learning(Strict):
     as_of: dt.date | None = Field(
         None, description="inputs end with this day; default: the last that leaves every horizon"
     )
-    max_length: int = Field(100, ge=2, description="events of a user that an encoder sees")
+    max_length: int | None = Field(
+        None, ge=2, description="events of a user that an encoder sees; default: as its recipe says"
+    )
     min_item_count: int = Field(2, ge=1, description="rarer items become [UNK]")
     query: Name | None = Field(
         None, description="key of events.properties with the text of events without an item"
     )
     min_token_count: int = Field(2, ge=1, description="words of fewer events become [UNK]")
     max_tokens: int = Field(32, ge=2, description="of a document, field markers counted")
-    dim: int = Field(64, ge=8)
-    epochs: int = Field(10, ge=1, description="passes of pre-training over the users")
+    dim: int | None = Field(None, ge=8, description="width of the vectors; default: 64")
+    epochs: int | None = Field(
+        None, ge=1, description="passes of pre-training; default: they follow from the users"
+    )
     validation: Validation | None = Field(
-        None, description="stops pre-training early; default: it runs all its epochs"
+        None, description="stops pre-training early; default: the method's own loss, where it tells"
     )
     finetuning: Finetuning = Field(Finetuning(), description="how task models are trained")
-    recipes: list[Name] = Field(["ptum_bert4rec", "ptum_gru4rec", "none_bert4rec", "none_gru4rec"])
+    recipes: list[Name] = Field(["future_bag", "coles_bag", "none_bag"])
     settings: dict[Name, dict[str, Any]] = Field(
         {}, description="of a recipe: fields of contracts.recipes.recipe.Recipe"
     )

@@ -3,7 +3,7 @@
 To add one, add its entry here and its formula to models.metrics.formulas: all else asks these two.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,21 @@ KNOWN_METRICS = _registry(
         Metric("mrr", ("ranking", "candidates")),
     ]
 )
+
+
+def metric_beside(name: str, measured: Collection[str]) -> str | None:
+    """The metric that is shown beside a task's own.
+
+    Of several classes, accuracy and AUC see different things: who says the commonest class of
+    everybody has all of the one and none of the other.
+
+    Args:
+      name: the task's own metric.
+      measured: all that the task was measured by.
+    """
+    beside = {"accuracy": "auc", "auc": "accuracy"}.get(name)
+    two = any(known.two_classes for known in map(metric_of, measured))
+    return beside if beside in measured and not two else None
 
 
 def metric_of(name: str) -> Metric:

@@ -40,6 +40,16 @@ def memory_limit() -> str:
     return size
 
 
+def memory_bytes() -> int:
+    """That limit in bytes; as DuckDB has it, a GB is 10^9.
+
+    Raises:
+      FootpathError: it is no size.
+    """
+    size = memory_limit()
+    return int(size[:-2]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[size[-2:]]
+
+
 def connect() -> duckdb.DuckDBPyConnection:
     """Opens an in-memory DuckDB in UTC, bounded by FOOTPATH_MEMORY (default 4GB).
 

@@ -168,7 +168,7 @@ METRICS = pa.schema(
         pa.field("label_share", pa.float64(), nullable=False),
         pa.field("seed", pa.int32(), nullable=False),
         pa.field("metric", pa.string(), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),
+        pa.field("value", pa.float64()),  # null: these users have none, as AUC of one class
         pa.field("train_users", pa.int32(), nullable=False),
         pa.field("test_users", pa.int32(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),

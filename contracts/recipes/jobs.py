@@ -64,8 +64,7 @@ class TrainJob(Strict):
 
     @model_validator(mode="after")
     def _labels_stop_early(self) -> "TrainJob":
-        recipe = self.recipe
-        if recipe.validation and recipe.method.trains and self.io.labels is None:
+        if self.recipe.judged_by and self.io.labels is None:
             raise ValueError("recipe.validation stops early by labels: give io.labels")
         return self
 
@@ -79,15 +78,13 @@ def training_identity(
       recipe: resolved, so that a changed default is another model.
       seed: of the weights before training, of batches and of dropout.
       data_fingerprint: of the sequences.
-      labels_fingerprint: of the labels of `recipe.validation`; without it, or where nothing is
-        trained, labels are no part of the key.
+      labels_fingerprint: of the labels of `recipe.judged_by`; without it no part of the key.
     """
-    stops_early = recipe.validation is not None and recipe.method.trains
     parts = {
         "recipe": recipe.identity(),
         "seed": seed,
         "data_fingerprint": data_fingerprint,
-        "labels_fingerprint": labels_fingerprint if stops_early else "",
+        "labels_fingerprint": labels_fingerprint if recipe.judged_by else "",
     }
     return hash_json(parts)
 
@@ -111,6 +108,7 @@ class Measured(Strict):
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     label_shares: Annotated[tuple[LabelShare, ...], Field(min_length=1)] = (1.0,)
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
+    trees: Count = 200  # of gradient boosting, at most
 
     @property
     def runs(self) -> list[tuple[float, int]]:
@@ -183,7 +181,6 @@ class Baselines(Measured):
     """What a practitioner would try first."""
 
     lsa_dim: Annotated[int, Field(ge=2, strict=True)] = 64
-    trees: Count = 200  # of gradient boosting on features, at most
 
 
 class BaselinesJob(Strict):

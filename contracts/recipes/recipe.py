@@ -21,13 +21,17 @@ from pydantic import (
 from contracts.base.schema import Count, Name, Positive, Share, Strict, Weight, Whole, relocated
 from contracts.recipes.encoders import ENCODERS
 from contracts.recipes.methods import METHODS
+from contracts.recipes.rules import settings_of
 from contracts.recipes.text import TextOptions
 
 EventField = Literal["item", "action", "category", "gap", "position", "age", "value", "text"]
-FIELDS: tuple[EventField, ...] = ("item", "action", "category", "gap", "position")
+FIELDS: tuple[EventField, ...] = ("item", "action", "category", "gap", "value")
+
+# Passes over the users where nothing is said.
+STEPS, FEWEST_PASSES, MOST_PASSES = 3000, 3, 60
 
 # Settings that the shape of a model follows from, and so its weights before training.
-SHAPE = ("encoder", "dim", "max_length", "fields", "text")
+SHAPE = ("encoder", "dim", "max_length", "fields", "text", "summary")
 
 
 def _named(what: str, known: dict[str, Any]) -> BeforeValidator:
@@ -52,10 +56,15 @@ Encoder = Annotated[
 
 
 class EarlyStopping(Strict):
-    """Validation probe for early stopping: a task whose validation users judge the weights."""
+    """What judges the weights between epochs, stops training, and picks the best weights.
 
-    task: Name
-    kind: Literal["classification", "regression"] = "classification"
+    Without a task it is the method's own loss on users who are held out of training: no label is
+    read. With one, a frozen probe is fitted on its training users, and its validation users judge.
+    """
+
+    task: Name | None = None
+    kind: Literal["classification", "regression"] = "classification"  # of the task
+    held_out: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.1  # share of users, without one
     every_epochs: Count = 1
     patience: Count = 5  # judgments without a better one
 
@@ -71,7 +80,10 @@ class Recipe(Strict):
     )
     fields: Annotated[tuple[EventField, ...], Field(min_length=1)] = FIELDS  # summed to a vector
     text: TextOptions | None = None  # with the field `text`
-    epochs: Count = 20
+    # The vector joins the last max_length events with a summary of the whole history (counts,
+    # values, times since); without one it is the average over the history in such pieces.
+    summary: StrictBool | None = None  # by default with the method that is trained for it
+    epochs: Whole = 0  # passes over the users; 0: as many as `passes` says
     batch_size: Count = 64  # users
     lr: Positive = 1e-3
     item_lr_factor: Weight = 3.0  # the item table learns from few events a row
@@ -98,6 +110,8 @@ class Recipe(Strict):
     def named(cls, name: str, settings: dict[str, Any]) -> "Recipe":
         """Validates settings; method and encoder follow from `<method>_<encoder>` where left out.
 
+        What is left out of the rest follows from the rules (contracts/recipes/rules.py).
+
         Raises:
           ValidationError: a setting is unknown or out of bounds, or the pair cannot be.
         """
@@ -105,13 +119,32 @@ class Recipe(Strict):
         given = dict(settings)
         for field, default in (("method", method), ("encoder", encoder)):
             value = given.get(field, {})
-            given[field] = {"name": default} | value if isinstance(value, dict) else value
-        return cls.model_validate(given)
+            given[field] = {"name": default} | (
+                value if isinstance(value, dict) else {"name": value}
+            )
+        rules = settings_of(given["method"]["name"], given["encoder"]["name"])
+        given["encoder"] = rules.pop("encoder", {}) | given["encoder"]
+        return cls.model_validate(rules | given)
 
     @property
     def name(self) -> str:
         """`<method>_<encoder>`."""
         return f"{self.method.name}_{self.encoder.name}"
+
+    def passes(self, users: int) -> int:
+        """How often training sees each of so many users.
+
+        So often that it makes STEPS steps where nothing is said: few users are seen often, and of
+        many each is seen a few times.
+        """
+        if self.epochs:
+            return self.epochs
+        return min(MOST_PASSES, max(FEWEST_PASSES, -(-STEPS * self.batch_size // max(1, users))))
+
+    @property
+    def judged_by(self) -> str | None:
+        """The task whose labels stop training early."""
+        return self.validation.task if self.validation and self.method.trains else None
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -145,6 +178,11 @@ class Recipe(Strict):
             raise ValueError("there are options of text, and fields leave 'text' out: add it there")
         if "text" in self.fields and self.text is None:
             object.__setattr__(self, "text", TextOptions())  # resolved: nothing is left open
+        if self.summary is None:
+            object.__setattr__(self, "summary", self.method.summarizes)
+        if self.summary != self.method.summarizes and self.method.trains:
+            does = "has" if self.method.summarizes else "has no"
+            raise ValueError(f"summary: the encoder of method {self.method.name} {does} summary")
         return self
 
     @model_validator(mode="after")
@@ -162,9 +200,10 @@ class Recipe(Strict):
                 "bag_epochs counts epochs, and max_seconds ends training by the clock, perhaps "
                 "before the encoder has begun: give one of them"
             )
-        if self.bag_epochs >= self.epochs:
+        epochs = self.epochs or FEWEST_PASSES
+        if self.bag_epochs and self.bag_epochs >= epochs:
             raise ValueError(
-                f"bag_epochs ({self.bag_epochs}) are among the epochs ({self.epochs}): "
+                f"bag_epochs ({self.bag_epochs}) are among the epochs ({epochs}): "
                 f"leave some to the encoder"
             )
         return self

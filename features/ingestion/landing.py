@@ -204,6 +204,7 @@ def _land_pass(run: _Run, batch: list[Arrival]) -> None:
     partitioner = Partitioner(run.connection, run.dataset, batch, run.forgotten)
     for _ in reader.chunks():
         partitioner.add_rows()
+        partitioner.set_aside()
     counts = partitioner.counts()
     usable = _usable(run.dataset, batch, reader, partitioner, counts)
     with run.lake.staging() as folder:

@@ -4,8 +4,10 @@ In:  `rows_read` chunk by chunk (reader.py) and the YAML's expressions (mapping.
 Out: staged fragments and quarantine of each file, in a folder that no reader looks into.
 
 Days are found by an as-of join with their UTC starts (contracts/base/clock.py), so that a day has
-23 or 25 hours where the clocks change. The rows of a pass lie in a DuckDB table, which spills to
-disk, and leave it in order, one file being written at a time: memory does not grow with the pass.
+23 or 25 hours where the clocks change. The rows of a pass lie in a DuckDB table and leave it in
+order, one file being written at a time: memory does not grow with the pass. Of a pass that is
+larger than memory, the rows so far are set aside as Parquet, in order, so that what lies on disk is
+compressed and none of it is sorted twice: without that, DuckDB spills each row several times over.
 
 A dated source's file holds no event later than the day after its arrival; an undated one without a
 last day none later than tomorrow. What lies later is a broken clock and goes to quarantine.
@@ -17,6 +19,7 @@ stale, and a day of which nothing is left keeps a fragment without rows.
 
 import datetime as dt
 import itertools
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +31,11 @@ import pyarrow.parquet as pq
 
 from contracts.base.batches import runs, shaped
 from contracts.base.clock import day_window, days_between, now
-from contracts.base.sql import names
+from contracts.base.sql import literals, names, parquet
 from contracts.config.dataset import Dataset
+from contracts.lake.engine import memory_bytes
 from contracts.lake.forgotten import NOBODY, Forgotten
+from contracts.lake.layout import spill_folder
 from contracts.lake.schemas import EVENT_FIELDS, FRAGMENT, QUARANTINE, TIMESTAMP
 from features.expressions import struct_of
 from features.ingestion.listing import Arrival
@@ -46,6 +51,9 @@ from features.provenance import Digest, Digester
 
 # Rows that travel from DuckDB to Parquet at a time, and at most make a row group.
 BATCH_ROWS = 200_000
+
+# Of what queries may take, the rows of a pass that are not set aside take less than one part.
+SHARE = 4
 
 
 @dataclass
@@ -86,6 +94,8 @@ class Partitioner:
         forgotten: Forgotten = NOBODY,
     ) -> None:
         self.connection, self._forgotten = connection, forgotten
+        self._aside: list[Path] = []  # rows that were set aside, in order
+        self._folder: tempfile.TemporaryDirectory | None = None  # where
         self._files = len(arrivals)
         last_days = [_last_day(dataset, arrival) for arrival in arrivals]
         ends = [day_window(day, dataset.timezone)[1] for day in last_days]
@@ -116,6 +126,39 @@ class Partitioner:
         if self._is_exploded:
             self.connection.execute(self._raws)
 
+    def set_aside(self) -> None:
+        """Moves the rows so far to a file on disk where they take much of the memory.
+
+        The table `landed` no longer has them.
+        """
+        ((taken,),) = self.connection.sql(
+            "SELECT coalesce(sum(memory_usage_bytes + temporary_storage_bytes), 0) "
+            "FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'"
+        ).fetchall()
+        if taken > memory_bytes() / SHARE:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        if self._forgotten:
+            self._find_forgotten()
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(dir=spill_folder())
+        self._aside.append(Path(self._folder.name) / f"{len(self._aside)}.parquet")
+        element = ", source_element" if self._is_exploded else ""
+        self.connection.execute(
+            f"COPY (FROM landed ORDER BY broken IS NULL, file, day, source_line{element}) "
+            f"TO {literals([str(self._aside[-1])])} (FORMAT parquet, COMPRESSION zstd)"
+        )
+        self.connection.execute("CREATE OR REPLACE TEMP TABLE landed AS FROM landed LIMIT 0")
+
+    @property
+    def _rows(self) -> str:
+        """The SQL of all rows, those that were set aside first."""
+        if not self._aside:
+            return "landed"
+        aside = parquet(f"[{literals(map(str, self._aside))}]")
+        return f"(FROM {aside} UNION ALL FROM landed)"
+
     def counts(self) -> dict[int, FileCounts]:
         """Counts the rows of each file, by event day and by reason of refusal."""
         if self._forgotten:
@@ -123,8 +166,8 @@ class Partitioner:
         counts = {file: FileCounts() for file in range(self._files)}
         for file, day, broken, is_forgotten, rows, added in self.connection.execute(
             "SELECT file, CASE WHEN broken IS NULL THEN day END AS day, broken, is_forgotten, "
-            "count(*), coalesce(sum(elements), 0) - count(elements) FROM landed GROUP BY ALL "
-            "ORDER BY ALL"
+            f"count(*), coalesce(sum(elements), 0) - count(elements) FROM {self._rows} "
+            "GROUP BY ALL ORDER BY ALL"
         ).fetchall():
             of_file = counts[file]
             of_file.added += int(added)
@@ -155,7 +198,7 @@ class Partitioner:
     def example(self, file: int) -> str:
         """Describes a refused row of a file, one that could be read if there is any."""
         line, detail, raw = self.connection.execute(
-            "SELECT source_line, detail, left(raw, 80) FROM landed WHERE file = ? "
+            f"SELECT source_line, detail, left(raw, 80) FROM {self._rows} WHERE file = ? "
             "AND NOT is_forgotten ORDER BY broken = ? DESC, source_line LIMIT 1",
             [file, UNDATED],
         ).fetchall()[0]
@@ -164,18 +207,22 @@ class Partitioner:
     def write(self, files: list[int], folder: Path) -> dict[int, StagedFile]:
         """Writes what became of some files to a staging folder."""
         staged = {file: StagedFile() for file in files}
-        good = "* FROM landed WHERE broken IS NULL"
+        if self._aside:
+            self._set_aside()  # the last ones, too: all are in order
+        good = f"* FROM {self._rows} WHERE broken IS NULL"
         for (file, day), path, rows, digest in self._write(good, files, ["file", "day"], folder):
             staged[file].fragments[day] = path
             staged[file].digests[day] = digest
             staged[file].rows += rows
         bad = (
-            "* REPLACE ([broken] AS broken), 'landing' AS stage FROM landed WHERE broken NOT NULL "
+            f"* REPLACE ([broken] AS broken), 'landing' AS stage FROM {self._rows} "
+            "WHERE broken NOT NULL AND NOT is_forgotten"
         )
-        bad += "AND NOT is_forgotten"
         for (file,), path, rows, _ in self._write(bad, files, ["file"], folder):
             staged[file].quarantine = path
             staged[file].rows += rows
+        if self._folder:
+            self._folder.cleanup()
         return staged
 
     def _write(
@@ -183,13 +230,10 @@ class Partitioner:
     ) -> Iterator[tuple[tuple, Path, int, Digest]]:
         """Writes rows, ordered by keys, to one Parquet file a run of equal keys; digests them."""
         schema = FRAGMENT if "day" in keys else QUARANTINE
-        element = ["source_element"] if self._is_exploded else []
-        order = ", ".join([*keys, "source_line", *element])
-        batches = self.connection.sql(
-            f"SELECT {select} AND list_contains(?, file) ORDER BY {order}",
-            params=[files],
-        ).to_arrow_reader(BATCH_ROWS)
-        for key, parts in itertools.groupby(runs(batches, keys), key=lambda part: part[0]):
+        parts_of_keys = itertools.groupby(
+            runs(self._batches(select, files, keys), keys), key=lambda part: part[0]
+        )
+        for key, parts in parts_of_keys:
             path = folder / f"{'-'.join(map(str, key))}.parquet"
             rows, digester = 0, Digester()
             with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -202,6 +246,25 @@ class Partitioner:
                     writer.write_table(kept)
                     rows += len(kept)
             yield key, path, rows, digester.digest()
+
+    def _batches(self, select: str, files: list[int], keys: list[str]) -> Iterator[pa.RecordBatch]:
+        """Rows ordered by keys, and as they stand in their file.
+
+        Those that were set aside are read key by key: each lies in order there, and in the next
+        file what was read later.
+        """
+        listed = f"SELECT {select} AND list_contains(?, file)"
+        if not self._aside:
+            element = ["source_element"] if self._is_exploded else []
+            order = ", ".join([*keys, "source_line", *element])
+            found = self.connection.sql(f"{listed} ORDER BY {order}", params=[files])
+            yield from found.to_arrow_reader(BATCH_ROWS)
+            return
+        distinct = f"SELECT DISTINCT {', '.join(keys)} FROM ({listed}) ORDER BY ALL"
+        of_key = " AND ".join(f"{key} = ?" for key in keys)
+        for values in self.connection.execute(distinct, [files]).fetchall():
+            found = self.connection.sql(f"SELECT {select} AND {of_key}", params=[*values])
+            yield from found.to_arrow_reader(BATCH_ROWS)
 
 
 def _last_day(dataset: Dataset, arrival: Arrival) -> dt.date:

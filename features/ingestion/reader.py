@@ -153,23 +153,20 @@ class RowReader:
                         self._prefetch,
                         self.table.max_bytes,
                     )
+                    self.digests[number] = digest.hexdigest()
                     is_sample = bool(self.sample_bytes)
-                    self._create(
-                        self.format.select_file(
-                            self.connection, path, file.path, number, self.types, is_sample
-                        )
-                    )
+                    for select in self.format.selects_of_file(
+                        self.connection, path, file.path, number, self.types, is_sample
+                    ):
+                        self._create(select)
+                        yield
             except FootpathError as error:
                 self.faults[number] = str(error)
-                continue
             except duckdb.OutOfMemoryException:
                 raise
             except duckdb.Error as error:
                 reason = str(error).splitlines()[0]
                 self.faults[number] = f"{file.path} is damaged ({reason}): ask for it again"
-                continue
-            self.digests[number] = digest.hexdigest()
-            yield
 
     def _all_records(self) -> Iterator[Records]:
         for number, file in self._in_place:
@@ -230,7 +227,7 @@ class RowReader:
             size, rows = len(parts[0]), parts[0].count(b"\n")
             enough = max(chunk, min(2 * size, LONGEST_ROW + 1))
         if data := b"".join([*parts, decode(b"", True)]):
-            yield data if data.endswith(b"\n") else data + b"\n"
+            yield data if self.format.ends_record(data) else data + b"\n"
 
     def _blocks(self, file: SourceFile, digest: Hasher) -> Iterator[bytes]:
         """Yields a file's bytes in blocks that are small, whatever they were compressed to."""

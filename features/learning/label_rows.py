@@ -20,16 +20,44 @@ from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import HOLDOUT, LABELS
 
 
-def split_of(seed: int = 0) -> str:
-    """The SQL that deals a user_id to a split, by a hash: alike in every task and as-of.
+@dataclass(frozen=True)
+class Split:
+    """How users are dealt to train, valid and test: by a hash of the user id, nothing else.
 
-    Seed 0 is the split of all published labels; `footpath compare` deals anew with each seed.
+    It is alike in every task and as-of, and no user's split depends on who else is there. Without
+    folds it is 80/10/10: seed 0 is the split of all published labels, and `footpath compare` deals
+    anew with each seed. With K folds, seeds 0 to K - 1 are the folds of one cross-validation, whose
+    test users are disjoint and together all users; the next K seeds are those of another. A ninth
+    of the users outside of a fold, each fold its own, are its validation users.
     """
-    salt = f"'split {seed:d}: ' || " if seed else ""
-    return (
-        f"CASE md5_number_lower({salt}user_id) % 10 "
-        "WHEN 9 THEN 'test' WHEN 8 THEN 'valid' ELSE 'train' END"
-    )
+
+    seed: int = 0
+    folds: int = 0  # 0: none, 80/10/10
+
+    @property
+    def sql(self) -> str:
+        """The SQL that deals a user_id: train, valid or test."""
+        if self.folds:
+            again, fold = divmod(self.seed, self.folds)
+            hashed = f"md5_number_lower('folds {again:d}: ' || user_id)"
+            return (
+                f"CASE WHEN {hashed} % {self.folds:d} = {fold:d} THEN 'test' "
+                f"WHEN ({hashed} // {self.folds:d}) % 9 = {fold % 9:d} THEN 'valid' "
+                "ELSE 'train' END"
+            )
+        salt = f"'split {self.seed:d}: ' || " if self.seed else ""
+        return (
+            f"CASE md5_number_lower({salt}user_id) % 10 "
+            "WHEN 9 THEN 'test' WHEN 8 THEN 'valid' ELSE 'train' END"
+        )
+
+    @property
+    def name(self) -> str:
+        """What files of it are called."""
+        return f"{self.seed}of{self.folds}" if self.folds else str(self.seed)
+
+
+PUBLISHED = Split()  # of the tables of labels
 
 
 @dataclass(frozen=True)
@@ -81,12 +109,14 @@ def publish_labels(
     return LabelsReport(path, table.num_rows, users, counted, classes, warnings)
 
 
-def label_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int = 0) -> pa.Table:
+def label_rows(
+    connection: duckdb.DuckDBPyConnection, task: Task, split: Split = PUBLISHED
+) -> pa.Table:
     """The rows of a task from `answers`; a label that is null or no number is none."""
     value, label = _value_and_label(connection, task)
     rows = connection.sql(
         f"""
-        WITH known AS (SELECT *, {split_of(seed)} AS split FROM answers WHERE label IS NOT NULL),
+        WITH known AS (SELECT *, {split.sql} AS split FROM answers WHERE label IS NOT NULL),
              dealt AS ({_commonest(task)}),
              valued AS (SELECT *, ({value})::DOUBLE AS value, {label} AS named FROM dealt)
         SELECT user_id, since, as_of, label_end, $1 AS task, value, named AS label,
@@ -127,7 +157,9 @@ def _commonest(task: Task) -> str:
         ) THEN label::VARCHAR ELSE 'other' END AS label) FROM known"""
 
 
-def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int = 0) -> pa.Table:
+def candidate_rows(
+    connection: duckdb.DuckDBPyConnection, task: Task, split: Split = PUBLISHED
+) -> pa.Table:
     """The rows of a task from `shown`, lists of which some were chosen and some not."""
     assert task.candidates
     numbers = ", ".join(f"TRY_CAST(({sql}) AS DOUBLE)" for sql in task.candidates.numbers.values())
@@ -143,7 +175,7 @@ def candidate_rows(connection: duckdb.DuckDBPyConnection, task: Task, seed: int 
         )
         SELECT user_id, NULL::TIMESTAMPTZ AS since, to_timestamp(second) AS as_of,
           to_timestamp(second + 1) AS label_end, $1 AS task, is_relevant::DOUBLE AS value,
-          item_id AS label, numbers, {split_of(seed)} AS split
+          item_id AS label, numbers, {split.sql} AS split
         FROM lists WHERE tells ORDER BY user_id, timestamp, sequence
         """,
         params=[task.name],

@@ -20,7 +20,14 @@ from contracts.config.dataset import Dataset
 from contracts.config.tasks import Task
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
-from features.learning.label_rows import LabelsReport, label_rows, publish_labels, told
+from features.learning.label_rows import (
+    PUBLISHED,
+    LabelsReport,
+    Split,
+    label_rows,
+    publish_labels,
+    told,
+)
 
 
 def default_as_of(dataset: Dataset, lake: Lake) -> dt.date:
@@ -42,7 +49,7 @@ def default_as_of(dataset: Dataset, lake: Lake) -> dt.date:
 
 
 def build_labels(
-    dataset: Dataset, lake: Lake, as_of: dt.date, seed: int = 0, path: Path | None = None
+    dataset: Dataset, lake: Lake, as_of: dt.date, split: Split = PUBLISHED, path: Path | None = None
 ) -> LabelsReport:
     """Publishes the labels of every task whose examples end with the as-of day.
 
@@ -50,8 +57,8 @@ def build_labels(
       dataset: whose tasks.
       lake: of its events.
       as_of: the day.
-      seed: of the users' split.
-      path: where they go; by default into the table `labels`, which has the split of seed 0.
+      split: of the users.
+      path: where they go; by default into the table `labels`, which has the published split.
 
     Raises:
       FootpathError: no users, a day of a horizon that is not published, a task's SQL that fails,
@@ -73,7 +80,7 @@ def build_labels(
         else:
             _future_values(connection, dataset, lake, as_of, task)
         _frame(connection, dataset, as_of, task)
-        return label_rows(connection, task, seed)
+        return label_rows(connection, task, split)
 
     users = connection.execute("SELECT count(*) FROM active").fetchall()[0][0]
     path = path or lake.day("labels", as_of)

@@ -26,7 +26,9 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from features.learning.holdout import is_held_out
 from features.learning.label_rows import (
+    PUBLISHED,
     LabelsReport,
+    Split,
     candidate_rows,
     label_rows,
     publish_labels,
@@ -44,7 +46,7 @@ def build_examples(
     lake: Lake,
     as_of: dt.date,
     table: str,
-    seed: int = 0,
+    split: Split = PUBLISHED,
     path: Path | None = None,
 ) -> LabelsReport:
     """Publishes the labels of the tasks of one table: `later`, or `holdout<N>`.
@@ -54,8 +56,8 @@ def build_examples(
       lake: of its events.
       as_of: the day up to which encoders see events.
       table: which of the tables of examples.
-      seed: of the users' split.
-      path: where they go; by default to the other examples, which have the split of seed 0.
+      split: of the users.
+      path: where they go; by default to the other examples, which have the published split.
 
     Raises:
       FootpathError: no such tasks, no events to take examples from, a task's SQL that fails, or no
@@ -78,11 +80,11 @@ def build_examples(
     def rows_of(task: Task) -> pa.Table:
         try:
             if task.candidates:
-                return candidate_rows(connection, task, seed)
+                return candidate_rows(connection, task, split)
             if task.session:
                 _cut_sessions(connection, task.session)
             _answer(connection, task)
-            return label_rows(connection, task, seed)
+            return label_rows(connection, task, split)
         except duckdb.Error as error:
             raise told(dataset, task, error) from None
 

@@ -11,34 +11,30 @@ weights, the components) is fitted on all users, as pre-training is.
 """
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import log_loss, mean_absolute_error
 
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.recipes.jobs import BaselinesJob
-from models.baselines.bags import Matrix, bags
-from models.baselines.boosting import fit_boosting, mean_of
 from models.baselines.rankings import ListBaselines, NextItemBaselines
 from models.data.labels import SPLITS, Task, load_tasks
 from models.data.sequences import Sequences, open_sequences
 from models.metrics.predictions import Predicted, Recorder
 from models.metrics.rank import Ranks
 from models.metrics.rows import headline, measure, metric_rows, metrics_table
-from models.probing.heads import FeatureScaler, HeadFeatures, load_head_features
-from models.probing.probe import Scale, fit_head
+from models.probing.bags import bags
+from models.probing.heads import HeadFeatures, load_head_features
+from models.probing.members import Matrix, Member, bag_path
+from models.probing.profile import feature_members
+from models.probing.stack import by_validation, mean_of
 from models.ranking.lists import first_places, measure_lists
 from models.runtime.report import Reporter
 
-STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of logistic regression, 1 / alpha of ridge
 HELD_OUT = SPLITS[1:]
 
 
@@ -84,7 +80,7 @@ def _methods(
         ranking = NextItemBaselines(sequences, task)
         return {name: _by_items(task, ranking, name) for name in ranking.methods}
     found = {
-        f"{name}_lr": _linear(task, x)
+        f"{name}_lr": _bag(task, x)
         for name, x in bags(sequences, task, job.evaluation.lsa_dim).items()
     }
     if job.io.head_features:
@@ -174,74 +170,34 @@ def _majority(task: Task) -> Predict:
     return predict
 
 
-def _linear(task: Task, x: dict[str, Matrix]) -> Predict:
-    """A linear model on rows of x, with the strength that does best on validation."""
+def _by_validation(task: Task, members: Callable[[np.ndarray], list[Member]]) -> Predict:
+    """The mean of some members, each with the choice that does best on validation."""
 
     def predict(kept: np.ndarray) -> Found:
-        y, classes = task.splits["train"].y_n[kept], len(task.classes)
-        fitted = [_fit(x["train"][kept], y, classes, strength) for strength in STRENGTHS]
-        valid = task.splits["valid"].y_n
-        best = fitted[int(np.argmin([_loss(task, valid, model(x["valid"])) for model in fitted]))]
-        return _scored(task, {split: best(x[split]) for split in HELD_OUT})
+        classes = len(task.classes)
+        y = task.splits["train"].y_n[kept], task.splits["valid"].y_n
+        found = [by_validation(member, *y, classes) for member in members(kept)]
+        return _scored(task, {s: mean_of([each[s] for each in found], classes) for s in HELD_OUT})
 
     return predict
+
+
+def _bag(task: Task, x: dict[str, Matrix]) -> Predict:
+    """A linear model on rows of x."""
+    fit = partial(bag_path, classes=len(task.classes))
+    return _by_validation(task, lambda kept: [Member("bag", x | {"train": x["train"][kept]}, fit)])
 
 
 def _on_features(task: Task, known: HeadFeatures, trees: int) -> dict[str, Predict]:
-    """On the behavior features alone: the head of `models.probing.heads`, trees, and their mean."""
-    classes = len(task.classes)
+    """On the behavior features alone: a linear model, trees, and their mean."""
 
-    def linear(kept: np.ndarray) -> dict[str, np.ndarray]:
-        train, valid = task.splits["train"].pick(kept), task.splits["valid"]
-        scaler, scale = FeatureScaler.of(known.x_UF[train.users_n]), Scale.of(task, train.y_n)
-        blocks = [
-            (scaler(known.x_UF[part.users_n]), scale.targets(part.y_n)) for part in (train, valid)
-        ]
-        head = fit_head(blocks[0], blocks[1], classes)
-        x = {split: scaler(known.x_UF[task.splits[split].users_n]) for split in HELD_OUT}
-        return {s: scale.predictions(head(x[s]), task.is_classification) for s in HELD_OUT}
+    def members(kept: np.ndarray) -> list[Member]:
+        splits = task.splits | {"train": task.splits["train"].pick(kept)}
+        x = {split: known.x_UF[part.users_n] for split, part in splits.items()}
+        return list(feature_members(x, len(task.classes), trees))
 
-    def boosted(kept: np.ndarray) -> dict[str, np.ndarray]:
-        x = {split: known.x_UF[task.splits[split].users_n] for split in SPLITS}
-        y = {split: task.splits[split].y_n for split in SPLITS}
-        predict = fit_boosting(
-            (x["train"][kept], y["train"][kept]), (x["valid"], y["valid"]), classes,
-            lambda true, said: _loss(task, true, said), trees,
-        )  # fmt: skip
-        return {split: predict(x[split]) for split in HELD_OUT}
-
-    def mean(kept: np.ndarray) -> dict[str, np.ndarray]:
-        both = linear(kept), boosted(kept)
-        return {split: mean_of([each[split] for each in both], classes) for split in HELD_OUT}
-
-    methods = {"features_lr": linear, "features_gbm": boosted, "features_mean": mean}
-    return {name: partial(_fitted, task, fit) for name, fit in methods.items()}
-
-
-def _fitted(
-    task: Task, fit: Callable[[np.ndarray], dict[str, np.ndarray]], kept: np.ndarray
-) -> Found:
-    return _scored(task, fit(kept))
-
-
-def _fit(x: Matrix, y: np.ndarray, classes: int, strength: float) -> Callable[[Matrix], np.ndarray]:
-    if not classes:
-        ridge = Ridge(alpha=1 / strength).fit(x, y)
-        return lambda rows: ridge.predict(rows).reshape(-1, 1)
-    model = LogisticRegression(C=strength, max_iter=300)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # validation judges it as it is
-        model.fit(x, y)
-
-    def predict(rows: Matrix) -> np.ndarray:
-        probabilities = np.zeros((rows.shape[0], classes))
-        probabilities[:, model.classes_] = model.predict_proba(rows)
-        return probabilities
-
-    return predict
-
-
-def _loss(task: Task, y: np.ndarray, predicted: np.ndarray) -> float:
-    if not task.is_classification:
-        return float(mean_absolute_error(y, predicted[:, 0]))
-    return float(log_loss(y, predicted, labels=range(len(task.classes))))
+    return {
+        "features_lr": _by_validation(task, lambda kept: members(kept)[:1]),
+        "features_gbm": _by_validation(task, lambda kept: members(kept)[1:]),
+        "features_mean": _by_validation(task, members),
+    }

@@ -10,12 +10,12 @@ from scipy.sparse import csr_matrix
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from models.baselines.bags import item_counts
 from models.data.examples import Labeled, Lists
 from models.data.labels import Task
 from models.data.packed import UNK, ragged_arange
 from models.data.sequences import Sequences
 from models.metrics.rank import Ranks
+from models.probing.bags import item_counts
 from models.ranking.item_head import popularity
 from models.ranking.lists import NumberScaler, place_in_list
 from models.ranking.ranks import rank_examples

@@ -9,9 +9,9 @@ Shapes: n examples, M candidates of all lists, K numbers known of a candidate.
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from models.data.packed import Events, ragged_arange
+from models.data.packed import Events
+from models.data.places import flat_index
 from models.data.rng import Draw
 from models.data.sequences import Sequences
 
@@ -55,8 +55,7 @@ class Lists:
         """The lists of chosen examples."""
         lengths = self.lengths_n[index_n]
         first = (np.cumsum(self.lengths_n) - self.lengths_n)[index_n]
-        nth = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows = np.repeat(first, lengths) + nth
+        rows = flat_index(first, lengths)
         return Lists(self.item_M[rows], self.is_relevant_M[rows], self.numbers_MK[rows], lengths)
 
 
@@ -69,8 +68,7 @@ def seen_items(sequences: Sequences, examples: Labeled) -> np.ndarray:
     """The item of every event that is seen of each example, one example after the other."""
     lengths_n = examples.lengths_n.astype(np.int64)
     first_n = sequences.offsets[examples.users_n] + examples.starts_n
-    nth = ragged_arange(torch.from_numpy(lengths_n)).numpy()
-    return np.asarray(sequences.item[np.repeat(first_n, lengths_n) + nth], dtype=np.int64)
+    return np.asarray(sequences.item[flat_index(first_n, lengths_n)], dtype=np.int64)
 
 
 def random_windows(sequences: Sequences, examples: Labeled, draw: Draw, max_length: int) -> Events:
@@ -84,7 +82,8 @@ def random_windows(sequences: Sequences, examples: Labeled, draw: Draw, max_leng
 def last_windows(sequences: Sequences, examples: Labeled, max_length: int) -> Events:
     """Reads the last events of each example, at most max_length."""
     taken = np.minimum(examples.lengths_n, max_length)
-    return sequences.windows(examples.users_n, examples.ends_n - taken, taken, examples.now_n)
+    first_n, since_n = examples.ends_n - taken, examples.starts_n
+    return sequences.windows(examples.users_n, first_n, taken, examples.now_n, since_n)
 
 
 def calendar_instants(as_of_n: np.ndarray) -> np.ndarray | None:
@@ -95,19 +94,3 @@ def calendar_instants(as_of_n: np.ndarray) -> np.ndarray | None:
     after the one before, and the time that has gone by would tell when it came.
     """
     return as_of_n if len(np.unique(as_of_n)) == 1 else None
-
-
-def events_before(sequences: Sequences, users_n: np.ndarray, second_n: np.ndarray) -> np.ndarray:
-    """Counts each user's events before a second -> int64 [n]. Events of that second do not count.
-
-    A binary search in all histories at once: it touches few events of a map that may be large.
-    """
-    first = sequences.offsets[users_n]
-    low, high = np.zeros(len(users_n), np.int64), sequences.lengths[users_n].astype(np.int64)
-    while (open_n := low < high).any():
-        middle = (low + high) // 2
-        at = np.minimum(first + middle, len(sequences.time) - 1)
-        is_before = open_n & (sequences.time[at] < second_n)
-        low = np.where(is_before, middle + 1, low)
-        high = np.where(open_n & ~is_before, middle, high)
-    return low

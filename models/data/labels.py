@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import HOLDOUT, LABELS
 from contracts.recipes.jobs import TaskSpec
-from models.data.examples import Labeled, Lists, calendar_instants, events_before
+from models.data.examples import Labeled, Lists, calendar_instants
 from models.data.packed import UNK
 from models.data.rng import Draw
 from models.data.sequences import Sequences
@@ -186,9 +186,9 @@ def _task(
         y = value[first].astype(np.int64) if classes else value[first]
     examples = Labeled(
         users_n=users[first],
-        ends_n=events_before(sequences, users[first], as_of[first]),
+        ends_n=sequences.events_before(users[first], as_of[first]),
         y_n=y,
-        starts_n=events_before(sequences, users[first], _begin(table["since"])[first]),
+        starts_n=sequences.events_before(users[first], _begin(table["since"])[first]),
         now_n=calendar_instants(as_of[first]),
     )
     found = _split(where, task, table["split"].take(pa.array(first)), examples, classes, lists)

@@ -68,6 +68,7 @@ class Events:
     lengths_B: Tensor
     clock: Clock | None = None  # where somebody asks for ages, or cuts by time
     session_T: Tensor | None = None  # which of its user's sessions, where somebody cuts by them
+    summary_BF: Tensor | None = None  # of the whole history, where a model reads it
 
     @cached_property
     def starts_B(self) -> Tensor:
@@ -187,6 +188,13 @@ class Packed:
     lengths_B: Tensor  # in the caller's order
     sorted_lengths: tuple[int, ...]
     age_T: Tensor | None = None
+    summary_BF: Tensor | None = None  # in the caller's order; NaN where there is nothing to count
+
+    @cached_property
+    def starts_B(self) -> Tensor:
+        """Where each sequence begins, in the caller's order."""
+        first_B = torch.nonzero(self.position_T == 0)[:, 0]
+        return torch.empty_like(first_B).scatter(0, self.sequence_T[first_B], first_B)
 
     def buckets(self, max_padding: float) -> list[Bucket]:
         """Cuts the sorted sequences into rectangles, at most a share of whose slots is empty."""
@@ -206,6 +214,7 @@ def pack(events: Events) -> Packed:
         lengths_B=events.lengths_B,
         sorted_lengths=tuple(lengths.tolist()),
         age_T=None if age_T is None else age_T[index_T],
+        summary_BF=events.summary_BF,
     )
 
 

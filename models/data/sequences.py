@@ -19,9 +19,12 @@ import torch
 from contracts.base.errors import FootpathError
 from contracts.lake.pointers import check_files, folder_beside
 from contracts.lake.reading import read_json
+from models.data.batching import blocks
 from models.data.documents import Documents
 from models.data.packed import SPECIAL, Clock, Events, gap_buckets, ragged_arange
+from models.data.places import flat_index, places_before
 from models.data.rng import Draw
+from models.data.summary import Columns, Seen, summarize
 
 _ARRAYS = {
     "item": np.int32,
@@ -43,6 +46,7 @@ _FILES = [
     "users.parquet",
 ]
 _BLOCK = 1 << 22  # events that are checked at a time
+_SEEN = 1 << 18  # events that are summarized at a time, or those of one user
 
 FORMAT = 2  # of the pointer and the arrays that it names
 IN_MEMORY = Path("(memory)")  # in the place of a file, for messages
@@ -69,6 +73,7 @@ class Sequences:
     pointer: dict
     has_clock: bool = False  # do windows tell when they are looked at?
     has_sessions: bool = True  # and in which session each event is?
+    has_summary: bool = False  # and what is counted of the whole history up to their end?
 
     @property
     def users(self) -> int:
@@ -115,18 +120,64 @@ class Sequences:
         start_N: np.ndarray,
         length_N: np.ndarray,
         now_N: np.ndarray | None = None,
+        since_N: np.ndarray | None = None,
     ) -> Events:
         """Reads N windows; a start counts from the user's first event.
 
-        With a clock they are looked at in the unix seconds `now_N`, or else, which tells nothing of
-        what came later, in the second of their last event.
+        With a clock or a summary they are looked at in the unix seconds `now_N`, or else, which
+        tells nothing of what came later, in the second of their last event. A summary is of the
+        events from `since_N` on, or else from the user's first.
         """
         clock = None
         if self.has_clock and now_N is not None:
             clock = Clock.at(_as_ids(now_N))
         elif self.has_clock:
             clock = self._clock(users_N, start_N + length_N, np.zeros(len(users_N)))
-        return self._windows(users_N, start_N, length_N, clock)
+        windows = self._windows(users_N, start_N, length_N, clock)
+        if not self.has_summary:
+            return windows
+        ends_N = start_N + length_N
+        if now_N is None:
+            now_N = self.time[self.offsets[users_N] + ends_N - 1]
+        since_N = np.zeros(len(users_N), np.int64) if since_N is None else since_N
+        summary_NF = self.summaries(users_N, since_N, ends_N, now_N)
+        return dataclasses.replace(windows, summary_BF=torch.from_numpy(summary_NF))
+
+    def summaries(
+        self, users_n: np.ndarray, starts_n: np.ndarray, ends_n: np.ndarray, now_n: np.ndarray
+    ) -> np.ndarray:
+        """Summaries of n stretches of histories -> float32 [n, F] (summary.py).
+
+        Args:
+          users_n: rows of users; one may come several times.
+          starts_n: the first event that is seen, counted from the user's first.
+          ends_n: the first that is not seen any more, after `starts_n`.
+          now_n: unix seconds at which they are looked at.
+        """
+        columns = Columns.of(self.sizes)
+        parts = [np.zeros((0, columns.width), np.float32)]
+        for block in blocks(ends_n - starts_n, _SEEN):
+            seen = self.seen(users_n[block], starts_n[block], ends_n[block])
+            lengths_b = ends_n[block] - starts_n[block]
+            parts.append(summarize(seen, columns, lengths_b, now_n[block]))
+        return np.concatenate(parts)
+
+    def seen(self, users_n: np.ndarray, starts_n: np.ndarray, ends_n: np.ndarray) -> Seen:
+        """Reads n stretches of histories; those that begin alike share their events."""
+        first_n = self.offsets[users_n] + starts_n
+        first_u, of_n = np.unique(first_n, return_inverse=True)
+        length_u = np.zeros(len(first_u), np.int64)
+        np.maximum.at(length_u, of_n, ends_n - starts_n)
+        index_T = flat_index(first_u, length_u)
+        at_u = np.cumsum(length_u) - length_u
+        is_first_T = np.zeros(len(index_T), bool)
+        is_first_T[at_u[length_u > 0]] = True
+        fields = {f"{name}_T": np.asarray(getattr(self, name)[index_T]) for name in _ARRAYS}
+        return Seen(at_u[of_n], length_u[of_n], is_first_T, **fields)
+
+    def events_before(self, users_n: np.ndarray, second_n: np.ndarray) -> np.ndarray:
+        """Counts each user's events before a second -> int64 [n]; those of that second do not."""
+        return places_before(self.time, self.offsets[users_n], self.lengths[users_n], second_n)
 
     def random_windows(self, draw: Draw, max_length: int) -> Events:
         """Reads a window of each user of the draw: all events, or max_length at a random place.
@@ -159,8 +210,7 @@ class Sequences:
         self, users_N: np.ndarray, start_N: np.ndarray, length_N: np.ndarray, clock: Clock | None
     ) -> Events:
         lengths = torch.from_numpy(length_N.astype(np.int64))
-        first = np.repeat(self.offsets[users_N] + start_N, length_N)
-        index = first + ragged_arange(lengths).numpy()
+        index = flat_index(self.offsets[users_N] + start_N, length_N)
         own_first = np.repeat(self.offsets[users_N], length_N)
         before = np.where(index > own_first, index - 1, index)
         return self._events(index, lengths, before, clock)

@@ -59,7 +59,7 @@ def batch_curves(table: pa.Table) -> dict[str, dict[str, dict[int, Cell]]]:
     panels: dict[str, dict[str, dict[int, Cell]]] = {}
     for board in boards(table):
         for share in sorted({board.shares[0], board.shares[-1]}):
-            lines = panels.setdefault(f"{board.task}, {board.metric_title}, {share:.0%} labels", {})
+            lines = panels.setdefault(f"{board.task}, {board.metric.title}, {share:.0%} labels", {})
             for who, cells in board.rows:
                 sized = re.fullmatch(r"(.*) b(\d+)", who.method)
                 if sized and who.inputs == "embedding" and share in cells:
@@ -102,7 +102,7 @@ def attention_curves(plan: Plan) -> dict[str, tuple]:
             continue
         checkpoint = load_checkpoint(folder)
         sequences = open_sequences(Path(measured.sequences))
-        sequences = sequences.with_clock("age" in checkpoint.model.config.fields)
+        sequences = checkpoint.model.config.reading(sequences)
         # A step through the users: neighbors in the table may be alike.
         users = np.flatnonzero(sequences.lengths)[:: max(1, sequences.users // WATCHED)][:WATCHED]
         taken = np.minimum(sequences.lengths[users], checkpoint.model.config.max_length)

@@ -11,6 +11,7 @@ one by one.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contracts.base.errors import FootpathError
 from contracts.base.hashing import hash_json, hash_rows
@@ -37,7 +38,11 @@ from contracts.recipes.jobs import (
 from models.experiments.cells import Cell, Measured, publish_cells, touch, vectors_folder
 from models.runtime.code import code_version
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Work = TrainJob | EvaluationJob | BaselinesJob
+TREES = Baselines.model_fields["trees"].default
 
 
 @dataclass(frozen=True)
@@ -149,9 +154,9 @@ class Planner:
     def training(self, named: NamedRecipe, source: Source, seed: int) -> Job:
         """The pre-training of a recipe on the sequences of a source."""
         recipe, labels, judged_by = named.recipe, None, ""
-        if recipe.validation and recipe.method.trains:
+        if recipe.judged_by:
             labels = self.sources["day"].labels_of_seed(seed)
-            judged_by = hash_rows(labels, recipe.validation.task)
+            judged_by = hash_rows(labels, recipe.judged_by)
         data = read_json(source.pretraining)["fingerprint"]
         trial = training_identity(recipe, seed, data, judged_by)
         if self.same_code:
@@ -175,11 +180,12 @@ class Planner:
     ) -> Measured:
         """The cells of one encoder, or of the baselines, and one task."""
         shares, kept = self.comparison.shares, max(self.comparison.shares)
-        content = self._content(source, task, seed)
+        content, folds = self._content(source, task, seed), self.comparison.folds
+        split = f"{seed} of folds of {folds}" if folds else seed
         if named is None or training is None:
-            sizes = [Baselines.model_fields[name].default for name in ("lsa_dim", "trees")]
+            sizes = [Baselines.model_fields["lsa_dim"].default, TREES]
             cells = [
-                Cell(self.lake, self._key("baselines", content, share, seed, *sizes), task.name,
+                Cell(self.lake, self._key("baselines", content, share, split, *sizes), task.name,
                      share, "baseline")
                 for share in shares
             ]  # fmt: skip
@@ -187,7 +193,7 @@ class Planner:
         cells = [
             Cell(
                 self.lake,
-                self._key("cell", content, share, seed, training.trial, protocol,
+                self._key("cell", content, share, split, training.trial, protocol,
                           _settings_of(protocol, self.comparison.finetuning)),
                 task.name,
                 share,
@@ -208,7 +214,7 @@ class Planner:
     def _content(self, source: Source, task: Task, seed: int) -> dict:
         """What a cell's figures follow from besides settings: the task, and content of files."""
         known = source.head_features
-        # Other splits follow from these labels and the seed, but where they decide what labels are.
+        # A split follows from these labels, seed and folds, but where it decides what labels are.
         labels = source.labels_of_seed(seed) if task.follows_split else source.labels
         return {
             "task": task.spec.model_dump(mode="json"),
@@ -272,9 +278,15 @@ class Planner:
 
 
 def protocols_of(named: NamedRecipe, task: Task, asked: tuple[Protocol, ...]) -> list[Protocol]:
-    """The protocols that go with a recipe and a task."""
+    """The protocols that go with a recipe and a task.
+
+    Random weights are measured frozen whatever is asked: the ablation that shows what training adds
+    to the same inputs, and nothing is trained for it.
+    """
     method = named.recipe.method
     left_out = {"scratch"} if method.trains else {"finetuned"}
+    if not method.trains:
+        asked = tuple(dict.fromkeys(("frozen", *asked)))
     if task.kind != "ranking" or task.candidates or not method.ranks_items:
         left_out.add("native")
     return [protocol for protocol in asked if protocol not in left_out]
@@ -284,12 +296,43 @@ def _settings_of(protocol: Protocol, finetuning: Finetuning) -> dict:
     """The settings of fine-tuning that a protocol's figures follow from."""
     if protocol in ("finetuned", "scratch"):
         return finetuning.model_dump(mode="json")
-    return {"features": protocol in finetuning.feature_protocols}
+    settings: dict = {"features": protocol in finetuning.feature_protocols}
+    return settings | ({"trees": TREES} if protocol == "frozen" else {})
 
 
 def trials_of(jobs: list[Job]) -> Iterator[str]:
     """The checkpoints that jobs still need."""
     yield from (job.trial for job in jobs if job.trial)
+
+
+def unmeasurable(tasks: list[Task], source: Source, seeds: tuple[int, ...]) -> dict[str, str]:
+    """Why tasks cannot be measured, by name: a split of a seed has too few users for them."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: dict[str, str] = {}
+    for seed in seeds:
+        labels = pq.read_table(source.labels_of_seed(seed), columns=["task", "split", "label"])
+        for task in tasks:
+            rows = labels.filter(pc.field("task") == task.name)
+            lack = _lack(rows, has_classes=task.kind == "classification")
+            if lack and task.name not in found:
+                found[task.name] = f"{lack}{f' of seed {seed}' if seed else ''}"
+    return found
+
+
+def _lack(rows: "pa.Table", has_classes: bool) -> str:
+    import pyarrow.compute as pc
+
+    for split in ("train", "valid", "test"):
+        labels = rows.filter(pc.field("split") == split)["label"]
+        if not len(labels):
+            return f"nobody has a label in the {split} split"
+        only = pc.unique(labels).to_pylist()
+        # Of validation users weights and settings are judged, which one class can do.
+        if has_classes and len(only) == 1 and split != "valid":
+            return f"all {len(labels)} users have the label '{only[0]}' in the {split} split"
+    return ""
 
 
 def check_labeled(tasks: list[Task], sources: dict[str, Source]) -> None:

@@ -9,7 +9,7 @@ Shapes: n examples, U users, R draws.
 
 import numpy as np
 
-from models.metrics.formulas import weighted
+from models.metrics.formulas import mean_of_known, weighted
 from models.metrics.predictions import Predicted
 
 ROUNDS = 1000
@@ -34,20 +34,21 @@ class Bootstrap:
         """How much larger the first of each pair is, averaged over pairs -> [1 + R].
 
         The first figure is that of the users as they are. A user of several pairs is drawn with all
-        that is known of them.
+        that is known of them; of folds, whose users differ, those of all folds are drawn together.
 
         Args:
           metric: what is compared; None is returned where it cannot be weighted.
           pairs: of each seed, the predictions of both on the same examples.
         """
         self._draw(np.unique(np.concatenate([ours.users_n for ours, _ in pairs])))
-        total_R = np.zeros(self.rounds + 1)
+        found = []
         for pair in pairs:
-            ours_R, theirs_R = (self._figures(metric, found) for found in pair)
+            ours_R, theirs_R = (self._figures(metric, predicted) for predicted in pair)
             if ours_R is None or theirs_R is None:
                 return None
-            total_R += ours_R - theirs_R
-        return total_R / len(pairs)
+            found.append(ours_R - theirs_R)
+        # A draw may leave one of the seeds, a small fold, without a class: the others count.
+        return mean_of_known(found, self.rounds + 1)
 
     def _draw(self, users_U: np.ndarray) -> None:
         if np.array_equal(users_U, self._users):

@@ -47,7 +47,8 @@ def fused(
             value = weighted(row["metric"], mixed["test"])
             if value is not None:
                 only = float(value(np.ones((1, len(mixed["test"].y_n))))[0])
-                more_rows.append(row | {"inputs": inputs, "value": only})
+                known = None if np.isnan(only) else only
+                more_rows.append(row | {"inputs": inputs, "value": known})
     return more_rows, more_runs
 
 

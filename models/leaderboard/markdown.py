@@ -2,24 +2,29 @@
 
 import html
 import math
+from collections.abc import Mapping
 
 import pyarrow as pa
 
-from models.leaderboard.boards import Board, Cell, Marks, Who, boards
+from models.leaderboard.boards import Board, Cells, Marks, Metric, Who, boards
 
 LEGEND = (
     "Means over seeds, ± the standard deviation where there are several; the best of each column "
-    "is bold. S: against the same encoder trained from scratch with the same inputs, T: against "
-    "TF-IDF with logistic regression; + better, - worse, at the 5% level."
+    "is bold. R: against the same encoder with random weights and the same inputs, S: against it "
+    "trained from scratch, T: against TF-IDF with logistic regression; + better, - worse, at the "
+    "5% level."
 )
+Remarks = Mapping[str, str]  # by task: a sentence that stands above its table
 
 
-def to_markdown(table: pa.Table, marks: Marks | None = None) -> str:
+def to_markdown(table: pa.Table, marks: Marks | None = None, remarks: Remarks | None = None) -> str:
     """Renders one table a task; the best of each label share is bold."""
     parts = []
     for board in boards(table, marks):
-        below = f"\n\n{repeated(board)}" if board.repeats else ""
-        parts.append(f"### {board.title}\n\n{markdown(board)}{below}")
+        remark = (remarks or {}).get(board.task, "")
+        below = repeated(board) if board.repeats else ""
+        said = [f"### {board.title}", remark, markdown(board), below]
+        parts.append("\n\n".join(part for part in said if part))
     return "\n\n".join(parts) + "\n"
 
 
@@ -27,7 +32,7 @@ def markdown(board: Board) -> str:
     """Renders a board as a Markdown table."""
     heads = _heads(board)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(_cells(board, row, "**{}**")) + " |" for row in board.rows]
+    lines += ["| " + " | ".join(_cells(board, who, "**{}**")) + " |" for who, _ in board.rows]
     return "\n".join(lines)
 
 
@@ -37,26 +42,40 @@ def repeated(board: Board) -> str:
     return f"The features add nothing to these, which are shown without: {', '.join(names)}."
 
 
-def as_html(board: Board) -> str:
-    """Renders a board as an HTML table under its title."""
+def as_html(board: Board, remark: str = "") -> str:
+    """Renders a board as an HTML table under its title and a remark."""
     lines = [[f"<th>{head}</th>" for head in _heads(board)]]
-    lines += [[f"<td>{c}</td>" for c in _cells(board, row, "<b>{}</b>")] for row in board.rows]
+    lines += [[f"<td>{c}</td>" for c in _cells(board, who, "<b>{}</b>")] for who, _ in board.rows]
     body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
     below = f"<p>{html.escape(repeated(board))}</p>" if board.repeats else ""
-    return f"<h2>{html.escape(board.title)}</h2><table>{body}</table>{below}"
+    above = f"<p>{html.escape(remark)}</p>" if remark else ""
+    return f"<h2>{html.escape(board.title)}</h2>{above}<table>{body}</table>{below}"
+
+
+def _columns(board: Board) -> list[tuple[Metric, float, dict[Who, Cells]]]:
+    """Metric, label share and figures of each column: the second metric is right of the first."""
+    shown = [(board.metric, dict(board.rows))]
+    if board.beside:
+        kept = {who: board.beside.cells.get(who, {}) for who, _ in board.rows}
+        shown.append((board.beside.metric, kept))
+    return [(metric, share, cells) for metric, cells in shown for share in board.shares]
 
 
 def _heads(board: Board) -> list[str]:
-    return [*Who._fields, *[f"{share:.0%} labels" for share in board.shares]]
+    named = [
+        f"{metric.name}, {share:.0%} labels" if board.beside else f"{share:.0%} labels"
+        for metric, share, _ in _columns(board)
+    ]
+    return [*Who._fields, *named]
 
 
-def _cells(board: Board, row: tuple[Who, dict[float, Cell]], bold: str) -> list[str]:
-    who, cells = row
-    best = max if board.metric.larger_is_better else min
+def _cells(board: Board, who: Who, bold: str) -> list[str]:
     shown = [html.escape(part) for part in who]
-    for share in board.shares:
-        leader = best((c[share].mean for _, c in board.rows if share in c), default=math.nan)
-        text = str(cells[share]) if share in cells else ""
-        is_best = share in cells and cells[share].mean == leader
+    for metric, share, cells in _columns(board):
+        best = max if metric.larger_is_better else min
+        leader = best((c[share].mean for c in cells.values() if share in c), default=math.nan)
+        found = cells[who].get(share)
+        text = str(found) if found else ""
+        is_best = found is not None and found.mean == leader
         shown.append(bold.format(text) if is_best else text)
     return shown

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from models.leaderboard.boards import Marks, boards
-from models.leaderboard.markdown import LEGEND, as_html
+from models.leaderboard.markdown import LEGEND, Remarks, as_html
 
 
 def write_html(
@@ -17,6 +17,7 @@ def write_html(
     marks: Marks | None = None,
     notes: list[str] | None = None,
     title: str = "Leaderboard",
+    remarks: Remarks | None = None,
 ) -> None:
     """Writes the page.
 
@@ -27,6 +28,7 @@ def write_html(
       marks: significance, as `significance.marks` gives it.
       notes: paragraphs above the tables.
       title: of the page.
+      remarks: a sentence above each task's table.
     """
     text = [LEGEND, *(notes or [])] if marks else list(notes or [])
     figures = "".join(_figure(caption, path) for caption, path in pictures.items())
@@ -34,7 +36,10 @@ def write_html(
         _PAGE.format(
             title=html.escape(title),
             notes="".join(f"<p>{html.escape(note)}</p>" for note in text),
-            tables="".join(as_html(board) for board in boards(table, marks)),
+            tables="".join(
+                as_html(board, (remarks or {}).get(board.task, ""))
+                for board in boards(table, marks)
+            ),
             pictures=figures,
         ),
         encoding="utf-8",

@@ -2,7 +2,9 @@
 
 With predictions: a paired bootstrap. Users are drawn with replacement, each with all that is known
 of them in every seed, both models are measured on the draw, and the difference is averaged over the
-seeds. Its 95% interval answers for the choice of test users; what pre-training seeds and splits add
+seeds. Folds of a cross-validation are seeds whose test users differ: all users are drawn together,
+and each fold is measured by itself, for scores of models that were trained apart are not on one
+scale. Its 95% interval answers for the choice of test users; what pre-training seeds and splits add
 is in the average over seeds, not in the interval. Without predictions: differences over seeds, each
 on its own split, with a t interval; it needs two seeds and is wide with few.
 
@@ -10,7 +12,7 @@ No correction is made for the number of comparisons: of twenty rows without any 
 marked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +20,7 @@ import pyarrow as pa
 from scipy import stats
 
 from contracts.config.metrics import metric_of
-from models.leaderboard.boards import Who, headline_metric, who_of
+from models.leaderboard.boards import Who, shown_metrics, who_of
 from models.leaderboard.bootstrap import Bootstrap
 from models.metrics.predictions import RUN, Predicted
 
@@ -26,6 +28,8 @@ BY_USERS, BY_SEEDS = "bootstrap", "seeds"  # how a difference was told from luck
 LEVEL = 0.95
 TFIDF = Who("tfidf_lr", "-", "baseline", "items")
 
+# (task, metric, who, label share, R, S or T)
+Key = tuple[str, str, Who, float, str]
 Runs = Mapping[tuple, dict[str, Predicted]]  # of read_predictions
 
 
@@ -79,67 +83,63 @@ def paired_seeds(metric: str, ours: list[float], theirs: list[float]) -> Differe
 def differences(
     table: pa.Table,
     runs: Runs | None = None,
-    scratch: Mapping[tuple[str, str], str] | None = None,
-) -> dict[tuple[str, Who, float, str], Difference]:
-    """Compares every row of every board with its references.
+    random: Mapping[tuple[str, str], str] | None = None,
+) -> dict[Key, Difference]:
+    """Compares every row of every board with its references, by each metric that is shown.
 
     Args:
       table: METRICS rows.
       runs: their predictions, where they were kept.
-      scratch: (method, encoder) -> the method of the row that is the same encoder from scratch;
-        where it is left out, the encoder's one row from scratch.
+      random: (method, encoder) -> the method of the rows that are the same encoder with random
+        weights; where it is left out, `none`.
 
     Returns:
-      (task, who, label share, S or T) -> difference. S is the same encoder trained from scratch
-      with the same inputs, where there is such a row; T is TF-IDF with logistic regression.
+      By key, the difference. R is the frozen vector of the same encoder with random weights, of the
+      same inputs: what pre-training adds to a frozen row. S is the same encoder trained from
+      scratch with the same inputs. T is TF-IDF with logistic regression.
     """
     rows, bootstrap = table.to_pylist(), Bootstrap()
-    found: dict[tuple[str, Who, float, str], Difference] = {}
+    found: dict[Key, Difference] = {}
     for task in dict.fromkeys(row["task"] for row in rows):
-        metric = headline_metric(task, rows)
-        values: dict[tuple[Who, float], dict[int, float]] = {}
-        for row in rows:
-            if (row["task"], row["metric"]) == (task, metric):
-                seeds = values.setdefault((who_of(row), row["label_share"]), {})
-                seeds[row["seed"]] = row["value"]
-        # Rows of the same seeds have the same users: side by side, these are drawn once.
-        for (who, share), seeds in sorted(values.items(), key=lambda row: sorted(row[1])):
-            for letter, other in _references(who, [each for each, _ in values], scratch):
-                theirs = values.get((other, share), {})
-                difference = _compare(
-                    metric, task, share, (who, seeds), (other, theirs), runs, bootstrap
-                )
-                if difference:
-                    found[task, who, share, letter] = difference
+        for metric in shown_metrics(task, rows):
+            values: dict[tuple[Who, float], dict[int, float]] = {}
+            for row in rows:
+                if (row["task"], row["metric"]) == (task, metric) and row["value"] is not None:
+                    seeds = values.setdefault((who_of(row), row["label_share"]), {})
+                    seeds[row["seed"]] = row["value"]
+            # Rows of the same seeds have the same users: side by side, these are drawn once.
+            for (who, share), seeds in sorted(values.items(), key=lambda row: sorted(row[1])):
+                for letter, other in _references(who, random):
+                    theirs = values.get((other, share), {})
+                    difference = _compare(
+                        metric, task, share, (who, seeds), (other, theirs), runs, bootstrap
+                    )
+                    if difference:
+                        found[task, metric, who, share, letter] = difference
     return found
 
 
-def marks(
-    found: Mapping[tuple[str, Who, float, str], Difference],
-) -> dict[tuple[str, Who, float], str]:
+def marks(found: Mapping[Key, Difference]) -> dict[tuple[str, str, Who, float], str]:
     """What stands beside a figure, such as `S+ T-`."""
-    shown: dict[tuple[str, Who, float], str] = {}
-    for (task, who, share, letter), difference in sorted(found.items(), key=lambda each: each[0]):
+    shown: dict[tuple[str, str, Who, float], str] = {}
+    for (*cell, letter), difference in sorted(found.items(), key=lambda each: each[0]):
         if difference.sign:
-            before = shown.get((task, who, share))
+            before = shown.get((*cell,))
             mark = letter + difference.sign
-            shown[task, who, share] = f"{before} {mark}" if before else mark
+            shown[*cell,] = f"{before} {mark}" if before else mark
     return shown
 
 
-def _references(
-    who: Who, known: Iterable[Who], scratch: Mapping[tuple[str, str], str] | None
-) -> list[tuple[str, Who]]:
-    """What a row is compared with: letter and row."""
+def _references(who: Who, random: Mapping[tuple[str, str], str] | None) -> list[tuple[str, Who]]:
+    """What a row is compared with, where it is measured: letter and row."""
     found = []
+    untrained = who._replace(method="none")
+    if random is not None:
+        untrained = who._replace(method=random.get((who.method, who.encoder), ""))
+    if who.protocol == "frozen" and who != untrained:
+        found += [("R", untrained)]
     if who.protocol not in ("scratch", "baseline"):
-        others = [
-            other
-            for other in known
-            if (other.encoder, other.protocol, other.inputs) == (who.encoder, "scratch", who.inputs)
-            and (scratch is None or other.method == scratch.get((who.method, who.encoder)))
-        ]
-        found += [("S", others[0])] if others else []
+        found += [("S", untrained._replace(protocol="scratch"))]
     return found + ([("T", TFIDF)] if who != TFIDF else [])
 
 

@@ -6,7 +6,8 @@ kinds of task a metric has, and whether a large one is good, is in contracts.con
 Shapes: n examples, C classes, R weightings.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,19 +87,42 @@ def _macro_f1_weighted(found: Predicted) -> Weighted:
 
 
 def _curves(found: Predicted) -> list[int]:
-    """The classes that have a curve: the second of two, or all with an example."""
-    return [1] if found.scores_nC.shape[1] == 2 else np.unique(found.y_n).astype(int).tolist()
+    """The classes that have a curve, for examples are of them and others are not.
+
+    Of two classes, the second: the curve of the first is the same.
+    """
+    classes = np.unique(found.y_n).astype(int).tolist()
+    if len(classes) < 2:
+        return []
+    return [1] if found.scores_nC.shape[1] == 2 else classes
 
 
 def _auc_value(found: Predicted) -> float:
-    """Area under the curve; of several classes the mean of one against the rest."""
+    """Area under the curve; of several classes the mean of one against the rest (macro).
+
+    NaN where all examples are of one class.
+    """
     y_n, scores_nC = found.y_n, found.scores_nC
-    return float(np.mean([sk.roc_auc_score(y_n == c, scores_nC[:, c]) for c in _curves(found)]))
+    areas = [sk.roc_auc_score(y_n == c, scores_nC[:, c]) for c in _curves(found)]
+    return float(np.mean(areas)) if areas else math.nan
 
 
 def _auc_weighted(found: Predicted) -> Weighted:
     curves = [_auc_of(found.scores_nC[:, c], found.y_n == c) for c in _curves(found)]
-    return lambda weights: np.nanmean([curve(weights) for curve in curves], axis=0)
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        return mean_of_known([curve(weights) for curve in curves], len(weights))
+
+    return value
+
+
+def mean_of_known(values_kR: Sequence[np.ndarray], rounds: int) -> np.ndarray:
+    """The mean of those of k values that are there, [R]; NaN where none is."""
+    known_R, total_R = np.zeros(rounds), np.zeros(rounds)
+    for value_R in values_kR:
+        known_R += np.isfinite(value_R)
+        total_R += np.nan_to_num(value_R)
+    return np.divide(total_R, known_R, out=np.full(rounds, np.nan), where=known_R > 0)
 
 
 def _auc_of(score_n: np.ndarray, is_positive: np.ndarray) -> Weighted:

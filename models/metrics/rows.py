@@ -1,20 +1,24 @@
 """Measures predictions, and keeps the figures as METRICS rows."""
 
+from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from contracts.base.errors import FootpathError
-from contracts.config.metrics import metrics_of
+from contracts.config.metrics import metric_beside, metrics_of
 from contracts.lake.schemas import METRICS
 from models.data.labels import Task
 from models.metrics.formulas import FORMULAS
 from models.metrics.predictions import Predicted
 
 
-def measure(task: Task, found: Predicted) -> dict[str, float]:
+def measure(task: Task, found: Predicted) -> dict[str, float | None]:
     """Measures predictions by all metrics of their kind; the task's own comes first.
+
+    A metric that these examples have none of (AUC, where all are of one class) is None.
 
     Raises:
       FootpathError: the task's metric is of two classes, and there are more.
@@ -27,10 +31,11 @@ def measure(task: Task, found: Predicted) -> dict[str, float]:
             f"task '{task.name}' has no {task.metric}, which is of two classes, for it has "
             f"{width}: take {', '.join(known)}"
         )
-    return {name: FORMULAS[name].value(found) for name in dict.fromkeys((task.metric, *known))}
+    figures = {name: FORMULAS[name].value(found) for name in dict.fromkeys((task.metric, *known))}
+    return {name: None if isnan(value) else value for name, value in figures.items()}
 
 
-def metric_rows(columns: dict[str, Any], figures: dict[str, float]) -> list[dict]:
+def metric_rows(columns: dict[str, Any], figures: Mapping[str, float | None]) -> list[dict]:
     """Returns METRICS rows of one measurement: its columns with each of its figures."""
     return [{**columns, "metric": name, "value": value} for name, value in figures.items()]
 
@@ -41,7 +46,7 @@ def metrics_table(rows: list[dict]) -> pa.Table:
 
 
 def headline(rows: list[dict], tasks: list[Task]) -> dict[str, float]:
-    """Each task's own metric at the largest label share, averaged over seeds.
+    """Each task's own metric, and that beside it, at the largest label share, over seeds.
 
     Keys say "<task>/<protocol>_<metric>", with the method where there are several.
     """
@@ -49,9 +54,11 @@ def headline(rows: list[dict], tasks: list[Task]) -> dict[str, float]:
     several = len({row["method"] for row in rows}) > 1
     values: dict[str, list[float]] = {}
     for task in tasks:
-        for row in rows:
-            wanted = (row["task"], row["metric"], row["label_share"])
-            if wanted == (task.name, task.metric, share):
+        found = [row for row in rows if row["task"] == task.name]
+        beside = metric_beside(task.metric, {row["metric"] for row in found})
+        for row in found:
+            shown = row["metric"] in (task.metric, beside) and row["value"] is not None
+            if shown and row["label_share"] == share:
                 who = row["method"] if several else row["protocol"]
-                values.setdefault(f"{task.name}/{who}_{task.metric}", []).append(row["value"])
+                values.setdefault(f"{task.name}/{who}_{row['metric']}", []).append(row["value"])
     return {key: float(np.mean(found)) for key, found in values.items()}

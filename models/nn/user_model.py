@@ -1,5 +1,6 @@
 """The model that is pre-trained, kept and fine-tuned: packed events in, user vectors out."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,8 +10,11 @@ from contracts.recipes.encoders import EncoderOptions
 from contracts.recipes.recipe import Recipe
 from contracts.recipes.text import TextOptions
 from models.data.packed import SPECIAL, Packed
+from models.data.sequences import Sequences
+from models.data.summary import Columns
 from models.nn.behavior import BehaviorEncoder
 from models.nn.encoders import ENCODERS
+from models.nn.summary import SummaryReader
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class ModelConfig:
     max_length: int
     fields: tuple[str, ...]
     text: TextOptions | None  # with the field `text`
+    summary: bool  # whether the vector is of a summary of the whole history too
     sizes: dict[str, int]  # vocabulary lengths
 
     @classmethod
@@ -37,21 +42,45 @@ class ModelConfig:
                 "of a data set that has a catalog or learning.query, or leave 'text' out of fields"
             )
         shape = (recipe.encoder, recipe.dim, recipe.max_length, recipe.fields, recipe.text)
-        return cls(*shape, sizes=sizes)
+        return cls(*shape, summary=bool(recipe.summary), sizes=sizes)
+
+    def reading(self, sequences: Sequences) -> Sequences:
+        """The same sequences, whose windows hold what the model reads."""
+        return dataclasses.replace(
+            sequences, has_clock="age" in self.fields, has_summary=self.summary
+        )
 
 
 class UserModel(nn.Module):
-    """A behavior encoder under a user encoder."""
+    """A behavior encoder under a user encoder, and what reads a summary, where there is one."""
 
     def __init__(self, config: ModelConfig, behavior: BehaviorEncoder, encoder: nn.Module):
         super().__init__()
         self.config = config
         self.behavior = behavior
         self.encoder = encoder
+        columns = Columns.of(config.sizes).width if config.summary else 0
+        self.summary = SummaryReader(config.dim, columns) if config.summary else None
 
     def forward(self, events: Packed) -> Tensor:
-        """Encodes B sequences -> user vectors [B, D]."""
-        return self.encoder(self.behavior(events), events)
+        """Encodes B sequences -> user vectors [B, D].
+
+        Raises:
+          ValueError: a summary is read, and the events were read without one.
+        """
+        return self._joined(self.encoder(self.behavior(events), events), events.summary_BF)
+
+    def beginnings(self, events: Packed, at_N: Tensor, summary_NF: Tensor | None) -> Tensor:
+        """Encodes sequences up to, and with, N of their events -> user vectors [N, D]."""
+        vectors_ND = self.encoder.beginnings(self.behavior(events), events, at_N)  # type: ignore[operator]
+        return self._joined(vectors_ND, summary_NF)
+
+    def _joined(self, vectors_BD: Tensor, summary_BF: Tensor | None) -> Tensor:
+        if self.summary is None:
+            return vectors_BD
+        if summary_BF is None:
+            raise ValueError("the model reads a summary: read the events as config.reading() does")
+        return self.summary(vectors_BD, summary_BF)
 
 
 def build_model(config: ModelConfig) -> UserModel:

@@ -1,4 +1,7 @@
-"""User vectors of histories: the average over chunks, weighted by their length."""
+"""User vectors of histories: the average over chunks, weighted by their length.
+
+A model that reads a summary of the whole history takes the last chunk beside it, and no other.
+"""
 
 from collections.abc import Iterator
 
@@ -83,15 +86,21 @@ def _vectors(
     now_U: np.ndarray | None,
 ) -> Tensor:
     everyone = np.arange(len(users_U))
-    owner, start, length = chunks(lengths_U, everyone, model.config.max_length)
+    if model.config.summary:
+        length = np.minimum(lengths_U, model.config.max_length)
+        owner, start = everyone, lengths_U - length
+    else:
+        owner, start, length = chunks(lengths_U, everyone, model.config.max_length)
     sums_UD = torch.zeros(len(users_U), model.config.dim, dtype=torch.float64)
     device = next(model.parameters()).device
     for batch in blocks(length, BATCH_EVENTS):
         whose = owner[batch]
         now = None if now_U is None else now_U[whose]
         first = starts_U[whose] + start[batch]
-        windows = sequences.windows(users_U[whose], first, length[batch], now)
+        since = starts_U[whose]
+        windows = sequences.windows(users_U[whose], first, length[batch], now, since)
         vectors = model(to_device(pack(windows), device)).cpu().double()
         weights = torch.from_numpy(length[batch])[:, None]
         sums_UD.index_add_(0, torch.from_numpy(whose), vectors * weights)
-    return (sums_UD / torch.from_numpy(lengths_U)[:, None]).float()
+    seen_U = np.bincount(owner, weights=length, minlength=len(users_U))
+    return (sums_UD / torch.from_numpy(seen_U)[:, None]).float()

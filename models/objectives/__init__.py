@@ -5,6 +5,7 @@ from models.objectives.base import Objective
 from models.objectives.byb import Byb
 from models.objectives.coles import Coles
 from models.objectives.dual import Dual
+from models.objectives.future import Future
 from models.objectives.masked_item import MaskedItem
 from models.objectives.msdp import Msdp
 from models.objectives.next_item import NextItem
@@ -17,6 +18,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "byb": Byb,
     "coles": Coles,
     "dual": Dual,
+    "future": Future,
     "manymask": ManyMask,
     "masked": MaskedItem,
     "msdp": Msdp,

@@ -1,8 +1,8 @@
 """What every pre-training objective is.
 
-An objective works in two halves. `sample` runs on the host: it cuts, hides and draws, from the
-windows of a batch, and needs no model. `forward` runs on the device: it encodes the sample and
-returns a loss. Neither knows of files, devices or of who started the run.
+An objective works in two halves. `read` runs on the host: it cuts, hides and draws, mostly in
+`sample`, from random windows of a batch, and needs no model. `forward` runs on the device: it
+encodes the sample and returns a loss. Neither knows of files, devices or of who started the run.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.data.packed import Events
 from models.data.rng import Draw
+from models.data.sequences import Sequences
 from models.nn.user_model import ModelConfig, UserModel
 
 
@@ -75,6 +76,14 @@ class Objective(nn.Module):
           is_causal: whether the encoder reads forwards.
         """
         return None
+
+    def prepare(self, sequences: Sequences) -> None:
+        """Measures what is measured of the data once, before training."""
+
+    def read(self, sequences: Sequences, draw: Draw) -> Any:
+        """Makes the sample of the users of a draw."""
+        windows = sequences.random_windows(draw, self.model_config.max_length * self.span)
+        return self.sample(windows, sequences.others(draw, self.others), draw)
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Any:
         """Prepares a batch of B windows: a dataclass of tensors, `Packed` and numbers."""

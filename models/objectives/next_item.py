@@ -18,6 +18,8 @@ from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import ItemScore, Objective, Outcome
 from models.runtime.distributed import share
 
+LOGITS = 8 << 20  # that are held at once: 32 MB
+
 
 class NextItem(Objective):
     """Needs an encoder in which no event sees a later one."""
@@ -60,8 +62,12 @@ class NextItem(Objective):
 def item_loss(
     query_ND: Tensor, item_N: Tensor, catalog: Catalog, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy and accuracy over all items, a chunk of targets at a time."""
+    """Mean cross-entropy and accuracy over all items, a chunk of targets at a time.
+
+    Larger logits are not faster: the machine asks the system for their memory anew each time.
+    """
     losses, right = [], []
+    chunk = chunk or max(1, LOGITS // len(catalog.items_CD))
     place_N = catalog.place(item_N)
     for query_nD, place_n in zip(query_ND.split(chunk), place_N.split(chunk), strict=True):
         logits_nC = catalog.scores(query_nD)

@@ -20,6 +20,7 @@ from models.data.sequences import Sequences
 from models.nn.user_model import UserModel
 from models.nn.vectors import user_vectors
 from models.probing.probe import Scale, Standardizer, fit_head, task_loss
+from models.training.held_out import is_over
 
 
 class ValidationProbe:
@@ -32,6 +33,7 @@ class ValidationProbe:
           FootpathError: they cannot be read, or do not go with the sequences.
         """
         self.stopping, self.sequences = stopping, sequences
+        assert stopping.task is not None
         asked = TaskSpec(name=stopping.task, kind=stopping.kind)
         self.task = load_tasks(labels, sequences, (asked,))[0]
         self.fingerprint = hash_rows(labels, stopping.task)
@@ -56,8 +58,7 @@ class ValidationProbe:
 
     def is_over(self, losses_E: Tensor) -> bool:
         """Whether the last `patience` judgments brought nothing better."""
-        losses = losses_E[~losses_E.isnan()]
-        return len(losses) > 0 and len(losses) - 1 - int(losses.argmin()) >= self.stopping.patience
+        return is_over(losses_E, self.stopping.patience)
 
     def _vectors(self, model: UserModel, part: Labeled) -> Tensor:
         with torch.no_grad():

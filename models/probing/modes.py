@@ -7,7 +7,6 @@ import copy
 import datetime as dt
 import time
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 
@@ -189,7 +188,7 @@ def _save(
         target_spread=run.scale.spread,
         protocol=protocol,  # type: ignore[arg-type]
         finetuning=evaluation.finetuning,
-        validation=Validated(metric=run.task.metric, value=value if isfinite(value) else None),
+        validation=Validated(metric=run.task.metric, value=value),
     )
     data, labels = setting.sequences.pointer["fingerprint"], hash_rows(io.labels, run.task.name)
     key = (facts.identity, task.spec, task.finetuning, (run.share, run.seed), data, labels)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
 from models.checkpoint import Checkpoint
-from models.data.examples import Labeled, random_windows
+from models.data.examples import Labeled, last_windows, random_windows
 from models.data.packed import Packed, pack, to_device
 from models.data.rng import Draw
 from models.data.sequences import Sequences
@@ -104,8 +104,11 @@ def finetune_task(
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:
         seen = examples["train"].pick(chosen)
-        draw = Draw(settings.seed, epoch, seen.users_n)
-        windows = random_windows(sequences, seen, draw, length)
+        if model.user_model.config.summary:  # it goes with the last events
+            windows = last_windows(sequences, seen, length)
+        else:
+            draw = Draw(settings.seed, epoch, seen.users_n)
+            windows = random_windows(sequences, seen, draw, length)
         known = features["train"][torch.from_numpy(chosen)] if features else None
         scores = model(to_device(pack(windows), device), known)
         return task_loss(scores, targets["train"][chosen].to(device))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from contracts.base.errors import FootpathError
 from contracts.recipes.encoders import BagOptions
 from contracts.recipes.jobs import TrainJob, training_identity
+from contracts.recipes.recipe import Recipe
 from models.checkpoint import STATE
 from models.data.batching import epoch_batches, prefetched
 from models.data.packed import pinned, to_device
@@ -31,6 +32,7 @@ from models.runtime.distributed import gather, part, rank, size, total
 from models.runtime.report import Reporter
 from models.training.ema import Ema
 from models.training.health import effective_rank, fault_of, spread
+from models.training.held_out import HeldOutLoss, parted
 from models.training.history import History
 from models.training.optim import guarded_step, make_optimizer, schedule, set_lr
 from models.training.precision import compile_fault, compiled, in_bf16
@@ -73,6 +75,8 @@ class Trainer:
         )
         self.job, self.recipe, self.sequences = job, recipe, sequences
         self.users = eligible_users(sequences, objective)
+        if recipe.validation and judge is None:
+            self.users, judge = _judged(recipe, sequences, self.users, objective)
         if min(len(self.users), recipe.batch_size) < size():
             raise FootpathError(
                 f"a batch of {min(len(self.users), recipe.batch_size)} users cannot be parted "
@@ -80,7 +84,8 @@ class Trainer:
             )
         whole, rest = divmod(len(self.users), recipe.batch_size)
         self.per_epoch = whole + (rest >= max(objective.min_users, size()) or not whole)
-        self.steps = recipe.epochs * self.per_epoch
+        self.passes = recipe.passes(len(self.users))
+        self.steps = self.passes * self.per_epoch
         self.model, self.objective = model, objective
         parts = {"model": model, "objective": objective}
         self.bag = None
@@ -92,7 +97,7 @@ class Trainer:
             self.trained, recipe.lr, recipe.weight_decay, recipe.item_lr_factor
         )
         self.device = next(model.parameters()).device
-        self.history = History.empty(self.steps, recipe.epochs)
+        self.history = History.empty(self.steps, self.passes)
         self.ema = Ema(model, recipe.ema) if recipe.ema else None
         self.judge = judge
         labels = judge.fingerprint if judge else ""
@@ -144,9 +149,7 @@ class Trainer:
         """Makes this rank's part of a batch, on the host; may run in a thread of its own."""
         epoch, nth = divmod(step, self.per_epoch)
         draw = Draw(self.job.seed, epoch, part(self._users_of(epoch)[nth]))
-        windows = self.sequences.random_windows(draw, self.recipe.max_length * self.objective.span)
-        others = self.sequences.others(draw, self.objective.others)
-        sample = self.objective.sample(windows, others, draw)
+        sample = self.objective.read(self.sequences, draw)
         return pinned(sample) if self.device.type == "cuda" else sample
 
     def _learn(self, sample: object) -> float:
@@ -196,7 +199,7 @@ class Trainer:
     def _lr(self) -> float:
         """The learning rate of the step: bag and encoder have a schedule each."""
         recipe, progress = self.recipe, self._progress()
-        first = recipe.bag_epochs / recipe.epochs
+        first = recipe.bag_epochs / self.passes
         factor = (recipe.batch_size / recipe.lr_users) ** 0.5 if recipe.lr_users else 1.0
         if self._taught() is self.bag:
             return factor * recipe.bag_lr * schedule(min(1.0, progress / first), recipe.warmup)
@@ -206,13 +209,13 @@ class Trainer:
     def _end_epoch(self, epoch: int, reporter: Reporter) -> None:
         history, recipe = self.history, self.recipe
         is_bag = epoch < recipe.bag_epochs
-        if self.judge and not is_bag and self.judge.is_due(epoch + 1, recipe.epochs):
+        if self.judge and not is_bag and self.judge.is_due(epoch + 1, self.passes):
             history.validation_E[epoch] = self._validation_loss(self.judge)
             if history.best_epoch() == epoch:
                 weights = self.ema.weights if self.ema else self.model.state_dict()
                 self.best = {name: value.clone() for name, value in weights.items()}
         found = history.epoch(epoch, self.per_epoch)
-        reporter.epoch(epoch + 1, recipe.epochs, **found)
+        reporter.epoch(epoch + 1, self.passes, **found)
         if len(self.users) >= 8 <= recipe.batch_size and (fault := fault_of(found, recipe)):
             if recipe.collapse == "stop":
                 raise FootpathError(f"epoch {epoch + 1}: {fault}")
@@ -272,6 +275,18 @@ class Trainer:
         if self.ema:
             self.ema.load(kept["ema"])
         return True
+
+
+def _judged(
+    recipe: Recipe, sequences: Sequences, users_U: np.ndarray, objective: Objective
+) -> tuple[np.ndarray, HeldOutLoss | None]:
+    """Holds some users out to judge the rest by; nobody, where too few are left to do so."""
+    stopping = recipe.validation
+    assert stopping is not None
+    trained, out = parted(users_U, stopping.held_out)
+    if min(len(out), len(trained)) < max(objective.min_users, 2):
+        return users_U, None
+    return trained, HeldOutLoss(stopping, sequences, out, objective, recipe.batch_size)
 
 
 def _bag_for(model: UserModel, objective: Objective) -> UserModel:

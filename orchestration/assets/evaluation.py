@@ -31,6 +31,7 @@ from orchestration.experiments.store import (
     board_names,
     comparison_folder,
     keep_board_inputs,
+    not_measured,
     parse_part,
     plan_of_served,
     planned,
@@ -135,7 +136,8 @@ def _figures(measured: list[Measured], task: str) -> dict:
     for each in measured:
         for cell in each.cells if each.task == task else ():
             for row in read_table(cell.path).to_pylist():
-                if each.recipe is None or row["inputs"] == "embedding":
+                shown = each.recipe is None or row["inputs"] == "embedding"
+                if shown and row["value"] is not None:
                     who = row["protocol"] if each.recipe else row["method"]
                     name = f"{row['metric']}/{who}/{row['label_share']:g}"
                     values.setdefault(name, []).append(row["value"])
@@ -211,6 +213,8 @@ def _leaderboard(dataset: Dataset) -> dg.AssetsDefinition:
         comparison = yaml_comparison(dataset, recipes)
         best = leader(dataset, lake)
         notes = [f"{best}. The figures below are of the test users."] if best else []
+        lacking = not_measured(dataset, lake, newest_as_of(lake))
+        notes += [f"{task} needs more users: {why}." for task, why in lacking.items()]
         result = _shown(Plan(measured, []), comparison, lake, lake.root / "leaderboard", notes)
         keep_board_inputs(lake, made_from)
         return result

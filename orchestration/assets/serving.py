@@ -53,7 +53,7 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         deps=_embedded_from(dataset),
         partitions_def=days_by_version(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata=column_schema(embeddings_schema(dataset.learning.dim)),
+        metadata=column_schema(embeddings_schema(next(iter(dataset.recipes.values())).dim)),
         pool="embedding",
     )
     def user_embeddings(

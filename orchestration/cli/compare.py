@@ -23,6 +23,9 @@ def compare(
     tasks: Annotated[str, typer.Option(help="by default all of the data set")] = "",
     labels: Annotated[str, typer.Option(help="percentages of the labels, such as 5,20,100")] = "",
     seeds: Annotated[int, typer.Option(help="of training, labels, split; 0: YAML's")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=0, help="cross-validation: each user is a test user of one fold")
+    ] = 0,
     protocols: Annotated[str, typer.Option(help="of frozen,finetuned,scratch,native")] = "",
     batch_sizes: Annotated[str, typer.Option(help="of pre-training, such as 16,64,256")] = "",
     settings: Annotated[
@@ -63,6 +66,7 @@ def compare(
         tasks=_words(tasks),
         shares=tuple(share / 100 for share in _numbers("--labels", labels, float)),
         seeds=seeds,
+        folds=folds,
         protocols=_words(protocols),
         settings=tuple(settings or ()),
         recipes=recipes,

@@ -6,7 +6,8 @@ sequences that hold nothing of what the labels look at.
 
 Seeds differ in the users' split as well: seed 0 has the split of the labels' file, and every other
 one deals the users anew by a hash of seed and user id. With few test users it is the split that
-moves the figures most, and a mean over one split would be a mean over its luck. Where training
+moves the figures most, and a mean over one split would be a mean over its luck. Of a comparison
+with folds, the split of a seed is one fold (features.learning.label_rows.Split). Where training
 users decide what the labels are (above a median, commonest classes), each split has its own.
 """
 
@@ -27,6 +28,7 @@ from contracts.lake.paths import is_remote
 from contracts.lake.pointers import folder_beside, pointed_folder
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
+from features.learning.label_rows import PUBLISHED, Split
 from models.experiments.planning import Source, check_labeled
 
 Say = Callable[[str], None]
@@ -42,49 +44,47 @@ def prepare(
     """
     tasks = [task for task in dataset.tasks if task.name in comparison.tasks]
     recipes = [named.recipe for named in comparison.recipes]
-    stops_early = any(recipe.validation and recipe.method.trains for recipe in recipes)
+    stops_early = any(recipe.judged_by for recipe in recipes)
     tables = dict.fromkeys([*(task.table for task in tasks), *(["day"] if stops_early else [])])
     sources: dict[str, Source] = {}
     for table in tables:
         named = ", ".join(task.name for task in tasks if task.table == table)
         say(f"inputs of {named or 'early stopping'} as of {as_of}")
-        sources[table] = _source(dataset, lake, as_of, table, comparison.features)
+        sources[table] = _source(dataset, lake, as_of, table, comparison)
     check_labeled(tasks, sources)
     return sources
 
 
-def labels_of_seed(
-    lake: Lake, labels: Path, build: Callable[[int, Path], object] | None, seed: int
+def labels_of_split(
+    lake: Lake, labels: Path, build: Callable[[Split, Path], object] | None, split: Split
 ) -> Path:
-    """The labels with the users' split of a seed; built anew where they follow from it."""
-    if seed == 0:
+    """The labels with another split of the users; built anew where they follow from it."""
+    if split == PUBLISHED:
         return labels
     how = "built" if build else "split"
-    target = lake.work / "labels_of_seeds" / f"{labels.stem}-{how}{seed}.parquet"
+    target = lake.work / "labels_of_seeds" / f"{labels.stem}-{how}{split.name}.parquet"
     if target.exists() and target.stat().st_mtime >= labels.stat().st_mtime:
         return target
     if build:
-        build(seed, target)
+        build(split, target)
     else:
-        _deal(lake, labels, seed, target)
+        _deal(lake, labels, split, target)
     return target
 
 
-def _deal(lake: Lake, labels: Path, seed: int, target: Path) -> None:
+def _deal(lake: Lake, labels: Path, split: Split, target: Path) -> None:
     """Writes the labels as they are, with the users dealt anew."""
-    from features.learning.label_rows import split_of
-
     table = pq.read_table(labels)
     connection = connect()
     connection.register("labeled", table.select(["user_id"]))
-    dealt = connection.sql(f"SELECT {split_of(seed)} AS split FROM labeled").to_arrow_table()
+    dealt = connection.sql(f"SELECT {split.sql} AS split FROM labeled").to_arrow_table()
     at = table.schema.get_field_index("split")
     table = table.set_column(at, table.schema.field("split"), dealt["split"].combine_chunks())
     publish_table(lake, table, target)
 
 
 def _source(
-    dataset: Dataset, lake: Lake, as_of: dt.date, table: str, with_features: bool
+    dataset: Dataset, lake: Lake, as_of: dt.date, table: str, comparison: Comparison
 ) -> Source:
     from features.learning.labels import build_labels
     from features.learning.later_examples import build_examples
@@ -98,7 +98,7 @@ def _source(
     if table == "day":
         labels = lake.day("labels", as_of)
         _build(dataset, lake, labels, lambda: build_labels(dataset, lake, as_of))
-        return day_source(dataset, lake, as_of, with_features)
+        return day_source(dataset, lake, as_of, comparison.features, comparison.folds)
     labels = lake.root / "examples" / f"{as_of}__{table}.parquet"
     _build(dataset, lake, labels, lambda: build_examples(dataset, lake, as_of, table))
     again = partial(build_examples, dataset, lake, as_of, table) if follows else None
@@ -106,11 +106,15 @@ def _source(
         count = int(table.removeprefix("holdout"))
         pointer = pointers / f"{as_of}__{table}.json"
         _build(dataset, lake, pointer, lambda: build_sequences(dataset, lake, as_of, holdout=count))
-        return _local(lake, pointer, pointer, labels, None, again)
-    return _local(lake, plain, _until_the_end(dataset, lake, plain), labels, None, again)
+        both = (pointer, pointer)
+    else:
+        both = (plain, _until_the_end(dataset, lake, plain))
+    return _local(lake, *both, labels, None, again, comparison.folds)
 
 
-def day_source(dataset: Dataset, lake: Lake, as_of: dt.date, with_features: bool) -> Source:
+def day_source(
+    dataset: Dataset, lake: Lake, as_of: dt.date, with_features: bool, folds: int = 0
+) -> Source:
     """The inputs of tasks whose examples end with the as-of day, of labels and sequences built.
 
     Raises:
@@ -124,7 +128,7 @@ def day_source(dataset: Dataset, lake: Lake, as_of: dt.date, with_features: bool
     follows = any(task.follows_split for task in dataset.daily_tasks)
     again = partial(build_labels, dataset, lake, as_of) if follows else None
     features = _head_features(dataset, lake, as_of, labels) if with_features else None
-    return _local(lake, pointer, pointer, labels, features, again)
+    return _local(lake, pointer, pointer, labels, features, again, folds)
 
 
 def _until_the_end(dataset: Dataset, lake: Lake, plain: Path) -> Path:
@@ -167,7 +171,8 @@ def _local(
     sequences: Path,
     labels: Path,
     features: Path | None,
-    build_split: Callable[[int, Path], object] | None,
+    build_split: Callable[[Split, Path], object] | None,
+    folds: int,
 ) -> Source:
     for pointer in (pretraining, sequences):
         local_copy(lake, pointed_folder(pointer))
@@ -177,7 +182,7 @@ def _local(
         local_copy(lake, sequences),
         here,
         local_copy(lake, features) if features else None,
-        partial(labels_of_seed, lake, here, build_split),
+        lambda seed: labels_of_split(lake, here, build_split, Split(seed, folds)),
     )
 
 

@@ -23,7 +23,7 @@ from contracts.lake.versions import ModelVersion, latest_finished
 from contracts.recipes.checkpoint import CheckpointFacts, load_facts
 from contracts.recipes.recipe import Recipe
 from models.experiments.cells import local_model, read_measured
-from models.experiments.planning import Plan, Planner
+from models.experiments.planning import Plan, Planner, unmeasurable
 from orchestration.experiments.inputs import Say, day_source, prepare
 
 
@@ -101,19 +101,35 @@ def planner_of(
       recipes: by name; none for the baselines alone.
       as_of: the day with which inputs end.
       seed: the first of the seeds.
-      measures: cells are planned, which need labels; without, trainings alone.
+      measures: cells are planned, which need labels; without, trainings alone. Tasks for which
+        the labels are of too few users are left out (`not_measured`).
 
     Raises:
-      FootpathError: the inputs are not built.
+      FootpathError: the inputs are not built, or are of too few users for any task.
     """
     day = dt.date.fromisoformat(as_of)
     labels = lake.day("labels", day)
-    judged = any(r.validation and r.method.trains for r in recipes.values())
+    judged = any(r.judged_by for r in recipes.values())
     if (measures or judged) and not labels.exists():
         raise FootpathError(f"{labels} is not there: materialize labels of {as_of} first")
     source = day_source(dataset, lake, day, with_features=measures)
     comparison = yaml_comparison(dataset, recipes, seed)
+    if measures:
+        left_out = not_measured(dataset, lake, as_of, seed)
+        tasks = tuple(task for task in comparison.tasks if task not in left_out)
+        if not tasks:
+            raise FootpathError(
+                f"no task of data set '{dataset.name}' can be measured as of {as_of}: each needs "
+                f"more users: {'; '.join(f'{task}: {why}' for task, why in left_out.items())}"
+            )
+        comparison = comparison.model_copy(update={"tasks": tasks})
     return Planner(comparison, dataset, lake, {"day": source}, keep_models=True)
+
+
+def not_measured(dataset: Dataset, lake: Lake, as_of: str, seed: int = 0) -> dict[str, str]:
+    """Tasks that cannot be measured on the labels of a day, by name, and why."""
+    source = day_source(dataset, lake, dt.date.fromisoformat(as_of), with_features=False)
+    return unmeasurable(dataset.daily_tasks, source, yaml_comparison(dataset, {}, seed).seeds)
 
 
 def planner_of_version(dataset: Dataset, lake: Lake, version: ModelVersion) -> Planner:

@@ -30,6 +30,7 @@ def train_job(settings: dict[str, Any]) -> TrainJob:
     """
     io, runtime, rest = _dealt(settings, TrainIO, Runtime)
     name, seed = rest.pop("recipe"), rest.pop("seed", 0)
+    rest.setdefault("validation", None)  # all users are trained on
     if rest.get("validation"):
         rest["validation"] = dict(rest["validation"])
         io["labels"] = rest["validation"].pop("labels")

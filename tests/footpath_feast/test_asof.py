@@ -182,7 +182,7 @@ def cells(table: pa.Table) -> list[list]:
     zone=st.sampled_from(["UTC", "America/New_York", None]),
     kind=st.sampled_from([UTC, pa.timestamp("us"), pa.timestamp("ms", tz="Asia/Tokyo")]),
 )
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_answers_are_feasts_cell_by_cell(
     folder: Path,
     wide: list[Row],

@@ -139,13 +139,24 @@ def tuned(tmp_path_factory):
     return pointer, folder
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, tmp_path, task):
+@pytest.fixture(scope="module")
+def embedded(tuned) -> dict[str, Path]:
+    """Embeddings by each task's model, by a process that never saw them trained."""
     pointer, folder = tuned
-    job = settings_of((pointer, folder / "tasks" / task), out=tmp_path / "e.parquet")
-    command = [sys.executable, "-m", "models.embed", str(write_job(job, tmp_path / "job.json"))]
-    subprocess.run(command, cwd=REPOSITORY, check=True)  # in a process that never saw it trained
-    table = pq.read_table(out_of(job))
+    jobs = {
+        task: settings_of((pointer, folder / "tasks" / task), out=folder / f"{task}.parquet")
+        for task in TASKS
+    }
+    models = [model for job in jobs.values() for model in job.models]
+    job = write_job(jobs["half"].model_copy(update={"models": models}), folder / "job.json")
+    subprocess.run([sys.executable, "-m", "models.embed", str(job)], cwd=REPOSITORY, check=True)
+    return {task: out_of(job) for task, job in jobs.items()}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, embedded, task):
+    pointer, folder = tuned
+    table = pq.read_table(embedded[task])
     checkpoint, sequences = load_checkpoint(folder / "tasks" / task), open_sequences(pointer)
     facts = checkpoint.facts.task
     assert facts

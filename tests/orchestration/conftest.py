@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner, Result
 
+from contracts.base.errors import FootpathError
 from contracts.config.dataset import DATASETS
+from orchestration.cli.main import app
 from tests.conftest import REPOSITORY
 
 
@@ -36,11 +40,41 @@ def footpath(home: Path, *arguments: str, timeout: int = 880) -> subprocess.Comp
     )
 
 
+@pytest.fixture
+def command(lake_home: Path) -> Callable[..., Result]:
+    """Runs the command line in this process, on the test's own home folder.
+
+    It starts no interpreter, so it is for many cases of what is proven with `footpath` once. A
+    sentence that the command line would print is in `exception`.
+    """
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, (FootpathError, SystemExit)):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def refused_here(command: Callable[..., Result]) -> Callable[..., str]:
+    """Runs a command that must fail in this process, and returns its sentence."""
+
+    def run(*arguments: str) -> str:
+        result = command(*arguments)
+        assert isinstance(result.exception, FootpathError), result.output
+        return str(result.exception)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home folder after `footpath run` on a shop of 200 users and 21 days.
 
-    Its YAML is the shipped one with two of the tasks, and a pass of training where that has many.
+    Its YAML is the shipped one with two of the tasks, fewer recipes, one share of labels, and a
+    pass of training where that has many.
     """
     home = tmp_path_factory.mktemp("home")
     shop = yaml.safe_load((DATASETS / "shop.yaml").read_text())
@@ -49,8 +83,9 @@ def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop["learning"] |= {
         "epochs": 1,
         "finetuning": {"epochs": 1},
-        "recipes": ["ptum_bert4rec", "byb_bag", "barlow_bag", "none_bag"],
-        "settings": dict.fromkeys(("byb_bag", "barlow_bag", "none_bag"), fields),
+        "label_shares": [1.0],
+        "recipes": ["ptum_bert4rec", "byb_bag", "none_bag"],
+        "settings": dict.fromkeys(("byb_bag", "none_bag"), fields),
     }
     (home / "datasets").mkdir()
     (home / "datasets" / "shop.yaml").write_text(json.dumps(shop, default=str))  # which is YAML

@@ -25,7 +25,7 @@ from tests.builders.daily import TABLES, build, build_days
 from tests.builders.datasets import FEW_FEATURES, dataset_like
 from tests.builders.store import publish_embeddings, publish_model
 
-FIRST, LAST = dt.date(2026, 1, 1), dt.date(2026, 1, 5)
+FIRST, LAST = dt.date(2026, 1, 1), dt.date(2026, 1, 4)
 DAYS = days_between(FIRST, LAST)
 VERSION = "ptum_bert4rec_v1"
 

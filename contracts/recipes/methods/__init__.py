@@ -5,6 +5,7 @@ from contracts.recipes.methods.base import MethodOptions
 from contracts.recipes.methods.byb import BybOptions
 from contracts.recipes.methods.coles import ColesOptions
 from contracts.recipes.methods.dual import DualOptions
+from contracts.recipes.methods.future import FutureOptions
 from contracts.recipes.methods.masked import MaskedOptions
 from contracts.recipes.methods.msdp import MsdpOptions
 from contracts.recipes.methods.next import NextOptions
@@ -17,6 +18,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "byb": BybOptions,
     "coles": ColesOptions,
     "dual": DualOptions,
+    "future": FutureOptions,
     "manymask": ManyMaskOptions,
     "masked": MaskedOptions,
     "msdp": MsdpOptions,

@@ -12,11 +12,17 @@ class MethodOptions(Strict):
     Attributes:
       trains: false for the baseline with random weights.
       ranks_items: its pre-training scores items, so that it ranks them without a head.
+      summarizes: its encoder sees a summary of the history beside the events.
+      reads_forwards: it needs an encoder in which no event sees a later one.
+      loss_tells: a smaller loss on held-out users means better weights.
     """
 
     name: Any  # a literal in each subclass
     trains: ClassVar[bool] = True
     ranks_items: ClassVar[bool] = False
+    summarizes: ClassVar[bool] = False
+    reads_forwards: ClassVar[bool] = False
+    loss_tells: ClassVar[bool] = True
 
     def check(self, encoder: EncoderOptions, fields: tuple[str, ...]) -> None:
         """Refuses encoders and event fields that the method cannot be trained with.

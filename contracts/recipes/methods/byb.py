@@ -1,6 +1,6 @@
 """Options of BYB (arXiv 2506.11053)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -12,6 +12,7 @@ class BybOptions(MethodOptions):
     """Windows, guards against collapse, and the two losses."""
 
     name: Literal["byb"] = "byb"
+    loss_tells: ClassVar[bool] = False  # a student may agree with a teacher that tells nothing
     events: tuple[Count, ...] = (10, 30, 50)  # windows by count; one is drawn a user and step
     days: tuple[Positive, ...] = ()  # windows by time, drawn alike
     cut: Literal["event", "time"] = "event"  # between two events, or at an instant of a user's time

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from contracts.base.schema import Count, Whole
+from contracts.base.schema import Whole
 from contracts.recipes.methods.base import MethodOptions
 
 
@@ -14,5 +14,5 @@ class MaskedOptions(MethodOptions):
     name: Literal["masked"] = "masked"
     ranks_items: ClassVar[bool] = True
     hide_share: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.2
-    chunk: Count = 2048  # targets whose V logits are held at once
+    chunk: Whole = 0  # targets whose V logits are held at once; 0: as many as take 32 MB
     negatives: Whole = 0  # others' events that hidden ones are told from; 0: all items

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from contracts.base.schema import Count
+from contracts.base.schema import Whole
 from contracts.recipes.encoders.base import EncoderOptions
 from contracts.recipes.methods.base import MethodOptions, refuse_ages
 
@@ -12,7 +12,8 @@ class NextOptions(MethodOptions):
 
     name: Literal["next"] = "next"
     ranks_items: ClassVar[bool] = True
-    chunk: Count = 2048  # targets whose V logits are held at once
+    reads_forwards: ClassVar[bool] = True
+    chunk: Whole = 0  # targets whose V logits are held at once; 0: as many as take 32 MB
 
     def check(self, encoder: EncoderOptions, fields: tuple[str, ...]) -> None:
         """Needs an encoder in which no event sees a later one."""

@@ -15,6 +15,7 @@ import duckdb
 
 from contracts.base.errors import FootpathError
 from contracts.config.source import Csv, FileTable
+from features.drafts.source.known_columns import known_columns
 from features.ingestion.formats import format_of
 from features.ingestion.formats.base import Format
 from features.ingestion.reader import ROWS, RowReader
@@ -86,6 +87,8 @@ def dialect_of(
         }
     )
     doubts = []
+    if not has_header and not names:
+        names = known_columns(csv.delimiter, rows, AGREEING)
     if not names:
         names = [f"c{number}" for number in range(1, width + 1)]
         doubts.append("there is no header: call the columns c1, c2, ... what they are.")

@@ -7,7 +7,7 @@ a value that does not fit its declared type is found and named, whatever the for
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -69,6 +69,10 @@ class Format:
         """Where the last whole record of data ends; 0 if there is none."""
         return data.rfind(b"\n") + 1
 
+    def ends_record(self, data: bytes) -> bool:
+        """Whether data ends with the end of a line that is none of a value."""
+        return data.endswith(b"\n")
+
     def record_starts(
         self, data: bytes, starts: np.ndarray, ends: np.ndarray, owner: np.ndarray
     ) -> np.ndarray | None:
@@ -107,7 +111,7 @@ class Format:
     def cells(self, line: str) -> list[str | None] | None:
         """Splits a row into the cells of its columns; None if it has none, or cannot be split."""
 
-    def select_file(
+    def selects_of_file(
         self,
         connection: duckdb.DuckDBPyConnection,
         on_disk: str,
@@ -115,8 +119,8 @@ class Format:
         file: int,
         types: Mapping[str, str],
         is_sample: bool,
-    ) -> str:
-        """The SELECT over a file that lies on this machine, if the format is no text.
+    ) -> Iterator[str]:
+        """The SELECTs over a file that lies on this machine, one after another, if it is no text.
 
         Args:
           connection: DuckDB.

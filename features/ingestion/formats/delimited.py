@@ -51,6 +51,10 @@ class Delimited(Format):
         # A quote that was never closed would hold back everything after it.
         return outside if len(data) - outside < LONGEST_FIELD else end
 
+    def ends_record(self, data: bytes) -> bool:
+        """Whether data ends with the end of a line that no escape makes part of a value."""
+        return self._marks(data).endswith(b"\n")
+
     def record_starts(
         self, data: bytes, starts: np.ndarray, ends: np.ndarray, owner: np.ndarray
     ) -> np.ndarray | None:

@@ -180,11 +180,22 @@ def _is_lines(data: bytes, is_last: bool) -> bool | None:
     rest, line = rest.lstrip(_BLANK), line.rstrip(_BLANK)
     if not rest:
         return True if is_last else None
-    first = JsonDecoder("")
+    if not _is_open(line):
+        return True  # it is whole, or is broken in a text: that costs one line
+    if rest[:1] != b"{" or line[-1:] not in b"[:":
+        return rest[:1] == b"{"  # another object
+    # One on the next line may be what this one waits for: then something goes on behind it.
+    second, has_ended, rest = rest.partition(b"\n")
+    rest, second = rest.lstrip(_BLANK), second.rstrip(_BLANK)
+    if not is_last and not rest:
+        return None
+    return second.endswith(b"}") and not _is_open(second) and rest[:1] not in (b",", b"}", b"]")
+
+
+def _is_open(line: bytes) -> bool:
+    """Whether more brackets are opened than closed in a line, and no text."""
+    decoder = JsonDecoder("")
     content = np.frombuffer(line, np.uint8)
     quotes = _quotes(content)
-    first._objects(content, quotes)
-    if first._depth <= 0 or len(quotes) % 2:
-        return True  # it is whole, or is broken in a text: that costs one line
-    # An object on the next line is another one, unless this one waits for it.
-    return rest[:1] == b"{" and line[-1:] not in b"[:"
+    decoder._objects(content, quotes)
+    return decoder._depth > 0 and len(quotes) % 2 == 0

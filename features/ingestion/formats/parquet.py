@@ -1,6 +1,6 @@
 """Parquet, read by DuckDB where it lies on this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import duckdb
 import pyarrow as pa
@@ -8,12 +8,16 @@ import pyarrow.parquet as pq
 
 from contracts.base.errors import FootpathError
 from contracts.base.sql import literal, name, parquet
+from contracts.lake.engine import memory_bytes
 from features.expressions import struct_of, text_of
 from features.ingestion.formats.base import NESTED, Format, but, listed
 from features.ingestion.formats.declared_types import misfits, typed_rows
 from features.ingestion.streams import too_large
 
 SAMPLE_ROWS = 1000
+
+# Values of a file that are read at a time take so many times less than what queries may.
+CHUNKS = 16
 
 # What DuckDB calls the place of a row in its Parquet file.
 ROW_NUMBER = "file_row_number"
@@ -24,7 +28,7 @@ class Parquet(Format):
 
     is_text = False
 
-    def select_file(
+    def selects_of_file(
         self,
         connection: duckdb.DuckDBPyConnection,
         on_disk: str,
@@ -32,8 +36,8 @@ class Parquet(Format):
         file: int,
         types: Mapping[str, str],
         is_sample: bool,
-    ) -> str:
-        """The SELECT over a file. `__raw` is null where the row could be read."""
+    ) -> Iterator[str]:
+        """The SELECTs over parts of a file. `__raw` is null where the row could be read."""
         try:
             relation = connection.read_parquet(on_disk, hive_partitioning=False)
             self._check_columns(pq.read_schema(on_disk).names, path)
@@ -43,12 +47,16 @@ class Parquet(Format):
                 f"{path} is not Parquet, or is damaged ({reason}): ask for it again"
             ) from None
         found = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        if not is_sample:
-            self._check_size(connection, on_disk, path, found)
+        which = [f"LIMIT {SAMPLE_ROWS}"]
         number = f"{ROW_NUMBER} + 1"
         options = [f"{ROW_NUMBER} = true"]
-        if ROW_NUMBER in map(str.lower, found):
-            number, options = "row_number() OVER ()", []  # the file has one of its own
+        if not is_sample:
+            count, size = self._check_size(connection, on_disk, path, found)
+            step = max(1, count * memory_bytes() // CHUNKS // max(size, 1))
+            starts = range(0, max(count, 1), step)
+            which = [f"WHERE {ROW_NUMBER} BETWEEN {n} AND {n + step - 1}" for n in starts]
+        if ROW_NUMBER in map(str.lower, found):  # the file has one of its own
+            number, options, which = "row_number() OVER ()", [], which[:1] if is_sample else [""]
         columns = [name(column) for column in types]
         values = [
             f"{self._value(column, found.get(column), kind)} AS {name(column)}"
@@ -62,16 +70,16 @@ class Parquet(Format):
         ]
         flaw = f"nullif(concat_ws('; ', {', '.join(flaws)}), '')" if flaws else "NULL::VARCHAR"
         rows = (
-            f"(SELECT {file} AS __file, {number} AS __line, {flaw} AS __shape, {', '.join(values)} "
+            f"SELECT {file} AS __file, {number} AS __line, {flaw} AS __shape, {', '.join(values)} "
             f"FROM {parquet(literal(on_disk), *options)}"
-            f"{f' LIMIT {SAMPLE_ROWS}' if is_sample else ''})"
         )
         raw = (
             f"CASE WHEN coalesce(__shape, {misfits(columns, types, found)}) IS NOT NULL "
             f"THEN to_json({struct_of(types)}) END AS __raw"
         )
-        source = f"(SELECT *, {raw} FROM {rows})"
-        return typed_rows(source, "__shape", "NULL::BIGINT", columns, types, found)
+        for part in which:
+            source = f"(SELECT *, {raw} FROM ({rows} {part}))"
+            yield typed_rows(source, "__shape", "NULL::BIGINT", columns, types, found)
 
     def _check_columns(self, found: list[str], path: str) -> None:
         """Refuses a file without a declared column, or with several of its name."""
@@ -87,10 +95,11 @@ class Parquet(Format):
 
     def _check_size(
         self, connection: duckdb.DuckDBPyConnection, on_disk: str, path: str, found: dict[str, str]
-    ) -> None:
-        """Refuses a file whose values are too large: a dictionary makes millions of rows of one.
+    ) -> tuple[int, int]:
+        """Counts rows and bytes, and refuses a file whose values are too large.
 
-        What its metadata says of sizes is of the pages as they are encoded, or a lie.
+        A dictionary makes millions of rows of one value. What the metadata says of sizes is of the
+        pages as they are encoded, or a lie.
         """
         used = [column for column in self.table.columns if column in found]
         length = {"VARCHAR": "strlen({})", "BLOB": "octet_length({})"}
@@ -101,9 +110,11 @@ class Parquet(Format):
             if found[c] in length or NESTED.search(found[c])
         ]
         sizes = "".join(f" + coalesce(sum({text}), 0)" for text in texts)
-        sql = f"SELECT {8 * len(used)} * count(*){sizes} FROM {parquet(literal(on_disk))}"
-        if connection.sql(sql).fetchall()[0][0] > self.table.max_bytes:
+        sql = f"SELECT count(*), {8 * len(used)} * count(*){sizes} FROM "
+        ((count, size),) = connection.sql(f"{sql}{parquet(literal(on_disk))}").fetchall()
+        if size > self.table.max_bytes:
             raise too_large(path, self.table.max_bytes)
+        return count, size
 
     def _value(self, column: str, found: str | None, kind: str) -> str:
         """The SQL of a column of the file, of the type that it has there or as text."""

@@ -33,8 +33,16 @@ class Bag(base.UserEncoder):
 
     def forward(self, x_TD: Tensor, events: Packed) -> Tensor:
         """Encodes packed event vectors -> user vectors [B, D]."""
-        pooled_BD = self.before(self.pool(self.dropout(x_TD), events))
+        return self._finish(self.pool(self.dropout(x_TD), events), events.lengths_B)
+
+    def beginnings(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
+        """Encodes sequences up to, and with, N of their events -> [N, D]."""
+        pooled_ND = self.pool.beginnings(self.dropout(x_TD), events, at_N)  # type: ignore[operator]
+        return self._finish(pooled_ND, events.position_T[at_N] + 1)
+
+    def _finish(self, pooled_BD: Tensor, lengths_B: Tensor) -> Tensor:
+        pooled_BD = self.before(pooled_BD)
         if self.count is not None:
-            pooled_BD = pooled_BD + self.count(events.lengths_B[:, None].to(x_TD.dtype).log())
+            pooled_BD = pooled_BD + self.count(lengths_B[:, None].to(pooled_BD.dtype).log())
         inner_BF = F.gelu(self.widen(pooled_BD))
         return self.after(pooled_BD + self.narrow(self.dropout(inner_BF)))

@@ -45,6 +45,13 @@ class UserEncoder(nn.Module):
         """Encodes packed event vectors -> user vectors [B, D], in the caller's order."""
         return self.pool(self.states(x_TD, events), events)
 
+    def beginnings(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
+        """Encodes sequences up to, and with, N of their events -> [N, D], all in one pass.
+
+        Of an encoder that reads forwards, and pools by mean or last, alone.
+        """
+        return self.pool.beginnings(self.states(x_TD, events), events, at_N)  # type: ignore[operator]
+
     def attention(self, x_TD: Tensor, events: Packed) -> list[Attended]:
         """The attention weights, a layer each, for a batch that is small enough to look at.
 

@@ -19,6 +19,14 @@ class MeanPooling(nn.Module):
         """Pools states -> [B, D], in the caller's order."""
         return _sums(states_TD, events) / events.lengths_B[:, None]
 
+    def beginnings(self, states_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
+        """Pools the states up to, and with, N events of sequences that read forwards -> [N, D]."""
+        sums_TD = states_TD.double().cumsum(0)
+        before_N = at_N - events.position_T[at_N] - 1  # the last event of the sequence before
+        earlier_ND = sums_TD[before_N.clamp(min=0)] * (before_N >= 0)[:, None]
+        counts_N1 = (events.position_T[at_N] + 1)[:, None]
+        return ((sums_TD[at_N] - earlier_ND) / counts_N1).to(states_TD.dtype)
+
 
 class LastPooling(MeanPooling):
     """The state of each sequence's last event."""
@@ -29,6 +37,10 @@ class LastPooling(MeanPooling):
         last = torch.nonzero(is_last)[:, 0]
         order = torch.argsort(events.sequence_T[last])
         return states_TD[last[order]]
+
+    def beginnings(self, states_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:  # noqa: ARG002
+        """The states of N events -> [N, D]."""
+        return states_TD[at_N]
 
 
 class AttentionPooling(nn.Module):

@@ -10,7 +10,7 @@ from contracts.config.comparison import (
     Asked,
     Comparison,
     comparison_of,
-    scratch_labels,
+    random_labels,
     yaml_comparison,
 )
 from contracts.config.dataset import load_dataset
@@ -69,6 +69,8 @@ FAULTS = {
     "--methods and --encoders go together": {"encoders": ()},
     "two recipes share a name": {"methods": ("ptum", "ptum")},
     "the comparison: seeds: Tuple should have at least 1 item": {"seeds": -1},
+    "the comparison: folds: give 2 or more": {"folds": 1},
+    "the comparison: folds: Input should be less than or equal to 100": {"folds": 200},
     "the comparison: batch_sizes.0: Input should be greater": {"batch_sizes": (0,)},
 }
 
@@ -85,7 +87,8 @@ def test_without_names_the_recipes_of_the_data_set_are_compared_as_its_assets_tr
     found = compared(methods=(), encoders=())
     named = {each.name: each.recipe for each in found.recipes}
     assert {name: named[name] for name in shop.recipes} == shop.recipes
-    assert [n for n in named if n not in shop.recipes] == ["none_bert4rec"]  # from scratch
+    # From scratch: the encoder with a summary, and the slow one.
+    assert [n for n in named if n not in shop.recipes] == ["none 2_bag", "none_bert4rec"]
     beside = yaml_comparison(shop)
     assert beside.recipes == found.recipes[: len(shop.recipes)]
     assert (beside.shares, beside.seeds, beside.protocols) == (
@@ -94,13 +97,30 @@ def test_without_names_the_recipes_of_the_data_set_are_compared_as_its_assets_tr
     assert beside.finetuning == found.finetuning == shop.learning.finetuning
 
 
-def test_the_same_encoder_from_scratch_is_always_beside():
+def test_the_same_encoder_with_random_weights_is_always_beside():
     found = compared(methods=("coles", "ptum"), encoders=("bag", "gru4rec"))
     names = [recipe.name for recipe in found.recipes]
     assert names == [
         "coles_bag", "coles_gru4rec", "ptum_bag", "ptum_gru4rec", "none_bag", "none_gru4rec",
     ]  # fmt: skip
-    assert len(compared(protocols=("frozen",)).recipes) == 1
+    frozen = compared(protocols=("frozen",))
+    assert [recipe.name for recipe in frozen.recipes] == ["coles_bag", "none_bag"]
+
+
+def test_folds_are_the_seeds_of_a_cross_validation_and_repeated_where_asked(tmp_path):
+    shop = load_dataset("shop")
+    learned = shop.learning.model_copy(update={"seeds": 3})
+    several = shop.model_copy(update={"learning": learned})
+    once = comparison_of(several, asked(folds=5))
+    assert (once.folds, once.seeds) == (5, (0, 1, 2, 3, 4))
+    twice = comparison_of(several, asked(folds=5, seeds=2))
+    assert twice.seeds == tuple(range(10))
+    file = Asked(recipes=written(tmp_path, "folds: 4\nrecipes: {coles_bag: }"))
+    assert comparison_of(several, file).seeds == (0, 1, 2, 3)
+    assert comparison_of(several, asked()).seeds == (0, 1, 2)
+    assert comparison_of(several, asked()).folds == 0
+    with pytest.raises(ValidationError, match="seeds are the folds"):
+        Comparison.model_validate(once.model_dump() | {"seeds": (0, 1, 2)})
 
 
 def test_settings_go_on_top_option_by_option():
@@ -129,7 +149,7 @@ def test_each_shape_of_an_encoder_has_its_own_from_scratch(tmp_path):
     recipes = "recipes: {coles_bag: , wide_bag: {method: coles, dim: 16}}"
     asked_for = Asked(recipes=written(tmp_path, recipes))
     found = comparison_of(load_dataset("shop"), asked_for).recipes
-    assert scratch_labels(found) == {
+    assert random_labels(found) == {
         ("coles", "bag"): "none", ("wide", "bag"): "none 2",
         ("none", "bag"): "none", ("none 2", "bag"): "none 2",
     }  # fmt: skip
@@ -142,7 +162,7 @@ def test_an_encoder_of_another_shape_is_not_the_same_from_scratch():
         name: Recipe.named(name, {"dim": 64} | settings.get(name, {}))
         for name in ("ptum_bag", "wide_bag", "long_bag", "none_bag")
     }
-    found = scratch_labels(yaml_comparison(shop, recipes).recipes)
+    found = random_labels(yaml_comparison(shop, recipes).recipes)
     assert found == {("ptum", "bag"): "none", ("long", "bag"): "none", ("none", "bag"): "none"}
 
 
@@ -196,7 +216,7 @@ def test_a_file_names_recipes_and_the_options_overrule_it(tmp_path):
     assert found.tasks == ("gender",)
     assert (found.finetuning.epochs, found.finetuning.patience) == (5, 1)
     scratch = found.recipes[2].recipe
-    assert (scratch.dim, scratch.max_length) == (16, load_dataset("shop").learning.max_length)
+    assert (scratch.dim, scratch.max_length) == (16, 200)
 
 
 SLIPS = {

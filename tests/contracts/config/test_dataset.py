@@ -48,7 +48,8 @@ def test_an_unknown_data_set_names_the_known_ones():
         ("of: add_to_cart, per", "of: add_crt, per", "features.declared.0",
          "funnel asks for action 'add_crt', and `actions` has search, view"),
         ("recipes: [", "recipes: [pmut_bag, ", "learning.recipes.0.method", "no method 'pmut'"),
-        ("coles_bag: {epochs: 20", "coles_bag: {epochs: many", "learning.settings.coles_bag.epochs",
+        ("ptum_bert4rec: {epochs: 4", "ptum_bert4rec: {epochs: x",
+         "learning.settings.ptum_bert4rec.epochs",
          "valid integer"),
     ],
 )  # fmt: skip
@@ -63,13 +64,13 @@ def test_a_fault_names_file_line_and_field(tmp_path, old, new, field, reason):
 @pytest.mark.parametrize(
     ("new", "reason"),
     [
-        ("coles_gru: {epochs: 20", "settings of 'coles_gru': recipes has ptum_bert4rec"),
-        ("coles_bag: {seed: 20", r"learning.settings.coles_bag.seed: there is no such field"),
-        ("coles_bag: {validation: 20", "validation is learning.validation, for all recipes"),
+        ("coles_gru: {epochs: 4", "settings of 'coles_gru': recipes has future_bag"),
+        ("coles_bag: {seed: 4", r"learning.settings.coles_bag.seed: there is no such field"),
+        ("coles_bag: {validation: 4", "validation is learning.validation, for all recipes"),
     ],
 )
 def test_settings_are_those_of_a_recipe_that_is_there(tmp_path, new, reason):
-    path, _ = edited(tmp_path, "coles_bag: {epochs: 20", new)
+    path, _ = edited(tmp_path, "ptum_bert4rec: {epochs: 4", new)
     with pytest.raises(FootpathError, match=reason):
         load_dataset_file(path)
 

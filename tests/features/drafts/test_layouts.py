@@ -7,6 +7,7 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from features.drafts.drafting import draft
+from features.drafts.source.known_columns import SNOWPLOW
 from tests.builders.drafts import drafted, put
 
 ROWS = [f"e{n},u{n % 5},{1767607200 + n * 60},view,i{n % 9}" for n in range(40)]
@@ -241,3 +242,33 @@ def test_names_that_reading_uses_are_left_out_and_told(tmp_path: Path):
     assert made.refused == 0
     assert "__file has a name that reading itself uses" in made.todos
     assert dict(made.events[0]["properties"]) == {"place": "p0", "each": "q0"}
+
+
+def snowplow(number: int, **cells: str) -> str:
+    """A line of an enriched event."""
+    instant = f"2026-01-05 10:{number:02}:00.123"
+    given = {
+        "app_id": "shop", "platform": "web", "etl_tstamp": f"2026-01-05 11:{number:02}:00.000",
+        "collector_tstamp": instant, "dvce_created_tstamp": instant, "event": "page_view",
+        "event_id": f"c6ef3124-b53a-4b13-a233-{number:012}", "v_tracker": "js-3.1.0",
+        "user_id": f"u{number % 5}", "domain_userid": f"d{number % 7}", "domain_sessionidx": "1",
+        "page_url": f"https://shop.example/p/{number % 9}", "useragent": "Mozilla/5.0",
+        "contexts": '{"schema":"iglu:x","data":[{"a":"b"}]}', "derived_tstamp": instant,
+        "domain_sessionid": f"0a1b2c3d-0000-4000-8000-{number % 6:012}", "event_name": "page_view",
+    } | cells  # fmt: skip
+    return "\t".join(given.get(column, "") for column in SNOWPLOW)
+
+
+def test_columns_of_a_tool_that_writes_no_header_are_known(tmp_path: Path):
+    lines = [snowplow(number) for number in range(40)]
+    made = drafted(put(tmp_path / "enriched.tsv", "\n".join(lines) + "\n"))
+    assert (len(SNOWPLOW), made.rows, made.refused) == (131, 40, 0)
+    assert made.first(event_id="", user_id="", timestamp="", action="") == {
+        "event_id": "c6ef3124-b53a-4b13-a233-000000000000",
+        "user_id": "u0",
+        "timestamp": "2026-01-05T10:00:00.123000+00:00",
+        "action": "page_view",
+    }
+    other = [snowplow(number, event_id=f"{number}") for number in range(40)]
+    made = drafted(put(tmp_path / "other.tsv", "\n".join(other) + "\n"), "other")
+    assert "there is no header" in made.text

@@ -94,6 +94,15 @@ def test_text_as_databases_write_it_is_read(tmp_path_factory, rows, write, chunk
     ]
 
 
+def test_a_last_row_without_a_line_end_may_end_with_one_in_a_value(tmp_path):
+    for number, end in enumerate(("", "\n")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        text = "1\ta\tb\n2\ta\tb\\\n" + end
+        found = Read(folder, text, header=False, escape="\\", quote="", delimiter="\t")
+        assert (found.rows, found.problems) == ([("1", "a", "b"), ("2", "a", "b\n")], {})
+
+
 SPARK = r'''a,b,c
 "1","21\" screen","i1"
 "2","a \"b\", c","i2"

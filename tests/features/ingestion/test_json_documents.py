@@ -144,3 +144,20 @@ def test_a_first_line_that_is_broken_costs_one_row(tmp_path):
         assert not fault
         no_object = (1, "not a JSON object", None, None)
         assert found == [no_object, (2, None, "2", None), (3, None, "3", None)], broken
+
+
+def test_a_first_line_that_is_cut_off_where_a_value_would_come_costs_one_row(tmp_path):
+    no_object = (1, "not a JSON object", None, None)
+    for rest, rows in (('{"a": "2"}\n', 1), ('{"a": "2"}\n{"a": "3"}', 2), ('{"a": "2"}\n{"a"', 2)):
+        for broken in ('{"a":', '{"a": ['):
+            found, fault = read(tmp_path, f"{broken}\n{rest}")
+            assert not fault
+            assert (found[0], len(found)) == (no_object, 1 + rows), (broken, rest)
+            assert found[1] == (2, None, "2", None)
+
+
+def test_an_object_may_stand_on_the_line_after_its_key(tmp_path):
+    for text in ('{"b":\n{"c": 1}\n, "a": "1"}\n', '{"a": "1", "b": [\n{"c": 1}\n]}\n',
+                 '{"a": "1", "b":\n{"c": 1}\n}'):  # fmt: skip
+        found, fault = read(tmp_path, text)
+        assert (fault, [row[:3] for row in found]) == ("", [(1, None, "1")]), text

@@ -284,7 +284,7 @@ def built(dataset: Dataset, lake: Lake) -> tuple[list[tuple], list[list[str]]]:
     return sorted(keys), [actions[key] for key in sorted(actions)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     files=FILES,
     has_ids=st.booleans(),

@@ -13,6 +13,7 @@ from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import EVENTS
+from features.learning.label_rows import Split
 from features.learning.labels import build_labels
 from features.learning.later_examples import build_examples
 from features.learning.sequences import build_sequences
@@ -254,7 +255,7 @@ def test_each_split_has_the_median_of_its_own_training_users(lake, tmp_path):
     much = daily("much", "count(*)", above="median")
     dataset, medians = publish(lake, events, [much]), []
     for seed in range(3):
-        build_labels(dataset, lake, AS_OF, seed, tmp_path / "labels.parquet")
+        build_labels(dataset, lake, AS_OF, Split(seed), tmp_path / "labels.parquet")
         rows = pq.read_table(tmp_path / "labels.parquet").to_pylist()
         numbers = [int(row["user_id"][1:]) for row in rows if row["split"] == "train"]
         medians.append(np.median(numbers))
@@ -271,7 +272,7 @@ def test_each_split_has_the_classes_of_its_own_training_users(lake, tmp_path):
     which = daily("which", "first(category)", classes=2, metric="accuracy")
     dataset, left_out = publish(lake, events, [which]), set()
     for seed in range(6):
-        build_labels(dataset, lake, AS_OF, seed, tmp_path / "labels.parquet")
+        build_labels(dataset, lake, AS_OF, Split(seed), tmp_path / "labels.parquet")
         rows = pq.read_table(tmp_path / "labels.parquet").to_pylist()
         of_train = [int(row["user_id"][1:]) % 3 for row in rows if row["split"] == "train"]
         (rare,) = {"hats", "shoes", "bags"} - {row["label"] for row in rows}

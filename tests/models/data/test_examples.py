@@ -15,7 +15,7 @@ from contracts.recipes.jobs import TaskSpec
 from contracts.recipes.methods import METHODS
 from models.baselines.measure import baselines
 from models.checkpoint import load_checkpoint
-from models.data.examples import Labeled, events_before, last_windows, random_windows
+from models.data.examples import Labeled, last_windows, random_windows
 from models.data.labels import Model, load_tasks
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
@@ -173,7 +173,7 @@ def test_an_example_ends_before_the_second_of_its_as_of(make_sequences):
     sequences = open_sequences(make_sequences([5, 2], time=time))
     users = np.array([0, 0, 0, 0, 1, 1])
     seconds = np.array([10, 11, 20, 99, 20, 21])
-    assert events_before(sequences, users, seconds).tolist() == [0, 2, 2, 5, 1, 2]
+    assert sequences.events_before(users, seconds).tolist() == [0, 2, 2, 5, 1, 2]
 
 
 def test_windows_stay_within_what_is_seen(make_sequences):

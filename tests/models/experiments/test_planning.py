@@ -25,7 +25,7 @@ from models.experiments.cells import (
     publish_cells,
     read_measured,
 )
-from models.experiments.planning import Job, Source
+from models.experiments.planning import Job, Source, unmeasurable
 from tests.builders.sequences import planted_labels, write_labels, write_sequences
 from tests.models.experiments.planted import (
     SMALL,
@@ -64,7 +64,8 @@ CHANGES = {
 
 
 def test_every_setting_of_a_recipe_is_tried():
-    assert {*CHANGES, "text"} == {*Recipe.model_fields}
+    # The summary goes with the method.
+    assert {*CHANGES, "text", "summary"} == {*Recipe.model_fields}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -201,6 +202,35 @@ def test_labels_of_a_seed_are_part_of_the_key_only_where_they_follow_from_the_sp
         )
         assert before[0] == after[0]
         assert (before[1] == after[1]) is not changes
+
+
+def test_folds_are_other_cells_of_the_same_trials(source, tmp_path):
+    lake, named = Lake(tmp_path), recipe("coles_bag")
+    seeds = comparison(named, seeds=(0, 1, 2, 3))
+    folds, fewer = comparison(named, seeds=(0, 1, 2, 3), folds=4), comparison(named, seeds=(0, 1))
+    halves = comparison(named, seeds=(0, 1, 2, 3), folds=2)
+    found = [keys(lake, source, wanted) for wanted in (seeds, folds, halves)]
+    assert len(set.union(*found)) == 3 * len(found[0])
+    assert keys(lake, source, fewer) < found[0]
+    assert trials(lake, source, folds) == trials(lake, source, seeds)
+    baselines = [
+        {c.key for e in planned(lake, source, w).measured if not e.recipe for c in e.cells}
+        for w in (seeds, folds)
+    ]
+    assert not baselines[0] & baselines[1]
+
+
+@pytest.mark.parametrize("asked", [("finetuned",), ("scratch",), ("finetuned", "frozen")])
+def test_random_weights_are_measured_frozen_whatever_is_asked(source, tmp_path, asked):
+    wanted = comparison(recipe("coles_bag"), recipe("none_bag"), protocols=asked)
+    plan = planned(Lake(tmp_path), source, wanted)
+    protocols = {
+        name: {c.protocol for e in plan.measured if e.recipe and e.recipe.name == name
+               for c in e.cells}
+        for name in ("coles_bag", "none_bag")
+    }  # fmt: skip
+    assert protocols["none_bag"] == {"frozen", *asked} - {"finetuned"}
+    assert protocols["coles_bag"] == {*asked} - {"scratch"}
 
 
 def test_random_weights_of_one_shape_are_one_trial_under_whatever_name_and_settings(
@@ -355,3 +385,28 @@ def test_the_weights_that_were_used_longest_ago_go_first_and_curves_and_named_ve
     # A version keeps its weights however small the room is.
     assert set(evict(lake, set(), 0)) == {"new", "needed"}
     assert is_trained(lake, "named")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, {}),
+        ({"label": ("test", "left")}, {
+            "half": "all 12 users have the label 'left' in the test split",
+        }),
+        ({"label": ("valid", "left")}, {}),
+        ({"split": ("test", "train")}, {
+            "half": "nobody has a label in the test split",
+            "number": "nobody has a label in the test split",
+        }),
+    ],
+    ids=["measurable", "one class", "one class to judge by", "a split without users"],
+)  # fmt: skip
+def test_a_task_of_too_few_users_is_named_with_the_reason(tmp_path, changes, why):
+    rows = planted_labels(60)
+    for field, (split, value) in changes.items():
+        for row in rows:
+            if row["split"] == split and field in row:
+                row[field] = value
+    source = source_of(tmp_path / "none.json", write_labels(tmp_path / "labels.parquet", rows))
+    assert unmeasurable(list(TASKS), source, (0, 1)) == why

@@ -49,7 +49,7 @@ def test_rows_are_means_over_seeds_ordered_by_the_tasks_metric(table):
 
 def test_markdown_shows_mean_and_spread_marks_the_best_and_tells_of_seeds_that_lack(table):
     lines = to_markdown(table).splitlines()
-    assert lines[0] == "### age (auc, 10 test users)"
+    assert lines[0] == "### age (auc, 10 test users per seed)"
     assert lines[2] == "| method | encoder | protocol | inputs | 20% labels | 100% labels |"
     one = "(1 of 2 seeds)"
     both = f"**0.750 ± 0.071** | **0.820 {one}**"
@@ -70,16 +70,55 @@ def test_a_metric_that_is_added_as_an_error_is_led_by_its_smallest(monkeypatch):
     assert paired_seeds("added", [3.0, 3.3], [9.0, 9.1]).sign == "+"
 
 
+def test_of_several_classes_accuracy_and_auc_stand_side_by_side_and_each_has_its_best():
+    found = []
+    for method, accuracy, auc in (("often", 0.6, 0.5), ("knows", 0.55, 0.7)):
+        for metric, value in (("accuracy", accuracy), ("macro_f1", 0.3), ("auc", auc)):
+            shares = {0.2: [value - 0.1], 1.0: [value]}
+            found += rows(method, "bag", "frozen", "age", metric, shares)
+    who = boards(pa.Table.from_pylist(found, schema=METRICS))[0].rows[0][0]
+    lines = to_markdown(
+        pa.Table.from_pylist(found, schema=METRICS),
+        {("age", "auc", who, 1.0): "T-"},
+        {"age": "so many users"},
+    ).splitlines()
+    assert lines[0] == "### age (accuracy, auc beside it, 10 test users)"
+    assert lines[2] == "so many users"
+    heads = "accuracy, 20% labels | accuracy, 100% labels | auc, 20% labels | auc, 100% labels"
+    assert lines[4] == f"| method | encoder | protocol | inputs | {heads} |"
+    often = "**0.500** | **0.600** | 0.400 | 0.500 T-"
+    assert lines[6] == f"| often | bag | frozen | embedding | {often} |"
+    knows = "0.450 | 0.550 | **0.600** | **0.700**"
+    assert lines[7] == f"| knows | bag | frozen | embedding | {knows} |"
+    # Of two classes there is ap as well: the metric that was asked for stands alone.
+    found += rows("often", "bag", "frozen", "age", "ap", {1.0: [0.1]})
+    (board,) = boards(pa.Table.from_pylist(found, schema=METRICS))
+    assert board.beside is None
+
+
+def test_the_title_has_the_test_users_of_a_seed_and_a_figure_that_is_not_there_is_empty():
+    found = rows("ptum", "bag", "frozen", "age", "auc", {0.2: [0.7, 0.8], 1.0: [0.8, 0.9]})
+    found = [row | {"test_users": 10 + 3 * row["seed"]} for row in found]
+    (board,) = boards(pa.Table.from_pylist(found, schema=METRICS))
+    assert board.title == "age (auc, 10 to 13 test users per seed)"
+    less = [row | {"value": None if row["label_share"] == 1 else row["value"]} for row in found]
+    (board,) = boards(pa.Table.from_pylist(less, schema=METRICS))
+    assert markdown(board).splitlines()[2].endswith("| **0.750 ± 0.071** |  |")
+    none = [row | {"value": None} for row in found]
+    assert boards(pa.Table.from_pylist(none, schema=METRICS)) == []
+
+
 def test_page_and_picture_stand_alone(table, tmp_path):
     plot(table, tmp_path / "board.png")
     assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")
     pictures = {"label efficiency": tmp_path / "board.png"}
-    write_html(table, pictures, tmp_path / "board.html", notes=["1 < 2"])
+    write_html(table, pictures, tmp_path / "board.html", notes=["1 < 2"], remarks={"age": "2 < 3"})
     page = (tmp_path / "board.html").read_text()
     assert "<td><b>0.750 ± 0.071</b></td>" in page
     assert "data:image/png;base64," in page
     assert "{" not in page.split("</style>")[1]
     assert "<p>1 &lt; 2</p>" in page
+    assert "test users per seed)</h2><p>2 &lt; 3</p><table>" in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
     assert "http" not in page
 

@@ -5,6 +5,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from contracts.lake.schemas import METRICS
+from models.data.labels import Task
 from models.leaderboard import bootstrap as drawing
 from models.leaderboard.boards import Who, boards
 from models.leaderboard.bootstrap import Bootstrap
@@ -24,6 +25,7 @@ from models.metrics.predictions import (
     predictions_table,
     read_predictions,
 )
+from models.metrics.rows import measure
 from tests.models.metrics.predicted import classes
 
 
@@ -110,7 +112,7 @@ def test_rows_are_marked_against_from_scratch_and_tfidf():
         schema=METRICS,
     )
     found = marks(differences(table))
-    assert found["t", PTUM, 1.0] == "S+ T-"
+    assert found["t", "auc", PTUM, 1.0] == "S+ T-"
     [board] = boards(table, found)
     assert str(dict(board.rows)[PTUM][1.0]) == "0.810 ± 0.010 S+ T-"
 
@@ -123,8 +125,8 @@ def test_of_two_shapes_of_an_encoder_the_same_one_is_the_reference():
         + metric_rows(wide, [0.90, 0.91, 0.93]),
         schema=METRICS,
     )
-    found = marks(differences(table, scratch={("ptum", "bag"): "none 2"}))
-    assert found["t", PTUM, 1.0] == "S-"
+    found = marks(differences(table, random={("ptum", "bag"): "none 2"}))
+    assert found["t", "auc", PTUM, 1.0] == "S-"
 
 
 def test_a_row_with_items_is_compared_with_scratch_with_items():
@@ -137,11 +139,82 @@ def test_a_row_with_items_is_compared_with_scratch_with_items():
         schema=METRICS,
     )
     found = marks(differences(table))
-    assert (found["t", PTUM, 1.0], found["t", ours, 1.0]) == ("S+", "S-")
+    assert (found["t", "auc", PTUM, 1.0], found["t", "auc", ours, 1.0]) == ("S+", "S-")
     alone = table.filter(
         [row["protocol"] != "scratch" or row["inputs"] == "embedding" for row in table.to_pylist()]
     )
-    assert ("t", ours, 1.0) not in marks(differences(alone))
+    assert ("t", "auc", ours, 1.0) not in marks(differences(alone))
+
+
+def test_a_frozen_row_is_compared_with_random_weights_of_the_same_inputs():
+    plain, joint = (
+        PTUM._replace(method="none", inputs=inputs) for inputs in ("embedding", "embedding+items")
+    )
+    table = pa.Table.from_pylist(
+        metric_rows(PTUM, [0.80, 0.81, 0.82])
+        + metric_rows(plain, [0.70, 0.71, 0.74])
+        + metric_rows(joint, [0.90, 0.91, 0.93])
+        + metric_rows(PTUM._replace(protocol="finetuned"), [0.80, 0.81, 0.82])
+        + metric_rows(SCRATCH, [0.60, 0.61, 0.63]),
+        schema=METRICS,
+    )
+    found = marks(differences(table))
+    assert found["t", "auc", PTUM, 1.0] == "R+ S+"
+    assert found["t", "auc", plain, 1.0] == "S+"  # not with itself
+    assert found["t", "auc", PTUM._replace(protocol="finetuned"), 1.0] == "S+"
+    assert ("t", "auc", SCRATCH, 1.0) not in found
+
+
+def test_both_metrics_of_several_classes_are_compared():
+    y = np.tile([0.0, 0, 0, 0, 1, 2], 40)
+    often = np.tile([0.6, 0.2, 0.2], (240, 1))  # always the commonest, and an order of nobody
+    knows = np.eye(3)[y.astype(int)] * 0.2 + [0.5, 0.1, 0.1]  # the same, and the right order
+    users = np.arange(240)
+    rows, runs = [], {}
+    for who, scores in ((TFIDF, often), (PTUM, knows)):
+        found = Predicted("classification", users, y, scores)
+        runs[run_of(who)] = {"test": found}
+        values = measure(Task("t", "accuracy", ["a", "b", "c"], {}), found)
+        rows += [metric_rows(who, [value])[0] | {"metric": name} for name, value in values.items()]
+    found = differences(pa.Table.from_pylist(rows, schema=METRICS), runs)
+    assert found["t", "accuracy", PTUM, 1.0, "T"].mean == 0
+    assert found["t", "auc", PTUM, 1.0, "T"].mean == 0.5
+    assert marks(found) == {("t", "auc", PTUM, 1.0): "T+"}
+
+
+def test_folds_are_measured_each_by_itself_and_their_users_drawn_together():
+    # Each fold ranks its own users rightly; on one scale the scores of two models would mean less.
+    y = np.array([0.0, 1.0] * 20)
+    shift = np.repeat([0.0, 0.5], 20)  # the second fold's model says more of everybody
+    ours, theirs = (np.stack([1 - p, p], axis=1) for p in (0.2 + 0.2 * y + shift, 0 * y + 0.3))
+    pairs = [
+        tuple(Predicted("classification", np.arange(40)[at], y[at], p[at]) for p in (ours, theirs))
+        for at in (slice(0, 20), slice(20, 40))
+    ]
+    found = paired_bootstrap("auc", pairs, Bootstrap())
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)
+    # The interval of a mean over two folds is that of all users: its error is known.
+    rng = np.random.default_rng(0)
+    errors = np.abs(rng.normal(0.2, 1, 400))
+    zero = Predicted("regression", np.arange(400), errors, np.zeros((400, 1)))
+    right = Predicted("regression", np.arange(400), errors, errors[:, None])
+    halves = [
+        (zero.pick(np.arange(400) % 2 == fold), right.pick(np.arange(400) % 2 == fold))
+        for fold in (0, 1)
+    ]
+    found = paired_bootstrap("mae", halves, Bootstrap(rounds=4000))
+    error = stats.sem(errors)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_a_draw_that_leaves_a_fold_without_a_class_counts_by_the_others():
+    few = Predicted("classification", np.array([0, 1]), np.array([0.0, 1]), np.eye(2))
+    wrong = Predicted("classification", np.array([0, 1]), np.array([0.0, 1]), np.eye(2)[::-1])
+    many = classes(0, 100)
+    many = Predicted(many.kind, many.users_n + 10, many.y_n, many.scores_nC)
+    found = Bootstrap(rounds=200).differences("auc", [(few, wrong), (many, many)])
+    assert found[0] == 0.5
+    assert set(np.unique(found)) == {0.0, 0.5}  # a draw of both users of the fold, or without one
 
 
 def run_of(who: Who, seed: int = 0) -> tuple:

@@ -60,6 +60,26 @@ def test_several_classes_are_averaged_one_against_the_rest():
     assert weighted("auc", found)(np.ones((1, 300)))[0] == pytest.approx(np.mean(curves))
 
 
+def test_macro_auc_is_over_the_classes_that_some_examples_have_and_others_do_not():
+    y = np.array([0.0, 0.0, 1.0, 1.0])  # nobody is of the third class
+    scores = np.array([[0.6, 0.2, 0.2], [0.2, 0.3, 0.5], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]])
+    found = Predicted("classification", np.arange(4), y, scores)
+    # Class 0: .6 and .2 against .3 and .1, 3 of 4 pairs. Class 1: .6, .1 against .2, .3: 2 of 4.
+    assert FORMULAS["auc"].value(found) == (3 / 4 + 2 / 4) / 2
+    # Drawn twice, drawn as it is, and a draw of one class alone, which has none.
+    weights = np.array([[0.0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0]])
+    expected = [(1 / 2 + 1 / 2) / 2, 5 / 8, np.nan]
+    np.testing.assert_allclose(weighted("auc", found)(weights), expected)
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_examples_of_one_class_have_no_auc(width):
+    scores = np.full((3, width), 1 / width)
+    found = Predicted("classification", np.arange(3), np.ones(3), scores)
+    assert np.isnan(FORMULAS["auc"].value(found))
+    assert np.isnan(weighted("auc", found)(np.ones((2, 3)))).all()
+
+
 def test_ranks_give_recall_ndcg_and_reciprocal_rank():
     found = Predicted("ranking", np.arange(3), np.zeros(3), np.array([[1, 0], [4, 0], [30, 0]]))
     ones = np.ones((1, 3))

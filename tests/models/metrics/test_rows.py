@@ -4,7 +4,7 @@ import pytest
 from contracts.base.errors import FootpathError
 from models.data.labels import Task
 from models.metrics.predictions import Predicted
-from models.metrics.rows import headline, measure
+from models.metrics.rows import headline, measure, metric_rows, metrics_table
 
 TWO = Task("two", "ks", ["no", "yes"], {})
 THREE = Task("three", "accuracy", ["a", "b", "c"], {})
@@ -50,3 +50,30 @@ def test_the_headline_is_the_mean_over_seeds_at_the_largest_share():
         for share, seed, value in [(0.2, 0, 0.1), (1.0, 0, 0.4), (1.0, 1, 0.6)]
     ]
     assert headline(rows, [TWO]) == {"two/frozen_ks": 0.5}
+
+
+def test_beside_the_metric_of_several_classes_stands_the_other_of_accuracy_and_auc():
+    common = {"method": "ptum", "protocol": "frozen", "label_share": 1.0, "seed": 0}
+    figures = {"accuracy": 0.5, "macro_f1": 0.4, "auc": 0.7}
+    rows = [
+        common | {"task": task, "metric": name, "value": value}
+        for task in ("three", "other")
+        for name, value in figures.items()
+    ]
+    rows += [common | {"task": "two", "metric": name, "value": 0.9} for name in ("ks", "auc", "ap")]
+    other = Task("other", "auc", ["a", "b", "c"], {})
+    assert headline(rows, [THREE, other, TWO]) == {
+        "three/frozen_accuracy": 0.5, "three/frozen_auc": 0.7,
+        "other/frozen_auc": 0.7, "other/frozen_accuracy": 0.5,
+        "two/frozen_ks": 0.9,
+    }  # fmt: skip
+
+
+def test_what_one_class_alone_has_no_value_of_is_null_in_the_file():
+    found = measure(THREE, predicted("classification", np.array([1, 1]), np.eye(3)[:2]))
+    assert (found["accuracy"], found["auc"]) == (0.5, None)
+    common = dict.fromkeys(["method", "encoder", "protocol", "inputs", "task"], "x")
+    common |= {"label_share": 1.0, "seed": 0, "train_users": 1, "test_users": 2, "seconds": 0.0}
+    rows = metrics_table(metric_rows(common, found)).to_pylist()
+    assert [row["value"] for row in rows if row["metric"] == "auc"] == [None]
+    assert headline(rows, [Task("x", "auc", ["a", "b", "c"], {})]) == {"x/x_accuracy": 0.5}

@@ -16,6 +16,7 @@ from tests.builders.sequences import write_sequences
 FIELDS = ("item", "action", "category", "gap", "age", "value", "position")
 LENGTHS = [12, 3, 7, 9]
 OPTIONS = {"ubm": {"first_share": 0}}  # its other stage needs text
+ANY_ENCODER = [m for m in OBJECTIVES if METHODS[m].trains and not METHODS[m].reads_forwards]
 READS_FORWARDS = {"gru4rec": {}, "bert4rec": {"causal": True}, "rotary": {"causal": True}}
 
 
@@ -27,7 +28,7 @@ def sequences(tmp_path_factory):
 
 def steps(sequences, method, encoder, options, fields=None):
     if fields is None:
-        reads_on = method == "next" or (method == "ubm" and encoder == "gru4rec")
+        reads_on = METHODS[method].reads_forwards or (method == "ubm" and encoder == "gru4rec")
         fields = tuple(f for f in FIELDS if not (reads_on and f == "age"))
     model = small_model(sequences.sizes, encoder, fields, 8, **options)
     objective = build_objective(method, model.config, OPTIONS.get(method, {}))
@@ -38,9 +39,7 @@ def steps(sequences, method, encoder, options, fields=None):
     )
     for epoch in range(2):
         draw = Draw(0, epoch, np.arange(len(LENGTHS)))
-        windows = sequences.random_windows(draw, 8 * objective.span)
-        others = sequences.others(draw, objective.others)
-        outcome = objective(model, objective.sample(windows, others, draw))
+        outcome = objective(model, objective.read(sequences, draw))
         assert outcome.users_BD.shape[1] == 16
         guarded_step(optimizer, trained.parameters(), outcome.loss, clip=1.0)
         objective.after_step(model, epoch / 2)
@@ -49,7 +48,9 @@ def steps(sequences, method, encoder, options, fields=None):
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("method", [m for m in OBJECTIVES if METHODS[m].trains and m != "next"])
+@pytest.mark.parametrize(
+    "method", [m for m in OBJECTIVES if METHODS[m].trains and not METHODS[m].reads_forwards]
+)
 def test_an_objective_trains_an_encoder(sequences, method, encoder):
     steps(sequences, method, encoder, {})
 
@@ -63,7 +64,16 @@ def test_next_item_trains_what_reads_forwards_and_refuses_the_rest(sequences, en
             steps(sequences, "next", encoder, {})
 
 
-@pytest.mark.parametrize("method", ["next", "ubm"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_future_is_for_what_reads_forwards_and_for_a_bag(sequences, encoder):
+    if encoder in READS_FORWARDS or encoder == "bag":
+        steps(sequences, "future", encoder, READS_FORWARDS.get(encoder, {}))
+    else:
+        with pytest.raises(ValueError, match=f"reads forwards, and {encoder} sees later events"):
+            steps(sequences, "future", encoder, {})
+
+
+@pytest.mark.parametrize("method", ["next", "future", "ubm"])
 def test_what_predicts_after_every_event_refuses_ages(sequences, method):
     with pytest.raises(ValueError, match="leave 'age' out of fields"):
         steps(sequences, method, "gru4rec", {}, FIELDS)

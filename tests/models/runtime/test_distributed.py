@@ -135,6 +135,7 @@ def test_when_one_rank_fails_all_end_with_its_sentence(pointer, tmp_path):
     assert "is being written by process 4711" in fault.read_text()
 
 
+@pytest.mark.long
 def test_a_lost_rank_ends_the_others(pointer, tmp_path):
     settings = config(pointer, tmp_path / "m_v1", "coles", epochs=100_000, checkpoint_seconds=0)
     process = start(settings, tmp_path / "m.json")

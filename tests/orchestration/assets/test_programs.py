@@ -29,7 +29,7 @@ from orchestration.assets.learning import learning_assets
 from orchestration.assets.learning_inputs import LearningRun, recipes_of_run
 from orchestration.experiments.inputs import day_source
 from orchestration.experiments.programs import ranks
-from orchestration.experiments.store import planner_of, planner_of_version
+from orchestration.experiments.store import not_measured, planner_of, planner_of_version
 from orchestration.progress import Progress
 from tests.builders.sequences import planted_labels, write_labels, write_sequences
 from tests.orchestration.experiments.in_dagster import run_plan
@@ -191,6 +191,20 @@ def test_a_run_may_name_another_task_or_none(lake_home, tmp_path):
     with pytest.raises(FootpathError, match=r"is not there: materialize labels of 2026-01-31"):
         trial_of(lake, dataset, LearningRun())
     assert trial_of(lake, dataset, LearningRun(), "none_bag")  # trains nothing, needs none
+
+
+def test_a_task_of_too_few_users_is_left_out_of_what_is_measured(lake_home, tmp_path):
+    lake, tasks = Lake.of("ml-100k"), ("gender", "age")
+    put_sequences(lake, tmp_path)
+    rows = pq.read_table(label(lake, tasks)).to_pylist()
+    kept = [row for row in rows if (row["task"], row["split"]) != ("age", "test")]
+    write_labels(lake.day("labels", dt.date.fromisoformat(AS_OF)), kept)
+    dataset = learned(*tasks)
+    assert planner_of(dataset, lake, {}, AS_OF).comparison.tasks == ("gender",)
+    assert not_measured(dataset, lake, AS_OF) == {"age": "nobody has a label in the test split"}
+    with pytest.raises(FootpathError, match="no task of data set 'ml-100k' can be measured"):
+        planner_of(learned("age"), lake, {}, AS_OF)
+    assert planner_of(learned("age"), lake, {}, AS_OF, measures=False)
 
 
 def comparison_plan(lake: Lake, dataset: Dataset, name: str) -> Plan:

@@ -31,7 +31,7 @@ SHOP: Dataset = chain.SHOP.model_copy(update={"learning": LEARNING})
 
 @pytest.fixture
 def lake(lake: Lake, shop_folder: Path) -> Lake:
-    """The daily tables, labels and sequences of 50 users and five days."""
+    """The daily tables, labels and sequences of 50 users and four days."""
     link_source("shop", str(shop_folder))
     chain.build_tables(lake)
     return lake

@@ -38,6 +38,9 @@ START = dt.date(2026, 1, 1)
 # A file is complete some minutes after its hour.
 WRITTEN = dt.timedelta(hours=1, minutes=5)
 
+# Of the day, in UTC.
+LAST_HOUR = 22
+
 MORE_FEATURES = FEW_FEATURES | {
     "declared": [{"kind": "recency", "cap_days": 7}, {"kind": "trend", "short": 1, "long": 7}]
 }
@@ -121,8 +124,11 @@ def spoil(name: str) -> Callable[[Path, Path], object]:
     return act
 
 
-def timetable(folder: Path, changes: dict[str, list[Delivery]]) -> list[Delivery]:
-    """All deliveries of a shop's folder in order: each hour's file after it, or as changed."""
+def timetable(folder: Path, changes: dict[str, list[Delivery]], hours: int) -> list[Delivery]:
+    """All deliveries of a shop's folder in order: files of so many hours after them, or as changed.
+
+    The hour that ends a day in Berlin ends such hours.
+    """
     found = [
         Delivery(dt.datetime(2025, 12, 31, tzinfo=dt.UTC), name, copy(name))
         for name in ("items.csv", "users.csv")
@@ -130,7 +136,8 @@ def timetable(folder: Path, changes: dict[str, list[Delivery]]) -> list[Delivery
     for path in sorted((folder / "events").glob("*/*")):
         name = str(path.relative_to(folder))
         hour = dt.datetime.fromisoformat(f"{path.parent.name}T{path.name[:2]}:00+00:00")
-        found += changes.get(name, [Delivery(hour + WRITTEN, name, copy(name))])
+        last = hour + dt.timedelta(hours=(LAST_HOUR - hour.hour) % hours)
+        found += changes.get(name, [Delivery(last + WRITTEN, name, copy(name))])
     return sorted(found)
 
 
@@ -156,6 +163,7 @@ class Simulation:
       deaths: of so many requests, chosen by chance, the process is killed.
       tick: from one look of the sensors to the next.
       seed: of that chance.
+      hours: whose files come at once: each time is a run.
     """
 
     def __init__(
@@ -167,13 +175,14 @@ class Simulation:
         deaths: int = 0,
         seed: int = 0,
         tick: dt.timedelta = dt.timedelta(minutes=15),
+        hours: int = 1,
     ) -> None:
         self.folder, self.days, self.dataset_at, self.tick = folder, days, dataset_at, tick
         self.shop, self.source, self.home = folder / "shop", folder / "source", folder / "home"
         generate_shop(self.shop, users=200, days=days)
         fill_hours(self.shop, days)
         self.source.mkdir()
-        self.timetable = timetable(self.shop, changes)
+        self.timetable = timetable(self.shop, changes, hours)
         self.chance = random.Random(seed)
         self.deaths = deaths
         self.requested: list[tuple[dt.datetime, dg.RunRequest]] = []

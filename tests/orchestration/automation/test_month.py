@@ -79,6 +79,7 @@ def week(tmp_path_factory: pytest.TempPathFactory):
         changed=5,
         deaths=2,
         tick=dt.timedelta(minutes=30),
+        hours=6,
     )
 
 

@@ -10,7 +10,6 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import DATASETS
 from orchestration.cli.datasets import check, init
 from orchestration.cli.terminal import _print_table
-from tests.orchestration.cli.test_main import refused
 from tests.orchestration.conftest import footpath
 
 ROWS = "".join(
@@ -27,22 +26,22 @@ def clicks(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_draft_can_be_checked_at_once_and_says_what_is_left_to_do(clicks, tmp_path):
+def test_a_draft_can_be_checked_at_once_and_says_what_is_left_to_do(
+    clicks, command, refused_here, tmp_path
+):
     out = tmp_path / "drafts" / "my-clicks.yaml"
-    made = footpath(tmp_path, "datasets", "init", str(clicks), "--out", str(out))
-    assert made.returncode == 0, made.stderr
+    made = command("datasets", "init", str(clicks), "--out", str(out))
+    assert made.exit_code == 0, made.output
     assert "drafted from 90 rows; 2 lines want your eye" in made.stdout
     check = f"datasets check {out} --data {clicks.parent}"
     assert f"Next: footpath {check}" in made.stdout
-    checked = footpath(tmp_path, *check.split())
-    assert checked.returncode == 0, checked.stderr
+    checked = command(*check.split())
+    assert checked.exit_code == 0, checked.output
     assert "9 users, 7 items" in checked.stdout
     assert "Actions: buy 45, view 45" in checked.stdout
     todo = [n for n, line in enumerate(out.read_text().splitlines(), start=1) if "# TODO" in line]
     assert [f"my-clicks.yaml:{n}: TODO" in checked.stdout for n in todo] == [True, True]
-    assert "is there already" in refused(
-        tmp_path, "datasets", "init", str(clicks), "--out", str(out)
-    )
+    assert "is there already" in refused_here("datasets", "init", str(clicks), "--out", str(out))
 
 
 @pytest.mark.long
@@ -64,13 +63,11 @@ def test_a_drafted_data_set_runs_up_to_its_validated_days(clicks, tmp_path):
     assert not (lake / "labels").exists()
 
 
-def test_a_name_that_is_not_the_files_and_a_stage_that_is_none(clicks, tmp_path):
+def test_a_name_that_is_not_the_files_and_a_stage_that_is_none(clicks, refused_here, tmp_path):
     arguments = ("datasets", "init", str(clicks), "--name", "a", "--out", str(tmp_path / "b.yaml"))
-    assert "must be called a.yaml" in refused(tmp_path, *arguments)
+    assert "must be called a.yaml" in refused_here(*arguments)
     arguments = ("run", "--dataset", "ml-100k", "--data", str(clicks.parent), "--until", "dayly")
-    assert "there is no stage 'dayly': they are tables, landing, daily" in refused(
-        tmp_path, *arguments
-    )
+    assert "there is no stage 'dayly': they are tables, landing, daily" in refused_here(*arguments)
 
 
 def test_check_says_what_columns_are_used_for_and_fails_where_a_run_would(clicks, tmp_path, capsys):

@@ -55,14 +55,20 @@ def odd(tmp_path: Path) -> Path:
     return home
 
 
-def test_odd_ids_and_times_reach_no_terminal_and_end_in_no_traceback(odd, tmp_path):
+def test_odd_ids_and_times_reach_no_terminal_and_end_in_no_traceback(
+    odd, tmp_path, command, monkeypatch
+):
     source = str(tmp_path / "source")
-    checked = footpath(odd, "datasets", "check", str(odd / "datasets/odd.yaml"), "--data", source)
     ran = footpath(odd, "run", "--dataset", "odd", "--data", source, "--until", "daily")
-    listed = footpath(odd, "quarantine", "show", "--dataset", "odd", "--day", "2026-01-05")
-    for result in (checked, ran, listed):
-        assert result.returncode == 0, result.stderr
-        assert "\x1b" not in result.stdout + result.stderr
+    assert ran.returncode == 0, ran.stderr
+    monkeypatch.setenv("FOOTPATH_HOME", str(odd))
+    monkeypatch.setenv("FOOTPATH_DATASETS", str(odd / "datasets"))
+    checked = command("datasets", "check", str(odd / "datasets/odd.yaml"), "--data", source)
+    listed = command("quarantine", "show", "--dataset", "odd", "--day", "2026-01-05")
+    for result in (checked, listed):
+        assert result.exit_code == 0, result.output
+    for said in (ran.stdout + ran.stderr, checked.output, listed.output):
+        assert "\x1b" not in said
     assert "3 of 5 (60.0%) rows are refused as undated" in checked.stdout
     assert "\\x1b[2Jbad" in checked.stdout
 

@@ -47,11 +47,11 @@ def test_an_unknown_data_set(tmp_path):
     assert "no data set 'nope'" in refused(tmp_path, "run", "--dataset", "nope")
 
 
-def test_a_source_that_was_never_linked_and_one_that_is_not_there(tmp_path):
+def test_a_source_that_was_never_linked_and_one_that_is_not_there(refused_here, tmp_path):
     arguments = ("run", "--dataset", "ml-100k")
-    assert "footpath datasets link ml-100k FOLDER" in refused(tmp_path, *arguments)
+    assert "footpath datasets link ml-100k FOLDER" in refused_here(*arguments)
     missing = str(tmp_path / "missing")
-    assert "missing is not a folder" in refused(tmp_path, *arguments, "--data", missing)
+    assert "missing is not a folder" in refused_here(*arguments, "--data", missing)
 
 
 @pytest.mark.parametrize(
@@ -70,32 +70,30 @@ def test_a_source_that_was_never_linked_and_one_that_is_not_there(tmp_path):
     ],
     ids=["no events", "no catalog", "other columns", "not a gzip"],
 )
-def test_broken_files_are_told_by_name(movies, tmp_path, spoil, sentence):
+def test_broken_files_are_told_by_name(movies, lake_home, refused_here, spoil, sentence):
     spoil(movies)
-    home = tmp_path / "home"
-    assert sentence in refused(home, "run", "--dataset", "ml-100k", "--data", str(movies))
-    assert not list(home.glob("lake/*/events/*.parquet"))
+    assert sentence in refused_here("run", "--dataset", "ml-100k", "--data", str(movies))
+    assert not list(lake_home.glob("lake/*/events/*.parquet"))
 
 
-def test_a_truncated_gzip_is_told_and_what_was_published_stays(movies, tmp_path):
-    home = tmp_path / "home"
+def test_a_truncated_gzip_is_told_and_what_was_published_stays(movies, lake_home, refused_here):
     arguments = ("run", "--dataset", "ml-100k", "--data", str(movies), "--last-day", "1997-09-22")
     # Everybody is alike, so the chain stops where labels are made: events are published by then.
     (movies / "u.user").write_text(USERS.replace("|F|", "|M|").replace("student", "writer"))
-    assert "has the one class" in refused(home, *arguments)
-    events = home / "lake/ml-100k/events/1997-09-21.parquet"
+    assert "has the one class" in refused_here(*arguments)
+    events = lake_home / "lake/ml-100k/events/1997-09-21.parquet"
     before = events.read_bytes()
     packed = gzip.compress((movies / "u.data").read_bytes())
     (movies / "u.data.gz").write_bytes(packed[: len(packed) // 2])
     (movies / "u.data").unlink()
-    assert "u.data.gz is a truncated gzip" in refused(home, *arguments)
+    assert "u.data.gz is a truncated gzip" in refused_here(*arguments)
     assert events.read_bytes() == before
 
 
-def test_a_day_that_is_none_and_days_before_the_first(movies, tmp_path):
+def test_a_day_that_is_none_and_days_before_the_first(movies, refused_here):
     arguments = ("run", "--dataset", "ml-100k", "--data", str(movies), "--last-day")
-    assert "'soon' is not a day" in refused(tmp_path / "home", *arguments, "soon")
-    assert "no finished day from 1997-09-20" in refused(tmp_path / "home", *arguments, "1997-01-01")
+    assert "'soon' is not a day" in refused_here(*arguments, "soon")
+    assert "no finished day from 1997-09-20" in refused_here(*arguments, "1997-01-01")
 
 
 def test_a_preview_shows_what_a_sample_becomes(movies, tmp_path):

@@ -5,8 +5,6 @@ weights, the components) is fitted on all users where every example ends with th
 pre-training is; otherwise on the training examples, for the sequences go on after them.
 """
 
-from typing import Any
-
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
@@ -17,8 +15,7 @@ from models.data.examples import Labeled, seen_items, whole_histories
 from models.data.labels import Task
 from models.data.packed import UNK
 from models.data.sequences import Sequences
-
-Matrix = Any  # a sparse or dense matrix of one row an example
+from models.probing.members import Matrix
 
 
 def item_counts(sequences: Sequences, examples: Labeled) -> csr_matrix:
@@ -33,13 +30,13 @@ def item_counts(sequences: Sequences, examples: Labeled) -> csr_matrix:
     return counts
 
 
-def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[str, Matrix]]:
+def bags(sequences: Sequences, task: Task, components: int = 0) -> dict[str, dict[str, Matrix]]:
     """The inputs of linear models: tfidf, and lsa where there are enough items and users.
 
     Args:
       sequences: where the histories are.
       task: its examples.
-      components: of LSA.
+      components: of LSA; 0: without it.
 
     Returns:
       By name and split, a row an example.
@@ -49,8 +46,8 @@ def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[st
     weights = TfidfTransformer(sublinear_tf=True).fit(fitted_on)
     tfidf = {split: weights.transform(found) for split, found in counts.items()}
     found: dict[str, dict[str, Matrix]] = {"tfidf": tfidf}
-    whole = weights.transform(fitted_on)
-    if min(whole.shape) > components:
+    if components and min(fitted_on.shape) > components:
+        whole = weights.transform(fitted_on)
         reduce = TruncatedSVD(components, random_state=0)
         scale = StandardScaler().fit(reduce.fit_transform(whole))
         found["lsa"] = {split: scale.transform(reduce.transform(x)) for split, x in tfidf.items()}

@@ -1,0 +1,225 @@
+"""Stacking: cross-fitted members, and how much of each goes into their mean.
+
+Comes in: members (`models.probing.members`) and labels. Goes out: predictions of the validation and
+test examples, and weights. Labels of test users are not even given to it.
+
+Shapes: n examples, M members, K choices of a member, C classes (1 for a number).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from models.data.rng import Draw
+from models.probing.members import TINY, Member, losses
+
+FOLDS = 5
+PULL = 3.0  # on the squared distance of the weights from their prior, against a sum of losses
+ROUND = 0.01  # of the mean error: below it an error counts as its square
+SAMPLE = 20_000  # training examples that are dealt to folds, and that trees are fitted on, at most
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of the examples that a stack is fitted on.
+
+    Attributes:
+      train_n: class indices or numbers of the training examples.
+      valid_n: of the validation examples.
+      folds_n: which fold a training example is in; -1: in none, for it is not in the sample.
+      classes: how many there are; 0 for a number.
+    """
+
+    train_n: np.ndarray
+    valid_n: np.ndarray
+    folds_n: np.ndarray
+    classes: int
+
+    @property
+    def judged_n(self) -> np.ndarray:
+        """The labels that choices and weights are judged by: those in folds, and validation."""
+        return np.concatenate([self.train_n[self.folds_n >= 0], self.valid_n])
+
+
+@dataclass(frozen=True)
+class Crossfit:
+    """A member's predictions of examples that it was not fitted on.
+
+    Attributes:
+      name: of the member.
+      judged: of `Labels.judged_n`, [n, C].
+      held_out: of validation and test examples, by split, [n, C].
+    """
+
+    name: str
+    judged: np.ndarray
+    held_out: dict[str, np.ndarray]
+
+
+def deal_folds(users_n: np.ndarray, y_n: np.ndarray, classes: int) -> np.ndarray:
+    """Deals examples to folds: those of one user together, users of each class in turn.
+
+    Of more than `SAMPLE` examples, those of users drawn at random are dealt; the others get -1.
+    """
+    users, first, place = np.unique(users_n, return_index=True, return_inverse=True)
+    chance = Draw(0, 0, users).uniform("fold", 1)[:, 0]
+    group = y_n[first] if classes else np.zeros(len(users))
+    order = np.lexsort((chance, group))
+    fold = np.empty(len(users), np.int64)
+    fold[order] = np.arange(len(users)) % FOLDS
+    fold = fold[place]
+    if len(fold) > SAMPLE:
+        drawn = np.argsort(chance[place], kind="stable")[SAMPLE:]
+        fold[drawn] = -1
+    return fold
+
+
+def by_validation(
+    member: Member, train_n: np.ndarray, valid_n: np.ndarray, classes: int
+) -> dict[str, np.ndarray]:
+    """Fits a member, and takes the choice that does best on the validation examples.
+
+    Returns:
+      Predictions of the validation and test examples, by split, [n, C].
+    """
+    predict = member.fit(member.x["train"], train_n)
+    of_valid = predict(member.x["valid"])
+    best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
+    return {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
+
+
+def crossfit(member: Member, labels: Labels) -> Crossfit:
+    """Fits a member on all training examples and without each fold, and takes its best choice.
+
+    The best is that of the validation examples and of those left out of a fit alike: few labels
+    leave few of the latter, and many labels make the former few beside them.
+    """
+    train, valid, test = (member.x[split] for split in ("train", "valid", "test"))
+    in_folds = labels.folds_n >= 0
+    fitted_on = in_folds if member.on_sample else np.ones(len(in_folds), bool)
+    predict = member.fit(train[fitted_on], labels.train_n[fitted_on])
+    of_valid = predict(valid)
+    out = np.empty((len(of_valid), len(in_folds), of_valid.shape[2]), np.float32)
+    for fold in range(FOLDS):
+        is_out = labels.folds_n == fold
+        if is_out.any():
+            kept = in_folds & ~is_out
+            out[:, is_out] = member.fit(train[kept], labels.train_n[kept])(train[is_out])
+    judged = np.concatenate([out[:, in_folds], of_valid], axis=1)
+    best = int(np.argmin(losses(judged, labels.judged_n, labels.classes).mean(axis=1)))
+    held_out = {"valid": of_valid[best], "test": predict(test)[best]}
+    return Crossfit(member.name, judged[best], held_out)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A weighted mean of members.
+
+    Attributes:
+      weights: of the members, by name; none is negative, and they sum to about 1.
+      held_out: predictions of validation and test examples, by split, [n, C].
+    """
+
+    weights: dict[str, float]
+    held_out: dict[str, np.ndarray]
+
+
+def fit_stack(members: list[Member], labels: Labels) -> Stack:
+    """Fits members and their weights; a stack of one is that one."""
+    found = [crossfit(member, labels) for member in members]
+    prior_M = np.array([member.prior for member in members])
+    center_C = center_of(labels.train_n, labels.classes)
+    weights_M = np.ones(1)
+    if len(found) > 1:
+        judged = [each.judged for each in found]
+        weights_M = stack_weights(
+            judged, labels.judged_n, labels.classes, prior_M / prior_M.sum(), center_C
+        )
+    held_out = {
+        split: mean_of(
+            [each.held_out[split] for each in found], labels.classes, weights_M, center_C
+        )
+        for split in found[0].held_out
+    }
+    names = [each.name for each in found]
+    return Stack(dict(zip(names, weights_M.tolist(), strict=True)), held_out)
+
+
+def stack_weights(
+    predictions: list[np.ndarray],
+    y_n: np.ndarray,
+    classes: int,
+    prior_M: np.ndarray,
+    center_C: np.ndarray,
+) -> np.ndarray:
+    """Weights by loss on examples that no member was fitted on; none is negative.
+
+    Their sum is free, for members that each hold back say more together. The penalty on the
+    distance from the prior counts as much as `PULL` examples: many labels outweigh it.
+
+    Args:
+      predictions: of each member, [n, C].
+      y_n: class indices or numbers.
+      classes: how many there are; 0 for a number.
+      prior_M: weights where nothing is known.
+      center_C: what is predicted where no member has a weight, as `center_of` gives it.
+    """
+    x_MnC = _scores(predictions, classes) - center_C
+    prior_nC = center_C + np.tensordot(prior_M, x_MnC, 1)
+    unit = 1.0 if classes else float(np.abs(prior_nC[:, 0] - y_n).mean()) or 1.0
+
+    def objective(weights_M: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed_nC = center_C + np.tensordot(weights_M, x_MnC, 1)
+        if classes:
+            gradient_nC = _softmax(mixed_nC)
+            loss = losses(gradient_nC, y_n, classes).sum()
+            gradient_nC[np.arange(len(y_n)), y_n] -= 1
+        else:
+            error_nC = (mixed_nC - y_n[:, None]) / unit
+            smooth_nC = np.sqrt(error_nC**2 + ROUND**2)  # absolute, but for the kink at 0
+            loss, gradient_nC = smooth_nC.sum(), error_nC / smooth_nC / unit
+        away_M = weights_M - prior_M
+        gradient_M = np.einsum("mnc,nc->m", x_MnC, gradient_nC) + 2 * PULL * away_M
+        return (loss + PULL * np.square(away_M).sum()) / len(y_n), gradient_M / len(y_n)
+
+    bounds = [(0, None)] * len(prior_M)
+    return minimize(objective, prior_M, jac=True, method="L-BFGS-B", bounds=bounds).x
+
+
+def center_of(y_n: np.ndarray, classes: int) -> np.ndarray:
+    """What is predicted of everybody without a model: log shares of the classes, or the median."""
+    if not classes:
+        return np.array([np.median(y_n)])
+    return np.log(np.maximum(np.bincount(y_n, minlength=classes) / len(y_n), TINY))
+
+
+def mean_of(
+    predictions: list[np.ndarray],
+    classes: int,
+    weights_M: np.ndarray | None = None,
+    center_C: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Mean of several models: of numbers as they are, of classes by their log-odds [n, C].
+
+    Args:
+      predictions: of each, [n, C].
+      classes: how many there are; 0 for a number.
+      weights_M: of their distances from the center; the same for all where left out.
+      center_C: of no account where the weights sum to 1.
+    """
+    if weights_M is None:
+        weights_M = np.full(len(predictions), 1 / len(predictions))
+    mixed_nC = center_C + np.tensordot(weights_M, _scores(predictions, classes) - center_C, 1)
+    return _softmax(mixed_nC) if classes else mixed_nC
+
+
+def _scores(predictions: list[np.ndarray], classes: int) -> np.ndarray:
+    """Numbers, or logarithms of probabilities, that are averaged [M, n, C]."""
+    x_MnC = np.stack(predictions).astype(np.float64)
+    return np.log(np.clip(x_MnC, TINY, 1 - TINY)) if classes else x_MnC
+
+
+def _softmax(scores_nC: np.ndarray) -> np.ndarray:
+    odds = np.exp(scores_nC - scores_nC.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)

@@ -1,0 +1,142 @@
+"""A stack: its folds, its weights, and what it may see."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from models.probing import stack
+from models.probing.members import Member, linear_path
+from models.probing.stack import (
+    Labels,
+    center_of,
+    crossfit,
+    deal_folds,
+    fit_stack,
+    stack_weights,
+)
+
+RNG = np.random.default_rng(1)
+N = {"train": 400, "valid": 150, "test": 200}
+
+
+def planted(noise: float, classes: int = 2) -> tuple[dict, dict]:
+    """Rows of which the first column tells the label, by split, and labels."""
+    x = {split: RNG.normal(size=(n, 3)).astype(np.float32) for split, n in N.items()}
+    told = {split: rows[:, 0] + noise * RNG.normal(size=len(rows)) for split, rows in x.items()}
+    return x, {s: (t > 0).astype(np.int64) if classes else 5 * t + 20 for s, t in told.items()}
+
+
+def member(x: dict, name: str = "linear", classes: int = 2) -> Member:
+    return Member(name, x, partial(linear_path, classes=classes))
+
+
+def labels_of(y: dict, classes: int = 2) -> Labels:
+    folds_n = deal_folds(np.arange(N["train"]), y["train"], classes)
+    return Labels(y["train"], y["valid"], folds_n, classes)
+
+
+def by_luck(classes: int, x_nD: np.ndarray, y_n: np.ndarray):
+    """A member that says of each row what it said before, and nothing about its label."""
+
+    def predict(rows):
+        luck = np.abs(np.sin(rows[:, :1] * 1e4))
+        return (np.hstack([1 - luck, luck]) if classes else 40 * luck)[None]
+
+    return predict
+
+
+def sure(y_n: np.ndarray, chance: float) -> np.ndarray:
+    """Predictions that give the right class a chance."""
+    return np.stack([np.where(y_n == k, chance, 1 - chance) for k in range(2)], axis=1)
+
+
+def test_examples_of_one_user_are_in_one_fold_and_classes_are_in_all():
+    users_n = np.repeat(np.arange(100), 3)
+    y_n = (users_n < 15).astype(np.int64)
+    fold_n = deal_folds(users_n, y_n, 2)
+    assert all(len(set(fold_n[users_n == user])) == 1 for user in range(100))
+    for y in (0, 1):
+        assert np.ptp(np.bincount(fold_n[y_n == y], minlength=stack.FOLDS)) <= 3
+    turned = deal_folds(users_n[::-1], y_n[::-1], 2)[::-1]
+    np.testing.assert_array_equal(fold_n, turned)  # whatever the order
+
+
+def test_of_many_examples_a_sample_is_dealt_and_trees_see_no_more(monkeypatch):
+    monkeypatch.setattr(stack, "SAMPLE", 100)
+    x, y = planted(1.0)
+    labels, seen = labels_of(y), []
+
+    def fit(x_nD, y_n):
+        seen.append(len(y_n))
+        return linear_path(x_nD, y_n, 2)
+
+    assert (labels.folds_n >= 0).sum() == 100
+    crossfit(Member("linear", x, fit), labels)
+    assert seen[0] == 400
+    assert max(seen[1:]) < 90
+    seen.clear()
+    crossfit(Member("trees", x, fit, on_sample=True), labels)
+    assert seen[0] == 100
+
+
+def test_nobody_is_judged_by_a_model_that_was_fitted_on_them():
+    x, y = planted(1.0)
+    y["train"] = RNG.integers(0, 2, N["train"])  # nothing to learn but by heart
+
+    def by_heart(x_nD, y_n):
+        known = {row.tobytes(): label for row, label in zip(x_nD, y_n, strict=True)}
+
+        def predict(rows):
+            said = np.array([known.get(row.tobytes(), -1) for row in rows])
+            return np.where(said[:, None] < 0, 0.5, sure(said, 0.99))[None]
+
+        return predict
+
+    judged = crossfit(Member("by heart", x, by_heart), labels_of(y)).judged
+    np.testing.assert_array_equal(judged, np.full((550, 2), 0.5))
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_no_weight_is_negative_and_a_useless_member_gets_hardly_any(classes):
+    (good, y), (noise, _) = planted(0.5, classes), planted(0.5, classes)
+    members = [member(good, "good", classes), Member("noise", noise, partial(by_luck, classes))]
+    found = fit_stack(members, labels_of(y, classes)).weights
+    assert min(found.values()) >= 0
+    assert found["noise"] < 0.05
+    assert found["good"] > 0.8
+
+
+def test_few_examples_leave_the_prior_and_many_outweigh_it():
+    y_n, even = np.tile([0, 1], 3), np.log([0.5, 0.5])
+    prior = np.array([0.4, 0.6])
+
+    def weights(y_n, *chances):
+        return stack_weights([sure(y_n, each) for each in chances], y_n, 2, prior, even)
+
+    np.testing.assert_array_equal(weights(y_n, 0.5, 0.5), prior)  # who say nothing are as they were
+    few, many = weights(y_n, 0.9, 0.2), weights(np.tile(y_n, 100), 0.9, 0.2)
+    assert prior[0] < few[0] < many[0]
+    assert prior[1] > few[1] > many[1] == 0
+
+
+def test_numbers_are_weighed_by_their_absolute_errors():
+    y_n = RNG.normal(100, 10, 500)
+    good, far = y_n + RNG.normal(0, 1, 500), y_n + RNG.normal(0, 50, 500)
+    prior, center = np.array([0.5, 0.5]), center_of(y_n, 0)
+    found = stack_weights([good[:, None], far[:, None]], y_n, 0, prior, center)
+    np.testing.assert_allclose(found, [1, 0], atol=0.03)
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_a_stack_of_one_is_that_member_and_comes_out_the_same_again(classes):
+    x, y = planted(1.0, classes)
+    labels, alone = labels_of(y, classes), member(x, classes=classes)
+    found, single = fit_stack([alone], labels), crossfit(alone, labels)
+    assert found.weights == {"linear": 1.0}
+    for split, said in single.held_out.items():
+        np.testing.assert_allclose(found.held_out[split], said, atol=1e-5)
+    more = [alone, member(planted(1.0, classes)[0], "other", classes)]
+    first, again = fit_stack(more, labels), fit_stack(more, labels)
+    assert first.weights == again.weights
+    np.testing.assert_array_equal(first.held_out["test"], again.held_out["test"])
