@@ -60,9 +60,9 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
     for task in tasks:
         if task.left_out:
             reporter.say(f"{task.name}: {task.left_out} examples have no event before their as-of")
-        kinds, bag = _inputs_of(setting, task, known), None
+        kinds, tfidf = _inputs_of(setting, task, known), None
         if "frozen" in evaluation.protocols and not task.is_ranking:
-            bag = bags(sequences, task)["tfidf"]
+            tfidf = bags(sequences, task)["tfidf"]
             if len(task.splits["train"].y_n) > SAMPLE:
                 reporter.say(f"{task.name}: trees and folds of profiles on {SAMPLE:,} examples")
         if io.vectors:
@@ -70,8 +70,8 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
         for share, seed in evaluation.runs:
             for inputs in kinds:
                 rows += _run_of(task)(setting, task, inputs, share, seed)
-            if bag:
-                rows += run_profile(setting, task, kinds[-1], bag, share, seed)
+            if tfidf:
+                rows += run_profile(setting, task, kinds[-1], tfidf, share, seed)
             done += 1
             reporter.progress(done, planned, task=task.name, label_share=share)
     setting.recorder.publish()

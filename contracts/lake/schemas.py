@@ -162,7 +162,7 @@ METRICS = pa.schema(
         pa.field("encoder", pa.string(), nullable=False),  # bert4rec, gru4rec, or "-"
         # frozen, finetuned, scratch, native (a ranking by pre-training's own score), baseline
         pa.field("protocol", pa.string(), nullable=False),
-        # what the head sees: embedding, features, embedding+features, or items (baselines)
+        # what the head sees: embedding, features, embedding+features, profile, items (baselines)
         pa.field("inputs", pa.string(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
         pa.field("label_share", pa.float64(), nullable=False),

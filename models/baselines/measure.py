@@ -13,7 +13,6 @@ weights, the components) is fitted on all users, as pre-training is.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,11 @@ from models.metrics.rank import Ranks
 from models.metrics.rows import headline, measure, metric_rows, metrics_table
 from models.probing.bags import bags
 from models.probing.heads import HeadFeatures, load_head_features
-from models.probing.members import Matrix, Member, bag_path
+from models.probing.members import Matrix, Member, bag
 from models.probing.profile import feature_members
 from models.probing.stack import by_validation, mean_of
 from models.ranking.lists import first_places, measure_lists
+from models.runtime.device import prepare
 from models.runtime.report import Reporter
 
 HELD_OUT = SPLITS[1:]
@@ -52,6 +52,7 @@ Predict = Callable[[np.ndarray], Found]  # of the training examples that are giv
 def baselines(job: BaselinesJob, reporter: Reporter) -> dict[str, Any]:
     """Measures every baseline on every task, share and seed."""
     io, evaluation = job.io, job.evaluation
+    prepare("cpu", job.runtime.threads)
     sequences = open_sequences(io.sequences)
     tasks = load_tasks(io.labels, sequences, evaluation.tasks)
     rows, recorder, done = [], Recorder(io.predictions), 0
@@ -184,8 +185,11 @@ def _by_validation(task: Task, members: Callable[[np.ndarray], list[Member]]) ->
 
 def _bag(task: Task, x: dict[str, Matrix]) -> Predict:
     """A linear model on rows of x."""
-    fit = partial(bag_path, classes=len(task.classes))
-    return _by_validation(task, lambda kept: [Member("bag", x | {"train": x["train"][kept]}, fit)])
+
+    def members(kept: np.ndarray) -> list[Member]:
+        return [bag("bag", x | {"train": x["train"][kept]}, len(task.classes))]
+
+    return _by_validation(task, members)
 
 
 def _on_features(task: Task, known: HeadFeatures, trees: int) -> dict[str, Predict]:

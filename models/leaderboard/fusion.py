@@ -11,7 +11,7 @@ import numpy as np
 from models.leaderboard.boards import Who
 from models.leaderboard.significance import TFIDF
 from models.metrics.formulas import weighted
-from models.metrics.predictions import RUN, Predicted
+from models.metrics.predictions import PROFILE, RUN, Predicted
 
 SHARES = np.linspace(0, 1, 11)
 
@@ -37,6 +37,8 @@ def fused(
         theirs = runs.get((*TFIDF, *run[4:]))
         ours = runs.get(run)
         if who.protocol == "baseline" or not ours or not theirs or _is_ranking(ours):
+            continue
+        if who.inputs == PROFILE:  # it has the items
             continue
         if any(not np.array_equal(ours[s].users_n, theirs[s].users_n) for s in ("valid", "test")):
             continue

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # whoever reads predictions needs no torch
     from models.data.labels import Task
 
 RUN = ("method", "encoder", "protocol", "inputs", "task", "label_share", "seed")
+PROFILE = "profile"  # inputs of a stack of all that is known of a user: models.probing.profile
 MAPPED = 1000  # users of a map
 
 # One row a run and split; `scores` is [n, width], row after row.

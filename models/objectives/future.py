@@ -30,6 +30,7 @@ from models.runtime.distributed import share
 
 SHARES = (24, 8, 4)  # of the time that the log spans: windows where none are given
 MEASURED = 2000  # users that amounts are measured of
+BLOCK = 1 << 22  # events that are counted at a time
 TEMPERATURE = 0.1  # of the next item
 
 
@@ -76,8 +77,11 @@ class Future(Objective):
         days = self.options.days
         spans = [day * DAY for day in days] or [log / part for part in SHARES]
         self.seconds_H.copy_(torch.tensor([max(1, round(span)) for span in spans]))
-        counts_V = np.bincount(sequences.item, minlength=len(self.share_V)).astype(np.float32)
-        self.share_V.copy_(torch.from_numpy((counts_V + 1) / (counts_V + 1).sum()))
+        counts_V = np.ones(len(self.share_V))
+        for start in range(0, len(sequences.item), BLOCK):
+            some = sequences.item[start : start + BLOCK]
+            counts_V += np.bincount(some, minlength=len(counts_V))
+        self.share_V.copy_(torch.from_numpy(counts_V / counts_V.sum()))
         users = np.flatnonzero(sequences.lengths)
         users = users[:: max(1, len(users) // MEASURED)]
         sample = self.read(sequences, Draw(0, 0, users))
@@ -98,7 +102,8 @@ class Future(Objective):
         users_N = users_B[of_N]
         nobody_N = np.zeros(len(of_N), np.int64)
         seen = sequences.seen(users_N, nobody_N, sequences.lengths[users_N])
-        known_NH, happens_NHP, amount_NHQ = self._ahead(sequences, seen, ends_N, now_N)
+        until_N = _until(sequences, users_N)
+        known_NH, happens_NHP, amount_NHQ = self._ahead(seen, ends_N, now_N, until_N)
         events = pack(windows)
         place_N = torch.from_numpy(ends_N - start_B[of_N] - 1)
         next_T = np.minimum(seen.first_n + ends_N, len(seen.item_T) - 1)
@@ -156,8 +161,9 @@ class Future(Objective):
         shortest = int(self.seconds_H.min())
         after_B = np.minimum(sequences.offsets[users_B] + end_B, len(sequences.time) - 1)
         is_last_B = end_B >= sequences.lengths[users_B]
-        latest_B = np.where(is_last_B, sequences.cutoff, sequences.time[after_B])
-        latest_B = np.minimum(latest_B, sequences.cutoff - shortest)
+        until_B = _until(sequences, users_B)
+        latest_B = np.where(is_last_B, until_B, sequences.time[after_B])
+        latest_B = np.minimum(latest_B, until_B - shortest)
         begin_B = sequences.time[first_B] + 1
         span_B = np.maximum(latest_B - begin_B, 0)
         now_BK = begin_B[:, None] + (draw.uniform("instants", count) * span_B[:, None]).astype(int)
@@ -170,7 +176,7 @@ class Future(Objective):
         return of_N[is_good_N], now_N[is_good_N], ends_N[is_good_N]
 
     def _ahead(
-        self, sequences: Sequences, seen: Seen, ends_N: np.ndarray, now_N: np.ndarray
+        self, seen: Seen, ends_N: np.ndarray, now_N: np.ndarray, until_N: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What came in each window: whether all of it is known, what happened, and how much."""
         known, happens, amounts = [], [], []
@@ -185,7 +191,7 @@ class Future(Objective):
             flags = [*counts, total(seen.is_new_category_T)]
             flags += [total(seen.is_category_T(nth)) for nth in range(self.columns.categories)]
             numbers = [*counts, total(seen.opens_session_T), total(seen.value_T)]
-            known.append(now_N + seconds <= sequences.cutoff)
+            known.append(now_N + seconds <= until_N)
             happens.append(np.stack(flags, axis=1) > 0)
             amounts.append(signed_log(np.stack(numbers, axis=1)))
         return (
@@ -211,3 +217,14 @@ class Future(Objective):
         is_same_MM.fill_diagonal_(False)
         logits_MM = logits_MM.masked_fill(is_same_MM, -torch.inf)
         return F.cross_entropy(logits_MM, torch.arange(len(chosen), device=logits_MM.device))
+
+
+def _until(sequences: Sequences, users_n: np.ndarray) -> np.ndarray:
+    """Unix seconds up to which all is known of users.
+
+    That is the cutoff; where last events are held out of the sequences, the last that is there, for
+    nobody knows that nothing came after it.
+    """
+    if not sequences.pointer.get("holdout"):
+        return np.full(len(users_n), sequences.cutoff)
+    return np.asarray(sequences.time[sequences.offsets[users_n + 1] - 1])

@@ -4,10 +4,13 @@ scikit-learn's histogram trees, small ones: a missing value goes its own way at 
 trees are kept is for users to choose whom they were not fitted on.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from models.probing.members import Path, always, spread
+from models.probing.members import Member, Path, always, spread
 
 LEAVES, RATE = 8, 0.06
 EVERY = 5  # trees between two choices of how many to keep
@@ -17,15 +20,20 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def boosting_path(x_nF: np.ndarray, y_n: np.ndarray, classes: int, trees: int) -> Path:
-    """Fits trees, and predicts with the first 5 of them, the first 10 and so on.
+def boosted(name: str, x: dict[str, np.ndarray], classes: int, trees: int) -> Member:
+    """Gradient boosting with the first 5 trees, the first 10 and so on.
 
     Args:
-      x_nF: columns, NaN where missing.
-      y_n: class indices or numbers.
+      name: of the member.
+      x: columns by split, NaN where missing.
       classes: how many there are; 0 for a number.
       trees: how many at most.
     """
+    sizes = sorted({*range(EVERY, trees, EVERY), trees})
+    return Member(name, x, sizes, partial(_fit, classes), on_sample=True)
+
+
+def _fit(classes: int, x_nF: np.ndarray, y_n: np.ndarray, sizes: Sequence[int]) -> Path:
     if classes and len(only := np.unique(y_n)) == 1:
         return always(only, classes)
     told = _telling(x_nF)
@@ -36,12 +44,12 @@ def boosting_path(x_nF: np.ndarray, y_n: np.ndarray, classes: int, trees: int) -
 
     leaf = max(2, min(20, len(y_n) // 20))
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    model = kind(max_iter=trees, min_samples_leaf=leaf, **SETTINGS).fit(columns(x_nF), y_n)
+    model = kind(max_iter=max(sizes), min_samples_leaf=leaf, **SETTINGS).fit(columns(x_nF), y_n)
 
     def predict(x_nF: np.ndarray) -> np.ndarray:
         x_nF = columns(x_nF)
         staged = model.staged_predict_proba(x_nF) if classes else model.staged_predict(x_nF)
-        kept = [stage for nth, stage in enumerate(staged, 1) if nth % EVERY == 0 or nth == trees]
+        kept = [stage for size, stage in enumerate(staged, 1) if size in sizes]
         if not classes:
             return np.stack(kept)[:, :, None]
         return np.stack([spread(stage, model.classes_, classes) for stage in kept])

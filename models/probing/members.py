@@ -1,14 +1,15 @@
 """Members of a stack: models of a task, each on one kind of input, with a path of choices.
 
-A member is fitted once for all its choices (penalties, numbers of trees), and users it was not
-fitted on say which is taken: the validation users, and by cross-validation the training users.
+A member is fitted once for all its choices (penalties, numbers of trees), and the validation users
+say which is taken. A fit takes any of its choices, and predicts with each of those.
 
 Shapes: n examples, K choices, C classes (1 for a number).
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -33,44 +34,61 @@ class Member:
     Attributes:
       name: of the member.
       x: rows by split; those of `train` are of the label share at hand.
-      fit: fits rows and labels for all choices.
+      choices: what validation users choose from.
+      fit: fits rows and labels for some of the choices.
       on_sample: fitted on a sample where there are many training examples: it costs too much.
-      prior: its weight in a stack where nothing is known, beside those of the others.
     """
 
     name: str
     x: dict[str, Matrix]
-    fit: Callable[[Matrix, np.ndarray], Path]
+    choices: Sequence[Any]
+    fit: Callable[[Matrix, np.ndarray, Sequence[Any]], Path]
     on_sample: bool = False
-    prior: float = 1.0
 
 
-def linear_path(x_nD: np.ndarray, y_n: np.ndarray, classes: int) -> Path:
+def linear(name: str, x: dict[str, np.ndarray], classes: int) -> Member:
     """The heads of `models.probing.probe` on standardized rows, one for each penalty."""
-    return _heads(x_nD, y_n, classes, [np.ones(x_nD.shape[1])])
+
+    def fit(x_nD: np.ndarray, y_n: np.ndarray, penalties: Sequence[float]) -> Path:
+        return _heads(x_nD, y_n, classes, [(np.ones(x_nD.shape[1]), each) for each in penalties])
+
+    return Member(name, x, PENALTIES, fit)
 
 
-def joint_path(x_nD: np.ndarray, y_n: np.ndarray, classes: int, width: int) -> Path:
-    """The same on two blocks, the first `width` columns and the others, each with its penalty."""
-    blocks = np.arange(x_nD.shape[1]) >= width
-    factors = [np.where(blocks, *pair[::-1]) for pair in BOTH]
-    return _heads(x_nD, y_n, classes, factors, PENALTIES[1:])  # so many columns need some
+def joint(
+    name: str, first: dict[str, np.ndarray], second: dict[str, np.ndarray], classes: int
+) -> Member:
+    """The same on two blocks of columns, each with a penalty of its own."""
+    x = {split: np.concatenate([first[split], second[split]], axis=1) for split in first}
+    is_second = np.arange(x["train"].shape[1]) >= first["train"].shape[1]
+    # So many columns need some penalty.
+    choices = [(pair, penalty) for pair in BOTH for penalty in PENALTIES[1:]]
+
+    def fit(x_nD: np.ndarray, y_n: np.ndarray, choices: Sequence[tuple]) -> Path:
+        factors = [(np.where(is_second, *pair[::-1]), penalty) for pair, penalty in choices]
+        return _heads(x_nD, y_n, classes, factors)
+
+    return Member(name, x, choices, fit)
 
 
-def bag_path(x_nV: Matrix, y_n: np.ndarray, classes: int) -> Path:
+def bag(name: str, x: dict[str, Matrix], classes: int) -> Member:
     """Logistic regression or ridge on a sparse bag of items, one for each strength."""
-    if not classes:
-        ridges = [Ridge(alpha=1 / strength).fit(x_nV, y_n) for strength in STRENGTHS]
-        return lambda x: np.stack([ridge.predict(x) for ridge in ridges])[:, :, None]
-    if len(only := np.unique(y_n)) == 1:
-        return always(only, classes)
-    models = [LogisticRegression(C=strength, max_iter=300) for strength in STRENGTHS]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # others judge it as it is
-        models = [model.fit(x_nV, y_n) for model in models]
-    return lambda x: np.stack(
-        [spread(model.predict_proba(x), model.classes_, classes) for model in models]
-    )
+
+    def fit(x_nV: Matrix, y_n: np.ndarray, strengths: Sequence[float]) -> Path:
+        if not classes:
+            ridges = [Ridge(alpha=1 / strength).fit(x_nV, y_n) for strength in strengths]
+            return lambda x: np.stack([ridge.predict(x) for ridge in ridges])[:, :, None]
+        if len(only := np.unique(y_n)) == 1:
+            return always(only, classes)
+        models = [LogisticRegression(C=strength, max_iter=300) for strength in strengths]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # others judge it as it is
+            models = [model.fit(x_nV, y_n) for model in models]
+        return lambda x: np.stack(
+            [spread(model.predict_proba(x), model.classes_, classes) for model in models]
+        )
+
+    return Member(name, x, STRENGTHS, fit)
 
 
 def spread(found_nK: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
@@ -93,17 +111,15 @@ def losses(predicted: np.ndarray, y_n: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _heads(
-    x_nD: np.ndarray,
-    y_n: np.ndarray,
-    classes: int,
-    factors: list[np.ndarray],
-    penalties: tuple[float, ...] = PENALTIES,
+    x_nD: np.ndarray, y_n: np.ndarray, classes: int, choices: Sequence[tuple[np.ndarray, float]]
 ) -> Path:
+    """Fits a head for each factor of the columns and penalty, these rising for each factor."""
     scale = Scale(0.0, 1.0) if classes else Scale(float(y_n.mean()), float(y_n.std()) or 1.0)
-    heads = []
-    for factor in factors:
-        x = torch.from_numpy(x_nD * factor)
-        heads += [(factor, head) for head in head_path(x, scale.targets(y_n), classes, penalties)]
+    targets_n, heads = scale.targets(y_n), []
+    for factor, these in groupby(choices, key=lambda choice: tuple(choice[0])):
+        penalties = [penalty for _, penalty in these]
+        x = torch.from_numpy(x_nD * np.array(factor))
+        heads += [(np.array(factor), h) for h in head_path(x, targets_n, classes, penalties)]
 
     def predict(x_nD: np.ndarray) -> np.ndarray:
         found = [head(torch.from_numpy(x_nD * factor).double()) for factor, head in heads]

@@ -5,28 +5,24 @@ METRICS rows with inputs `profile`. It is there to be no worse than any of its p
 """
 
 import time
-from functools import partial
 
 import numpy as np
 import torch
 
 from models.data.labels import SPLITS, Task
-from models.metrics.predictions import Predicted
+from models.metrics.predictions import PROFILE, Predicted
 from models.metrics.rows import measure, metric_rows
-from models.probing.boosting import boosting_path
+from models.probing.boosting import boosted
 from models.probing.head_inputs import Inputs
 from models.probing.heads import FeatureScaler
-from models.probing.members import Matrix, Member, bag_path, joint_path, linear_path
+from models.probing.members import Matrix, Member, bag, joint, linear
 from models.probing.modes import Setting, common_columns
 from models.probing.probe import Standardizer
 from models.probing.stack import Labels, deal_folds, fit_stack
 
-PROFILE = "profile"
-FEATURES = 3.0  # prior weight of a model of features alone, against 1: with few labels it is safest
-
 
 def run_profile(
-    setting: Setting, task: Task, inputs: Inputs, bag: dict[str, Matrix], share: float, seed: int
+    setting: Setting, task: Task, inputs: Inputs, tfidf: dict[str, Matrix], share: float, seed: int
 ) -> list[dict]:
     """Measures the stack of a task, label share and seed.
 
@@ -34,7 +30,7 @@ def run_profile(
       setting: of the program.
       task: of classes or numbers.
       inputs: its embeddings, with the features where there are some.
-      bag: TF-IDF of its items, by split.
+      tfidf: of its items, by split.
       share: of the labels.
       seed: of the choice of labels.
     """
@@ -46,7 +42,7 @@ def run_profile(
     members = profile_members(
         _of_share({split: x.numpy() for split, x in inputs.x.items()}, kept),
         _of_share(inputs.features, kept) if inputs.features else None,
-        _of_share(bag, kept),
+        _of_share(tfidf, kept),
         classes,
         setting.job.evaluation.trees,
     )
@@ -68,7 +64,7 @@ def run_profile(
 def profile_members(
     embedding: dict[str, np.ndarray],
     features: dict[str, np.ndarray] | None,
-    bag: dict[str, Matrix],
+    tfidf: dict[str, Matrix],
     classes: int,
     trees: int,
 ) -> list[Member]:
@@ -77,27 +73,22 @@ def profile_members(
     Args:
       embedding: user vectors, [n, D].
       features: [n, F], NaN where one is missing; none: the embedding and the bag alone.
-      bag: TF-IDF of items, sparse [n, V].
+      tfidf: of items, sparse [n, V].
       classes: how many there are; 0 for a number.
       trees: of gradient boosting, at most.
     """
-    boosted = partial(boosting_path, classes=classes, trees=trees)
     standardizer = Standardizer.of(torch.from_numpy(embedding["train"]))
     x = {s: standardizer(torch.from_numpy(rows)).numpy() for s, rows in embedding.items()}
-    items = Member("items_lr", bag, partial(bag_path, classes=classes))
-    alone = Member("embedding_lr", x, partial(linear_path, classes=classes))
+    alone, items = linear("embedding_lr", x, classes), bag("items_lr", tfidf, classes)
     if features is None:
-        return [alone, Member("embedding_gbm", embedding, boosted, on_sample=True), items]
-    linear, trees_on_features = feature_members(features, classes, trees)
-    joined = {s: np.concatenate([x[s], linear.x[s]], axis=1) for s in SPLITS}
-    raw = {s: np.concatenate([features[s], embedding[s]], axis=1) for s in SPLITS}
-    joint = partial(joint_path, classes=classes, width=x["train"].shape[1])
+        return [alone, boosted("embedding_gbm", embedding, classes, trees), items]
+    both = {s: np.concatenate([features[s], embedding[s]], axis=1) for s in SPLITS}
+    on_features = feature_members(features, classes, trees)
     return [
-        linear,
-        trees_on_features,
+        *on_features,
         alone,
-        Member("joint_lr", joined, joint),
-        Member("joint_gbm", raw, boosted, on_sample=True),
+        joint("joint_lr", x, on_features[0].x, classes),
+        boosted("joint_gbm", both, classes, trees),
         items,
     ]
 
@@ -108,11 +99,9 @@ def feature_members(
     """A linear model on the behavior features, and gradient boosting; arguments as above."""
     scaler = FeatureScaler.of(features["train"])
     scaled = {split: scaler(rows).numpy() for split, rows in features.items()}
-    linear = partial(linear_path, classes=classes)
-    boosted = partial(boosting_path, classes=classes, trees=trees)
     return (
-        Member("features_lr", scaled, linear, prior=FEATURES),
-        Member("features_gbm", features, boosted, on_sample=True, prior=FEATURES),
+        linear("features_lr", scaled, classes),
+        boosted("features_gbm", features, classes, trees),
     )
 
 

@@ -7,15 +7,16 @@ Shapes: n examples, M members, K choices of a member, C classes (1 for a number)
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from models.data.rng import Draw
-from models.probing.members import TINY, Member, losses
+from models.probing.members import TINY, Matrix, Member, losses
 
 FOLDS = 5
-PULL = 3.0  # on the squared distance of the weights from their prior, against a sum of losses
+PULL = 30.0  # on the squared distance of the weights from their prior, against a sum of losses
 ROUND = 0.01  # of the mean error: below it an error counts as its square
 SAMPLE = 20_000  # training examples that are dealt to folds, and that trees are fitted on, at most
 
@@ -83,33 +84,32 @@ def by_validation(
     Returns:
       Predictions of the validation and test examples, by split, [n, C].
     """
-    predict = member.fit(member.x["train"], train_n)
-    of_valid = predict(member.x["valid"])
-    best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
-    return {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
+    return _chosen(member, member.x["train"], train_n, valid_n, classes)[1]
 
 
 def crossfit(member: Member, labels: Labels) -> Crossfit:
-    """Fits a member on all training examples and without each fold, and takes its best choice.
+    """Fits a member by validation, and with the same choice without each fold."""
+    train, y_n, folds_n = member.x["train"], labels.train_n, labels.folds_n
+    fitted_on = folds_n >= 0 if member.on_sample else np.ones(len(folds_n), bool)
+    whole = train[fitted_on], y_n[fitted_on]
+    choice, held_out = _chosen(member, *whole, labels.valid_n, labels.classes)
+    out_nC = np.empty((len(folds_n), held_out["valid"].shape[1]))
+    for fold in np.unique(folds_n[folds_n >= 0]):
+        is_out = folds_n == fold
+        kept = (folds_n >= 0) & ~is_out
+        out_nC[is_out] = member.fit(train[kept], y_n[kept], [choice])(train[is_out])[0]
+    judged = np.concatenate([out_nC[folds_n >= 0], held_out["valid"]])
+    return Crossfit(member.name, judged, held_out)
 
-    The best is that of the validation examples and of those left out of a fit alike: few labels
-    leave few of the latter, and many labels make the former few beside them.
-    """
-    train, valid, test = (member.x[split] for split in ("train", "valid", "test"))
-    in_folds = labels.folds_n >= 0
-    fitted_on = in_folds if member.on_sample else np.ones(len(in_folds), bool)
-    predict = member.fit(train[fitted_on], labels.train_n[fitted_on])
-    of_valid = predict(valid)
-    out = np.empty((len(of_valid), len(in_folds), of_valid.shape[2]), np.float32)
-    for fold in range(FOLDS):
-        is_out = labels.folds_n == fold
-        if is_out.any():
-            kept = in_folds & ~is_out
-            out[:, is_out] = member.fit(train[kept], labels.train_n[kept])(train[is_out])
-    judged = np.concatenate([out[:, in_folds], of_valid], axis=1)
-    best = int(np.argmin(losses(judged, labels.judged_n, labels.classes).mean(axis=1)))
-    held_out = {"valid": of_valid[best], "test": predict(test)[best]}
-    return Crossfit(member.name, judged[best], held_out)
+
+def _chosen(
+    member: Member, x_train: Matrix, train_n: np.ndarray, valid_n: np.ndarray, classes: int
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """The choice with the smallest loss on the validation examples, and its predictions."""
+    predict = member.fit(x_train, train_n, member.choices)
+    of_valid = predict(member.x["valid"])
+    best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
+    return member.choices[best], {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
 
 
 @dataclass(frozen=True)
@@ -128,63 +128,69 @@ class Stack:
 def fit_stack(members: list[Member], labels: Labels) -> Stack:
     """Fits members and their weights; a stack of one is that one."""
     found = [crossfit(member, labels) for member in members]
-    prior_M = np.array([member.prior for member in members])
-    center_C = center_of(labels.train_n, labels.classes)
-    weights_M = np.ones(1)
+    center_C, weights_M = center_of(labels.train_n, labels.classes), np.ones(1)
     if len(found) > 1:
         judged = [each.judged for each in found]
-        weights_M = stack_weights(
-            judged, labels.judged_n, labels.classes, prior_M / prior_M.sum(), center_C
-        )
-    held_out = {
-        split: mean_of(
-            [each.held_out[split] for each in found], labels.classes, weights_M, center_C
-        )
-        for split in found[0].held_out
-    }
+        weights_M = stack_weights(judged, labels.judged_n, labels.classes, center_C)
+    held_out = {}
+    for split in found[0].held_out:
+        predictions = [each.held_out[split] for each in found]
+        held_out[split] = mean_of(predictions, labels.classes, weights_M, center_C)
     names = [each.name for each in found]
     return Stack(dict(zip(names, weights_M.tolist(), strict=True)), held_out)
 
 
 def stack_weights(
-    predictions: list[np.ndarray],
-    y_n: np.ndarray,
-    classes: int,
-    prior_M: np.ndarray,
-    center_C: np.ndarray,
+    predictions: list[np.ndarray], y_n: np.ndarray, classes: int, center_C: np.ndarray
 ) -> np.ndarray:
     """Weights by loss on examples that no member was fitted on; none is negative.
 
-    Their sum is free, for members that each hold back say more together. The penalty on the
-    distance from the prior counts as much as `PULL` examples: many labels outweigh it.
+    First each member alone gets the scale that suits it: one that knows nothing gets none. What it
+    then gains on the center, in units of log-likelihood, says how far it is trusted: weights are
+    drawn towards the squares of these gains. That takes a number a member, which few examples tell;
+    the weights beside each other take many, and many outweigh the pull.
 
     Args:
       predictions: of each member, [n, C].
       y_n: class indices or numbers.
       classes: how many there are; 0 for a number.
-      prior_M: weights where nothing is known.
       center_C: what is predicted where no member has a weight, as `center_of` gives it.
+
+    Returns:
+      Weights of the members' distances from the center [M]; they sum to about 1.
     """
     x_MnC = _scores(predictions, classes) - center_C
-    prior_nC = center_C + np.tensordot(prior_M, x_MnC, 1)
-    unit = 1.0 if classes else float(np.abs(prior_nC[:, 0] - y_n).mean()) or 1.0
+    unit = 1.0 if classes else float(np.abs(y_n - center_C).mean()) or 1.0
 
-    def objective(weights_M: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(weights_M: np.ndarray, x_MnC: np.ndarray) -> tuple[float, np.ndarray]:
         mixed_nC = center_C + np.tensordot(weights_M, x_MnC, 1)
         if classes:
             gradient_nC = _softmax(mixed_nC)
-            loss = losses(gradient_nC, y_n, classes).sum()
+            total = losses(gradient_nC, y_n, classes).sum()
             gradient_nC[np.arange(len(y_n)), y_n] -= 1
         else:
             error_nC = (mixed_nC - y_n[:, None]) / unit
             smooth_nC = np.sqrt(error_nC**2 + ROUND**2)  # absolute, but for the kink at 0
-            loss, gradient_nC = smooth_nC.sum(), error_nC / smooth_nC / unit
-        away_M = weights_M - prior_M
-        gradient_M = np.einsum("mnc,nc->m", x_MnC, gradient_nC) + 2 * PULL * away_M
-        return (loss + PULL * np.square(away_M).sum()) / len(y_n), gradient_M / len(y_n)
+            total, gradient_nC = smooth_nC.sum(), error_nC / smooth_nC / unit
+        return total, np.einsum("mnc,nc->m", x_MnC, gradient_nC)
 
-    bounds = [(0, None)] * len(prior_M)
-    return minimize(objective, prior_M, jac=True, method="L-BFGS-B", bounds=bounds).x
+    def fit(x_MnC: np.ndarray, prior_M: np.ndarray, pull: float) -> np.ndarray:
+        def objective(weights_M: np.ndarray) -> tuple[float, np.ndarray]:
+            total, gradient_M = loss(weights_M, x_MnC)
+            away_M = weights_M - prior_M
+            penalty = pull * np.square(away_M).sum()
+            return (total + penalty) / len(y_n), (gradient_M + 2 * pull * away_M) / len(y_n)
+
+        bounds = [(0, None)] * len(prior_M)
+        return minimize(objective, prior_M, jac=True, method="L-BFGS-B", bounds=bounds).x
+
+    none, alone_M, gain_M = loss(np.zeros(len(x_MnC)), x_MnC)[0], [], []
+    for x_nC in x_MnC:
+        scale = fit(x_nC[None], np.ones(1), 1.0)
+        alone_M.append(scale[0])
+        gain_M.append(max(none - loss(scale, x_nC[None])[0], 0.0))
+    trust_M, scale_M = np.square(np.array(gain_M) + 1), np.array(alone_M)
+    return scale_M * fit(scale_M[:, None, None] * x_MnC, trust_M / trust_M.sum(), PULL)
 
 
 def center_of(y_n: np.ndarray, classes: int) -> np.ndarray:

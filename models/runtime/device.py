@@ -3,6 +3,7 @@
 import os
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from contracts.base.errors import FootpathError
 
@@ -15,6 +16,7 @@ def prepare(device: str, threads: int) -> torch.device:
     """
     if threads:
         torch.set_num_threads(threads)
+        threadpool_limits(threads)  # of NumPy and scikit-learn, whose threads wait by spinning
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU each

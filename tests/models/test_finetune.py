@@ -54,7 +54,8 @@ def test_probe_and_finetuning_find_planted_labels(pointer, checkpoint, tmp_path)
     for protocol in ("frozen", "finetuned"):
         auc = {"task": "half", "metric": "auc", "protocol": protocol}
         assert min(values(out, **auc, label_share=1.0)) > 0.9
-        assert len(values(out, **auc, label_share=0.2)) == 2  # seeds
+        inputs = 2 if protocol == "frozen" else 1  # the embedding, and the profile of it and items
+        assert len(values(out, **auc, label_share=0.2)) == 2 * inputs  # of two seeds
         mae = values(out, task="number", metric="mae", protocol=protocol, label_share=1.0)
         assert max(mae) < 25  # the median would be wrong by 50
         assert result[f"half/{protocol}_auc"] > 0.9

@@ -123,3 +123,20 @@ def test_a_user_whose_history_leaves_no_window_trains_nothing_and_harms_nothing(
     assert torch.isfinite(
         objective(model, objective.read(sequences, Draw(0, 0, np.arange(2)))).loss
     )
+
+
+def test_where_last_events_are_held_out_nothing_is_known_after_those_that_are_there(
+    make_sequences,
+):
+    rng = np.random.default_rng(5)
+    time = np.concatenate([np.sort(rng.integers(CUTOFF - 60 * DAY, CUTOFF, n)) for n in LENGTHS])
+    whole = open_sequences(make_sequences(LENGTHS, time=time))
+    sequences = dataclasses.replace(whole, pointer=whole.pointer | {"holdout": 1})
+    _, objective = pair(sequences, days=[3.0, 14.0])
+    draw = Draw(0, 1, np.arange(len(LENGTHS)))
+    sample = objective.read(sequences, draw)
+    users, _, now = instants(sequences, objective, draw)
+    last = time[np.cumsum(LENGTHS) - 1][users]
+    assert len(now) > 10
+    for window, days in enumerate((3, 14)):
+        assert (sample.known_NH[:, window].numpy() == (now + days * DAY <= last)).all()

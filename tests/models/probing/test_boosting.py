@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
-from models.probing.boosting import boosting_path
-from models.probing.members import Member
+from models.probing.boosting import boosted
 from models.probing.stack import by_validation, mean_of
 
 RNG = np.random.default_rng(0)
@@ -17,8 +16,7 @@ TRAIN, VALID, TEST = slice(0, 500), slice(500, 700), slice(700, 900)
 def fitted(y, classes, x=X):
     """What is said of the test examples."""
     rows = {"train": x[TRAIN], "valid": x[VALID], "test": x[TEST]}
-    member = Member("trees", rows, lambda x, y: boosting_path(x, y, classes, 60))
-    return by_validation(member, y[TRAIN], y[VALID], classes)["test"]
+    return by_validation(boosted("trees", rows, classes, 60), y[TRAIN], y[VALID], classes)["test"]
 
 
 def test_what_is_not_linear_and_what_is_missing_is_learnt():
@@ -31,9 +29,11 @@ def test_what_is_not_linear_and_what_is_missing_is_learnt():
 
 def test_choices_are_the_first_trees_and_the_last_choice_all_of_them():
     y = (X[:, 0] > 0).astype(int)
-    path = boosting_path(X[TRAIN], y[TRAIN], 2, 12)(X[TEST])
-    assert path.shape == (3, 200, 2)  # 5, 10 and 12
-    np.testing.assert_array_equal(path[0], boosting_path(X[TRAIN], y[TRAIN], 2, 5)(X[TEST])[-1])
+    member = boosted("trees", {}, 2, 12)
+    assert member.choices == [5, 10, 12]
+    path = member.fit(X[TRAIN], y[TRAIN], member.choices)(X[TEST])
+    assert path.shape == (3, 200, 2)
+    np.testing.assert_array_equal(path[:1], member.fit(X[TRAIN], y[TRAIN], [5])(X[TEST]))
 
 
 def test_noise_keeps_few_trees_and_says_about_the_shares():
@@ -52,7 +52,7 @@ def test_a_class_that_no_training_user_has_gets_no_chance():
     said = fitted(y, 4)
     assert said[:, [1, 3]].max() == 0
     assert (said.argmax(axis=1) == y[TEST]).mean() > 0.95
-    alone = boosting_path(X[TRAIN], np.full(500, 2), 4, 20)(X[TEST])
+    alone = boosted("trees", {}, 4, 20).fit(X[TRAIN], np.full(500, 2), [20])(X[TEST])
     np.testing.assert_array_equal(alone, np.tile([0, 0, 1, 0], (1, 200, 1)))
 
 

@@ -64,12 +64,34 @@ def test_heads_find_what_only_features_know_frozen_and_trained(work, tmp_path):
     for protocol in ("frozen", "scratch"):
         assert auc[protocol, "embedding+features"] > 0.95
         assert auc[protocol, "embedding"] < 0.85
+    assert auc["frozen", "profile"] > 0.95
     runs = read_predictions([tmp_path / "p.parquet"])
-    assert len(runs) == 4
+    assert len(runs) == 5
     assert all(set(found) == {"valid", "test"} for found in runs.values())
     vectors = pq.read_table(tmp_path / "vectors" / "secret.parquet")
     assert set(vectors["label"].to_pylist()) == {"a", "b"}
     assert len(vectors["vector"][0]) == 16
+
+
+def test_a_profile_sees_no_label_of_a_test_user(work, tmp_path):
+    settings = settings_of(work, tmp_path, checkpoint=str(work / "none_bag_v1"), trees=20)
+    settings |= {"protocols": ["frozen"]}
+
+    def profiles() -> list[np.ndarray]:
+        finetune(evaluation_job(settings), Reporter())
+        runs = read_predictions([tmp_path / "p.parquet"])
+        return [found["test"].scores_nC for run, found in runs.items() if "profile" in run]
+
+    given = profiles()
+    rows = pq.read_table(work / "labels.parquet").to_pylist()
+    names = {"a": ("b", 1.0), "b": ("a", 0.0)}
+    for row in rows:
+        if row["split"] == "test":
+            row["label"], row["value"] = names[row["label"]]
+    write_labels(tmp_path / "turned.parquet", rows)
+    settings["labels"] = str(tmp_path / "turned.parquet")
+    np.testing.assert_array_equal(profiles(), given)
+    assert len(given) == 1
 
 
 def test_models_on_features_alone_are_baselines(work, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.probing import stack
-from models.probing.members import Member, linear_path
+from models.probing.members import Member, linear
 from models.probing.stack import (
     Labels,
     center_of,
@@ -28,7 +28,7 @@ def planted(noise: float, classes: int = 2) -> tuple[dict, dict]:
 
 
 def member(x: dict, name: str = "linear", classes: int = 2) -> Member:
-    return Member(name, x, partial(linear_path, classes=classes))
+    return linear(name, x, classes)
 
 
 def labels_of(y: dict, classes: int = 2) -> Labels:
@@ -36,7 +36,7 @@ def labels_of(y: dict, classes: int = 2) -> Labels:
     return Labels(y["train"], y["valid"], folds_n, classes)
 
 
-def by_luck(classes: int, x_nD: np.ndarray, y_n: np.ndarray):
+def by_luck(classes: int, *_):
     """A member that says of each row what it said before, and nothing about its label."""
 
     def predict(rows):
@@ -67,16 +67,16 @@ def test_of_many_examples_a_sample_is_dealt_and_trees_see_no_more(monkeypatch):
     x, y = planted(1.0)
     labels, seen = labels_of(y), []
 
-    def fit(x_nD, y_n):
+    def fit(x_nD, y_n, choices):
         seen.append(len(y_n))
-        return linear_path(x_nD, y_n, 2)
+        return member(x).fit(x_nD, y_n, choices)
 
     assert (labels.folds_n >= 0).sum() == 100
-    crossfit(Member("linear", x, fit), labels)
+    crossfit(Member("linear", x, (1.0, 10.0), fit), labels)
     assert seen[0] == 400
     assert max(seen[1:]) < 90
     seen.clear()
-    crossfit(Member("trees", x, fit, on_sample=True), labels)
+    crossfit(Member("trees", x, (1.0, 10.0), fit, on_sample=True), labels)
     assert seen[0] == 100
 
 
@@ -84,7 +84,7 @@ def test_nobody_is_judged_by_a_model_that_was_fitted_on_them():
     x, y = planted(1.0)
     y["train"] = RNG.integers(0, 2, N["train"])  # nothing to learn but by heart
 
-    def by_heart(x_nD, y_n):
+    def by_heart(x_nD, y_n, _):
         known = {row.tobytes(): label for row, label in zip(x_nD, y_n, strict=True)}
 
         def predict(rows):
@@ -93,39 +93,48 @@ def test_nobody_is_judged_by_a_model_that_was_fitted_on_them():
 
         return predict
 
-    judged = crossfit(Member("by heart", x, by_heart), labels_of(y)).judged
+    judged = crossfit(Member("by heart", x, [0], by_heart), labels_of(y)).judged
     np.testing.assert_array_equal(judged, np.full((550, 2), 0.5))
 
 
 @pytest.mark.parametrize("classes", [0, 2])
 def test_no_weight_is_negative_and_a_useless_member_gets_hardly_any(classes):
     (good, y), (noise, _) = planted(0.5, classes), planted(0.5, classes)
-    members = [member(good, "good", classes), Member("noise", noise, partial(by_luck, classes))]
+    members = [
+        member(good, "good", classes),
+        Member("noise", noise, [0], partial(by_luck, classes)),
+    ]
     found = fit_stack(members, labels_of(y, classes)).weights
     assert min(found.values()) >= 0
     assert found["noise"] < 0.05
     assert found["good"] > 0.8
 
 
-def test_few_examples_leave_the_prior_and_many_outweigh_it():
-    y_n, even = np.tile([0, 1], 3), np.log([0.5, 0.5])
-    prior = np.array([0.4, 0.6])
+def test_the_scale_of_a_member_is_that_of_its_right_predictions():
+    y_n = np.tile([0] * 9 + [1] + [0] + [1] * 9, 50)
+    right = np.tile([[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 10, (50, 1))
+    timid = np.sqrt(right) / np.sqrt(right).sum(axis=1, keepdims=True)  # half the log-odds
+    center = center_of(y_n, 2)
+    luck = sure(RNG.permutation(y_n), 0.8)
+    for said, scale in ((right, 1.0), (timid, 2.0)):
+        found = stack_weights([said, luck], y_n, 2, center)
+        np.testing.assert_allclose(found, [scale, 0], atol=0.05)
 
-    def weights(y_n, *chances):
-        return stack_weights([sure(y_n, each) for each in chances], y_n, 2, prior, even)
 
-    np.testing.assert_array_equal(weights(y_n, 0.5, 0.5), prior)  # who say nothing are as they were
-    few, many = weights(y_n, 0.9, 0.2), weights(np.tile(y_n, 100), 0.9, 0.2)
-    assert prior[0] < few[0] < many[0]
-    assert prior[1] > few[1] > many[1] == 0
+def test_two_who_say_the_same_share_the_weight_and_order_does_not_matter():
+    y_n = RNG.integers(0, 2, 60)
+    one, two = sure(y_n, 0.7), sure(np.where(RNG.random(60) < 0.3, 1 - y_n, y_n), 0.7)
+    same = stack_weights([one, one, two], y_n, 2, center_of(y_n, 2))
+    assert same[0] == pytest.approx(same[1])
+    turned = stack_weights([two, one, one], y_n, 2, center_of(y_n, 2))
+    np.testing.assert_allclose(same, turned[::-1], atol=1e-4)
 
 
 def test_numbers_are_weighed_by_their_absolute_errors():
     y_n = RNG.normal(100, 10, 500)
     good, far = y_n + RNG.normal(0, 1, 500), y_n + RNG.normal(0, 50, 500)
-    prior, center = np.array([0.5, 0.5]), center_of(y_n, 0)
-    found = stack_weights([good[:, None], far[:, None]], y_n, 0, prior, center)
-    np.testing.assert_allclose(found, [1, 0], atol=0.03)
+    found = stack_weights([good[:, None], far[:, None]], y_n, 0, center_of(y_n, 0))
+    np.testing.assert_allclose(found, [1, 0], atol=0.05)
 
 
 @pytest.mark.parametrize("classes", [0, 2])

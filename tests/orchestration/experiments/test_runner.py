@@ -100,7 +100,7 @@ def test_the_board_the_pictures_and_the_page_come_out_of_the_cells(ran, source, 
     assert results.missing == 0
     rows = results.table.to_pylist()
     assert {row["method"] for row in rows} == {"coles", "majority", "tfidf_lr"}
-    assert {row["inputs"] for row in rows} == {"embedding", "items", "embedding+items"}
+    assert {row["inputs"] for row in rows} == {"embedding", "items", "embedding+items", "profile"}
     paths = write(results, work, wanted, lake, lake.root / "comparisons" / "board")
     page = paths["html"].read_text()
     assert page.count("data:image/png") == 3  # labels, map, health
