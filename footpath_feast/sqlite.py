@@ -8,6 +8,7 @@ encoding costs nothing.
 
 import datetime as dt
 import functools
+import sqlite3
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -125,12 +126,21 @@ class SqliteOnlineStore(OrderedReads, sqlite.SqliteOnlineStore):
             columns: list = [[None] * len(keys) for _ in features]
             found.append(ViewCells([None] * len(keys), columns))
             places.append(dict(zip(features, columns, strict=True)))
-        for view, key, feature, value, event in self._get_conn(config).execute(query, keys):
+        for view, key, feature, value, event in self._asked(config, query, keys):
             row = rows[key]
             if feature in places[view]:
                 places[view][feature][row] = value
             found[view].instants[row] = _instant(event)
         return found
+
+    def _asked(self, config: RepoConfig, query: str, keys: list[bytes]) -> list[tuple]:
+        """Rows of a query; an error names the file."""
+        try:
+            return self._get_conn(config).execute(query, keys).fetchall()
+        except sqlite3.OperationalError as error:
+            path = self._get_db_path(config)
+            told = f"{path}: {error}: if a writer holds the file, read again"
+            raise sqlite3.OperationalError(told) from error
 
 
 @functools.lru_cache(1024)

@@ -57,10 +57,15 @@ def training_set(
 ) -> pd.DataFrame:
     """Returns every label with the features as they were known at its time.
 
+    A column of the labels must not be named like a feature, as `purchase_7d` of the shop is.
+
     `filter_by_created_timestamp` leaves out what was computed or corrected only later. A label
     older than the encoder's training data would see its own future through the embedding, so it is
     dropped unless `retrospective` says that this is wanted.
     """
+    features = {f.name for view in service.feature_view_projections for f in view.features}
+    if taken := sorted(features & {*labels.columns}):
+        sys.exit(f"{', '.join(taken)} of the labels is a feature of {service.name}: rename it")
     cutoff = service.tags.get("train_cutoff")
     if cutoff and not retrospective:
         labels = labels[labels["event_timestamp"] >= pd.Timestamp(cutoff)]

@@ -13,7 +13,7 @@ from contracts.base.sql import parquet
 from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
-from features.store.repository import open_store
+from features.store.repository import explained, open_store, store_kinds
 from features.store.served import missing_models, served_views
 from features.store.view_specs import View
 
@@ -57,9 +57,10 @@ def check_view(lake: Lake, view: View, sample: int = 100, seed: int = 0) -> Onli
     ids, instant = _sample(lake, view, sample, seed)
     references = [f"{view.name}:{column.name}" for column in view.columns]
     offline = _offline(store, view, ids, instant, references)
-    online = store.get_online_features(
-        references, entity_rows=[{view.key: each} for each in ids]
-    ).to_dict()
+    with explained(lake, store_kinds(store)[0]):
+        online = store.get_online_features(
+            references, entity_rows=[{view.key: each} for each in ids]
+        ).to_dict()
     mismatches = []
     for row, each in enumerate(ids):
         served = {column.name: online[column.name][row] for column in view.columns}

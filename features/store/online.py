@@ -130,8 +130,7 @@ class _Ledger:
 def _repair(lake: Lake, view: View, writer: OnlineWriter, token: str, look: int | None) -> Verified:
     """Writes the rows again that are not as they were written."""
     state = read_state(lake, view, token)
-    with writer.explained():
-        found = verify(lake, view, state, look)
+    found = verify(lake, view, state, look)
     if found.ids:
         _write(lake, view, writer, token, None, without(view, state, found.ids))
     return found

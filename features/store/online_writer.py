@@ -4,10 +4,8 @@ A store with a method `online_write_arrow`, as those of `footpath_feast`, gets A
 other that Feast has gets protobuf rows, so that its YAML alone makes it work.
 """
 
-import contextlib
 import datetime as dt
 import uuid
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,7 @@ import pyarrow as pa
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from features.store.feast_objects import entity, feature_view, token_view
-from features.store.repository import CONFIG, open_store
+from features.store.repository import CONFIG, explained, open_store
 from features.store.view_specs import View, opened_repository
 
 if TYPE_CHECKING:
@@ -36,6 +34,7 @@ class OnlineWriter:
 
         from footpath_feast.feast_private import write_rows
 
+        self._lake = lake
         self._config: Any = open_store(lake).config
         options = self._config.online_store
         self.kind: str = options.type
@@ -52,7 +51,7 @@ class OnlineWriter:
         self._tables = {view.name: feature_view(lake, view) for view in views}
         self._of_users = [self._tables[view.name] for view in views if view.entity == "user"]
         self._token_table = token_view()
-        with self.explained():
+        with explained(self._lake, self.kind):
             self._store.update(
                 self._config,
                 tables_to_delete=[],
@@ -68,7 +67,7 @@ class OnlineWriter:
         A lost and remade store has another token, and one that was restored an older generation.
         They are a row of a view without an entity, so that every online store can hold them.
         """
-        with self.explained():
+        with explained(self._lake, self.kind):
             ((_, row),) = self._store.online_read(
                 self._config, self._token_table, [_no_entity()], ["token"]
             )
@@ -85,14 +84,14 @@ class OnlineWriter:
 
         now = dt.datetime.now(dt.UTC)
         row = {"token": Value(string_val=f"{token}:{generation}")}
-        with self.explained():
+        with explained(self._lake, self.kind):
             self._store.online_write_batch(
                 self._config, self._token_table, [(_no_entity(), row, now, now)], None
             )
 
     def write(self, view: View, batch: pa.RecordBatch) -> None:
         """Writes one batch of a view: its users or items, the clocks and the features."""
-        with self.explained():
+        with explained(self._lake, self.kind):
             self._write(self._config, self._tables[view.name], batch, None)
 
     def delete(self, users: list[str]) -> int:
@@ -111,21 +110,8 @@ class OnlineWriter:
                 "--online-is-done"
             )
         keys = {"user_id": [Value(string_val=user) for user in users]}
-        with self.explained():
+        with explained(self._lake, self.kind):
             return delete(self._config, self._of_users, keys)
-
-    @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Turns a fault of the store, of whatever class, into one sentence."""
-        try:
-            yield
-        except FootpathError:
-            raise
-        except Exception as error:
-            raise FootpathError(
-                f"the online store of {self._file} ({self.kind}) refused: "
-                f"{str(error).rstrip('.')}; fix it and materialize again, nothing is lost"
-            ) from error
 
 
 def _no_entity() -> "EntityKey":

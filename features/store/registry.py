@@ -23,7 +23,14 @@ from features.store import feast_objects
 from features.store.check import check_view
 from features.store.online import write_views
 from features.store.promotions import drain, read_promotions, record_promotion
-from features.store.repository import REGISTRY, locked, open_store, store_kinds, write_config
+from features.store.repository import (
+    REGISTRY,
+    explained,
+    locked,
+    open_store,
+    store_kinds,
+    write_config,
+)
 from features.store.services import (
     REPRESENTATION_SERVICE,
     known_services,
@@ -151,7 +158,7 @@ def _apply(dataset: Dataset, lake: Lake, known: dict[str, View]) -> ApplyReport:
     if registry == "file":
         _apply_to_file(lake, objects, promised.withdrawn)
     else:
-        _apply_to(store, objects, promised.withdrawn)
+        _apply_to(lake, store, objects, promised.withdrawn)
     return ApplyReport(
         project=dataset.slug,
         repository=str(opened_repository(lake)),
@@ -170,11 +177,11 @@ def _apply_to_file(lake: Lake, objects: list, withdrawn: tuple[str, ...]) -> Non
         staged = folder / target.name
         if target.exists():
             copyfile(local_copy(lake, target), staged)
-        _apply_to(open_store(lake, registry=staged), objects, withdrawn)
+        _apply_to(lake, open_store(lake, registry=staged), objects, withdrawn)
         publish_file(staged, target)
 
 
-def _apply_to(store: "FeatureStore", objects: list, withdrawn: tuple[str, ...]) -> None:
+def _apply_to(lake: Lake, store: "FeatureStore", objects: list, withdrawn: tuple[str, ...]) -> None:
     from feast import FeatureService, FeatureView
 
     registered = {view.name: _fields_of_view(view) for view in store.list_feature_views()}
@@ -192,10 +199,11 @@ def _apply_to(store: "FeatureStore", objects: list, withdrawn: tuple[str, ...]) 
                 f"restore {store.repo_path}/views.json and services.json, which number the "
                 "versions, or use a registry of this lake's own"
             )
-    store.apply(objects)
-    for name in withdrawn:
-        if name in registered:
-            store.delete_feature_service(name)
+    with explained(lake, ", ".join(store_kinds(store))):
+        store.apply(objects)
+        for name in withdrawn:
+            if name in registered:
+                store.delete_feature_service(name)
 
 
 def _fields_of_view(view: "FeatureView") -> dict[str, str]:

@@ -17,12 +17,14 @@ import contextlib
 import os
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from contracts.base.disks import disk_sentence
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.copies import local_copy
@@ -132,6 +134,31 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     if config.registry.registry_type != "file":  # which parses nothing before it is asked
         check_registry_of(store.registry.proto(), store.project, "FOOTPATH_REGISTRY")
     return store
+
+
+@contextlib.contextmanager
+def explained(lake: Lake, kind: str) -> Iterator[None]:
+    """Turns a fault of a store, of whatever class, into one sentence.
+
+    Args:
+      lake: whose repository.
+      kind: type of the store.
+
+    Raises:
+      FootpathError: whatever was raised.
+    """
+    try:
+        yield
+    except FootpathError:
+        raise
+    except Exception as error:
+        said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        file = opened_repository(lake) / CONFIG
+        told = disk_sentence(said, file.parent) or (
+            f"the store of {file} ({kind}) refused: {said}; "
+            "fix it and materialize again, nothing is lost"
+        )
+        raise FootpathError(told) from error
 
 
 def store_kinds(store: "FeatureStore") -> tuple[str, str]:

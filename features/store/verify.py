@@ -14,7 +14,7 @@ import pyarrow as pa
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from features.store.changes import State, digest
-from features.store.repository import open_store
+from features.store.repository import explained, open_store, store_kinds
 from features.store.view_specs import View
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def verify(lake: Lake, view: View, state: State, look: int | None) -> Verified:
     store, different = open_store(lake), []
     for start in range(0, len(ids), BATCH):
         part = ids[start : start + BATCH]
-        found = _served_digests(store, view, part)
+        found = _served_digests(lake, store, view, part)
         expected = digests[start : start + BATCH]
         different += [i for i, a, b in zip(part, found, expected, strict=True) if a != b]
     return Verified(len(ids), rows, different)
@@ -75,10 +75,11 @@ def _bucket(view: View, state: State, buckets: int, number: int) -> tuple[list[s
     return found[view.key].to_pylist(), found["digest"].to_pylist()
 
 
-def _served_digests(store: "FeatureStore", view: View, ids: list[str]) -> list[int]:
+def _served_digests(lake: Lake, store: "FeatureStore", view: View, ids: list[str]) -> list[int]:
     """Digests of what the online store gives of some users, or items, in their order."""
     references = [f"{view.name}:{column.name}" for column in view.columns]
-    served = store.get_online_features(references, [{view.key: each} for each in ids]).to_dict()
+    with explained(lake, store_kinds(store)[0]):
+        served = store.get_online_features(references, [{view.key: each} for each in ids]).to_dict()
     columns = {c.name: pa.array(served[c.name], c.type) for c in view.columns}
     with connect() as connection:
         connection.register("served", pa.table(columns))

@@ -35,8 +35,10 @@ def tables_with(root: Path, ids: Ids) -> dict[Path, int]:
     for path in sorted(tree(root)):
         is_table = path.endswith(".parquet") and path.partition("/")[0] not in _OTHERS
         if is_table and not path.startswith("feature_store/similar/"):
-            # A table without days is an object of its own.
-            folders.setdefault(path.rpartition("/")[0] or path, []).append(path)
+            # A table without days is an object of its own, and so is each view's state.
+            folder = path.rpartition("/")[0]
+            alone = folder in ("", "feature_store/online")
+            folders.setdefault(path if alone else folder, []).append(path)
     found: dict[Path, int] = {}
     for paths in folders.values():
         if "user_id" in read_schema(root / paths[0]).names:

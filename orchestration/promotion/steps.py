@@ -1,5 +1,7 @@
 """What promotes: by itself as decided, by hand, back again, and kept as it is."""
 
+from dataclasses import replace
+
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
@@ -38,7 +40,7 @@ def promote_by_hand(
       despite: why it is promoted whatever the checks find, for the ledger.
 
     Returns:
-      The service that the alias leads to, and what the checks found.
+      The service that the alias leads to, and what the checks found, with the ledger's reason.
 
     Raises:
       FootpathError: there is no such version, or a check fails.
@@ -62,7 +64,7 @@ def promote_by_hand(
             "to promote it all the same"
         )
     reason = f"despite {'; '.join(verdict.faults)}: {despite}" if despite else verdict.reason
-    return promote(dataset, lake, version, by, reason), verdict
+    return promote(dataset, lake, version, by, reason), replace(verdict, reason=reason)
 
 
 def roll_back(dataset: Dataset, lake: Lake, alias: str) -> str:

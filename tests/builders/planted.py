@@ -21,7 +21,7 @@ from features.ingestion.replay import repair
 from features.learning.labels import build_labels
 from features.learning.sequences import build_sequences
 from features.stops import keep_stop
-from features.store import apply_registry, promote
+from features.store import apply_registry, materialize, promote
 from tests.builders.daily import STAGES, build
 from tests.builders.datasets import four_days
 from tests.builders.landing import Source, row
@@ -95,6 +95,7 @@ def _serve(lake: Lake) -> None:
         publish_embeddings(lake, SHOP, VERSION, day, users, np.eye(4, 4, dtype=np.float32))
     promote(SHOP, lake, VERSION)
     apply_registry(SHOP, lake)
+    materialize(SHOP, lake)
     rows = pa.table({"user_id": users, "views": [1.0, 2.0, 3.0, 4.0]})
     publish_table(lake, rows, lake.day("head_features", DAYS[-2]))
 

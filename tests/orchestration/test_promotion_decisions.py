@@ -209,7 +209,8 @@ def test_a_version_whose_newest_day_is_missing_or_whose_vectors_grow_waits(lake)
 
 def test_what_is_promoted_despite_the_checks_says_why(lake):
     version = retrain(lake, noise=5, incumbents_noise=0.1)
-    service, _ = promote_by_hand(SHOP, lake, version, "test", despite="a demo")
+    service, verdict = promote_by_hand(SHOP, lake, version, "test", despite="a demo")
+    assert verdict.reason.startswith("despite against coles_bag_v1")
     assert service == "user_representation__v2"
     entry = read_promotions(lake).of(ALIAS).history[-1]
     assert (entry.version, entry.by) == (version, "test")
