@@ -65,8 +65,9 @@ def metric_beside(name: str, measured: Collection[str]) -> str | None:
       measured: all that the task was measured by.
     """
     beside = {"accuracy": "auc", "auc": "accuracy"}.get(name)
-    two = any(known.two_classes for known in map(metric_of, measured))
-    return beside if beside in measured and not two else None
+    if beside not in measured:
+        return None
+    return None if any(metric_of(metric).two_classes for metric in measured) else beside
 
 
 def metric_of(name: str) -> Metric:

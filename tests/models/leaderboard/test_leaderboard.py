@@ -96,6 +96,13 @@ def test_of_several_classes_accuracy_and_auc_stand_side_by_side_and_each_has_its
     assert board.beside is None
 
 
+def test_a_ranking_that_is_measured_apart_by_how_known_its_items_are_has_a_board():
+    found = rows("next", "gru4rec", "frozen", "next_item", "recall@10", {1.0: [0.2]})
+    found += rows("next", "gru4rec", "frozen", "next_item", "recall@10_cold", {1.0: [0.1]})
+    (board,) = boards(pa.Table.from_pylist(found, schema=METRICS))
+    assert (board.metric.name, board.beside) == ("recall@10", None)
+
+
 def test_the_title_has_the_test_users_of_a_seed_and_a_figure_that_is_not_there_is_empty():
     found = rows("ptum", "bag", "frozen", "age", "auc", {0.2: [0.7, 0.8], 1.0: [0.8, 0.9]})
     found = [row | {"test_users": 10 + 3 * row["seed"]} for row in found]
