@@ -25,7 +25,7 @@ def settings_of(method: str, encoder: str) -> dict[str, Any]:
     if encoder == "bag":  # cheap: it sees more of a history, and learns faster
         found |= {"max_length": 200, "lr": 3e-3}
     if METHODS[method].summarizes:
-        found["lr"] = 1e-3  # it learns targets by heart soon enough
+        found |= {"lr": 1e-3, "encoder": {"dropout": 0.2}}  # it soon learns targets by heart
     if METHODS[method].reads_forwards and "causal" in ENCODERS[encoder].model_fields:
         found["encoder"] |= {"causal": True}
     if METHODS[method].trains and METHODS[method].loss_tells:

@@ -35,7 +35,7 @@ def _of(dataset: Dataset, table: FeatureTable, measure: str) -> list[Origin]:
     stem = stem_of(measure)
     if stem in PAUSES:
         return [("sessions", "started_at"), ("sessions", "ended_at")]
-    if measure in table.session_columns(dataset):
+    if measure.startswith(("session", "day_gap")):
         of_actions = ["actions"] if "action" in measure else ["duration_seconds"]
         return [("sessions", column) for column in OF_SESSIONS.get(measure, of_actions)]
     of_action = [ACTION] if action_of(measure) or "action_" in measure else []

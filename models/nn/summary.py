@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from models.nn.layers import Dropout
 
 FAR = 6.0  # standard deviations to which an outlier is drawn in
-DROPOUT = 0.2
 WIDER = 4  # the inner layer, times the width
 
 
@@ -21,14 +20,14 @@ class SummaryReader(nn.Module):
     mean_F: Tensor
     scale_F: Tensor
 
-    def __init__(self, dim: int, columns: int) -> None:
+    def __init__(self, dim: int, columns: int, dropout: float) -> None:
         super().__init__()
         self.register_buffer("mean_F", torch.zeros(columns))
         self.register_buffer("scale_F", torch.ones(columns))
         self.before = nn.LayerNorm(dim)
         self.widen = nn.Linear(dim + columns, WIDER * dim)
         self.narrow = nn.Linear(WIDER * dim, dim)
-        self.dropout = Dropout(DROPOUT)
+        self.dropout = Dropout(dropout)
 
     def measure(self, summary_UF: np.ndarray) -> None:
         """Takes the columns' means and spreads from some users."""

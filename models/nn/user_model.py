@@ -59,8 +59,10 @@ class UserModel(nn.Module):
         self.config = config
         self.behavior = behavior
         self.encoder = encoder
-        columns = Columns.of(config.sizes).width if config.summary else 0
-        self.summary = SummaryReader(config.dim, columns) if config.summary else None
+        self.summary = None
+        if config.summary:
+            columns = Columns.of(config.sizes).width
+            self.summary = SummaryReader(config.dim, columns, config.encoder.dropout)
 
     def forward(self, events: Packed) -> Tensor:
         """Encodes B sequences -> user vectors [B, D].

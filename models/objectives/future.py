@@ -26,7 +26,7 @@ from models.data.sequences import Sequences
 from models.data.summary import DAY, Columns, Seen, signed_log, summarize
 from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import Objective, Outcome
-from models.runtime.distributed import share
+from models.runtime.distributed import gather, share
 
 SHARES = (24, 8, 4)  # of the time that the log spans: windows where none are given
 MEASURED = 2000  # users that amounts are measured of
@@ -131,16 +131,16 @@ class Future(Objective):
         ).mean(2)
         # Amounts are skewed: a few large ones must not be all that counts.
         near_NH = F.smooth_l1_loss(amount_NHQ, target_NHQ, reduction="none").mean(2)
-        known = sample.known_NH.sum().clamp(min=1)
-        happens = (right_NH * sample.known_NH).sum() / known
-        amounts = (near_NH * sample.known_NH).sum() / known
-        loss = happens + amounts
+        known = int(sample.known_NH.sum())
+        happens = (right_NH * sample.known_NH).sum() / max(1, known)
+        amounts = (near_NH * sample.known_NH).sum() / max(1, known)
+        loss = share(known) * (happens + amounts)
         figures = {"happens_loss": happens.detach(), "amounts_loss": amounts.detach()}
-        if self.next is not None and len(vectors_ND):
+        if self.next is not None:
             following = self._next_loss(model, vectors_ND, sample)
             loss = loss + self.options.next_weight * following
             figures["next_loss"] = following.detach()
-        return Outcome(share(len(sample.at_N)) * loss, vectors_ND, figures)
+        return Outcome(loss, vectors_ND, figures)
 
     def encoded_events(self, sample: Sample) -> int:
         """The events of the windows."""
@@ -204,19 +204,20 @@ class Future(Objective):
         """Tells each instant's next event from those of the others, as dual.py does."""
         assert self.next is not None
         chosen = torch.nonzero(sample.next_N > 0)[:, 0]
-        if not len(chosen):
-            return vectors_ND.new_zeros(())
         item_M = sample.next_N[chosen]
         content_MD = model.behavior.content(
             item_M, sample.next_action_N[chosen], sample.next_category_N[chosen]
         )
         query_MD = F.normalize(self.next(vectors_ND[chosen]), dim=1)
-        logits_MM = query_MD @ F.normalize(content_MD, dim=1).T / TEMPERATURE
+        item_M, query_MD = gather(item_M), gather(query_MD)
+        if not len(item_M):
+            return query_MD.sum()
+        logits_MM = query_MD @ F.normalize(gather(content_MD), dim=1).T / TEMPERATURE
         logits_MM = logits_MM - self.share_V[item_M].log()
         is_same_MM = item_M[:, None] == item_M[None, :]
         is_same_MM.fill_diagonal_(False)
         logits_MM = logits_MM.masked_fill(is_same_MM, -torch.inf)
-        return F.cross_entropy(logits_MM, torch.arange(len(chosen), device=logits_MM.device))
+        return F.cross_entropy(logits_MM, torch.arange(len(item_M), device=logits_MM.device))
 
 
 def _until(sequences: Sequences, users_n: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ Outside `torchrun` there is one rank, and everything here leaves values as they 
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from contracts.base.errors import FootpathError
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 PATIENCE = timedelta(hours=2)  # of ranks that wait, such as while the first one validates
 
 
@@ -54,6 +56,16 @@ def joined() -> Iterator[None]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within it this thread is the one rank there is: what it computes waits for no other."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 def part(users_B: np.ndarray) -> np.ndarray:
@@ -111,7 +123,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _is_joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return not _ALONE.get() and dist.is_available() and dist.is_initialized()
 
 
 class _Gather(torch.autograd.Function):

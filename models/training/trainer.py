@@ -8,6 +8,7 @@ With `bag_epochs`, a bag stands in the encoder's place at first: what items mean
 to 25 times faster, and the encoder then starts from good event vectors. The bag is left behind.
 """
 
+import contextlib
 import dataclasses
 import time
 from typing import Protocol
@@ -28,7 +29,7 @@ from models.data.sequences import Sequences
 from models.nn.encoders.bag import Bag
 from models.nn.user_model import UserModel
 from models.objectives.base import Objective, Outcome
-from models.runtime.distributed import gather, part, rank, size, total
+from models.runtime.distributed import alone, gather, part, rank, size, total
 from models.runtime.report import Reporter
 from models.training.ema import Ema
 from models.training.health import effective_rank, fault_of, spread
@@ -224,10 +225,8 @@ class Trainer:
     def _validation_loss(self, judge: Judge) -> float:
         loss = 0.0
         if rank() == 0:
-            if self.ema:
-                with self.ema.within(self.model):
-                    loss = judge.loss(self.model)
-            else:
+            weights = self.ema.within(self.model) if self.ema else contextlib.nullcontext()
+            with alone(), weights:
                 loss = judge.loss(self.model)
         self.trained.train()
         return total([loss])[0]

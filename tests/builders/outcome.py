@@ -15,7 +15,7 @@ from features.behavior.build import feature_fields
 from features.ingestion.lookup_tables import build_items, build_users
 from features.store.repository import open_store
 from features.store.services import known_services
-from tests.builders.daily import build, ingest, values
+from tests.builders.daily import STAGES, build, ingest, values
 
 
 def built_at_once(dataset: Dataset, source: Path, days: list[dt.date], home: Path) -> Lake:
@@ -29,7 +29,7 @@ def built_at_once(dataset: Dataset, source: Path, days: list[dt.date], home: Pat
         build_items(dataset, lake)
         build_users(dataset, lake)
         ingest(dataset, days)
-        build(dataset, lake, days, ("sessions", "user_behavior_features"))
+        build(dataset, lake, days, tuple(name for name in STAGES if name != "events"))
     return lake
 
 

@@ -85,6 +85,7 @@ def serve_shop(lake: Lake) -> None:
     assert (base.version, tuned.version) == (MODEL, TASK_MODEL)
     settings = {"sequences": str(build_sequences(SHOP, lake, AS_OF).pointer), "recipe": "none_bag"}
     settings |= {"dim": 8, "max_length": 4, "fields": FIELDS, "text": {"width": 4}}
+    settings["summary"] = True  # of all events, more than the encoder sees
     train(train_job(settings | {"out": str(base.folder(lake))}), Reporter())
     _finetune(base.folder(lake), tuned.folder(lake))
     apply_registry(SHOP, lake)

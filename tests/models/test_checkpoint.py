@@ -20,7 +20,7 @@ SIZES = {"item": 9, "action": 5, "category": 4}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A finished checkpoint of random weights."""
-    recipe = Recipe.named("none_bert4rec", {"dim": 8})
+    recipe = Recipe.named("none_bert4rec", {"dim": 8, "fields": ["item", "position"]})
     vocabulary = json.dumps(dict.fromkeys(SIZES, SPECIAL))
     texts = ("train_cutoff", "data_fingerprint", "labels_fingerprint", "identity")
     facts = dict.fromkeys(texts, "") | {"recipe": recipe, "seed": 0, "sizes": SIZES}

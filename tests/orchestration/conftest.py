@@ -73,19 +73,18 @@ def refused_here(command: Callable[..., Result]) -> Callable[..., str]:
 def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home folder after `footpath run` on a shop of 200 users and 21 days.
 
-    Its YAML is the shipped one with two of the tasks, fewer recipes, one share of labels, and a
+    Its YAML is the shipped one with two of the tasks, fewer recipes, two shares of labels, and a
     pass of training where that has many.
     """
     home = tmp_path_factory.mktemp("home")
     shop = yaml.safe_load((DATASETS / "shop.yaml").read_text())
     shop["tasks"] = [task for task in shop["tasks"] if task["name"] != "age"]
-    fields = {"fields": ["item", "action", "category"]}
     shop["learning"] |= {
         "epochs": 1,
         "finetuning": {"epochs": 1},
-        "label_shares": [1.0],
-        "recipes": ["ptum_bert4rec", "byb_bag", "none_bag"],
-        "settings": dict.fromkeys(("byb_bag", "none_bag"), fields),
+        "label_shares": [0.5, 1.0],
+        "recipes": ["ptum_bert4rec", "future_bag", "none_bag"],
+        "settings": {},
     }
     (home / "datasets").mkdir()
     (home / "datasets" / "shop.yaml").write_text(json.dumps(shop, default=str))  # which is YAML

@@ -61,7 +61,7 @@ def test_every_event_is_in_one_session_or_in_one_that_is_still_open(lake):
 def test_the_leaderboard_has_every_recipe_and_the_baselines(lake):
     table = (lake / "leaderboard/leaderboard.md").read_text()
     assert re.search(r"^\w+_v1 leads by its validation users \(frozen probe, mean", table, re.M)
-    for name in ("ptum", "bert4rec", "byb", "bag", "majority", "tfidf"):
+    for name in ("ptum", "bert4rec", "future", "bag", "majority", "tfidf", "profile"):
         assert name in table
     assert (lake / "leaderboard/leaderboard-labels.png").stat().st_size > 10_000
 

@@ -20,7 +20,7 @@ from tests.builders.store import (
     publish_embeddings,
     publish_model,
 )
-from tests.features.store.test_example import EXAMPLE
+from tests.features.store.test_example import EXAMPLES
 from tests.s3.conftest import Bucket
 
 VERSION = "ptum_bert4rec_v1"
@@ -42,11 +42,18 @@ def test_the_example_and_our_offline_store_read_from_s3(
         target = tmp_path / "team" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((source / file).read_bytes())
+    tmp_path / "team" / "stock"
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("FOOTPATH", "PYTHONPATH"))
     }
     result = subprocess.run(
-        [sys.executable, "-I", str(EXAMPLE), "--repo", str(tmp_path / "team" / "stock")],
+        [
+            sys.executable,
+            "-I",
+            str(EXAMPLES / "retrieve.py"),
+            "--repo",
+            str(tmp_path / "team" / "stock"),
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -13,6 +13,7 @@ class UbmOptions(MethodOptions):
     """The two stages, and the views of each."""
 
     name: Literal["ubm"] = "ubm"
+    loss_tells: ClassVar[bool] = False  # its two stages have losses of their own
     ranks_items: ClassVar[bool] = True
     # How likely each change of a text is.
     attribute_drop: BelowOne = 0.3  # of a whole attribute

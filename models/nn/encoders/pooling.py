@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from models.data.packed import Packed
 
+MAX_PADDING = 0.2  # share of the slots of rectangles in which states are added up
+
 
 class MeanPooling(nn.Module):
     """The average of the states of each sequence."""
@@ -21,11 +23,10 @@ class MeanPooling(nn.Module):
 
     def beginnings(self, states_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
         """Pools the states up to, and with, N events of sequences that read forwards -> [N, D]."""
-        sums_TD = states_TD.double().cumsum(0)
-        before_N = at_N - events.position_T[at_N] - 1  # the last event of the sequence before
-        earlier_ND = sums_TD[before_N.clamp(min=0)] * (before_N >= 0)[:, None]
-        counts_N1 = (events.position_T[at_N] + 1)[:, None]
-        return ((sums_TD[at_N] - earlier_ND) / counts_N1).to(states_TD.dtype)
+        buckets = events.buckets(MAX_PADDING)
+        parts = states_TD.split([bucket.events for bucket in buckets])
+        sums = [b.to_rows(b.to_rectangle(x).cumsum(1)) for b, x in zip(buckets, parts, strict=True)]
+        return torch.cat(sums)[at_N] / (events.position_T[at_N] + 1)[:, None]
 
 
 class LastPooling(MeanPooling):

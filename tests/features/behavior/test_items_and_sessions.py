@@ -15,12 +15,18 @@ from hypothesis import strategies as st
 
 import features.behavior.ranges
 from contracts.base.errors import FootpathError
-from contracts.config.dataset import Dataset
+from contracts.config.dataset import Dataset, load_dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, publish_table
 from contracts.lake.schemas import EVENTS, FEATURE_CLOCKS, SESSIONS
 from features.behavior.build import stage_features
-from features.behavior.tables import ITEMS, LATEST_SESSION, FeatureTable, feature_tables
+from features.behavior.tables import (
+    FEATURE_TABLES,
+    ITEMS,
+    LATEST_SESSION,
+    FeatureTable,
+    feature_tables,
+)
 from tests.builders.datasets import dataset_like
 from tests.builders.events import Event, Midnights, publish_events, publish_sessions
 from tests.features.behavior.test_behavior import (
@@ -284,3 +290,12 @@ def test_two_features_of_one_name_are_refused_with_the_name() -> None:
     dataset = dataset_like("shop", actions=["users", "view"], features={}, tasks=[])
     with pytest.raises(FootpathError, match="two behavior features are named 'item_users_1d'"):
         ITEMS.fields(dataset)
+
+
+def test_measures_of_sessions_are_known_by_their_names():
+    """So that their origins are told without the engine, which takes seconds to load."""
+    dataset = load_dataset("shop")
+    for table in FEATURE_TABLES.values():
+        named = ("session", "day_gap", "first_start", "last_end")
+        assert all(name.startswith(named) for name in table.session_columns(dataset))
+        assert not any(name.startswith(named) for name in table.event_columns(dataset))

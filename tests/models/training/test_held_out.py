@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from models.data.sequences import open_sequences
+from models.runtime.distributed import alone, gather, size
 from models.runtime.report import Reporter
 from models.train import build
 from models.training.held_out import is_over, parted
@@ -48,3 +49,11 @@ def test_what_was_not_measured_does_not_count_for_patience():
     assert not is_over(torch.tensor([nan, nan, nan]), 1)
     assert not is_over(torch.tensor([2.0, nan, 1.0, nan, 1.5]), 2)
     assert is_over(torch.tensor([2.0, nan, 1.0, nan, 1.5, 1.2]), 2)
+
+
+def test_judging_in_one_rank_waits_for_no_other():
+    assert size() == 1
+    with alone():
+        assert size() == 1
+        rows = torch.ones(3, 2)
+        assert gather(rows) is rows

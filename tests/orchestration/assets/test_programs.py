@@ -86,13 +86,13 @@ def test_the_sentence_of_a_program_that_stops_is_the_run_s(lake_home):
     pointer = {"format": 2, "files": {}, "folder": "1998-04-22-gone", "fingerprint": "0" * 64}
     publish_json(lake, pointer, lake.root / "sequences" / "1998-04-22.json")
     with dg.DagsterInstance.ephemeral() as instance:
-        result = materialize(dataset, "pretrained_encoder", "none_bert4rec", instance)
+        result = materialize(dataset, "pretrained_encoder", "none_bag", instance)
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     error = failure.step_failure_data.error
     while error.cause:
         error = error.cause
     assert "FootpathError" in error.to_string()
-    assert "none bert4rec, seed 0: pre-training: " in error.message
+    assert "none bag, seed 0: pre-training: " in error.message
     assert "1998-04-22" in error.message
     (version,) = all_versions(lake)
     assert not version.is_finished(lake)
@@ -173,9 +173,9 @@ def test_a_run_may_name_another_task_or_none(lake_home, tmp_path):
         recipe = recipes_of_run(of, ["coles_bag"], LearningRun(**run))["coles_bag"]
         return recipe.validation and recipe.validation.model_dump()
 
-    assert stopping(plain) is None
+    common = {"kind": "classification", "held_out": 0.1, "every_epochs": 1, "patience": 2}
+    assert stopping(plain) == common | {"task": None, "patience": 5}  # by the method's own loss
     assert stopping(dataset, validation="none") is None
-    common = {"kind": "classification", "every_epochs": 1, "patience": 2}
     assert stopping(dataset) == common | {"task": "gender"}
     assert stopping(dataset, validation="age") == common | {"task": "age"}
     with pytest.raises(FootpathError, match=r"task 'shoe_size', and the tasks .*; or say none"):
@@ -214,18 +214,18 @@ def test_a_comparison_and_the_assets_train_a_recipe_once_and_measure_it_once(lak
     label(lake)
     dataset = learned("gender", label_shares=[1.0], seeds=1)
     with dg.DagsterInstance.ephemeral() as instance:
-        assert materialize(dataset, "pretrained_encoder", "none_bert4rec", instance).success
-        plan = comparison_plan(lake, dataset, "none_bert4rec")
+        assert materialize(dataset, "pretrained_encoder", "none_bag", instance).success
+        plan = comparison_plan(lake, dataset, "none_bag")
         assert [job.module for job in plan.jobs] == ["models.baselines", "models.finetune"]
         # The other way round: what a comparison has trained is named, and not trained again.
-        plan = comparison_plan(lake, dataset, "none_bag")
+        plan = comparison_plan(lake, dataset, "manymask_bag")
         assert not run_plan(lake, plan).failed
         (training,) = [job for job in plan.jobs if job.module == "models.train"]
         ran = lake.work / "runs" / f"{training.name}.json"
         ran.unlink()
-        assert materialize(dataset, "pretrained_encoder", "none_bag", instance).success
+        assert materialize(dataset, "pretrained_encoder", "manymask_bag", instance).success
         assert not ran.exists()
-        assert latest_finished(lake, "none_bag").trial == training.trial
+        assert latest_finished(lake, "manymask_bag").trial == training.trial
         baselines = next((lake.work / "runs").glob("measure-*.json"))
         before = {path: path.stat().st_mtime_ns for path in baselines.parent.glob("measure-*")}
         assert materialize(dataset, "task_baselines", None, instance).success
