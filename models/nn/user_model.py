@@ -14,6 +14,7 @@ from models.data.sequences import Sequences
 from models.data.summary import Columns
 from models.nn.behavior import BehaviorEncoder
 from models.nn.encoders import ENCODERS
+from models.nn.encoders.base import UserEncoder
 from models.nn.summary import SummaryReader
 
 
@@ -54,7 +55,7 @@ class ModelConfig:
 class UserModel(nn.Module):
     """A behavior encoder under a user encoder, and what reads a summary, where there is one."""
 
-    def __init__(self, config: ModelConfig, behavior: BehaviorEncoder, encoder: nn.Module):
+    def __init__(self, config: ModelConfig, behavior: BehaviorEncoder, encoder: UserEncoder):
         super().__init__()
         self.config = config
         self.behavior = behavior
@@ -74,7 +75,7 @@ class UserModel(nn.Module):
 
     def beginnings(self, events: Packed, at_N: Tensor, summary_NF: Tensor | None) -> Tensor:
         """Encodes sequences up to, and with, N of their events -> user vectors [N, D]."""
-        vectors_ND = self.encoder.beginnings(self.behavior(events), events, at_N)  # type: ignore[operator]
+        vectors_ND = self.encoder.beginnings(self.behavior(events), events, at_N)
         return self._joined(vectors_ND, summary_NF)
 
     def _joined(self, vectors_BD: Tensor, summary_BF: Tensor | None) -> Tensor:

@@ -37,7 +37,7 @@ class Bag(base.UserEncoder):
 
     def beginnings(self, x_TD: Tensor, events: Packed, at_N: Tensor) -> Tensor:
         """Encodes sequences up to, and with, N of their events -> [N, D]."""
-        pooled_ND = self.pool.beginnings(self.dropout(x_TD), events, at_N)  # type: ignore[operator]
+        pooled_ND = self.even_pool.beginnings(self.dropout(x_TD), events, at_N)
         return self._finish(pooled_ND, events.position_T[at_N] + 1)
 
     def _finish(self, pooled_BD: Tensor, lengths_B: Tensor) -> Tensor:

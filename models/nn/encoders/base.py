@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from contracts.base.errors import FootpathError
 from models.data.packed import Packed
-from models.nn.encoders.pooling import POOLINGS, AttentionPooling
+from models.nn.encoders.pooling import POOLINGS, AttentionPooling, MeanPooling
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,13 @@ class UserEncoder(nn.Module):
 
         Of an encoder that reads forwards, and pools by mean or last, alone.
         """
-        return self.pool.beginnings(self.states(x_TD, events), events, at_N)  # type: ignore[operator]
+        return self.even_pool.beginnings(self.states(x_TD, events), events, at_N)
+
+    @property
+    def even_pool(self) -> MeanPooling:
+        """The pooling, where it weighs no event by others: of the beginning of a sequence too."""
+        assert isinstance(self.pool, MeanPooling), "attention pooling has no beginnings"
+        return self.pool
 
     def attention(self, x_TD: Tensor, events: Packed) -> list[Attended]:
         """The attention weights, a layer each, for a batch that is small enough to look at.
