@@ -135,8 +135,6 @@ def _run(job_class: type[JobT], work: Callable[[JobT, Reporter], dict], reporter
     except FootpathError as error:
         reporter.fault(str(error))  # before the other ranks see that this one leaves
         sys.exit(1)
-    except KeyboardInterrupt:  # who stopped the run says so
-        sys.exit(128 + signal.SIGINT)
     reporter.result(result)
 
 

@@ -4,11 +4,13 @@ Every fault that a user can mend ends in one sentence on stderr and exit code 1.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -176,18 +178,25 @@ def main() -> None:
     os._exit(code)
 
 
-def _interrupt(*_: object) -> None:
-    """Interrupts as Ctrl-C does, which a shell lets a command in the background ignore."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stops the command; Ctrl-C does not, where the shell that started it has it ignored.
+
+    Dagster puts the handler of SIGINT in the place of that of SIGTERM whenever a run ends.
+    """
+    logging.lastResort = logging.NullHandler()  # libraries tell of connections that they leave
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not _interrupt and callable(handler):  # Dagster's, while it runs
+        handler(number, frame)
+    elif number != signal.SIGINT or not _ignores_ctrl_c:
         raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
 
 
+_ignores_ctrl_c = False  # as a command in the background of a script does
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def _note_stops() -> int:
-    """Makes SIGTERM and SIGHUP stop a command as Ctrl-C does.
+    """Makes SIGTERM, SIGHUP and Ctrl-C stop a command alike.
 
     Returns:
       A pipe of the numbers of all signals that come: Dagster has handlers of its own while it runs,
@@ -195,8 +204,10 @@ def _note_stops() -> int:
     """
     numbers, written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
+    global _ignores_ctrl_c
+    _ignores_ctrl_c = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    for stop in STOPS:
+        if stop == signal.SIGINT or signal.getsignal(stop) is not signal.SIG_IGN:  # as of nohup
             signal.signal(stop, _interrupt)
     return numbers
 
@@ -236,7 +247,8 @@ def _first_stop(stops: int) -> int:
     """The signal that the process was stopped by; 0 if it was not."""
     with contextlib.suppress(BlockingIOError):
         _came.extend(os.read(stops, 1024))
-    return next((number for number in _came if number in STOPS), 0)
+    heeded = STOPS[:-1] if _ignores_ctrl_c else STOPS
+    return next((number for number in _came if number in heeded), 0)
 
 
 _came: list[int] = []

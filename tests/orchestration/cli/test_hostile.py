@@ -157,13 +157,25 @@ def test_a_command_that_is_stopped_says_so_and_what_by(tmp_path, stop, stage):
     stop_in(start(tmp_path, *SHOP), stage, stop, 0.3)
 
 
-def test_a_command_in_the_background_of_a_script_which_ignores_ctrl_c_stops_too(tmp_path):
+@pytest.mark.parametrize(
+    ("stop", "stage"),
+    [
+        (signal.SIGTERM, "0. A synthetic shop"),
+        # Between Dagster's runs, whose end puts the handler of SIGINT in the place of others.
+        pytest.param(signal.SIGTERM, "2. Landing", marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, "2. Landing", marks=pytest.mark.long),
+    ],
+)
+def test_a_command_in_the_background_of_a_script_which_ignores_ctrl_c_stops_too(
+    tmp_path, stop, stage
+):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is inherited
     try:
         run = start(tmp_path, *SHOP)
     finally:
         signal.signal(signal.SIGINT, before)
-    stop_in(run, "0. A synthetic shop", signal.SIGTERM, 0.3)
+    os.kill(run.pid, signal.SIGINT)
+    stop_in(run, stage, stop, 0.3)
 
 
 @pytest.mark.long
