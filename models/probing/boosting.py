@@ -17,6 +17,7 @@ EVERY = 5  # trees between two choices of how many to keep
 SETTINGS = {
     "max_leaf_nodes": LEAVES, "learning_rate": RATE, "l2_regularization": 1.0,
     "early_stopping": False, "random_state": 0,
+    "max_bins": 63,  # as good as 255 on thousands of users, in half the time
 }  # fmt: skip
 
 
