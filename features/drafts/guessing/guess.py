@@ -45,7 +45,7 @@ def _tell_tables(rows: Rows, time: Time | None) -> None:
     """Tells a table of users or items: a row for each key, nothing that happens."""
     if rows.fields["action"].leaves or rows.sample.rows < 5 or rows.explode:
         return
-    if time and not is_of_a_table(time.profile.leaf):
+    if (time and not is_of_a_table(time.profile.leaf)) or (not time and rows.has_time):
         return
     for kind, role in (("users", USER), ("items", ITEM)):
         file = rows.sample.file.path.rsplit("/", 1)[-1].lower()

@@ -50,6 +50,11 @@ class Rows:
     table_of: str = ""  # users or items, where the rows are no events
     key: Profile | None = None  # of that table
 
+    @property
+    def has_time(self) -> bool:
+        """Whether something of a row says when it happened."""
+        return bool(self.fields["timestamp"].leaves)
+
     @classmethod
     def of(cls, connection: duckdb.DuckDBPyConnection, sample: Sample) -> "Rows":
         """Looks at the tables of a sample."""

@@ -8,6 +8,8 @@ from features.drafts.guessing.names import ITEM, TIME, time_rank
 from features.drafts.guessing.rows import SPARSE, TELLING, Guess, Rows
 from features.drafts.guessing.times import Time, with_clock
 
+PARTS = ("year", "month", "day", "hour", "minute")
+
 
 def choose_time(rows: Rows) -> Time | None:
     """The time that is most likely that of the event."""
@@ -41,6 +43,8 @@ def choose_time(rows: Rows) -> Time | None:
 
 def timestamp_of(rows: Rows, time: Time | None) -> Guess:
     """When it happened, and what a person has to look at."""
+    if time is None and (dated := _of_parts(rows)):
+        return dated
     if time is None:
         return Guess(
             "TIMESTAMPTZ '2000-01-01 00:00:00+00'",
@@ -66,6 +70,33 @@ def timestamp_of(rows: Rows, time: Time | None) -> Guess:
     why = time.why + (f" (other times: {', '.join(others[:6])})" if others else "")
     leaves = (profile.leaf, *([time.other.leaf] if time.other else []))
     return Guess(time.sql, why, doubt, leaves)
+
+
+def _of_parts(rows: Rows) -> Guess | None:
+    """A time whose year, month and day, and perhaps hour and minute, are columns of their own."""
+    found = {}
+    for profile in rows.profiles:
+        part = profile.leaf.words[-1:]
+        if (
+            part
+            and part[0] in PARTS
+            and profile.leaf.is_plain
+            and profile.mostly(profile.whole + profile.dotted)
+        ):
+            found.setdefault(part[0], profile.leaf)
+    if not found.keys() >= set(PARTS[:3]):
+        return None
+    leaves = [found[part] for part in PARTS if part in found]
+    numbers = [f"{found[p].sql}::BIGINT" if p in found else "0" for p in PARTS]
+    doubt = "no zone is given: name the one that these times are written in"
+    if "hour" not in found:
+        doubt += "; it has days and no time of day, so what lies on one day will be one session"
+    return Guess(
+        f"TRY(make_timestamp({', '.join(numbers)}, 0)) AT TIME ZONE 'UTC'",
+        f"{', '.join(leaf.label for leaf in leaves)} are the parts of a time",
+        doubt,
+        tuple(leaves),
+    )
 
 
 def _time_like(rows: Rows) -> str:

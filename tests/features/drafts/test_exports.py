@@ -367,3 +367,13 @@ def test_a_log_of_a_web_server_names_its_fields_in_a_comment(tmp_path: Path):
     }
     assert (made.rows, made.refused, made.dataset.landing.csv.comment) == (30, 0, "#")
     assert made.first(**expected) == expected
+
+
+def test_parts_of_a_time_in_columns_of_their_own_are_one_instant(tmp_path: Path):
+    rows = [f"2026.0,1.0,{n % 28 + 1}.0,9,u{n % 5},i{n}" for n in range(40)]
+    made = drafted(
+        put(tmp_path / "clicks.csv", "year,month,day,hour,user_id,item\n" + "\n".join(rows))
+    )
+    expected = {"user_id": "u0", "timestamp": "2026-01-01T09:00:00+00:00", "item_id": "i0"}
+    assert (made.rows, made.refused) == (40, 0)
+    assert made.first(**expected) == expected
