@@ -18,6 +18,7 @@ from features.drafts.neighbors import Neighbors, neighbors_of
 from features.drafts.properties import Properties, properties_of
 from features.drafts.source.paths import Address, address_of
 from features.drafts.source.sampling import Sample, find_file, take_sample
+from features.drafts.tasks import task_lines
 from features.drafts.yaml_lines import TODO, WIDTH, scalar, table_lines, wrapped
 
 FIELDS = ("event_id", "user_id", "timestamp", "action", "item_id", "value", "session_id")
@@ -25,7 +26,7 @@ FIELDS = ("event_id", "user_id", "timestamp", "action", "item_id", "value", "ses
 _REST = [
     "",
     "# Next, if you have them: `items:` and `users:` (files of their own, or these ones),",
-    "# `features.categories`, and `tasks:` to predict. docs/your-data.md shows each.",
+    "# `features.categories`, and more `tasks:` to predict. docs/your-data.md shows each.",
 ]
 
 
@@ -64,7 +65,8 @@ def draft(address: str, name: str) -> Draft:
         where = address_of(file, guesses.span)
         properties = properties_of(guesses)
         beside = neighbors_of(connection, sample, guesses, where)
-    drafted = _Drafted(name, sample, guesses, where, properties, beside)
+        tasks = list(task_lines(guesses, where))
+    drafted = _Drafted(name, sample, guesses, where, properties, beside, tasks)
     return Draft("\n".join(drafted.lines()) + "\n", where.folder, sample.rows)
 
 
@@ -89,6 +91,7 @@ class _Drafted:
     where: Address
     properties: Properties
     beside: Neighbors
+    tasks: list[str]
 
     def lines(self) -> list[str]:
         """All lines."""
@@ -104,6 +107,7 @@ class _Drafted:
             "events:",
             *self._events(),
             *self._actions(),
+            *self.tasks,
             *self.beside.lines,
             *([] if self.beside.lines else _REST),
         ]

@@ -9,7 +9,6 @@ import duckdb
 
 from features.drafts.guessing.actions import action_of, value_of
 from features.drafts.guessing.ids import event_id_of, item_of, session_of, user_of
-from features.drafts.guessing.leaves import sql_name
 from features.drafts.guessing.names import ITEM, USER, is_of_a_table
 from features.drafts.guessing.rows import Rows
 from features.drafts.guessing.times import Time
@@ -65,14 +64,8 @@ def _tell_tables(rows: Rows, time: Time | None) -> None:
 def _find_span(rows: Rows) -> None:
     """Finds the first and last time, as the draft reads them."""
     time = rows.fields["timestamp"]
-    kinds = ", ".join(
-        f"TRY_CAST({sql_name(c)} AS {kind}) AS {sql_name(c)}" for c, kind in rows.declared.items()
-    )
-    source = f"(SELECT * {f'REPLACE ({kinds})' if kinds else ''} FROM sample)"
-    if rows.explode:
-        source = f"(SELECT *, unnest({rows.explode.sql}) AS each FROM {source})"
     low, high = rows.connection.sql(
-        f"SELECT min(t), max(t) FROM (SELECT TRY({time.sql})::TIMESTAMPTZ AS t FROM {source}) "
+        f"SELECT min(t), max(t) FROM (SELECT TRY({time.sql})::TIMESTAMPTZ AS t FROM {rows.typed}) "
         "WHERE year(t) BETWEEN 1990 AND 2100"
     ).fetchall()[0]
     if low:

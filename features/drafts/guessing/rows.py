@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import duckdb
 
 from contracts.base.sql import literal, literals
-from features.drafts.guessing.leaves import Leaf, Leaves, ObjectList, find_leaves
+from features.drafts.guessing.leaves import Leaf, Leaves, ObjectList, find_leaves, sql_name
 from features.drafts.guessing.names import Role
 from features.drafts.guessing.profiles import Profile, profiles_of
 from features.drafts.guessing.times import Time, time_of
@@ -54,6 +54,18 @@ class Rows:
     def has_time(self) -> bool:
         """Whether something of a row says when it happened."""
         return bool(self.fields["timestamp"].leaves)
+
+    @property
+    def typed(self) -> str:
+        """SQL of the sample as the draft reads it: columns in their types, lists as rows."""
+        kinds = ", ".join(
+            f"TRY_CAST({sql_name(c)} AS {kind}) AS {sql_name(c)}"
+            for c, kind in self.declared.items()
+        )
+        source = f"(SELECT * {f'REPLACE ({kinds})' if kinds else ''} FROM sample)"
+        if self.explode:
+            source = f"(SELECT *, unnest({self.explode.sql}) AS each FROM {source})"
+        return source
 
     @classmethod
     def of(cls, connection: duckdb.DuckDBPyConnection, sample: Sample) -> "Rows":
