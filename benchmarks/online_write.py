@@ -93,7 +93,7 @@ def ours(lake: Lake, view: View) -> None:
     writer = OnlineWriter(lake, [view])
     with connect() as connection:
         for batch in Changes(connection, lake, view, State.empty("", view)).batches(BATCH):
-            writer.write(view, batch)
+            writer.write([(view, batch)])
 
 
 def empty(lake: Lake, port: int | None) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -82,7 +83,7 @@ def test_sqlite_holds_what_feasts_rows_would_be(tmp_path: Path, created: str, op
         if name == "rows":
             write_rows(store, settings, table, batch())
         else:
-            store.online_write_arrow(settings, table, batch())
+            store.online_write_arrow(settings, [(table, batch())])
         tables[name] = (
             sqlite3.connect(tmp_path / f"{name}.db")
             .execute("SELECT * FROM team_wide ORDER BY entity_key, feature_name")
@@ -125,10 +126,14 @@ def test_redis_holds_what_feasts_rows_would_be(
         key_ttl_seconds=ttl,
     )
     store = get_online_store_from_config(settings.online_store)
+
+    def arrow(*rows: Any) -> None:
+        store.online_write_arrow(settings, [rows])
+
     client, hashes = redis.Redis(port=port), []
-    for write in (lambda *args: write_rows(store, *args), store.online_write_arrow):
+    for write in (lambda *args: write_rows(store, settings, *args), arrow):
         client.flushall()
-        write(settings, view(), batch())
+        write(view(), batch())
         hashes.append({key: client.hgetall(key) for key in client.scan_iter()})
         assert all((client.ttl(key) > 900) == bool(ttl) for key in hashes[-1])
     assert len(hashes[0]) == 3
@@ -144,5 +149,5 @@ def test_progress_gets_the_rows_that_are_written(tmp_path: Path):
     store = get_online_store_from_config(settings.online_store)
     store.update(settings, [], [view()], [], [], partial=True)
     written: list[int] = []
-    store.online_write_arrow(settings, view(), batch(), written.append)
+    store.online_write_arrow(settings, [(view(), batch())], written.append)
     assert written == [3]
