@@ -214,10 +214,24 @@ def _apply_to_file(lake: Lake, objects: list, withdrawn: tuple[str, ...]) -> Non
 
 
 def _apply_to(lake: Lake, store: "FeatureStore", objects: list, withdrawn: tuple[str, ...]) -> None:
+    with explained(lake, ", ".join(store_kinds(store))):
+        registered = _registered(store)
+        _refuse_others(store, registered, objects)
+        store.apply(objects)
+        for name in withdrawn:
+            if name in registered:
+                store.delete_feature_service(name)
+
+
+def _registered(store: "FeatureStore") -> dict[str, dict]:
+    views = {view.name: _fields_of_view(view) for view in store.list_feature_views()}
+    return views | {s.name: _fields_of_service(s) for s in store.list_feature_services()}
+
+
+def _refuse_others(store: "FeatureStore", registered: dict[str, dict], objects: list) -> None:
+    """Refuses to give a registered name other features."""
     from feast import FeatureService, FeatureView
 
-    registered = {view.name: _fields_of_view(view) for view in store.list_feature_views()}
-    registered |= {s.name: _fields_of_service(s) for s in store.list_feature_services()}
     for thing in objects:
         if isinstance(thing, FeatureView):
             fields = _fields_of_view(thing)
@@ -231,11 +245,6 @@ def _apply_to(lake: Lake, store: "FeatureStore", objects: list, withdrawn: tuple
                 f"restore {store.repo_path}/views.json and services.json, which number the "
                 "versions, or use a registry of this lake's own"
             )
-    with explained(lake, ", ".join(store_kinds(store))):
-        store.apply(objects)
-        for name in withdrawn:
-            if name in registered:
-                store.delete_feature_service(name)
 
 
 def _fields_of_view(view: "FeatureView") -> dict[str, str]:
