@@ -26,7 +26,11 @@ def stamps(folder: Path, pattern: str = "*.parquet") -> dict[str, str]:
     """The objects of a folder by name, each with what changes when it does."""
     if is_remote(folder):
         found = system_of(folder).glob(f"{key_of(folder)}/{pattern}", detail=True).items()
-        return {key.rpartition("/")[2]: str(info["ETag"]).strip('"') for key, info in found}
+        return {
+            key.rpartition("/")[2]: str(info["ETag"]).strip('"')
+            for key, info in found
+            if info["type"] == "file"
+        }
     if not folder.exists():
         return {}
     status: dict[str, os.stat_result] = {}

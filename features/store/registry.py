@@ -87,7 +87,8 @@ def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
             alias: promise(lake, alias, given) for alias, given in _given(dataset, lake).items()
         }
         history = read_promotions(lake).of(REPRESENTATION_SERVICE).history
-        if history:  # of a process that ended before it had moved the alias
+        if history and history[-1].service in known_services(lake).services:
+            # A process may have ended before it had moved the alias.
             leads[REPRESENTATION_SERVICE] = history[-1].service
         if any(aliases.get(alias, name) != name for alias, name in leads.items()):
             _apply(dataset, lake, views)  # whoever follows an alias finds a service, and its rows

@@ -57,7 +57,9 @@ def test_a_service_is_served_and_a_promotion_seen(lake: Lake):
     asked = {"dataset": "shop", "service": "user_representation__v1"}
     with client_of() as client:
         users = [row["user_id"] for row in vectors]
-        found = client.post("/v1/features", json=asked | {"users": users}).json()
+        response = client.post("/v1/features", json=asked | {"users": users})
+        assert response.status_code == 200, response.text + client.get("/health").text
+        found = response.json()
         column = found["names"].index(f"embedding_{served.MODEL}")
         assert [row[column] for row in found["rows"]] == [row["embedding"] for row in vectors]
         near = client.post("/v1/similar", json={"dataset": "shop", "user": "u1", "k": 3}).json()
