@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.production.addresses import LAKE, folder
-from orchestration.production.servers import LOOPBACK, Ports, Server, own_servers
+from orchestration.production.addresses import LAKE, ONLINE, ONLINE_PASSWORD, REGISTRY, folder
+from orchestration.production.servers import Ports, Server, own_servers
 from tests.builders.stack import open_folder
 from tests.redis_server import free_port
 
@@ -22,11 +21,10 @@ class Running:
 
     Args:
       server: a prepared one.
-      port: that it listens on.
     """
 
-    def __init__(self, server: Server, port: int) -> None:
-        self.server, self.port = server, port
+    def __init__(self, server: Server) -> None:
+        self.server = server
         self.start()
 
     def start(self) -> None:
@@ -40,7 +38,7 @@ class Running:
                 start_new_session=True, **user,
             )  # fmt: skip
             while self._process.poll() is None:
-                with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port)):
+                if _answers(self.server):
                     return
                 time.sleep(0.05)
             assert time.monotonic() < end, f"{self.server.name} does not start"
@@ -50,6 +48,22 @@ class Running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _answers(server: Server) -> bool:
+    """Whether it answers: a port is open before that."""
+    import psycopg
+    import redis
+
+    given = server.variables
+    try:
+        if server.name == "postgres":
+            psycopg.connect(given[REGISTRY], connect_timeout=3).close()
+        else:
+            redis.Redis.from_url(given[ONLINE], password=given[ONLINE_PASSWORD]).ping()
+    except (psycopg.OperationalError, redis.ConnectionError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -67,7 +81,7 @@ def production_servers(
         lines: list[str] = []
         running = {}
         for server in own_servers({LAKE: "given"}, {}, ports, lines.append):
-            running[server.name] = Running(server, getattr(ports, server.name))
+            running[server.name] = Running(server)
             stack.callback(running[server.name].kill)
             for name, value in server.variables.items():
                 monkeypatch.setenv(name, value)
