@@ -46,7 +46,10 @@ FEATURES = View(
     + tuple(Column(f"value_{n:02}", f"value_{n:02}", "float64") for n in range(6)),
 )
 VECTORS = View(
-    "embeddings", "user_embeddings/m_v1", (Column("embedding_m_v1", "embedding", "float32[64]"),)
+    "embeddings",
+    "user_embeddings/m_v1",
+    (Column("embedding_m_v1", "embedding", "float32[64]"),),
+    {"model_version": "m_v1"},
 )
 
 
@@ -93,7 +96,7 @@ def ours(lake: Lake, view: View) -> None:
     writer = OnlineWriter(lake, [view])
     with connect() as connection:
         for batch in Changes(connection, lake, view, State.empty("", view)).batches(BATCH):
-            writer.write(view, batch)
+            writer.write([(view, batch)])
 
 
 def empty(lake: Lake, port: int | None) -> None:

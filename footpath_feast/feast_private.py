@@ -5,7 +5,7 @@ The stores also call what their base classes keep for themselves: `_get_conn` of
 `_write_data_source` of Feast's, for sources that are not Parquet and for saved data sets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import _convert_arrow_to_proto, _prepare_entities_to_read_from_online_store
 
 Progress = Callable[[int], Any]
+Batches = Sequence[tuple[FeatureView, pa.RecordBatch]]  # rows of some views
 
 
 def write_rows(

@@ -5,7 +5,8 @@ byte. Unlike it, `online_write_arrow` does not compare event timestamps: the cal
 write, so that a correction with an equal timestamp gets through.
 
 A batch becomes one Arrow binary column of commands in Redis' wire format (RESP), whose buffer is
-sent as it lies. A read asks one HMGET a user for the fields of all views.
+sent as it lies: one HSET a user, with the fields of all views. A read asks one HMGET a user for
+the fields of all views.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureView, RepoConfig
@@ -26,6 +28,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from footpath_feast.feast_private import (
+    Batches,
     Progress,
     clocks,
     redis_field,
@@ -52,31 +55,30 @@ class RedisOnlineStore(OrderedReads, redis.RedisOnlineStore):
     def online_write_arrow(
         self,
         config: RepoConfig,
-        table: FeatureView,
-        batch: pa.RecordBatch,
+        batches: Batches,
         progress: Progress | None = None,
     ) -> None:
-        """Sets the fields of every user of one batch; each user's are set in one step.
+        """Sets the fields of every user of some batches; each user's are set in one step.
 
         Args:
           config: the feature store's.
-          table: whose rows they are.
-          batch: its entity and timestamp columns, and one column a feature, named after it.
+          batches: views keyed alike, and a batch of each: its entity and timestamp columns, and
+            one column a feature, named after it.
           progress: gets the number of rows once they are written.
         """
         options: Any = config.online_store
         client: Any = self._get_client(options)
-        keys, fields = _hashes(config, table, batch)
+        hashes = [_hashes(config, table, batch) for table, batch in batches]
         if isinstance(client, RedisCluster):
-            _set_in_cluster(client, keys, fields, options.key_ttl_seconds)
-        else:
-            commands = _commands(keys, fields, options.key_ttl_seconds)
+            _set_in_cluster(client, hashes, options.key_ttl_seconds)
+        elif hashes:
+            commands, replies = _commands(hashes, options.key_ttl_seconds)
             with _connection(client) as connection:
                 connection.send_packed_command([commands])
-                for _ in range(batch.num_rows * (2 if options.key_ttl_seconds else 1)):
+                for _ in range(replies):
                     connection.read_response()
         if progress:
-            progress(batch.num_rows)
+            progress(sum(batch.num_rows for _, batch in batches))
 
     def online_delete(
         self, config: RepoConfig, tables: Sequence[FeatureView], keys: dict[str, list[Value]]
@@ -132,12 +134,10 @@ class RedisOnlineStore(OrderedReads, redis.RedisOnlineStore):
             return [connection.read_response() for _ in keys]
 
 
-Fields = dict[bytes, pa.BinaryArray]
+Hashes = tuple[pa.BinaryArray, dict[bytes, pa.BinaryArray]]
 
 
-def _hashes(
-    config: RepoConfig, table: FeatureView, batch: pa.RecordBatch
-) -> tuple[pa.BinaryArray, Fields]:
+def _hashes(config: RepoConfig, table: FeatureView, batch: pa.RecordBatch) -> Hashes:
     """The key of every user's hash, and field -> its value for every user."""
     names = tuple(feature.name for feature in table.features)
     clock, *features = _fields(versioned_name(config, table), names)
@@ -148,17 +148,27 @@ def _hashes(
     return keys, fields
 
 
-def _commands(keys: pa.BinaryArray, fields: Fields, ttl: int | None) -> pa.Buffer:
-    """One HSET command a user, and EXPIRE where keys do, back to back, in RESP."""
-    parts: list = [constant(b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(fields))), *_bulk(keys)]
-    for name, values in fields.items():
-        parts += [constant(b"$%d\r\n%s\r\n" % (len(name), name)), *_bulk(values)]
+def _commands(hashes: list[Hashes], ttl: int | None) -> tuple[pa.Buffer, int]:
+    """One HSET command a user, and EXPIRE where keys do, back to back, in RESP; and the replies.
+
+    A user whom only some of the views have a row of gets the fields of those.
+    """
+    keys = pc.unique(pa.concat_arrays([of for of, _ in hashes]))
+    words, pieces = np.full(len(keys), 2), []
+    for of, fields in hashes:
+        named = [(constant(b"$%d\r\n%s\r\n" % (len(n), n)), *_bulk(v)) for n, v in fields.items()]
+        rows = pc.index_in(keys, of)
+        words += np.where(rows.is_valid().to_numpy(zero_copy_only=False), 2 * len(fields), 0)
+        pieces.append(joined(*itertools.chain(*named)).take(rows).fill_null(constant(b"")))
+    counts = pa.array(words).cast(pa.string()).cast(pa.binary())
+    parts: list = [constant(b"*"), counts, constant(b"\r\n$4\r\nHSET\r\n"), *_bulk(keys), *pieces]
     if ttl:
         seconds = b"%d" % ttl
         parts += [constant(b"*3\r\n$6\r\nEXPIRE\r\n"), *_bulk(keys)]
         parts += [constant(b"$%d\r\n%s\r\n" % (len(seconds), seconds))]
     commands = joined(*parts)
-    return commands.buffers()[2].slice(0, pc.sum(pc.binary_length(commands)).as_py())
+    length = pc.sum(pc.binary_length(commands)).as_py() or 0
+    return commands.buffers()[2].slice(0, length), len(keys) * (2 if ttl else 1)
 
 
 def _bulk(values: pa.BinaryArray) -> list[pa.Array | pa.Scalar]:
@@ -198,12 +208,16 @@ def _instant(stored: bytes) -> dt.datetime:
     return dt.datetime.fromtimestamp(message.seconds + message.nanos / 1_000_000_000, dt.UTC)
 
 
-def _set_in_cluster(client: Any, keys: pa.BinaryArray, fields: Fields, ttl: int | None) -> None:
+def _set_in_cluster(client: Any, hashes: list[Hashes], ttl: int | None) -> None:
     """Sends each user's hash to the node that holds it, which only the client knows."""
-    columns = [values.to_pylist() for values in fields.values()]
-    with client.pipeline() as pipe:
+    users: dict[bytes, dict[bytes, bytes]] = {}
+    for keys, fields in hashes:
+        columns = [values.to_pylist() for values in fields.values()]
         for key, *cells in zip(keys.to_pylist(), *columns, strict=True):
-            pipe.hset(key, mapping=dict(zip(fields, cells, strict=True)))
+            users.setdefault(key, {}).update(zip(fields, cells, strict=True))
+    with client.pipeline() as pipe:
+        for key, cells in users.items():
+            pipe.hset(key, mapping=cells)
             if ttl:
                 pipe.expire(key, ttl)
         pipe.execute()

@@ -3,24 +3,26 @@
 The rows are those that `SqliteOnlineStore.online_write_batch` would write, byte for byte: one row a
 user and feature in the table `<project>_<view>`. They go in by one statement a user, which binds
 the key and the clocks once, and in the order of the primary key: that halves the time once the
-encoding costs nothing.
+encoding costs nothing. What is new of a user in several views goes in by one transaction, so that
+no read meets a part of it.
 """
 
 import datetime as dt
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from feast import FeatureView, RepoConfig, ValueType
+from feast import FeatureView, Field, RepoConfig, ValueType
 from feast.infra.online_stores import sqlite
 from feast.infra.online_stores.helpers import extract_text_and_num
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import to_naive_utc
 
 from footpath_feast.feast_private import (
+    Batches,
     Progress,
     clocks,
     serialized_keys,
@@ -48,39 +50,30 @@ class SqliteOnlineStore(OrderedReads, sqlite.SqliteOnlineStore):
     def online_write_arrow(
         self,
         config: RepoConfig,
-        table: FeatureView,
-        batch: pa.RecordBatch,
+        batches: Batches,
         progress: Progress | None = None,
     ) -> None:
-        """Upserts one batch in one transaction: a reader sees all of a user's row or none.
+        """Upserts batches in one transaction: a reader sees all that is new of a user, or nothing.
 
         Args:
           config: the feature store's.
-          table: whose rows they are.
-          batch: its entity and timestamp columns, and one column a feature, named after it.
+          batches: views, and a batch of each: its entity and timestamp columns, and one column a
+            feature, named after it.
           progress: gets the number of rows once they are written.
         """
         options: Any = config.online_store
         if options.vector_enabled or options.enable_openai_compatible_store:
-            write_rows(self, config, table, batch, progress)  # their columns are Feast's own affair
+            for table, batch in batches:  # their columns are Feast's own affair
+                write_rows(self, config, table, batch, progress)
             return
-        features = sorted(table.features, key=lambda feature: feature.name.encode())
-        event, created = clocks(table, batch)
-        cells: list[list] = [entity_keys(batch, table.entity_columns).to_pylist(), _seconds(event)]
-        cells.append(_seconds(created) if created is not None else [None] * batch.num_rows)
-        for feature in features:
-            kind, values = feature.dtype.to_value_type(), batch.column(feature.name)
-            encoded = encode_values(values, kind).to_pylist()
-            cells += [encoded, _texts(values, kind, encoded)]
-        name = f"{config.project}_{versioned_name(config, table)}"
+        upserts = [(_upsert(config, table), _rows(table, batch)) for table, batch in batches]
         connection = self._get_conn(config)
         connection.execute(f"PRAGMA cache_size = {PAGES}")
         with connection:
-            connection.executemany(
-                _upsert(name, [feature.name for feature in features]), zip(*cells, strict=True)
-            )
+            for statement, rows in upserts:
+                connection.executemany(statement, rows)
         if progress:
-            progress(batch.num_rows)
+            progress(sum(batch.num_rows for _, batch in batches))
 
     def online_delete(
         self, config: RepoConfig, tables: Sequence[FeatureView], keys: dict[str, list[Value]]
@@ -149,17 +142,35 @@ def _instant(stored: int) -> dt.datetime:
     return sqlite.convert_timestamp(b"%d" % stored).replace(tzinfo=dt.UTC)
 
 
-def _upsert(table: str, features: list[str]) -> str:
+def _sorted_features(table: FeatureView) -> list[Field]:
+    """The features of a view in the order of the primary key."""
+    return sorted(table.features, key=lambda feature: feature.name.encode())
+
+
+def _upsert(config: RepoConfig, table: FeatureView) -> str:
     """Makes the statement for one user: ?1 is the key, ?2 and ?3 the clocks, then the cells."""
     rows = ", ".join(
-        f"(?1, '{feature}', ?{4 + 2 * n}, ?{5 + 2 * n}, ?2, ?3)"
-        for n, feature in enumerate(features)
+        f"(?1, '{feature.name}', ?{4 + 2 * n}, ?{5 + 2 * n}, ?2, ?3)"
+        for n, feature in enumerate(_sorted_features(table))
     )
     update = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[2:])
+    name = f"{config.project}_{versioned_name(config, table)}"
     return (
-        f'INSERT INTO "{table}" ({", ".join(COLUMNS)}) VALUES {rows} '
+        f'INSERT INTO "{name}" ({", ".join(COLUMNS)}) VALUES {rows} '
         f"ON CONFLICT(entity_key, feature_name) DO UPDATE SET {update}"
     )
+
+
+def _rows(table: FeatureView, batch: pa.RecordBatch) -> Iterator[tuple]:
+    """What the statement binds, a tuple a user."""
+    event, created = clocks(table, batch)
+    cells: list[list] = [entity_keys(batch, table.entity_columns).to_pylist(), _seconds(event)]
+    cells.append(_seconds(created) if created is not None else [None] * batch.num_rows)
+    for feature in _sorted_features(table):
+        kind, values = feature.dtype.to_value_type(), batch.column(feature.name)
+        encoded = encode_values(values, kind).to_pylist()
+        cells += [encoded, _texts(values, kind, encoded)]
+    return zip(*cells, strict=True)
 
 
 def _texts(values: pa.Array, kind: ValueType, encoded: list[bytes]) -> list[str | None]:

@@ -84,3 +84,11 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return said.stdout.strip() if said.returncode == 0 else ""
+
+
+def check_specs(key: dg.AssetKey, descriptions: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
+    """The checks of an asset, by name and description."""
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=description)
+        for name, description in descriptions.items()
+    ]

@@ -1,15 +1,20 @@
 """Processes that die at a chosen step, or at any moment, as if the power had gone.
 
 A step is one change of what other processes can see: a rename into place, a removal, an object that
-is sent to S3 or deleted there. The real calls are counted and the process kills itself before one
-of them; nothing else is changed.
+is sent to S3 or deleted there, a transaction of SQLite, users' hashes that are sent to Redis. The
+real calls are counted and the process kills itself before one of them; nothing else is changed.
 """
 
+import itertools
 import multiprocessing
 import os
+import random
 import signal
+import sqlite3
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 # Children start from a server that has imported everything and holds no thread.
@@ -62,6 +67,47 @@ def steps_of(target: Callable, *arguments: Any) -> int:
     return steps.value
 
 
+def kill_until_done(
+    dice: random.Random,
+    seconds: float,
+    steps: int,
+    after: Callable[[], object],
+    target: Callable,
+    *arguments: Any,
+) -> tuple[int, int]:
+    """Runs target again and again until it is let through, at the latest the fifth time.
+
+    Args:
+      dice: say when it is killed: at a step, or at a moment.
+      seconds: that it takes.
+      steps: that it has.
+      after: called after every kill.
+      target: what is run.
+      arguments: of it.
+
+    Returns:
+      How often it was killed, and how often it was to be.
+    """
+    kills = runs = 0
+    for kind in itertools.islice(itertools.cycle(("time", "step")), dice.randint(0, 1), 4):
+        runs += 1
+        if kind == "time":
+            died = dies_after(dice.uniform(0, seconds), target, *arguments)
+        else:
+            died = dies_at(dice.randrange(steps), target, *arguments)
+        kills += died
+        after()
+        if not died or dice.random() < 0.6:
+            break
+    steps_of(target, *arguments)
+    return kills, runs
+
+
+def numbers(count: int) -> Any:
+    """Numbers that this process shares with its children; all 0."""
+    return _context.Array("q", count)
+
+
 def _was_killed(child: Any) -> bool:
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL), child.exitcode
@@ -95,6 +141,23 @@ def _run(step: int, told: Any, target: Callable, arguments: tuple) -> None:
             count()
         return await request(self, operation, parameters)
 
+    class Connection(sqlite3.Connection):
+        def __exit__(self, *error: Any) -> Any:
+            count()
+            return super().__exit__(*error)
+
+    sqlite3.connect = partial(sqlite3.connect, factory=Connection)
+    if "redis" in sys.modules:
+        from redis.connection import AbstractConnection
+
+        send = AbstractConnection.send_packed_command
+
+        def sent(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+            if any(b"HSET" in bytes(memoryview(part)[:40]) for part in command):
+                count()
+            return send(self, command, *args, **kwargs)
+
+        AbstractConnection.send_packed_command = sent
     os.replace = counted(os.replace)
     os.unlink = counted(os.unlink)
     aiobotocore.client.AioBaseClient._make_api_call = requested

@@ -66,7 +66,7 @@ def connect() -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": "false",
         }
     )
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # of its cursors as well
     where = lakes()
     if is_remote(where):
         connection.register_filesystem(where.fs)  # pyright: ignore[reportAttributeAccessIssue]

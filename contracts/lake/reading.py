@@ -26,11 +26,19 @@ def stamps(folder: Path, pattern: str = "*.parquet") -> dict[str, str]:
     """The objects of a folder by name, each with what changes when it does."""
     if is_remote(folder):
         found = system_of(folder).glob(f"{key_of(folder)}/{pattern}", detail=True).items()
-        return {key.rpartition("/")[2]: str(info["ETag"]).strip('"') for key, info in found}
+        return {
+            key.rpartition("/")[2]: str(info["ETag"]).strip('"')
+            for key, info in found
+            if info["type"] == "file"
+        }
     if not folder.exists():
         return {}
+    status: dict[str, os.stat_result] = {}
     with os.scandir(folder) as entries:  # a tenth of the time of a glob: sensors ask every minute
-        status = {e.name: e.stat() for e in entries if fnmatch.fnmatch(e.name, pattern)}
+        for entry in entries:
+            if fnmatch.fnmatch(entry.name, pattern):
+                with contextlib.suppress(FileNotFoundError):  # gone since, as a database's journal
+                    status[entry.name] = entry.stat()
     return {name: f"{found.st_size}-{found.st_mtime_ns}" for name, found in status.items()}
 
 

@@ -105,7 +105,7 @@ class Changes:
         self, connection: duckdb.DuckDBPyConnection, lake: Lake, view: View, state: State
     ) -> None:
         self._connection = connection
-        self._view = view
+        self.view = view
         self._state = state
         self._objects = stamps(lake.table(view.table))
         self._files = [
@@ -122,16 +122,16 @@ class Changes:
             return
         import ibis
 
-        key = self._view.key
+        key = self.view.key
         columns = ", ".join(
             f'CAST("{c.source}" AS {TYPES.get(c.kind) or _vector(c.kind)}) AS "{c.name}"'
-            for c in self._view.columns
+            for c in self.view.columns
         )
         engine = ibis.duckdb.from_connection(self._connection)
-        schema = pa.schema([(c.source, c.type) for c in self._view.columns])
+        schema = pa.schema([(c.source, c.type) for c in self.view.columns])
         rows = ibis.to_sql(read_by_name(engine, self._files, schema), dialect="duckdb")
         relation = self._connection.sql(
-            f"SELECT *, {digest(self._view)} AS digest FROM ("
+            f"SELECT *, {digest(self.view)} AS digest FROM ("
             f"SELECT {key}, {', '.join(CLOCKS)}, {columns} "
             f"FROM ({rows}) SEMI JOIN due USING ({key}, {', '.join(CLOCKS)})) "
             f"ORDER BY strlen({key}), {key}"
@@ -142,21 +142,21 @@ class Changes:
 
     def state(self) -> State:
         """The state once every batch is written."""
-        rows, key = self._state.rows, self._view.key
+        rows, key = self._state.rows, self.view.key
         if self.rows:
             self._connection.register("digests", pa.Table.from_batches(self._digests))
             rows = self._connection.sql(
                 f"SELECT due.*, digest FROM due JOIN digests USING ({key}) UNION ALL "
                 f"SELECT * FROM known ANTI JOIN due USING ({key}) ORDER BY {key}"
             ).to_arrow_table()
-        return State(self._state.token, self._objects, rows.cast(state_schema(self._view)))
+        return State(self._state.token, self._objects, rows.cast(state_schema(self.view)))
 
     def _find(self) -> int:
         """Makes the table `due`: the newest clocks of each one whose row must be written.
 
         A day's object holds all revisions of the day, so that its newest is the one to have.
         """
-        key = self._view.key
+        key = self.view.key
         self._connection.register("known", self._state.rows)
         clocks = f"struct_pack({', '.join(f'{name} := {name}' for name in CLOCKS)})"
         self._connection.execute(

@@ -56,8 +56,8 @@ def check_view(lake: Lake, view: View, sample: int = 100, seed: int = 0) -> Onli
     store = open_store(lake)
     ids, instant = _sample(lake, view, sample, seed)
     references = [f"{view.name}:{column.name}" for column in view.columns]
-    offline = _offline(store, view, ids, instant, references)
     with explained(lake, store_kinds(store)[0]):
+        offline = _offline(store, view, ids, instant, references)
         online = store.get_online_features(
             references, entity_rows=[{view.key: each} for each in ids]
         ).to_dict()

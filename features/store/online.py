@@ -1,8 +1,9 @@
 """Brings the online store up to date: only what changed.
 
 In come the published daily objects of every current view; out go the rows of the online store,
-readable by stock Feast. A crash leaves whole rows and the old state, and the next run writes them
-again.
+readable by stock Feast. What is new of a user goes in for all views in one step, so that no read
+of a service meets a new row beside an old one. A crash leaves the old state, and the next run
+writes again.
 
 What is there is looked at as well (verify.py), and written again where it is not as it was written:
 a bucket of each view's rows at each run, and every row where the store is not the one that the last
@@ -18,6 +19,7 @@ from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json
 from contracts.lake.reading import read_json
+from features.store.aligned import aligned
 from features.store.changes import Changes, State, publish_state, read_state
 from features.store.online_writer import OnlineWriter
 from features.store.repository import locked
@@ -26,6 +28,7 @@ from features.store.verify import Verified, verify, without
 from features.store.view_specs import View, repository
 
 BATCH = 10_000  # users or items
+CELLS = 1_000_000  # of all views, that are written in one step
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def materialize(
     Args:
       dataset: whose features.
       lake: its lake, with an applied registry.
-      progress: gets (rows written, rows to write) of the view at hand after every batch.
+      progress: gets (rows written, rows to write) after every batch.
       verify_all: every row is looked at, not a bucket of each view.
 
     Raises:
@@ -85,15 +88,16 @@ def write_views(
     suspect = set(ledger.suspect)
     if ledger.generation != generation:
         suspect |= {path.stem for path in (repository(lake) / "online").glob("*.parquet")}
-    looked = {
-        view.name: _repair(
-            lake, view, writer, token, None if verify_all or view.name in suspect else ledger.looks
-        )
-        for view in views
-    }
-    rows = {view.name: _write(lake, view, writer, token, progress) for view in views}
+    looked: dict[str, Verified] = {}
+    states: dict[str, State] = {}
+    for view in views:
+        state = read_state(lake, view, token)
+        look = None if verify_all or view.name in suspect else ledger.looks
+        found = looked[view.name] = verify(lake, view, state, look)
+        states[view.name] = without(view, state, found.ids) if found.ids else state
+    rows = _write(lake, views, states, writer, progress)
     repaired = {name: found.ids for name, found in looked.items() if found.ids}
-    if any(rows.values()) or repaired or ledger.generation != generation:
+    if any(rows.values()) or ledger.generation != generation:
         generation = max(generation, ledger.generation) + 1
         writer.set_mark(token, generation)
     left = tuple(sorted(suspect - looked.keys()))
@@ -127,30 +131,25 @@ class _Ledger:
         publish_json(lake, dataclasses.asdict(self), path)
 
 
-def _repair(lake: Lake, view: View, writer: OnlineWriter, token: str, look: int | None) -> Verified:
-    """Writes the rows again that are not as they were written."""
-    state = read_state(lake, view, token)
-    found = verify(lake, view, state, look)
-    if found.ids:
-        _write(lake, view, writer, token, None, without(view, state, found.ids))
-    return found
-
-
 def _write(
     lake: Lake,
-    view: View,
+    views: list[View],
+    states: dict[str, State],
     writer: OnlineWriter,
-    token: str,
     progress: Callable[[int, int], None] | None,
-    state: State | None = None,
-) -> int:
+) -> dict[str, int]:
+    """Writes what is newer than the states, and returns the rows of each view."""
     with connect() as connection:
-        changes = Changes(connection, lake, view, state or read_state(lake, view, token))
-        written = 0
-        for batch in changes.batches(BATCH):
-            writer.write(view, batch)
-            written += batch.num_rows
-            if progress:
-                progress(written, changes.rows)
-        publish_state(lake, view, changes.state())
-        return changes.rows
+        found = [Changes(connection.cursor(), lake, v, states.pop(v.name)) for v in views]
+        rows, written = sum(changes.rows for changes in found), 0
+        size = max(1, min(BATCH, CELLS // sum(len(view.columns) for view in views)))
+        for key in sorted({view.key for view in views}):
+            of_key = [c for c in found if c.view.key == key]
+            for parts in aligned([changes.batches(size) for changes in of_key]):
+                writer.write([(of_key[number].view, part) for number, part in parts.items()])
+                written += sum(part.num_rows for part in parts.values())
+                if progress:
+                    progress(written, rows)
+        for changes in found:
+            publish_state(lake, changes.view, changes.state())
+        return {changes.view.name: changes.rows for changes in found}

@@ -1,12 +1,12 @@
 """The online store that the repository configures, ready to be written to.
 
-A store with a method `online_write_arrow`, as those of `footpath_feast`, gets Arrow batches; any
-other that Feast has gets protobuf rows, so that its YAML alone makes it work.
+A store with a method `online_write_arrow`, as those of `footpath_feast`, gets Arrow batches
+of all views at once; any other that Feast has gets protobuf rows, a view after the other, so that
+its YAML alone makes it work.
 """
 
 import datetime as dt
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -32,8 +32,6 @@ class OnlineWriter:
         """
         from feast.infra.online_stores.helpers import get_online_store_from_config
 
-        from footpath_feast.feast_private import write_rows
-
         self._lake = lake
         self._config: Any = open_store(lake).config
         options = self._config.online_store
@@ -47,7 +45,7 @@ class OnlineWriter:
         if hasattr(options, "skip_dedup"):
             options.skip_dedup = True  # a correction has the event timestamp of what it corrects
         self._store: Any = get_online_store_from_config(options)
-        self._write = getattr(self._store, "online_write_arrow", partial(write_rows, self._store))
+        self._takes_arrow = hasattr(self._store, "online_write_arrow")
         self._tables = {view.name: feature_view(lake, view) for view in views}
         self._of_users = [self._tables[view.name] for view in views if view.entity == "user"]
         self._token_table = token_view()
@@ -89,10 +87,20 @@ class OnlineWriter:
                 self._config, self._token_table, [(_no_entity(), row, now, now)], None
             )
 
-    def write(self, view: View, batch: pa.RecordBatch) -> None:
-        """Writes one batch of a view: its users or items, the clocks and the features."""
+    def write(self, batches: list[tuple[View, pa.RecordBatch]]) -> None:
+        """Writes a batch of each of some views: users or items, the clocks and the features.
+
+        What is written of a user comes to be seen in one step, where the store takes Arrow.
+        """
+        tables = [(self._tables[view.name], batch) for view, batch in batches]
         with explained(self._lake, self.kind):
-            self._write(self._config, self._tables[view.name], batch, None)
+            if self._takes_arrow:
+                self._store.online_write_arrow(self._config, tables)
+                return
+            from footpath_feast.feast_private import write_rows
+
+            for table, batch in tables:
+                write_rows(self._store, self._config, table, batch)
 
     def delete(self, users: list[str]) -> int:
         """Deletes all rows of some users; returns how many of them had any.

@@ -1,7 +1,8 @@
 """The ledger of promotions: which version each alias has led to and why; pins, and what was left.
 
 `promotions.json` beside the services. Whoever promotes by hand, pins or rolls back writes here, and
-the next decision goes by it.
+the next decision goes by it. A version is promoted once it stands here: where a process ends before
+the alias has moved, the next one moves it.
 """
 
 import dataclasses
@@ -96,22 +97,25 @@ def change_alias(lake: Lake, alias: str, **changes: object) -> AliasRecord:
 
 
 def record_promotion(
-    lake: Lake, alias: str, version: str, service: str, by: str, reason: str
+    lake: Lake, alias: str, version: str, service: str, by: str, reason: str, **changes: object
 ) -> None:
-    """Adds to the history of an alias, unless it leads to that version already."""
+    """Adds to the history of an alias, unless it ends so already; the caller holds the lock.
+
+    Args:
+      lake: of the data set.
+      alias: which leads there.
+      version: the version that it leads to.
+      service: the service that it leads to.
+      by: a command, or the asset.
+      reason: why.
+      changes: of what else is known of the alias, in the same step.
+    """
     known = read_promotions(lake).of(alias)
-    if known.history and (known.history[-1].version, known.history[-1].service) == (
-        version,
-        service,
-    ):
-        return
-    entry = Promoted(version, service, now().isoformat(), by, reason)
-    change_alias(
-        lake,
-        alias,
-        history=(*known.history, entry),
-        held=tuple(held for held in known.held if held != version),
-    )
+    history, last = known.history, known.history[-1:]
+    if [(entry.version, entry.service) for entry in last] != [(version, service)]:
+        history = (*history, Promoted(version, service, now().isoformat(), by, reason))
+    held = tuple(held for held in known.held if held != version)
+    change_alias(lake, alias, **({"history": history, "held": held} | changes))
 
 
 def retire(lake: Lake, service: str, last_day: dt.date, although_read: bool = False) -> None:

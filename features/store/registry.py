@@ -31,10 +31,13 @@ from features.store.repository import (
     store_kinds,
     write_config,
 )
+from features.store.served import served_views
 from features.store.services import (
     REPRESENTATION_SERVICE,
     known_services,
-    point_alias,
+    name_of,
+    point,
+    promise,
 )
 from features.store.similar import build_index
 from features.store.view_specs import (
@@ -79,15 +82,33 @@ def apply_registry(dataset: Dataset, lake: Lake) -> ApplyReport:
     with locked(lake):
         drain(lake)
         views = record_views(lake, current_views(dataset, lake))
-        for alias, view in table_views(dataset, lake).items():
-            point_alias(lake, alias, [view])
-        behavior = behavior_view(dataset, lake)
-        present = set(model_versions(lake))
-        for alias, record in read_promotions(lake).aliases.items():
-            version = record.history[-1].version if record.history else ""
-            if alias != REPRESENTATION_SERVICE and version in present:
-                point_alias(lake, alias, [behavior, embedding_view(lake, version)])
+        aliases = known_services(lake).aliases
+        leads = {
+            alias: promise(lake, alias, given) for alias, given in _given(dataset, lake).items()
+        }
+        history = read_promotions(lake).of(REPRESENTATION_SERVICE).history
+        if history and history[-1].service in known_services(lake).services:
+            # A process may have ended before it had moved the alias.
+            leads[REPRESENTATION_SERVICE] = history[-1].service
+        if any(aliases.get(alias, name) != name for alias, name in leads.items()):
+            _apply(dataset, lake, views)  # whoever follows an alias finds a service, and its rows
+            write_views(lake, served_views(dataset, lake))
+        point(lake, leads)
         return _apply(dataset, lake, views)
+
+
+def _given(dataset: Dataset, lake: Lake) -> dict[str, list[View]]:
+    """The views that aliases are to give: of tables, and of tasks that a version was promoted for.
+
+    That of the representation moves by promotion alone.
+    """
+    given = {alias: [view] for alias, view in table_views(dataset, lake).items()}
+    behavior, present = behavior_view(dataset, lake), set(model_versions(lake))
+    for alias, record in read_promotions(lake).aliases.items():
+        version = record.history[-1].version if record.history else ""
+        if alias != REPRESENTATION_SERVICE and version in present:
+            given[alias] = [behavior, embedding_view(lake, version)]
+    return given
 
 
 def promote(
@@ -97,8 +118,9 @@ def promote(
 
     The alias is `user_representation`, or the task of a fine-tuned version; its service gives the
     present behavior features and that version's vector, and prediction. A version that was
-    promoted before, with the same features, gets its service back. The alias moves last: before
-    it, the version's rows are online and were read back, and its similar users are indexed.
+    promoted before, with the same features, gets its service back. Before the alias moves, the
+    version's rows are online and were read back, its similar users are indexed, and the service is
+    in the registry.
 
     Args:
       dataset: whose.
@@ -111,21 +133,32 @@ def promote(
       FootpathError: the version has no checkpoint or no embeddings, one of them is not finite, or
         the online store does not give back what was written.
     """
-    alias = version_named(lake, version).task or REPRESENTATION_SERVICE
     with locked(lake):
-        wanted = [behavior_view(dataset, lake), embedding_view(lake, version)]
-        promoted = known_services(lake).promoted(alias)
-        views = record_views(lake, wanted)
-        if promoted is None or promoted.tags["model_version"] != version:
-            _apply(dataset, lake, views)
-            write_views(lake, wanted)
-            _check_readable(lake, wanted[1])
-            if alias == REPRESENTATION_SERVICE:
-                build_index(dataset, lake, version)
-        name = point_alias(lake, alias, wanted)
-        record_promotion(lake, alias, version, name, by, reason)
+        return promote_locked(dataset, lake, version, by, reason)
+
+
+def promote_locked(
+    dataset: Dataset, lake: Lake, version: str, by: str, reason: str, **changes: object
+) -> str:
+    """Promotes as `promote` does, where the caller holds the lock; `changes`: of its record."""
+    alias = version_named(lake, version).task or REPRESENTATION_SERVICE
+    wanted = [behavior_view(dataset, lake), embedding_view(lake, version)]
+    known = known_services(lake)
+    views = record_views(lake, wanted)
+    name = name_of(known, alias, wanted)
+    if known.aliases.get(alias) != name:
         _apply(dataset, lake, views)
-        return name
+        served = [view for view in served_views(dataset, lake) if view.name in views]
+        write_views(lake, served)  # what is new of a user in one view is in the others as well
+        _check_readable(lake, wanted[1])
+        if alias == REPRESENTATION_SERVICE:
+            build_index(dataset, lake, version)
+        promise(lake, alias, wanted)
+        _apply(dataset, lake, views)
+    record_promotion(lake, alias, version, name, by, reason, **changes)
+    point(lake, {alias: name})
+    _apply(dataset, lake, views)
+    return name
 
 
 def _check_readable(lake: Lake, view: View) -> None:
@@ -182,10 +215,24 @@ def _apply_to_file(lake: Lake, objects: list, withdrawn: tuple[str, ...]) -> Non
 
 
 def _apply_to(lake: Lake, store: "FeatureStore", objects: list, withdrawn: tuple[str, ...]) -> None:
+    with explained(lake, ", ".join(store_kinds(store))):
+        registered = _registered(store)
+        _refuse_others(store, registered, objects)
+        store.apply(objects)
+        for name in withdrawn:
+            if name in registered:
+                store.delete_feature_service(name)
+
+
+def _registered(store: "FeatureStore") -> dict[str, dict]:
+    views = {view.name: _fields_of_view(view) for view in store.list_feature_views()}
+    return views | {s.name: _fields_of_service(s) for s in store.list_feature_services()}
+
+
+def _refuse_others(store: "FeatureStore", registered: dict[str, dict], objects: list) -> None:
+    """Refuses to give a registered name other features."""
     from feast import FeatureService, FeatureView
 
-    registered = {view.name: _fields_of_view(view) for view in store.list_feature_views()}
-    registered |= {s.name: _fields_of_service(s) for s in store.list_feature_services()}
     for thing in objects:
         if isinstance(thing, FeatureView):
             fields = _fields_of_view(thing)
@@ -199,11 +246,6 @@ def _apply_to(lake: Lake, store: "FeatureStore", objects: list, withdrawn: tuple
                 f"restore {store.repo_path}/views.json and services.json, which number the "
                 "versions, or use a registry of this lake's own"
             )
-    with explained(lake, ", ".join(store_kinds(store))):
-        store.apply(objects)
-        for name in withdrawn:
-            if name in registered:
-                store.delete_feature_service(name)
 
 
 def _fields_of_view(view: "FeatureView") -> dict[str, str]:

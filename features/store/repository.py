@@ -108,7 +108,8 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
     """Opens the repository with Feast; `registry` stands in for its registry file.
 
     Raises:
-      FootpathError: there is no repository yet, or its registry holds what Feast would run as code.
+      FootpathError: there is no repository yet, its registry does not answer, or holds what Feast
+        would run as code.
     """
     path = repository(lake) / CONFIG
     if not path.exists():
@@ -130,10 +131,11 @@ def open_store(lake: Lake, registry: Path | None = None) -> "FeatureStore":
         registry = local_copy(lake, published)
     if registry:
         check_registry_file(registry, published)
-    store = FeatureStore(repo_path=str(folder), config=config)
-    if config.registry.registry_type != "file":  # which parses nothing before it is asked
-        check_registry_of(store.registry.proto(), store.project, "FOOTPATH_REGISTRY")
-    return store
+    with explained(lake, f"registry: {config.registry.registry_type}"):
+        store = FeatureStore(repo_path=str(folder), config=config)
+        if config.registry.registry_type != "file":  # which parses nothing before it is asked
+            check_registry_of(store.registry.proto(), store.project, "FOOTPATH_REGISTRY")
+        return store
 
 
 @contextlib.contextmanager

@@ -54,30 +54,46 @@ def known_services(lake: Lake) -> Services:
     return Services(services, document["aliases"], tuple(document["withdrawn"]))
 
 
-def point_alias(lake: Lake, alias: str, views: list[View]) -> str:
-    """Points an alias at the service that gives these views, promising it where there is none.
-
-    Returns:
-      The service's name, `<alias>__v<N>`: the same views give the same one, however often.
-    """
-    known = known_services(lake)
-    features = {view.name: [column.name for column in view.columns] for view in views}
+def name_of(known: Services, alias: str, views: list[View]) -> str:
+    """The service of an alias that gives these views: `<alias>__v<N>`, the next N for new ones."""
+    features = _features(views)
     named = [*known.services, *known.withdrawn]
     family = [name for name in named if re.fullmatch(rf"{alias}__v\d+", name)]
     alike = (n for n in family if n in known.services and known.services[n].features == features)
-    name = next(alike, None)
-    if name is None:
-        newest = max((int(n.rpartition("__v")[2]) for n in family), default=0)
-        name = f"{alias}__v{newest + 1}"
+    newest = max((int(n.rpartition("__v")[2]) for n in family), default=0)
+    return next(alike, f"{alias}__v{newest + 1}")
+
+
+def promise(lake: Lake, alias: str, views: list[View]) -> str:
+    """Promises the service of an alias that gives these views, and returns its name.
+
+    The alias stays where it is: it follows once the service can be read.
+    """
+    known = known_services(lake)
+    name = name_of(known, alias, views)
     tags = {key: value for view in views for key, value in view.tags.items()}
-    changed = dataclasses.replace(
-        known,
-        services={name: Service(features, tags)} | known.services,
-        aliases=known.aliases | {alias: name},
+    _publish(
+        lake,
+        dataclasses.replace(
+            known, services={name: Service(_features(views), tags)} | known.services
+        ),
     )
-    if changed != known:
-        publish_json(lake, dataclasses.asdict(changed), repository(lake) / "services.json")
     return name
+
+
+def point(lake: Lake, aliases: dict[str, str]) -> None:
+    """Points aliases at services that were promised."""
+    known = known_services(lake)
+    _publish(lake, dataclasses.replace(known, aliases=known.aliases | aliases))
+
+
+def _features(views: list[View]) -> dict[str, list[str]]:
+    return {view.name: [column.name for column in view.columns] for view in views}
+
+
+def _publish(lake: Lake, services: Services) -> None:
+    if services != known_services(lake):
+        publish_json(lake, dataclasses.asdict(services), repository(lake) / "services.json")
 
 
 def withdraw(lake: Lake, names: list[str]) -> None:
@@ -85,8 +101,7 @@ def withdraw(lake: Lake, names: list[str]) -> None:
     known = known_services(lake)
     left = {name: service for name, service in known.services.items() if name not in names}
     withdrawn = tuple(sorted({*known.withdrawn, *names}))
-    changed = dataclasses.replace(known, services=left, withdrawn=withdrawn)
-    publish_json(lake, dataclasses.asdict(changed), repository(lake) / "services.json")
+    _publish(lake, dataclasses.replace(known, services=left, withdrawn=withdrawn))
 
 
 def promoted_version(lake: Lake) -> str:

@@ -8,6 +8,7 @@ import dagster as dg
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from features.behavior.tables import feature_tables
+from orchestration.catalog import check_specs
 from orchestration.progress import Progress
 from orchestration.runs.retries import retried
 
@@ -26,23 +27,15 @@ class OnlineRun(dg.Config):
 def online_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Returns `online_features`."""
     key = dg.AssetKey([dataset.slug, "online_features"])
-    checks = [
-        dg.AssetCheckSpec(
-            "online_equals_offline",
-            asset=key,
-            description="What Feast serves of 100 users or items a view is what it joins offline.",
-        ),
-        dg.AssetCheckSpec(
-            "online_as_written",
-            asset=key,
-            description="The rows that were looked at are those that were written.",
-        ),
-        dg.AssetCheckSpec(
-            FRESH,
-            asset=key,
-            description="Every served view is of the newest day, and has a row of who is active.",
-        ),
-    ]
+    checks = check_specs(
+        key,
+        {
+            "online_equals_offline": "What Feast serves of 100 users or items a view is what it "
+            "joins offline.",
+            "online_as_written": "The rows that were looked at are those that were written.",
+            FRESH: "Every served view is of the newest day, and has a row of who is active.",
+        },
+    )
     upstream = ["feature_registry", *(t.name for t in feature_tables(dataset)), "user_embeddings"]
 
     @dg.asset(

@@ -19,7 +19,7 @@ from features.behavior.tables import feature_tables
 from models.experiments.cells import local_model
 from orchestration.assets.learning_inputs import all_days, events_before
 from orchestration.assets.online import online_asset
-from orchestration.catalog import column_schema
+from orchestration.catalog import check_specs, column_schema
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
 from orchestration.experiments.programs import run_program
@@ -143,18 +143,14 @@ class RegistryRun(dg.Config):
 
 def _registry(dataset: Dataset) -> dg.AssetsDefinition:
     key = dg.AssetKey([dataset.slug, "feature_registry"])
-    checks = [
-        dg.AssetCheckSpec(
-            "promotion",
-            asset=key,
-            description="Every candidate that was looked at may take the served version's place.",
-        ),
-        dg.AssetCheckSpec(
-            "served_models_exist",
-            asset=key,
-            description="Every model version that a service names still has its checkpoint.",
-        ),
-    ]
+    checks = check_specs(
+        key,
+        {
+            "promotion": "Every candidate that was looked at may take the served version's place.",
+            "served_models_exist": "Every model version that a service names still has its "
+            "checkpoint.",
+        },
+    )
 
     @dg.asset(
         key=key,

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
+from contracts.lake.paths import is_remote
 from contracts.lake.versions import all_versions
 from orchestration.forgetting.folders import Held, folders_with
 from orchestration.forgetting.ids import Ids
@@ -73,11 +74,11 @@ def find(dataset: Dataset, lake: Lake, ids: Ids) -> Found:
 
 def place_of(lake: Lake, path: Path) -> str:
     """The table or folder of the lake that an object belongs to."""
-    if path.is_relative_to(lake.root):
-        place = path.relative_to(lake.root)
-        place = place.parent if len(place.parts) > 1 else place
-        return "landing/fragments" if place.parts[0] == "landing" else place.as_posix()
-    return f"local copies of {path.relative_to(lake.work).parts[0]}"
+    if is_remote(path) != is_remote(lake.root):
+        return f"local copies of {path.relative_to(lake.work).parts[0]}"
+    place = PurePosixPath(path.relative_to(lake.root).as_posix())
+    place = place.parent if len(place.parts) > 1 else place
+    return "landing/fragments" if place.parts[0] == "landing" else place.as_posix()
 
 
 @dataclass(frozen=True)

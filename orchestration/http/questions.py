@@ -1,6 +1,6 @@
 """What may be asked: bodies of requests, each checked before anything is read."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -16,24 +16,33 @@ Number = Annotated[float, Field(strict=True)]
 Users = Annotated[list[Text], Field(min_length=1, max_length=MAX_USERS)]
 
 
-class FeaturesOf(Strict):
+class _OneOf(Strict):
+    """A question of which one of two fields is given."""
+
+    either: ClassVar[tuple[str, str]]
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        one, other = self.either
+        if (getattr(self, one) is None) == (getattr(self, other) is None):
+            raise ValueError(f"give either {one} or {other}")
+        return self
+
+
+class FeaturesOf(_OneOf):
     """Which features, of which users or items: as the service is of."""
 
+    either = ("users", "items")
     dataset: Text
     service: Text = Field(description="its versioned name, such as user_representation__v2")
     users: Users | None = None
     items: Users | None = None
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "FeaturesOf":
-        if (self.users is None) == (self.items is None):
-            raise ValueError("give either users or items")
-        return self
 
-
-class Like(Strict):
+class Like(_OneOf):
     """Whose neighbors: a user's, or a vector's."""
 
+    either = ("user", "vector")
     dataset: Text
     user: Text | None = None
     vector: Annotated[list[Number], Field(max_length=MAX_DIM)] | None = Field(
@@ -46,12 +55,6 @@ class Like(Strict):
     filters: dict[Text, Text | Annotated[list[Text], Field(min_length=1)]] = Field(
         {}, description="attribute of the users table: a value, or a list of values", max_length=10
     )
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "Like":
-        if (self.user is None) == (self.vector is None):
-            raise ValueError("give either user or vector")
-        return self
 
 
 class RawEvent(Strict):
@@ -80,17 +83,12 @@ class HistoryOf(Strict):
     )
 
 
-class ScoresOf(Strict):
+class ScoresOf(_OneOf):
     """Of which users a task's promoted model predicts: known ones, or one by their events."""
 
+    either = ("users", "events")
     dataset: Text
     task: Text
     users: Users | None = None
     events: Events | None = None
     as_of: Text | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "ScoresOf":
-        if (self.users is None) == (self.events is None):
-            raise ValueError("give either users or events")
-        return self

@@ -7,7 +7,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.versions import version_named
 from features.store.promotions import change_alias, read_promotions
-from features.store.registry import promote
+from features.store.registry import promote_locked
 from features.store.repository import locked
 from features.store.services import REPRESENTATION_SERVICE, known_services
 from orchestration.promotion.candidates import Candidate, has_embeddings
@@ -18,11 +18,13 @@ def promote_due(dataset: Dataset, lake: Lake, by: str) -> list[Decision]:
     """Promotes what is decided, of every alias, and notes what was shown."""
     decisions = []
     for alias in aliases(dataset):
-        decision = decide(dataset, lake, alias)
-        if decision.version:
-            promote(dataset, lake, decision.version, by, decision.reason)
-        with locked(lake):
-            change_alias(lake, alias, decision=decision.key)
+        with locked(lake):  # so that the decision still holds when it is carried out
+            decision = decide(dataset, lake, alias)
+            shown = {"decision": decision.key}
+            if decision.version:
+                promote_locked(dataset, lake, decision.version, by, decision.reason, **shown)
+            else:
+                change_alias(lake, alias, **shown)
         decisions.append(decision)
     return decisions
 
@@ -45,6 +47,13 @@ def promote_by_hand(
     Raises:
       FootpathError: there is no such version, or a check fails.
     """
+    with locked(lake):
+        return _promote_by_hand(dataset, lake, version, by, despite)
+
+
+def _promote_by_hand(
+    dataset: Dataset, lake: Lake, version: str, by: str, despite: str = "", **changes: object
+) -> tuple[str, Verdict]:
     alias = alias_of(lake, version)
     pinned = read_promotions(lake).of(alias).pinned
     if pinned and pinned != version:
@@ -64,7 +73,8 @@ def promote_by_hand(
             "to promote it all the same"
         )
     reason = f"despite {'; '.join(verdict.faults)}: {despite}" if despite else verdict.reason
-    return promote(dataset, lake, version, by, reason), replace(verdict, reason=reason)
+    service = promote_locked(dataset, lake, version, by, reason, **changes)
+    return service, replace(verdict, reason=reason)
 
 
 def roll_back(dataset: Dataset, lake: Lake, alias: str) -> str:
@@ -76,29 +86,29 @@ def roll_back(dataset: Dataset, lake: Lake, alias: str) -> str:
     Raises:
       FootpathError: there was none before.
     """
-    record = read_promotions(lake).of(alias)
-    promoted = known_services(lake).promoted(alias)
-    current = promoted.tags["model_version"] if promoted else ""
-    before = [
-        entry.version
-        for entry in record.history
-        if entry.version != current and entry.version not in record.held
-    ]
-    if not before:
-        raise FootpathError(f"{alias} has led to no other version than {current or 'none'}")
-    promote(dataset, lake, before[-1], "rollback", f"back from {current}")
     with locked(lake):
-        held = (*read_promotions(lake).of(alias).held, current)
-        pinned = "" if record.pinned == current else record.pinned
-        change_alias(lake, alias, held=tuple(dict.fromkeys(held)), pinned=pinned)
-    return before[-1]
+        record = read_promotions(lake).of(alias)
+        promoted = known_services(lake).promoted(alias)
+        current = promoted.tags["model_version"] if promoted else ""
+        before = [
+            entry.version
+            for entry in record.history
+            if entry.version != current and entry.version not in record.held
+        ]
+        if not before:
+            raise FootpathError(f"{alias} has led to no other version than {current or 'none'}")
+        version, why = before[-1], f"back from {current}"
+        left: dict[str, object] = {"held": tuple(dict.fromkeys((*record.held, current)))}
+        if record.pinned == current:
+            left["pinned"] = ""
+        promote_locked(dataset, lake, version, "rollback", why, **left)
+    return version
 
 
 def pin(dataset: Dataset, lake: Lake, version: str) -> str:
     """Promotes a version by the checks, and keeps it until the pin is taken off."""
-    service, _ = promote_by_hand(dataset, lake, version, "pin")
     with locked(lake):
-        change_alias(lake, alias_of(lake, version), pinned=version)
+        service, _ = _promote_by_hand(dataset, lake, version, "pin", pinned=version)
     return service
 
 

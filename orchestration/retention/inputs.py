@@ -1,9 +1,10 @@
-"""Training sequences, pages of Data Docs, and what programs have left: what of them may go.
+"""Training sequences, pages, counts of reads, and what programs have left: what of them may go.
 
 Sequences encoded with a model's vocabulary are made anew for every day that is embedded, and hold
 the whole history: none is needed once its day is embedded.
 """
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,9 +20,9 @@ from orchestration.retention.named import Named
 from orchestration.retention.report import Thing
 from orchestration.retention.running import Running
 
-SEQUENCES, PAGES, JOBS, STAGING, SPILL, COPIES = (
+SEQUENCES, PAGES, JOBS, STAGING, SPILL, COPIES, READS = (
     "training sequences", "pages of Data Docs", "job files", "staging", "spill files",
-    "local copies",
+    "local copies", "counts of reads",
 )  # fmt: skip
 
 # What is fetched from a lake on S3 for programs of this machine, and can be fetched again.
@@ -39,6 +40,7 @@ def input_things(
     yield from _label_splits(dataset, lake, named, running, now)
     yield from _staging(lake, running, now)
     yield from _spill(now)
+    yield from _reads(lake, now)
     if lake.root != lake.work:
         yield from _copies(dataset, lake, running, now)
 
@@ -126,6 +128,16 @@ def _spill(now: float) -> Iterator[Thing]:
             why = "written to in the last 24 hours" if is_young else ""
             goes = "nobody wrote to it for 24 hours"
             yield Thing(SPILL, folder.name, size, used, why, goes, (folder,))
+
+
+def _reads(lake: Lake, now: float) -> Iterator[Thing]:
+    """Yields days of which reads over HTTP were counted."""
+    from features.store.serving.read_counts import days_counted, first_day_kept
+
+    first = first_day_kept(dt.datetime.fromtimestamp(now, dt.UTC))
+    for day, (folder, size, used) in days_counted(lake).items():
+        why = "`footpath retire` asks for it" if day >= first.isoformat() else ""
+        yield Thing(READS, day, size, used, why, f"it is before {first}", (folder,))
 
 
 def _copies(dataset: Dataset, lake: Lake, running: Running, now: float) -> Iterator[Thing]:

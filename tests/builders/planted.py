@@ -1,5 +1,6 @@
 """A small home that went from landing files to the feature store, with a user planted in it."""
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -38,8 +39,14 @@ SHOP = four_days(
 DAYS = [dt.date(2026, 1, n) for n in (4, 5, 6, 7)]
 
 
-def plant(home: Path, source: Path) -> Lake:
-    """Makes the home, whose landing files lie in `source`; FOOTPATH_HOME names it already."""
+def plant(home: Path, source: Path, instance: dg.DagsterInstance | None = None) -> Lake:
+    """Makes the home, whose landing files lie in `source`; FOOTPATH_HOME names it already.
+
+    Args:
+      home: the home.
+      source: an empty folder.
+      instance: of Dagster, where it is not one of files in the home.
+    """
     files = Source(source)
     write_files(files)
     lake = Lake.of("shop")
@@ -52,6 +59,8 @@ def plant(home: Path, source: Path) -> Lake:
     build_sequences(SHOP, lake, DAYS[-2])
     _serve(lake)
     _leave_behind(lake, home)
+    with contextlib.nullcontext(instance) if instance else open_instance(home) as used:
+        logged.execute_in_process(instance=used, tags={"asked_for": PLANTED})
     return lake
 
 
@@ -109,8 +118,6 @@ def _leave_behind(lake: Lake, home: Path) -> None:
     log = home / "production" / "log" / "code.log"
     log.parent.mkdir(parents=True)
     log.write_text(f"user '{PLANTED}' has no embedding\nand 12 others\n")
-    with open_instance(home) as instance:
-        logged.execute_in_process(instance=instance, tags={"asked_for": PLANTED})
 
 
 @dg.op(out=dg.Out(dg.Nothing))

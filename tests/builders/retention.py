@@ -11,11 +11,17 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file, publish_folder, publish_json
 from contracts.lake.versions import WEIGHTS, trial_folder, version_named
-from features.store.services import REPRESENTATION_SERVICE, point_alias
+from features.store.services import REPRESENTATION_SERVICE
 from features.store.similar import build_index
 from features.store.view_specs import behavior_view, embedding_view, record_views
 from tests.builders.datasets import shop
-from tests.builders.store import behavior_rows, publish_behavior, publish_embeddings, publish_model
+from tests.builders.store import (
+    behavior_rows,
+    point_alias,
+    publish_behavior,
+    publish_embeddings,
+    publish_model,
+)
 
 DAY = dt.date(2026, 1, 10)
 RECIPE = "ptum_bert4rec"

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
-from contracts.lake.publishing import publish_table
+from contracts.lake.pointers import pointed_folder
+from contracts.lake.publishing import publish_folder, publish_table
 from contracts.lake.schemas import USERS as USERS_SCHEMA
 from contracts.lake.versions import allocate, allocate_finetuned, trial_folder
 from contracts.recipes.checkpoint import TaskFacts
@@ -83,11 +85,14 @@ def serve_shop(lake: Lake) -> None:
     base = allocate(lake, "none_bag", "base", str(AS_OF))
     tuned = allocate_finetuned(lake, base, "age", "tuned")
     assert (base.version, tuned.version) == (MODEL, TASK_MODEL)
-    settings = {"sequences": str(build_sequences(SHOP, lake, AS_OF).pointer), "recipe": "none_bag"}
-    settings |= {"dim": 8, "max_length": 4, "fields": FIELDS, "text": {"width": 4}}
-    settings["summary"] = True  # of all events, more than the encoder sees
-    train(train_job(settings | {"out": str(base.folder(lake))}), Reporter())
-    _finetune(base.folder(lake), tuned.folder(lake))
+    settings = {"sequences": str(_local(lake, build_sequences(SHOP, lake, AS_OF).pointer))}
+    settings |= {"recipe": "none_bag", "dim": 8, "max_length": 4, "fields": FIELDS}
+    settings |= {"text": {"width": 4}, "summary": True}  # of all events, more than the encoder sees
+    with lake.staging() as folder:
+        train(train_job(settings | {"out": str(folder / "base")}), Reporter())
+        _finetune(folder / "base", folder / "tuned")
+        for version in (base, tuned):
+            publish_folder(folder / version.trial, version.folder(lake))
     apply_registry(SHOP, lake)
     for version in (MODEL, TASK_MODEL):
         embed_day(lake, version)
@@ -97,14 +102,20 @@ def serve_shop(lake: Lake) -> None:
 
 def embed_day(lake: Lake, version: str) -> None:
     """Embeds AS_OF with a version, as the asset does."""
-    checkpoint = trial_folder(lake, {MODEL: "base", TASK_MODEL: "tuned"}[version])
-    pointer = build_sequences(SHOP, lake, AS_OF, checkpoint / VOCABULARY).pointer
+    checkpoint = local_copy(lake, trial_folder(lake, {MODEL: "base", TASK_MODEL: "tuned"}[version]))
+    pointer = _local(lake, build_sequences(SHOP, lake, AS_OF, checkpoint / VOCABULARY).pointer)
     with lake.staging() as folder:
         out = folder / f"{version}.parquet"
         job = {"sequences": pointer, "checkpoint": checkpoint, "out": out, "model_version": version}
         clocks = {"event_timestamp": CUTOFF.isoformat(), "created": (CUTOFF + DELAY).isoformat()}
         embed(embed_job(job | clocks), Reporter())
         publish_embeddings(lake, version, AS_OF, out)
+
+
+def _local(lake: Lake, pointer: Path) -> Path:
+    """Sequences where a program finds them, as the asset fetches them."""
+    local_copy(lake, pointed_folder(pointer))
+    return local_copy(lake, pointer)
 
 
 def _finetune(base: Path, out: Path) -> None:

@@ -13,6 +13,9 @@ from contracts.lake.publishing import publish_json, publish_table
 from contracts.lake.schemas import FEATURE_CLOCKS, embeddings_schema
 from contracts.lake.versions import CONFIG, all_versions, allocate, trial_folder
 from features.behavior.tables import BEHAVIOR, FeatureTable
+from features.store.promotions import record_promotion
+from features.store.services import known_services, point, promise
+from features.store.view_specs import View
 from tests.builders.datasets import shop
 
 DAY = dt.date(2026, 1, 10)
@@ -97,6 +100,14 @@ def publish_embeddings(
     target = lake.day(f"user_embeddings/{version}", day)
     publish_table(lake, pa.Table.from_arrays(columns, schema=embeddings_schema(dim)), target)
     return target
+
+
+def point_alias(lake: Lake, alias: str, views: list[View]) -> None:
+    """Makes an alias lead to the service that gives some views, whatever is online of them."""
+    name = promise(lake, alias, views)
+    version = known_services(lake).services[name].tags.get("model_version", "")
+    record_promotion(lake, alias, version, name, "test", "")
+    point(lake, {alias: name})
 
 
 def small_lake(home: Path, versions: tuple[str, ...] = ("ptum_bert4rec_v1",)) -> Lake:

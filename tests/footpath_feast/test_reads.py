@@ -57,7 +57,7 @@ class Stores:
         clock = pa.timestamp("us", tz="UTC")
         schema = pa.schema({"user_id": pa.string(), "at": clock, "created": clock} | kinds)
         batch = pa.RecordBatch.from_pylist(rows, schema)
-        self.online_store().online_write_arrow(config, table, batch)
+        self.online_store().online_write_arrow(config, [(table, batch)])
 
     def online_store(self) -> Any:
         return self.ours._get_provider().online_store
@@ -208,7 +208,7 @@ def test_other_keys_and_views_on_demand_are_left_to_feast_in_order(tmp_path: Pat
     both.write("wide", [{"user_id": "ann", "at": at, "created": at, "value": 0.5, "count": 3}])
     head = {"shop_id": pa.array([7], pa.int64()), "at": pa.array([at], pa.timestamp("us", "UTC"))}
     batch = pa.record_batch(head | {"size": [1.5]})
-    both.online_store().online_write_arrow(both.ours.config, shops, batch)
+    both.online_store().online_write_arrow(both.ours.config, [(shops, batch)])
     both.feasts.refresh_registry()
 
     rows = [{"user_id": "ann", "shop_id": 7}, {"user_id": "bob", "shop_id": 7}]

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -82,7 +83,7 @@ def test_sqlite_holds_what_feasts_rows_would_be(tmp_path: Path, created: str, op
         if name == "rows":
             write_rows(store, settings, table, batch())
         else:
-            store.online_write_arrow(settings, table, batch())
+            store.online_write_arrow(settings, [(table, batch())])
         tables[name] = (
             sqlite3.connect(tmp_path / f"{name}.db")
             .execute("SELECT * FROM team_wide ORDER BY entity_key, feature_name")
@@ -125,10 +126,14 @@ def test_redis_holds_what_feasts_rows_would_be(
         key_ttl_seconds=ttl,
     )
     store = get_online_store_from_config(settings.online_store)
+
+    def arrow(*rows: Any) -> None:
+        store.online_write_arrow(settings, [rows])
+
     client, hashes = redis.Redis(port=port), []
-    for write in (lambda *args: write_rows(store, *args), store.online_write_arrow):
+    for write in (lambda *args: write_rows(store, settings, *args), arrow):
         client.flushall()
-        write(settings, view(), batch())
+        write(view(), batch())
         hashes.append({key: client.hgetall(key) for key in client.scan_iter()})
         assert all((client.ttl(key) > 900) == bool(ttl) for key in hashes[-1])
     assert len(hashes[0]) == 3
@@ -144,5 +149,82 @@ def test_progress_gets_the_rows_that_are_written(tmp_path: Path):
     store = get_online_store_from_config(settings.online_store)
     store.update(settings, [], [view()], [], [], partial=True)
     written: list[int] = []
-    store.online_write_arrow(settings, view(), batch(), written.append)
+    store.online_write_arrow(settings, [(view(), batch())], written.append)
     assert written == [3]
+
+
+def of_users(*users: str) -> pa.RecordBatch:
+    """A row of `batch` each, for other users."""
+    rows = batch().slice(0, len(users))
+    return rows.set_column(0, "user_id", pa.array(users))
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["redis", "redis_cluster"])
+def test_views_of_different_users_are_written_at_once_as_one_after_the_other(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+):
+    import redis
+
+    port = request.getfixturevalue("cluster" if kind == "redis_cluster" else "redis_port")
+    settings = config(
+        tmp_path,
+        type="footpath_feast.redis.RedisOnlineStore",
+        connection_string=f"127.0.0.1:{port}",
+        redis_type=kind,
+    )
+    store = get_online_store_from_config(settings.online_store)
+    other = view(without="word")
+    other.name = "other"
+    batches = [(view(), of_users("a", "b")), (other, of_users("ü", "b", "c"))]
+    client, hashes = redis.Redis(port=port), []
+    for parts in ([batches], [[one] for one in batches]):
+        client.flushall()
+        for part in parts:
+            store.online_write_arrow(settings, part)
+        hashes.append({key: client.hgetall(key) for key in client.scan_iter()})
+    assert sorted(len(fields) for fields in hashes[0].values()) == [9, 9, 10, 19]
+    assert hashes[1] == hashes[0]
+
+
+def test_a_read_of_sqlite_meets_both_views_of_a_user_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = config(
+        tmp_path,
+        type="footpath_feast.sqlite.SqliteOnlineStore",
+        path=str(tmp_path / "online.db"),
+    )
+    store = get_online_store_from_config(settings.online_store)
+    other = view()
+    other.name = "other"
+    store.update(settings, [], [view(), other], [], [], partial=True)
+    reader = sqlite3.connect(tmp_path / "online.db")
+    seen: list[tuple] = []
+
+    class Watched:
+        """The connection of the store, before each statement of which others read."""
+
+        def __init__(self, connection: Any) -> None:
+            self.connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def __enter__(self) -> Any:
+            return self.connection.__enter__()
+
+        def __exit__(self, *error: Any) -> Any:
+            return self.connection.__exit__(*error)
+
+        def executemany(self, *statement: Any) -> Any:
+            counts = (f"(SELECT count(*) FROM team_{name})" for name in ("wide", "other"))
+            seen.append(reader.execute(f"SELECT {', '.join(counts)}").fetchone())
+            return self.connection.executemany(*statement)
+
+    connection = Watched(store._get_conn(settings))
+    monkeypatch.setattr(store, "_get_conn", lambda _: connection)
+    for _ in range(2):
+        store.online_write_arrow(settings, [(view(), batch()), (other, batch())])
+    cells = 3 * len(view().features)
+    assert seen == [(0, 0), (0, 0), (cells, cells), (cells, cells)]

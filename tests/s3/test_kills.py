@@ -94,17 +94,11 @@ class Place:
 
     def kill_until_done(self, stage: str, edition: int, dice: random.Random) -> None:
         """Runs a stage again and again until it is let through, at the latest the fourth time."""
-        arguments = (work.run, stage, self.environment)
-        for kind in itertools.islice(itertools.cycle(("time", "step")), dice.randint(0, 1), 4):
-            self.runs += 1
-            if kind == "time":
-                died = crash.dies_after(dice.uniform(0, self.seconds[stage]), *arguments)
-            else:
-                died = crash.dies_at(dice.randrange(self.steps[stage]), *arguments)
-            self.kills += died
-            if not died or dice.random() < 0.6:
-                break
-        crash.steps_of(*arguments)
+        kills, runs = crash.kill_until_done(
+            dice, self.seconds[stage], self.steps[stage], bool, work.run, stage, self.environment
+        )
+        self.kills += kills
+        self.runs += runs
         assert self.made_by(stage) == self.expected[stage, edition]
 
 

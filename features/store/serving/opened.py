@@ -14,7 +14,7 @@ from contracts.base.errors import TransientError
 from contracts.lake.layout import Lake
 from contracts.lake.reading import stamps
 from features.store.promotions import read_promotions
-from features.store.repository import CONFIG, REGISTRY, open_store
+from features.store.repository import CONFIG, REGISTRY, explained, open_store, store_kinds
 from features.store.services import Service, Services, known_services
 from features.store.view_specs import View, known_views, opened_repository, repository
 
@@ -91,14 +91,16 @@ def open_services(lake: Lake) -> OpenedServices:
     """Opens the registry, and looks all services up.
 
     Raises:
-      FootpathError: no registry was applied, or it holds what Feast would run as code.
+      FootpathError: no registry was applied, it does not answer, or holds what Feast would run as
+        code.
     """
     promised = known_services(lake)
     store = open_store(lake)
     _fail_fast(store)
     registry: Any = store.registry
     registry.cached_registry_proto_ttl = dt.timedelta(0)  # it is never read within a request
-    objects = {service.name: service for service in store.list_feature_services()}
+    with explained(lake, store_kinds(store)[1]):
+        objects = {service.name: service for service in store.list_feature_services()}
     services = {n: service for n, service in promised.services.items() if n in objects}
     aliases = {alias: name for alias, name in promised.aliases.items() if name in services}
     missing = sorted(promised.services.keys() - services.keys())

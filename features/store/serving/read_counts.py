@@ -3,7 +3,8 @@
     <lake>/feature_store/reads/<day>/<worker>.json    service -> requests, users, last
 
 A worker adds up in memory and writes its whole day, again and again, to a file of its own, so no
-two writers meet. Days are of UTC. What was read past the service, by Feast alone, is not counted.
+two writers meet. Days are of UTC; `footpath clean` removes those that nobody asks for any more.
+What was read past the service, by Feast alone, is not counted.
 """
 
 import dataclasses
@@ -87,6 +88,24 @@ def recent_reads(lake: Lake, service: str, days: int = RECENT_DAYS) -> Reads:
         found = parse_json(path, text or "{}")
         total += Reads(**found.get(service, {}))
     return total
+
+
+def days_counted(lake: Lake) -> dict[str, tuple[Path, int, float]]:
+    """Day -> the folder of its counts, their bytes, and when they were last written."""
+    days: dict[str, tuple[Path, int, float]] = {}
+    for name, found in sorted(tree(_folder(lake)).items()):
+        day = name.split("/")[0]
+        _, size, written = days.get(day, (None, 0, 0.0))
+        days[day] = (_folder(lake) / day, size + found.bytes, max(written, found.modified))
+    return days
+
+
+def first_day_kept(instant: dt.datetime) -> dt.date:
+    """The first day whose counts `recent_reads` may ask for, and a day more.
+
+    The clocks of who counts, who cleans and who retires may be a day apart.
+    """
+    return instant.date() - dt.timedelta(days=RECENT_DAYS + 1)
 
 
 def refuse_if_read(lake: Lake, service: str) -> None:

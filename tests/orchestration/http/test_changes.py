@@ -15,10 +15,11 @@ from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from features.store import apply_registry, materialize, repository
 from features.store.promotions import retire
-from features.store.services import known_services, point_alias
+from features.store.services import known_services
 from features.store.serving.read_counts import ReadCounter, recent_reads
 from features.store.view_specs import embedding_view, known_views
 from tests.builders.served import MODEL, SHOP
+from tests.builders.store import point_alias
 from tests.orchestration.http.conftest import client_of
 from tests.redis_server import redis_server
 

@@ -19,7 +19,8 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake, spill_folder
 from contracts.lake.publishing import publish_json
 from contracts.lake.versions import CONFIG, WEIGHTS, all_versions, is_trained, trial_folder
-from features.store import apply_registry
+from features.store import apply_registry, repository
+from features.store.serving.read_counts import ReadCounter, Reads, recent_reads
 from features.store.similar import similar_users
 from orchestration.promotion.candidates import versions_to_serve
 from orchestration.retention.clean import clean
@@ -332,3 +333,37 @@ def test_killed_it_leaves_a_whole_lake(made: Lake, tmp_path: Path, monkeypatch):
 def test_killed_before_any_of_its_steps_it_leaves_a_whole_lake(made: Lake, tmp_path, monkeypatch):
     monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path))
     kill_and_go_on(made, tmp_path, stride=1)
+
+
+def test_counts_of_reads_go_once_retire_cannot_ask_for_them(old: Lake, monkeypatch):
+    lake, moment = old, now()
+
+    def at(days: float) -> None:
+        monkeypatch.setenv("FOOTPATH_NOW", (moment + dt.timedelta(days)).isoformat())
+
+    for back in range(30):
+        at(-back)
+        counter = ReadCounter(lake)
+        counter.note("user_representation__v1", users=2)
+        counter.flush()
+    later = [n / 2 - 1 for n in range(20)]  # by a clock that is a day behind, too
+
+    def asked() -> list[Reads]:
+        found = []
+        for days in later:
+            at(days)
+            found.append(recent_reads(lake, "user_representation__v1"))
+        at(0)
+        return found
+
+    before = asked()
+    age(lake, 2)
+    report = cleaned(lake)
+    assert asked() == before
+    assert before[2].requests == 8
+    counted = sorted(path.name for path in (repository(lake) / "reads").iterdir())
+    assert len(counted) == 9
+    assert removed(report, "counts of reads") == {
+        str((moment - dt.timedelta(back)).date()) for back in range(9, 30)
+    }
+    assert removed(cleaned(lake), "counts of reads") == set()
