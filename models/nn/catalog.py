@@ -34,6 +34,14 @@ class Catalog:
         return order_C[torch.searchsorted(self.item_C[order_C], item_N)]
 
 
+def catalog_of(items_VD: Tensor, needed_N: Tensor, most: int) -> Catalog:
+    """The items that are needed and `most` others that stand for the rest; all, where it is 0."""
+    if not most:
+        return Catalog(items_VD)
+    item_C, log_weight_C = sampled_items(needed_N, len(items_VD), most)
+    return Catalog(items_VD[item_C], item_C, log_weight_C)
+
+
 def sampled_items(needed_N: Tensor, items: int, most: int) -> tuple[Tensor, Tensor]:
     """Draws items that stand for all.
 
