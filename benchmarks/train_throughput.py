@@ -3,6 +3,8 @@
     python -m benchmarks.train_throughput --peer-env ~/lifestream     # against pytorch-lifestream
     python -m benchmarks.train_throughput --methods byb,byb-,msdp,ptum  # source users a second
     python -m benchmarks.train_throughput --recipes ptum_bert4rec barlow_bag
+    python -m benchmarks.train_throughput --recipes ptum_bert4rec next_gru4rec \
+        --items 5000 100000 1000000 --against ~/footpath-before       # two versions of the code
 
 One counted event is one real position that goes through the encoder once: padding and CLS slots
 never count, each view does. Users have a mean of about 100 events with a long tail. Rates are per
@@ -19,12 +21,17 @@ where each has it: the peer's torch layer also drops attention weights and the i
 feed-forward. That costs it much, so `--dropout 0` gives the ratio of bare arithmetic. The peer's
 fields lie side by side (48 + 8 + 8), ours are summed, 64 each.
 
+With --against, the same recipes in another checkout take turns with this one, each turn in a
+process of its own that may hold --memory-gb; one that needs more fails, and has no rate.
+
 On a GPU (--device cuda) it also says which share of the card's peak (--peak-tflops) the products
 reach, and which share of the time the card idles.
 """
 
 import argparse
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -60,9 +67,12 @@ TRANSFORMER = {"layers": 2, "heads": 4, "feedforward": 4, "activation": "relu"}
 def main() -> None:
     """Prints one JSON object a measurement, then one a comparison."""
     options = arguments()
+    if options.against:
+        against_checkout(options)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        sequences = open_sequences(write_log(folder, options.users, options.items))
+        sequences = open_sequences(write_log(folder, options.users, options.items[0]))
         if options.recipes:
             compare(sequences, [{"recipe": recipe} for recipe in options.recipes], options)
         elif options.methods:
@@ -80,7 +90,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--methods", type=lambda text: text.split(","), help="on the Transformer")
     parser.add_argument("--recipes", nargs="+", help="ours as they come, without the peer")
     parser.add_argument("--users", type=int, default=2000)
-    parser.add_argument("--items", type=int, default=5000, help="in the vocabulary")
+    parser.add_argument("--items", type=int, nargs="+", default=[5000], help="in the vocabulary")
+    parser.add_argument("--against", type=Path, help="another checkout, for --recipes")
+    parser.add_argument("--memory-gb", type=float, default=8.0, help="of a turn, with --against")
     parser.add_argument("--steps", type=int, default=8, help="timed, of ours")
     parser.add_argument("--peer-steps", type=int, default=3, help="timed, of the peer's")
     parser.add_argument("--repeats", type=int, default=3)
@@ -90,6 +102,42 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--peak-tflops", type=float, help="of the card, in the precision used")
     return parser.parse_args()
+
+
+def against_checkout(options: argparse.Namespace) -> None:
+    """Lets another checkout take turns with this one on each recipe and size of catalog."""
+    folders = {"ours": HERE.parent, "against": options.against.resolve()}
+    for items in options.items:
+        for recipe in options.recipes:
+            found: dict[str, list[float]] = {who: [] for who in folders}
+            for _ in range(options.repeats):
+                for who, folder in folders.items():
+                    found[who].append(turn(folder, recipe, items, options))
+            rate = {who: median(rates) for who, rates in found.items()}
+            factor = round(rate["ours"] / rate["against"], 2) if rate["against"] else None
+            say(recipe=recipe, items=items, **{w: round(r) for w, r in rate.items()}, ratio=factor)
+
+
+def turn(folder: Path, recipe: str, items: int, options: argparse.Namespace) -> float:
+    """Events a CPU-second of a checkout, measured in a process of its own; 0 where it fails."""
+    asked = {"recipes": recipe, "items": items, "repeats": 1, "threads": options.threads[0]}
+    asked |= {"users": options.users, "steps": options.steps, "batch-size": options.batch_size}
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.train_throughput"]
+    command += [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+    most = int(options.memory_gb * (1 << 30))
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most)),
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        print(f"{folder}: {said[-1] if said else done.returncode}", file=sys.stderr, flush=True)
+        return 0.0
+    return json.loads(done.stdout.splitlines()[-1])["events_per_cpu_second"]
 
 
 def against_peer(sequences: Sequences, ask: Any, options: argparse.Namespace) -> None:

@@ -30,7 +30,9 @@ class Runtime(Strict):
     device: str = "auto"
     threads: Whole = 0  # 0: as many as torch takes by itself
     prefetch: Whole = 2  # samples made ahead in a thread
-    checkpoint_seconds: Weight = 20.0  # between two states to resume from
+    # Between two states to resume from, or so many more that writing them takes a twentieth of the
+    # time; 0: after each step.
+    checkpoint_seconds: Weight = 20.0
 
 
 class TaskSpec(Strict):

@@ -21,7 +21,7 @@ from pydantic import (
 from contracts.base.schema import Count, Name, Positive, Share, Strict, Weight, Whole, relocated
 from contracts.recipes.encoders import ENCODERS
 from contracts.recipes.methods import METHODS
-from contracts.recipes.rules import settings_of
+from contracts.recipes.rules import is_lazy, sampled_items, settings_of
 from contracts.recipes.text import TextOptions
 
 EventField = Literal["item", "action", "category", "gap", "position", "age", "value", "text"]
@@ -87,6 +87,10 @@ class Recipe(Strict):
     batch_size: Count = 64  # users
     lr: Positive = 1e-3
     item_lr_factor: Weight = 3.0  # the item table learns from few events a row
+    # Others that a softmax over all items reads beside the right ones, drawn at each step; 0: all
+    # items. Where it is left out, it follows from how many there are, and so does the next.
+    sampled_items: Whole | None = None
+    lazy_items: StrictBool | None = None  # a step updates the rows of the items that it met alone
     bag_epochs: Whole = 0  # warm-start epochs, with mean pooling in the encoder's place
     bag_lr: Weight = 3e-3  # in those
     lr_users: Whole = 0  # batch size that lr is for, going with its root; 0: with none
@@ -140,6 +144,14 @@ class Recipe(Strict):
         if self.epochs:
             return self.epochs
         return min(MOST_PASSES, max(FEWEST_PASSES, -(-STEPS * self.batch_size // max(1, users))))
+
+    def sampled_of(self, items: int) -> int:
+        """How many others stand for all of so many items in a softmax; 0: all do."""
+        return sampled_items(items) if self.sampled_items is None else self.sampled_items
+
+    def is_lazy_of(self, items: int) -> bool:
+        """Whether a step of training leaves rows of so many items alone that it has not met."""
+        return is_lazy(items) if self.lazy_items is None else self.lazy_items
 
     @property
     def judged_by(self) -> str | None:

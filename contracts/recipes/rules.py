@@ -11,6 +11,21 @@ from typing import Any
 from contracts.recipes.encoders import ENCODERS
 from contracts.recipes.methods import METHODS
 
+# Items from which the cost of a step would be that of the catalog: a softmax over them reads a
+# sample, and a step updates the rows that it met. The figures behind them are in docs/figures.md.
+MANY_ITEMS = 50_000
+SAMPLED = 4096
+
+
+def sampled_items(items: int) -> int:
+    """How many others stand for all items in a softmax; 0: all do."""
+    return SAMPLED if items >= MANY_ITEMS else 0
+
+
+def is_lazy(items: int) -> bool:
+    """Whether a step updates the rows of the items that it met alone."""
+    return items >= MANY_ITEMS
+
 
 def settings_of(method: str, encoder: str) -> dict[str, Any]:
     """Settings of a method with an encoder, as YAML has them; of an unknown one, none.

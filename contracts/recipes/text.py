@@ -25,8 +25,8 @@ class TextOptions(Strict):
     window: Count = 3  # words that the cnn sees at a time
     hidden: Count = 200  # width of additive attention
     places: Count = 64  # word positions told apart; later ones count as the last
-    # With more texts of items than so many, a softmax over all items reads in a step of training
-    # those that are right and so many others; 0 reads all.
+    # With more texts of items than so many, a softmax over all items reads those that are right and
+    # so many others; 0 reads all.
     sampled: Whole = 512
     action: StrictBool = False  # the action stands in front of the words
     markers: tuple[str, ...] = ()  # fields that are read, such as [TITLE]; all where it is empty

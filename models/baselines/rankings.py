@@ -4,6 +4,8 @@ None of them looks past an example's end: what is counted are the histories of t
 examples, each up to its own end.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
@@ -18,10 +20,11 @@ from models.metrics.rank import Ranks
 from models.probing.bags import item_counts
 from models.ranking.item_head import popularity
 from models.ranking.lists import NumberScaler, place_in_list
-from models.ranking.ranks import rank_examples
+from models.ranking.ranks import Scores, rank_examples
 from models.ranking.recent import recent_items
 
 NEIGHBORS_OF = 10  # last events whose neighbors are asked
+MOST_BASKETS = 100_000  # training examples that make neighbors
 
 
 class NextItemBaselines:
@@ -30,11 +33,13 @@ class NextItemBaselines:
     def __init__(self, sequences: Sequences, task: Task) -> None:
         train = task.splits["train"]
         self._sequences, self._task = sequences, task
-        self._counts_V = popularity(sequences, train)
-        bag = item_counts(sequences, train)
+        counts_V = popularity(sequences, train)
+        self._prior_V = counts_V / max(counts_V.sum(), 1)
+        bag = item_counts(sequences, train.pick(_some(len(train.users_n))))
         bag.data[:] = 1.0
         norms_V = np.sqrt(np.maximum(np.asarray(bag.sum(axis=0)).ravel(), 1))
-        self._unit = bag.multiply(1 / norms_V).tocsc()
+        self._baskets = bag.multiply(1 / norms_V).tocsr()
+        self._baskets_of = self._baskets.T.tocsr()
         self._follows = _transitions(sequences, train)
 
     @property
@@ -46,32 +51,41 @@ class NextItemBaselines:
     def ranks(self, method: str, split: str) -> Ranks:
         """Ranks the right items of a split."""
 
-        def score(some: Labeled, block: slice) -> torch.Tensor:  # noqa: ARG001
-            return torch.from_numpy(self._scores(method, some))
+        def score(some: Labeled, block: slice) -> Scores:  # noqa: ARG001
+            scores = self._scores(method, some)
+            return lambda rows: torch.from_numpy(scores(rows))
 
         task = self._task
         return rank_examples(score, self._sequences, task.splits[split], task.exclude_history)
 
-    def _scores(self, method: str, some: Labeled) -> np.ndarray:
-        # Popularity decides where neighbors say nothing.
-        prior_V = self._counts_V / max(self._counts_V.sum(), 1)
+    def _scores(self, method: str, some: Labeled) -> Callable[[slice], np.ndarray]:
+        """What scores all items for some of the examples; popularity decides among equals."""
+        prior_V = self._prior_V
         if method == "popularity":
-            return np.tile(prior_V, (len(some.users_n), 1))
+            return lambda rows: np.tile(prior_V, (rows.stop - rows.start, 1))
         if method == "recent":
-            return self._last_first(some, prior_V)
+            recent_nR = recent_items(self._sequences, some)
+            return lambda rows: _last_first(recent_nR[rows], prior_V)
         asked = 1 if method == "transitions" else NEIGHBORS_OF
         shown = item_counts(self._sequences, _last(some, asked))
         if method == "transitions":
-            return (shown @ self._follows).toarray() + prior_V
-        return ((shown @ self._unit.T) @ self._unit).toarray() + 1e-3 * prior_V
+            return lambda rows: (shown[rows] @ self._follows).toarray() + prior_V
+        baskets, of = self._baskets, self._baskets_of
+        return lambda rows: (shown[rows] @ of @ baskets).toarray() + 1e-3 * prior_V
 
-    def _last_first(self, some: Labeled, prior_V: np.ndarray) -> np.ndarray:
-        """Scores the items seen last above all others, the latest first."""
-        scores_nV = np.tile(prior_V, (len(some.users_n), 1))
-        recent_nR = recent_items(self._sequences, some)
-        rows, nth = np.nonzero(recent_nR)
-        scores_nV[rows, recent_nR[rows, nth]] = 1 + recent_nR.shape[1] - nth
-        return scores_nV
+
+def _some(examples: int) -> np.ndarray:
+    """Which of the examples tell what is bought together: all or, of very many, some."""
+    drawn = np.random.default_rng(0).permutation(examples)[:MOST_BASKETS]
+    return np.sort(drawn)
+
+
+def _last_first(recent_nR: np.ndarray, prior_V: np.ndarray) -> np.ndarray:
+    """Scores the items seen last above all others, the latest first."""
+    scores_nV = np.tile(prior_V, (len(recent_nR), 1))
+    rows, nth = np.nonzero(recent_nR)
+    scores_nV[rows, recent_nR[rows, nth]] = 1 + recent_nR.shape[1] - nth
+    return scores_nV
 
 
 def _last(examples: Labeled, count: int) -> Labeled:

@@ -35,8 +35,23 @@ class BehaviorEncoder(nn.Module):
         fields: tuple[str, ...],
         sizes: dict[str, int],
         text: TextOptions | None,
+        sampled: int = 0,
+        is_lazy: bool = False,
     ) -> None:
+        """Makes tables of fresh weights.
+
+        Args:
+          dim: width D.
+          max_length: positions that are told apart.
+          fields: what is read of an event.
+          sizes: vocabulary lengths.
+          text: with the field `text`.
+          sampled: items beside those needed that stand for all the rest of them in a softmax; 0:
+            all are read.
+          is_lazy: lookups of items give sparse gradients (models.training.lazy_adam).
+        """
         super().__init__()
+        self.sampled, self.is_lazy = sampled, is_lazy
         rows = sizes | {"gap": GAP_BUCKETS, "age": AGE_BUCKETS}
         rows |= {"value": VALUE_BUCKETS, "position": max_length}
         tables = [f for f in fields if f != "text"]
@@ -69,28 +84,32 @@ class BehaviorEncoder(nn.Module):
         if self.text is None:
             return self.tables["item"]
         document_V = self.text.item_document_V
-        return self._items_at(torch.arange(len(document_V), device=document_V.device))
+        return self.items_at(torch.arange(len(document_V), device=document_V.device))
 
     def catalog(self, needed_N: Tensor) -> Catalog:
-        """What a softmax over all items is taken of: all, or in training a sample.
+        """What a softmax over all items is taken of: all, or a sample.
 
-        Where more texts than `text.sampled` belong to items, a sample is read.
+        Of so many items that `sampled` is set, or where more texts than `text.sampled` belong to
+        items, a sample is read.
 
         Args:
           needed_N: items that are targets, or are scored for another reason.
         """
-        text = self.text
-        if text is None or not self.training or not 0 < text.options.sampled < text.item_texts:
+        most, text = self.sampled, self.text
+        if text is not None:
+            most = text.options.sampled if text.options.sampled < text.item_texts else 0
+        if not most:
             return Catalog(self.items())
-        items = len(text.item_document_V)
-        item_C, log_weight_C = sampled_items(needed_N, items, text.options.sampled)
-        return Catalog(self._items_at(item_C), item_C, log_weight_C)
+        items = len(self.tables["item"] if text is None else text.item_document_V)
+        item_C, log_weight_C = sampled_items(needed_N, items, most)
+        return Catalog(self.items_at(item_C), item_C, log_weight_C)
 
-    def _items_at(self, item_C: Tensor) -> Tensor:
-        vectors = [self.tables["item"][item_C]] if "item" in self.tables else []
+    def items_at(self, item: Tensor) -> Tensor:
+        """The vectors of some items, as `items` has them: ids -> the same shape and D."""
+        vectors = self._sum({"item": item})
         if self.text is not None:
-            document_C = self.text.item_document_V[item_C]
-            vectors.append(self.text.read(document_C, torch.zeros_like(item_C)))
+            document = self.text.item_document_V[item]
+            vectors.append(self.text.read(document, torch.zeros_like(item)))
         return self._one(vectors)
 
     def forward(self, events: Packed) -> Tensor:
@@ -120,7 +139,11 @@ class BehaviorEncoder(nn.Module):
         return self._one(vectors)
 
     def _sum(self, ids: dict[str, Tensor | None]) -> list[Tensor]:
-        return [F.embedding(ids[f], table) for f, table in self.tables.items() if f in ids]
+        return [
+            F.embedding(ids[f], table, sparse=f == "item" and self.is_lazy)
+            for f, table in self.tables.items()
+            if f in ids
+        ]
 
     def _one(self, vectors: list[Tensor]) -> Tensor:
         return functools.reduce(torch.add, vectors)

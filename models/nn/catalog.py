@@ -10,6 +10,8 @@ from torch import Tensor
 
 from models.data.packed import SPECIAL
 
+MANY = 16  # times as many items as are drawn, from which drawing twice is rare
+
 
 @dataclass(frozen=True)
 class Catalog:
@@ -32,6 +34,14 @@ class Catalog:
         return order_C[torch.searchsorted(self.item_C[order_C], item_N)]
 
 
+def catalog_of(items_VD: Tensor, needed_N: Tensor, most: int) -> Catalog:
+    """The items that are needed and `most` others that stand for the rest; all, where it is 0."""
+    if not most:
+        return Catalog(items_VD)
+    item_C, log_weight_C = sampled_items(needed_N, len(items_VD), most)
+    return Catalog(items_VD[item_C], item_C, log_weight_C)
+
+
 def sampled_items(needed_N: Tensor, items: int, most: int) -> tuple[Tensor, Tensor]:
     """Draws items that stand for all.
 
@@ -48,12 +58,27 @@ def sampled_items(needed_N: Tensor, items: int, most: int) -> tuple[Tensor, Tens
       The items [C], and the logarithm of how many each stands for [C].
     """
     needed = torch.unique(needed_N)
-    is_rest_V = torch.ones(items, dtype=torch.bool, device=needed.device)
-    is_rest_V[: len(SPECIAL)] = False
-    is_rest_V[needed] = False
-    rest = torch.nonzero(is_rest_V)[:, 0]
-    drawn = rest[torch.randperm(len(rest), device=rest.device)[:most]]
+    special = torch.arange(len(SPECIAL), device=needed.device)
+    taken = torch.unique(torch.cat([special, needed]))
+    rest = items - len(taken)
+    drawn = _skipping(taken, _distinct(rest, most, needed.device))
     item_C = torch.cat([needed, drawn])
     weight_C = torch.ones(len(item_C), device=item_C.device)
-    weight_C[len(needed) :] = len(rest) / max(1, len(drawn))
+    weight_C[len(needed) :] = rest / max(1, len(drawn))
     return item_C, weight_C.log()
+
+
+def _distinct(count: int, most: int, device: torch.device) -> Tensor:
+    """Different numbers below `count`, every such set of a size as likely: `most`, or a few less.
+
+    Of many, a number that is drawn twice is dropped, for a permutation would grow with them.
+    """
+    if count <= MANY * most:
+        return torch.randperm(count, device=device)[:most]
+    return torch.randint(count, (most,), device=device).unique()
+
+
+def _skipping(taken: Tensor, nth: Tensor) -> Tensor:
+    """The nth of the items that are not taken, which are in ascending order."""
+    before = taken - torch.arange(len(taken), device=taken.device)  # free ones below each
+    return nth + torch.searchsorted(before, nth, right=True)

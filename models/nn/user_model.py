@@ -29,6 +29,8 @@ class ModelConfig:
     text: TextOptions | None  # with the field `text`
     summary: bool  # whether the vector is of a summary of the whole history too
     sizes: dict[str, int]  # vocabulary lengths
+    sampled: int = 0  # items that stand for all in a softmax, beside those needed; 0: all do
+    is_lazy: bool = False  # the rows of the item table that a step does not meet are left alone
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: dict[str, int]) -> "ModelConfig":
@@ -43,7 +45,9 @@ class ModelConfig:
                 "of a data set that has a catalog or learning.query, or leave 'text' out of fields"
             )
         shape = (recipe.encoder, recipe.dim, recipe.max_length, recipe.fields, recipe.text)
-        return cls(*shape, summary=bool(recipe.summary), sizes=sizes)
+        items = sizes["item"]
+        cost = {"sampled": recipe.sampled_of(items), "is_lazy": recipe.is_lazy_of(items)}
+        return cls(*shape, summary=bool(recipe.summary), sizes=sizes, **cost)
 
     def reading(self, sequences: Sequences) -> Sequences:
         """The same sequences, whose windows hold what the model reads."""
@@ -90,6 +94,12 @@ def build_model(config: ModelConfig) -> UserModel:
     """Model with fresh weights, drawn from torch's global generator."""
     encoder = ENCODERS[config.encoder.name](config.dim, config.encoder)
     behavior = BehaviorEncoder(
-        config.dim, config.max_length, config.fields, config.sizes, config.text
+        config.dim,
+        config.max_length,
+        config.fields,
+        config.sizes,
+        config.text,
+        config.sampled,
+        config.is_lazy,
     )
     return UserModel(config, behavior, encoder)

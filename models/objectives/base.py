@@ -97,5 +97,8 @@ class Objective(nn.Module):
         """How many events the encoder sees in a sample, each pass counted."""
         raise NotImplementedError
 
+    def before_step(self, model: UserModel) -> None:
+        """Is called when weights have their gradients, before the optimizer changes them."""
+
     def after_step(self, model: UserModel, progress: float) -> None:
         """Is called after each optimizer step, with the share of training that is done."""

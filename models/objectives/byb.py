@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from contracts.recipes.methods import BybOptions
 from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
+from models.nn.row_average import RowAverage
 from models.nn.user_model import ModelConfig, UserModel, build_model
 from models.objectives.barlow_twins import projector
 from models.objectives.base import Objective, Outcome
@@ -80,6 +81,7 @@ class Byb(Objective):
         )
         self.teacher = build_model(model).requires_grad_(False)
         self.teacher_projector = copy.deepcopy(self.projector).requires_grad_(False)
+        self.item_average = RowAverage(model.sizes["item"]) if _is_by_row(self.teacher) else None
         self.register_buffer("has_begun", torch.tensor(False))
         self.register_buffer("center_P", torch.zeros(width))
         if self.cuts_by_time:
@@ -160,7 +162,7 @@ class Byb(Objective):
         loss = 0 * users_BD.sum()
         user_C = torch.cat([sample.user_F, sample.silent_E])
         student_CD = gather(users_BD[user_C] + self.prompt(sample.window_B[user_C]))
-        teacher_CD = gather(self._future(sample, users_BD))
+        teacher_CD = gather(self._future(model, sample, users_BD))
         is_silent_C = gather(torch.arange(len(user_C), device=user_C.device) >= len(sample.user_F))
         if len(student_CD) > 1:  # batch statistics need two
             predicted_CP = self.predictor(self.projector(student_CD))
@@ -177,8 +179,11 @@ class Byb(Objective):
         return Outcome(loss, users_BD, figures)
 
     @torch.no_grad()
-    def _future(self, sample: Sample, users_BD: Tensor) -> Tensor:
+    def _future(self, model: UserModel, sample: Sample, users_BD: Tensor) -> Tensor:
         """What the teacher makes of each future window, and of each empty one [C, D]."""
+        if self.item_average:  # the same rows on every rank, or their teachers would round apart
+            item_T = sample.user_F[:0] if sample.future is None else sample.future.item_T
+            self._catch_up(model, gather(torch.unique(item_T)))
         seen = users_BD[:0].detach() if sample.future is None else self.teacher(sample.future)
         if not len(sample.silent_E):
             return seen
@@ -198,6 +203,13 @@ class Byb(Objective):
         """The events of past and future."""
         return len(sample.past.item_T) + (len(sample.future.item_T) if sample.future else 0)
 
+    def before_step(self, model: UserModel) -> None:
+        """Brings the teacher's items up to date that the student is about to change."""
+        gradient = model.behavior.tables["item"].grad if self.item_average else None
+        if gradient is not None:
+            is_sparse = gradient.is_sparse
+            self._catch_up(model, gradient.coalesce().indices()[0] if is_sparse else slice(None))
+
     def after_step(self, model: UserModel, progress: float) -> None:
         """Lets the teacher follow the student."""
         rest = (1 - self.options.momentum) * (math.cos(math.pi * min(1.0, progress)) + 1) / 2
@@ -205,11 +217,25 @@ class Byb(Objective):
 
     @torch.no_grad()
     def _follow(self, model: UserModel, momentum: float) -> None:
+        average = self.item_average if self.has_begun else None
+        items = self.teacher.behavior.tables["item"] if average else None
         pairs = [(self.teacher, model), (self.teacher_projector, self.projector)]
         for teacher, student in pairs:
             for mine, its in zip(teacher.parameters(), student.parameters(), strict=True):
-                mine.lerp_(its, 1 - momentum)
+                if mine is not items:
+                    mine.lerp_(its, 1 - momentum)
+        if average:
+            average.follow(momentum)
         self.has_begun.fill_(True)
+
+    def _catch_up(self, model: UserModel, row_U: Tensor | slice) -> None:
+        if self.item_average:
+            its, mine = (m.behavior.tables["item"] for m in (model, self.teacher))
+            self.item_average.catch_up(mine, its, row_U)
+
+
+def _is_by_row(teacher: UserModel) -> bool:
+    return teacher.config.is_lazy and "item" in teacher.behavior.tables
 
 
 def _weights(is_silent_C: Tensor, share: float) -> Tensor:

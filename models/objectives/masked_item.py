@@ -69,8 +69,9 @@ class MaskedItem(Objective):
         if not len(item_N):
             return Outcome(0 * states_ND.sum(), users_HD, {})
         if self.options.negatives:
-            table_VD = model.behavior.items()
-            loss, accuracy = sampled_loss(states_ND, item_N, sample.other_NP, table_VD)
+            candidate_NC = torch.cat([item_N[:, None], sample.other_NP], dim=1)
+            items_NCD = model.behavior.items_at(candidate_NC)
+            loss, accuracy = sampled_loss(states_ND, candidate_NC, items_NCD)
         else:
             catalog = model.behavior.catalog(item_N)
             loss, accuracy = item_loss(states_ND, item_N, catalog, self.options.chunk)
@@ -89,13 +90,12 @@ def _means(states_ND: Tensor, user_N: Tensor, users: int) -> Tensor:
 
 
 def sampled_loss(
-    states_ND: Tensor, item_N: Tensor, other_NP: Tensor, table_VD: Tensor
+    states_ND: Tensor, candidate_NC: Tensor, items_NCD: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Tells each target from P other items; one that is the target itself does not count."""
-    candidate_NC = torch.cat([item_N[:, None], other_NP], dim=1)
-    logits_NC = torch.einsum("nd,ncd->nc", states_ND, F.embedding(candidate_NC, table_VD))
-    is_same_NC = candidate_NC == item_N[:, None]
+    """Tells each target, the first candidate, from others; one that is the same does not count."""
+    logits_NC = torch.einsum("nd,ncd->nc", states_ND, items_NCD)
+    is_same_NC = candidate_NC == candidate_NC[:, :1]
     is_same_NC[:, 0] = False
     logits_NC = logits_NC.masked_fill(is_same_NC, float("-inf"))
-    loss = F.cross_entropy(logits_NC, torch.zeros_like(item_N))
+    loss = F.cross_entropy(logits_NC, torch.zeros_like(candidate_NC[:, 0]))
     return loss, (logits_NC.detach().argmax(1) == 0).float().mean()

@@ -24,39 +24,31 @@ from models.probing.head_inputs import Inputs
 from models.probing.modes import Setting, common_columns, tune_settings
 from models.probing.probe import Standardizer
 from models.ranking.item_head import (
-    BLOCK,
     ItemHead,
     Vectors,
     fit_item_head,
-    item_nll,
+    mean_loss,
     popularity,
 )
-from models.ranking.ranks import Score, measure_by_count, rank_examples
+from models.ranking.ranks import Score, Scores, measure_by_count, rank_examples
 from models.ranking.recent import recent_items
 from models.ranking.zero_shot import native
 from models.training.fit import tune
 
 
 class RankingModel(nn.Module):
-    """Windows, their recent items and the vectors of all items -> scores of all items [B, V]."""
+    """An encoder and a head over items, which are trained together."""
 
     def __init__(self, user_model: UserModel, head: ItemHead) -> None:
         super().__init__()
         self.user_model, self.head = user_model, head
 
-    def forward(self, windows: Events, items_VD: Tensor, recent_BR: Tensor) -> Tensor:
-        """Scores all items, of which the vectors are known."""
-        return self.head(self._users(windows), items_VD, recent_BR)
-
     def loss(self, windows: Events, right_B: Tensor, recent_BR: Tensor) -> Tensor:
         """The cross-entropy of the right items, over all or a sample of the others."""
-        users_BD = self._users(windows)
+        users_BD = self.user_model(to_device(pack(windows), self.head.prior_V.device))
         needed = torch.cat([right_B, recent_BR[recent_BR > UNK]])
         catalog = self.user_model.behavior.catalog(needed)
         return self.head.nll(users_BD, catalog, right_B, recent_BR)
-
-    def _users(self, windows: Events) -> Tensor:
-        return self.user_model(to_device(pack(windows), self.head.prior_V.device))
 
 
 def run_ranking(
@@ -118,8 +110,10 @@ def _native(setting: Setting) -> dict[str, Score] | None:
     if scorer is None:
         return None
 
-    def score(some: Labeled, block: slice) -> Tensor:  # noqa: ARG001
-        return scorer(last_windows(sequences, some, checkpoint.model.config.max_length))
+    def score(some: Labeled, block: slice) -> Scores:  # noqa: ARG001
+        length = checkpoint.model.config.max_length
+        query_nD = scorer.queries(last_windows(sequences, some, length))
+        return lambda rows: scorer.scores(query_nD[rows])
 
     return dict.fromkeys(SPLITS[1:], score)
 
@@ -144,13 +138,21 @@ def _frozen(
     head = _fitted(setting, task, splits, x, items_VD, seed)
 
     def scorer(split: str) -> Score:
-        @torch.no_grad()
-        def score(some: Labeled, block: slice) -> Tensor:
-            return head(x[split][block], items_VD, _recent(task, setting.sequences, some))
+        def score(some: Labeled, block: slice) -> Scores:
+            recent_nR = _recent(task, setting.sequences, some)
+            return _scores(head, x[split][block], items_VD, recent_nR)
 
         return score
 
     return {split: scorer(split) for split in SPLITS[1:]}
+
+
+def _scores(head: ItemHead, x_nD: Tensor, items_VD: Tensor, recent_nR: Tensor) -> Scores:
+    @torch.no_grad()
+    def scores(rows: slice) -> Tensor:
+        return head(x_nD[rows], items_VD, recent_nR[rows])
+
+    return scores
 
 
 def _fitted(
@@ -172,7 +174,8 @@ def _fitted(
     )
     repeats = train.recent_nR.shape[1]
     head = ItemHead(Standardizer.of(x["train"]), items_VD, counts_V, repeats)
-    fit_item_head(head, train, valid, items_VD, seed)
+    sampled = setting.checkpoint.model.behavior.sampled
+    fit_item_head(head, train, valid, items_VD, seed, sampled)
     return head
 
 
@@ -189,30 +192,28 @@ def _trained(
     head = _fitted(setting, task, parts, x, encoder.behavior.items().detach().cpu(), seed)
     model = RankingModel(encoder, head).to(device)
     y = {split: torch.from_numpy(part.y_n).to(device) for split, part in parts.items()}
-    recent_nR = _recent(task, sequences, parts["train"]).to(device)
+    recent = {split: _recent(task, sequences, part).to(device) for split, part in parts.items()}
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:  # noqa: ARG001
         windows = last_windows(sequences, parts["train"].pick(chosen), length)
-        return model.loss(windows, y["train"][chosen], recent_nR[chosen])
+        return model.loss(windows, y["train"][chosen], recent["train"][chosen])
+
+    @torch.no_grad()
+    def valid_loss() -> float:
+        x_nD = window_vectors(encoder, sequences, parts["valid"]).to(device)
+        valid = Vectors(x_nD, y["valid"], recent["valid"])
+        return mean_loss(head, valid, encoder.behavior.items(), encoder.behavior.sampled)
 
     @torch.no_grad()
     def scorer() -> Score:
         items_VD = model.eval().user_model.behavior.items()
 
         @torch.no_grad()
-        def score(some: Labeled, block: slice) -> Tensor:  # noqa: ARG001
-            recent_nR = _recent(task, sequences, some).to(device)
-            return model(last_windows(sequences, some, length), items_VD, recent_nR).cpu()
+        def score(some: Labeled, block: slice) -> Scores:  # noqa: ARG001
+            users_nD = encoder(to_device(pack(last_windows(sequences, some, length)), device))
+            return _scores(head, users_nD, items_VD, _recent(task, sequences, some).to(device))
 
         return score
-
-    def valid_loss() -> float:
-        count, total, score = len(parts["valid"].users_n), 0.0, scorer()
-        for start in range(0, count, BLOCK):
-            index = np.arange(start, min(start + BLOCK, count))
-            scores_nV = score(parts["valid"].pick(index), slice(0))
-            total += float(item_nll(scores_nV, y["valid"][index].cpu())) * len(index)
-        return total / max(count, 1)
 
     settings = tune_settings(setting.job.evaluation.finetuning, protocol, seed)
     tune(model, len(parts["train"].users_n), loss_of, valid_loss, settings)

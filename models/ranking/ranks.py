@@ -1,6 +1,9 @@
 """Where the right item stands in a ranking of all items.
 
-Shapes: n examples, V items.
+Scores of all items are made for a few examples at a time, and what scores above is counted where it
+is made: nothing else as large as they are is held.
+
+Shapes: n examples, V items, P pairs of an example and an item.
 """
 
 from collections.abc import Callable
@@ -16,9 +19,10 @@ from models.data.sequences import Sequences
 from models.metrics.formulas import FORMULAS
 from models.metrics.predictions import Predicted
 from models.metrics.rank import Ranks, join_ranks
-from models.ranking.item_head import BLOCK
+from models.ranking.item_head import BLOCK, rows_at_once
 
-Score = Callable[[Labeled, slice], Tensor]  # some examples, and which of all -> scores [n, V]
+Scores = Callable[[slice], Tensor]  # which of the examples of a block -> scores [n, V]
+Score = Callable[[Labeled, slice], Scores]  # a block of examples, and which of all they are
 
 FREQUENT = 10  # times that training has met an item, from which it is no rare one
 
@@ -35,32 +39,62 @@ def rank_items(scores_nV: Tensor, sequences: Sequences, examples: Labeled, exclu
     Raises:
       FootpathError: a score is not a number.
     """
-    if not torch.isfinite(scores_nV).all():
+    if not torch.isfinite(torch.stack(torch.aminmax(scores_nV))).all():
         raise FootpathError("a model scores items by what is no number: look at its training")
-    right_n = torch.from_numpy(examples.y_n).to(scores_nV.device)
-    own_n1 = scores_nV.gather(1, right_n[:, None])
-    competes_nV = torch.ones_like(scores_nV, dtype=torch.bool)
-    competes_nV[:, : UNK + 1] = False
+    right_n = examples.y_n
+    own_n = _at(scores_nV, np.arange(len(right_n)), right_n)
+    reach_n, above_n = _counts(scores_nV[:, UNK + 1 :], own_n)
+    competing_n = np.full(len(right_n), scores_nV.shape[1] - UNK - 1)
     if exclude:
-        row = torch.repeat_interleave(torch.from_numpy(examples.lengths_n.astype(np.int64)))
-        item = torch.from_numpy(seen_items(sequences, examples))
-        competes_nV[row.to(scores_nV.device), item.to(scores_nV.device)] = False
-    competes_nV.scatter_(1, right_n[:, None], False)
-    above = ((scores_nV > own_n1) & competes_nV).sum(1).cpu().numpy()
-    tied = ((scores_nV == own_n1) & competes_nV).sum(1).cpu().numpy()
-    unknown = examples.y_n <= UNK
+        row_P, item_P = _seen(sequences, examples)
+        score_P, own_P = _at(scores_nV, row_P, item_P), own_n[row_P]
+        above_n = above_n - np.bincount(row_P[score_P > own_P], minlength=len(right_n))
+        reach_n = reach_n - np.bincount(row_P[score_P >= own_P], minlength=len(right_n))
+        competing_n = competing_n - np.bincount(row_P, minlength=len(right_n))
+    is_known = right_n > UNK
     return Ranks(
-        np.where(unknown, competes_nV.sum(1).cpu().numpy(), above), np.where(unknown, 0, tied)
+        np.where(is_known, above_n, competing_n), np.where(is_known, reach_n - above_n - 1, 0)
     )
 
 
+def _at(scores_nV: Tensor, row_P: np.ndarray, item_P: np.ndarray) -> np.ndarray:
+    rows, items = (torch.from_numpy(x).to(scores_nV.device) for x in (row_P, item_P))
+    return scores_nV[rows, items].cpu().numpy()
+
+
+def _counts(scores_nV: Tensor, own_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many scores of each row reach its own, and how many are above it; int64 [n] both."""
+    if scores_nV.device.type != "cpu":
+        own_n1 = torch.from_numpy(own_n).to(scores_nV.device)[:, None]
+        counts = [(scores_nV >= own_n1).sum(1), (scores_nV > own_n1).sum(1)]
+        return counts[0].cpu().numpy(), counts[1].cpu().numpy()
+    pairs = list(zip(scores_nV.numpy(), own_n, strict=True))  # NumPy counts 17 times faster
+    reach = [np.count_nonzero(row >= own) for row, own in pairs]
+    above = [np.count_nonzero(row > own) for row, own in pairs]
+    return np.array(reach, np.int64), np.array(above, np.int64)
+
+
+def _seen(sequences: Sequences, examples: Labeled) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct items that are seen of each example, but for the right one: rows and items."""
+    row_T = np.repeat(np.arange(len(examples.users_n)), examples.lengths_n)
+    item_T = seen_items(sequences, examples).astype(np.int64)
+    competes_T = (item_T > UNK) & (item_T != examples.y_n[row_T])
+    pairs = np.unique(np.stack([row_T[competes_T], item_T[competes_T]]), axis=1)
+    return pairs[0], pairs[1]
+
+
 def rank_examples(score: Score, sequences: Sequences, examples: Labeled, exclude: bool) -> Ranks:
-    """Ranks as `rank_items`, a block of examples at a time, whose scores alone are held."""
-    parts = []
-    for start in range(0, len(examples.users_n), BLOCK):
-        block = slice(start, start + BLOCK)
-        some = examples.pick(np.arange(len(examples.users_n))[block])
-        parts.append(rank_items(score(some, block), sequences, some, exclude))
+    """Ranks as `rank_items`, few examples at a time, whose scores alone are held."""
+    parts, count = [], len(examples.users_n)
+    few = rows_at_once(sequences.sizes["item"])
+    for start in range(0, count, BLOCK):
+        block = slice(start, min(start + BLOCK, count))
+        some = examples.pick(np.arange(block.start, block.stop))
+        scores = score(some, block)
+        for first in range(0, len(some.users_n), few):
+            rows = slice(first, min(first + few, len(some.users_n)))
+            picked = some.pick(np.arange(rows.start, rows.stop))
+            parts.append(rank_items(scores(rows), sequences, picked, exclude))
     return join_ranks(parts)
 
 

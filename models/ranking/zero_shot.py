@@ -27,17 +27,22 @@ class Native:
     """A pre-trained model and how it scores items.
 
     Attributes:
-      items_VD: what is compared: the items, or the content of an event of each.
+      items_VD: what is compared: the items, or the content of an event of each; of length 1 where
+        the score is a cosine.
     """
 
     score: ItemScore
     model: UserModel
     items_VD: Tensor
 
-    @torch.no_grad()
     def __call__(self, windows: Events) -> Tensor:
-        """Scores all items for windows -> [n, V] on the CPU."""
-        model, items_VD = self.model.eval(), self.items_VD
+        """Scores all items for windows -> [n, V]."""
+        return self.scores(self.queries(windows))
+
+    @torch.no_grad()
+    def queries(self, windows: Events) -> Tensor:
+        """What items are compared with, of each window -> [n, D]."""
+        model = self.model.eval()
         if self.score.by == "hidden":
             windows = _with_hidden(windows, model.config.max_length)
         events = to_device(pack(windows), next(model.parameters()).device)
@@ -45,9 +50,12 @@ class Native:
             seen_nD = model(events)
         else:
             seen_nD = _LAST(model.encoder.states(model.behavior(events), events), events)
-        if self.score.is_cosine:
-            seen_nD, items_VD = F.normalize(seen_nD, dim=1), F.normalize(items_VD, dim=1)
-        return (seen_nD @ items_VD.T).cpu()
+        return F.normalize(seen_nD, dim=1) if self.score.is_cosine else seen_nD
+
+    @torch.no_grad()
+    def scores(self, query_nD: Tensor) -> Tensor:
+        """Scores all items for queries -> [n, V]."""
+        return query_nD @ self.items_VD.T
 
 
 @torch.no_grad()
@@ -63,7 +71,8 @@ def native(method: MethodOptions, model: UserModel, sequences: Sequences) -> Nat
     if score is None:
         return None
     items_VD = _content(model, sequences) if score.of_content else model.eval().behavior.items()
-    return Native(score, model, items_VD)
+    items_VD = items_VD.detach()
+    return Native(score, model, F.normalize(items_VD, dim=1) if score.is_cosine else items_VD)
 
 
 def _content(model: UserModel, sequences: Sequences) -> Tensor:

@@ -110,12 +110,42 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     if size() == 1:
         return
     trained = [p for p in parameters if p.requires_grad]
+    tables, trained = _by_row(trained)
+    for table in tables:
+        table.grad = _mean_of_rows(table)
     is_used = torch.tensor([float(p.grad is not None) for p in trained]).to(trained[0])
     flat = torch.cat([*(_gradient(p).reshape(-1) for p in trained), is_used])
     dist.all_reduce(flat)
     *means, is_used = (flat / size()).split([*(p.numel() for p in trained), len(trained)])
     for parameter, mean, used in zip(trained, means, is_used.tolist(), strict=True):
         parameter.grad = mean.view_as(parameter) if used else None
+
+
+def _by_row(trained: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The weights of which some rank has a gradient of some rows alone, and the others."""
+    ranks = total([float(p.grad is not None and p.grad.is_sparse) for p in trained])
+    pairs = list(zip(trained, ranks, strict=True))
+    return [p for p, count in pairs if count], [p for p, count in pairs if not count]
+
+
+def _mean_of_rows(table: Tensor) -> Tensor:
+    """The mean gradient of a table, sparse; a rank that has a dense one gives all rows of it."""
+    rows = _gradient(table)
+    rows = (rows if rows.is_sparse else rows.to_sparse(1)).coalesce()
+    indices, values = torch.cat(_parts(rows.indices()[0])), torch.cat(_parts(rows.values()))
+    return torch.sparse_coo_tensor(indices[None], values / size(), table.shape).coalesce()
+
+
+def _parts(x: Tensor) -> list[Tensor]:
+    """The rows of each rank, of which they may hold different numbers; they travel padded."""
+    counts = [0] * size()
+    counts[rank()] = len(x)
+    counts = [int(count) for count in total(counts)]
+    padded = x.new_zeros(max(counts), *x.shape[1:])
+    padded[: len(x)] = x
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return [part[:count] for part, count in zip(parts, counts, strict=True)]
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -127,22 +157,13 @@ def _is_joined() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """Its gradient sums what the losses of all ranks ask of a row: the rule of total derivatives.
-
-    Ranks may hold different numbers of rows; shorter parts travel padded.
-    """
+    """Its gradient sums what all ranks' losses ask of a row: the rule of total derivatives."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        counts = [0] * size()
-        counts[rank()] = len(x)
-        counts = [int(count) for count in total(counts)]
-        ctx.first, ctx.count = sum(counts[: rank()]), len(x)
-        padded = x.new_zeros(max(counts), *x.shape[1:])
-        padded[: len(x)] = x
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        parts = _parts(x)
+        ctx.first, ctx.count = sum(len(part) for part in parts[: rank()]), len(x)
+        return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

@@ -59,9 +59,10 @@ class HeldOutLoss:
         model.eval()
         self.objective.eval()
         device = next(model.parameters()).device
-        losses = [
-            float(self.objective(model, to_device(each, device)).loss) for each in self.samples
-        ]
+        losses = []
+        for nth, sample in enumerate(self.samples):
+            torch.manual_seed(nth)  # of the items that stand for all, the same ones each time
+            losses.append(float(self.objective(model, to_device(sample, device)).loss))
         loss = float(np.average(losses, weights=self.weights))
         if not math.isfinite(loss):
             raise FootpathError(f"early stopping: the loss of the held-out users is {loss}")

@@ -15,6 +15,17 @@ from contracts.base.errors import FootpathError
 from models.checkpoint import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
 from models.training.history import CURVES, History
 
+SAVING = 0.05  # share of the time that writing states may take
+
+
+def pause_after(took: float, asked: float) -> float:
+    """Seconds of training until the next state, when one took so long to write.
+
+    At least those asked for, and more where writing would take more than its share of the time;
+    where none are asked for, a state is written after each step.
+    """
+    return max(asked, took * (1 - SAVING) / SAVING) if asked else 0.0
+
 
 def save_state(
     path: Path,

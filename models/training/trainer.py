@@ -10,6 +10,7 @@ to 25 times faster, and the encoder then starts from good event vectors. The bag
 
 import contextlib
 import dataclasses
+import functools
 import time
 from typing import Protocol
 
@@ -37,7 +38,7 @@ from models.training.held_out import HeldOutLoss, parted
 from models.training.history import History
 from models.training.optim import guarded_step, make_optimizer, schedule, set_lr
 from models.training.precision import compile_fault, compiled, in_bf16
-from models.training.resume import restore_state, save_state
+from models.training.resume import pause_after, restore_state, save_state
 
 
 class Judge(Protocol):
@@ -120,7 +121,8 @@ class Trainer:
             history = self.history
             reporter.say(f"resumed at step {history.step} of {self.steps}")
         self.trained.train()
-        saved = begun = self._since = time.monotonic()
+        pause, saved = runtime.checkpoint_seconds, time.monotonic()
+        begun = self._since = saved
         events_before = history.events
         with prefetched(self._sample, history.step, self.steps, runtime.prefetch) as samples:
             while not self._is_over():
@@ -135,9 +137,10 @@ class Trainer:
                 )
                 if history.step % self.per_epoch == 0:
                     self._end_epoch(history.step // self.per_epoch - 1, reporter)
-                if rank() == 0 and now - saved >= runtime.checkpoint_seconds:
+                if rank() == 0 and now - saved >= pause:
                     self._save()
-                    saved = now
+                    saved = time.monotonic()
+                    pause = pause_after(saved - now, runtime.checkpoint_seconds)
         if kept := self.best or (self.ema.weights if self.ema else None):
             self.model.load_state_dict(kept)
         return history
@@ -183,9 +186,10 @@ class Trainer:
     def _stepped(self, sample: object) -> tuple[Outcome, float]:
         """Makes a step, and returns what the objective gave and the norm of the gradient."""
         weights, clip = self.trained.parameters(), self.recipe.clip
+        before = functools.partial(self.objective.before_step, self.model)
         try:
             outcome = self.objective(self._taught(), sample)
-            return outcome, guarded_step(self.optimizer, weights, outcome.loss, clip)
+            return outcome, guarded_step(self.optimizer, weights, outcome.loss, clip, before)
         except Exception as error:
             if self.recipe.compile and (fault := compile_fault(error)):
                 raise fault from error

@@ -112,6 +112,21 @@ def test_events_after_the_end_change_no_figure(logs, checkpoint, tmp_path, sourc
     assert said[0].equals(said[1])
 
 
+def test_a_model_that_learns_items_by_row_and_from_a_sample_has_every_protocol(logs, tmp_path):
+    changes = {"lazy_items": True, "sampled_items": 8, "dim": 8, "max_length": 6, "epochs": 2}
+    folder = pretrain(logs[False], tmp_path / "m_v1", "manymask_gru4rec", **changes)
+    assert load_checkpoint(folder).model.config.is_lazy
+    settings = {"sequences": str(logs[False]), "labels": str(labels(tmp_path)), "threads": 1}
+    settings |= {"checkpoint": str(folder), "out": str(tmp_path / "model.parquet"), "epochs": 2}
+    protocols = ["frozen", "finetuned", "native"]
+    settings |= {"tasks": [SOURCES["classes"], SOURCES["next item"]], "protocols": protocols}
+    finetune(evaluation_job(settings), Reporter())
+    rows = pq.read_table(tmp_path / "model.parquet").to_pylist()
+    assert {r["protocol"] for r in rows if r["task"] == "next"} == set(protocols)
+    assert {r["protocol"] for r in rows if r["task"] == "half"} >= set(protocols[:2])
+    assert np.isfinite([r["value"] for r in rows]).all()
+
+
 def test_a_method_that_scores_no_items_by_itself_has_no_row_and_no_fault(
     logs, checkpoint, tmp_path
 ):

@@ -293,7 +293,7 @@ def test_no_text_outlives_the_weights_that_encoded_it(sequences):
     assert not fresh.requires_grad
 
 
-def test_a_large_catalog_is_sampled_in_training_and_right_on_average(sequences):
+def test_a_large_catalog_is_sampled_and_right_on_average(sequences):
     model, seen = training_model(sequences, sampled=8)
     needed_N = torch.tensor([7, 12, 7, 30])
     query_ND = torch.randn(3, 16)
@@ -310,10 +310,6 @@ def test_a_large_catalog_is_sampled_in_training_and_right_on_average(sequences):
             found.append(catalog.scores(query_ND).exp().sum(1))
     torch.testing.assert_close(torch.stack(found).mean(0), whole, rtol=0.02, atol=0)
     assert max(seen[1:]) <= 11
-    model.eval()
-    whole = model.behavior.catalog(needed_N)
-    assert whole.item_C is None
-    assert torch.equal(whole.items_CD, model.behavior.items())
 
 
 @pytest.mark.parametrize("method", ["next", "masked", "manymask"])

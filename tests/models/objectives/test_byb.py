@@ -9,6 +9,7 @@ import torch
 from models.data.packed import MASK, age_buckets
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
+from models.nn.user_model import build_model
 from models.objectives.byb import _weights
 from models.training.health import effective_rank
 from tests.builders.models import (
@@ -105,6 +106,37 @@ def test_the_teacher_begins_as_the_student_and_follows_it(sequences):
     torch.testing.assert_close(objective.teacher.behavior.items(), before + 0.1)
     objective.after_step(model, 1.0)  # at the end it stands still
     torch.testing.assert_close(objective.teacher.behavior.items(), before + 0.1)
+
+
+@pytest.mark.parametrize("hidden_weight", [0.0, 1.0])  # without: few items have a gradient
+def test_a_teacher_that_follows_row_by_row_is_the_one_that_follows_at_every_step(
+    sequences, hidden_weight
+):
+    found = []
+    for is_lazy in (False, True):
+        torch.manual_seed(0)
+        config = dataclasses.replace(
+            small_model(sequences.sizes, dropout=0.0).config, is_lazy=is_lazy
+        )
+        model = build_model(config)
+        options = {"projector": 8, "momentum": 0.9, "hidden_weight": hidden_weight}
+        objective = build_objective("byb", config, options)
+        trained = [p for p in [*model.parameters(), *objective.parameters()] if p.requires_grad]
+        optimizer = torch.optim.SGD(trained, lr=0.5)
+        losses = []
+        for epoch in range(12):
+            _, sample = sampled(objective, sequences, epoch)
+            loss = objective(model, sample).loss
+            optimizer.zero_grad()
+            loss.backward()
+            objective.before_step(model)
+            optimizer.step()
+            objective.after_step(model, epoch / 24)
+            losses.append(loss.detach())
+        objective._catch_up(model, slice(None))
+        found.append((torch.stack(losses), objective.teacher.behavior.items().detach()))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["byol", "dino"])

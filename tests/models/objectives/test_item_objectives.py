@@ -142,7 +142,8 @@ def test_a_sampled_softmax_is_the_full_one_over_the_target_and_its_others():
     torch.manual_seed(0)
     states_ND, table_VD = torch.randn(3, 8), torch.randn(6, 8)
     item_N, other_NP = torch.tensor([5, 4, 3]), torch.tensor([[3, 4], [4, 3], [5, 5]])
-    loss, _ = sampled_loss(states_ND, item_N, other_NP, table_VD)
+    candidate_NC = torch.cat([item_N[:, None], other_NP], dim=1)
+    loss, _ = sampled_loss(states_ND, candidate_NC, table_VD[candidate_NC])
     logits_NV = states_ND @ table_VD.T
     rows = [[5, 3, 4], [4, 3], [3, 5, 5]]  # the target drawn as its own other does not count
     each = [logits_NV[n, row].logsumexp(0) - logits_NV[n, row[0]] for n, row in enumerate(rows)]

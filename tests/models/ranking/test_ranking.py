@@ -16,6 +16,7 @@ from models.metrics.rank import Ranks
 from models.metrics.rows import measure
 from models.nn.catalog import Catalog
 from models.probing.probe import Standardizer
+from models.ranking import item_head
 from models.ranking.candidates import Rows
 from models.ranking.item_head import ItemHead, Vectors, fit_item_head, item_nll, popularity
 from models.ranking.lists import (
@@ -128,6 +129,28 @@ def test_a_head_starts_as_popularity_and_finds_what_the_vector_says():
     scores = head(x_nD[600:], items_VD, NONE[600:])
     assert float(item_nll(scores, y_n[600:])) < before / 2
     assert (scores.argmax(1) == y_n[600:]).float().mean() > 0.6
+
+
+def test_a_head_over_many_items_learns_from_a_sample_of_items_and_of_examples(monkeypatch):
+    torch.manual_seed(0)
+    items_VD, x_nD = torch.randn(2000, 6), torch.randn(800, 6)
+    y_n = (x_nD @ torch.randn(6, 6) @ items_VD[3:].T).argmax(1) + 3
+    y_n[::10] = UNK
+    recent_nR = torch.randint(3, 2000, (800, 2))
+    monkeypatch.setattr(item_head, "MOST_FITTED", 300)
+    train, valid = (
+        Vectors(x_nD[at], y_n[at], recent_nR[at]) for at in (slice(600), slice(600, 800))
+    )
+    fitted, known = train.known(item_head.MOST_FITTED, 0), valid.known(1000, 0)
+    assert (len(fitted), len(known)) == (300, 180)
+    assert (fitted.y_n > UNK).all()
+    assert (known.y_n > UNK).all()
+    losses = {}
+    for sampled in (0, 200):
+        head = ItemHead(Standardizer.of(x_nD), items_VD, np.ones(2000), repeats=2)
+        fit_item_head(head, train, valid, items_VD, sampled=sampled)
+        losses[sampled] = item_head.mean_loss(head, known, items_VD, 0)
+    assert losses[200] < 1.1 * losses[0] < 0.7 * np.log(2000)
 
 
 def test_popularity_counts_what_is_seen(sequences):

@@ -64,6 +64,7 @@ LEARNT = [
     ("msdp", "rotary", {"fields": TIMED}),
     ("coles", "hura", {"method": {"hide_share": 0.3, "hidden_weight": 1.0}}),
     ("coles", "gru4rec", {"encoder": {"pooling": "last"}}),
+    ("coles", "bag", {"method": {"hide_share": 0.3, "hidden_weight": 1.0}, "sampled_items": 8}),
     ("ubm", "bert4rec", {"fields": TEXT, "text": {"encoder": "transformer", "action": True}}),
     ("ubm", "bag", {"method": {"first_share": 0}}),
     ("ubm", "gru4rec", {"fields": TEXT, "method": {"first_share": 0}}),

@@ -23,13 +23,18 @@ from tests.builders.jobs import train_job, training, write_job
 from tests.conftest import REPOSITORY
 
 PROGRAM = Path(__file__).parent / "ranks_program.py"
-METHODS = [name for name, kind in METHODS.items() if kind.trains]
+CASES = {name: (name, {}) for name, kind in METHODS.items() if kind.trains}
+CASES |= {
+    "ptum by row": ("ptum", {"lazy_items": True}),
+    "byb by row": ("byb", {"lazy_items": True, "method": {"events": [3, 5], "hidden_weight": 0.0}}),
+    "masked, all items, by row": ("masked", {"lazy_items": True}),  # a dense gradient
+}
 ENCODER_OF = {"next": "gru4rec", "barlow": "bag"}
 OPTIONS = {"byb": {"events": [3, 5]}, "msdp": {"events": [3, 5]}}
 READS = {"fields": ["item", "action", "text", "position"], "text": {"dropout": 0.0}}
 
 
-def config(sequences: Path, out: Path, method: str, **changes) -> dict:
+def config(sequences: Path, out: Path, method: str, /, **changes) -> dict:
     encoder = ENCODER_OF.get(method, "bert4rec")
     common = {"recipe": f"{method}_{encoder}", "encoder": {"dropout": 0.0}, "epochs": 3}
     common |= {"method": OPTIONS.get(method, {})} | (READS if method == "ubm" else {})
@@ -60,7 +65,10 @@ def in_double() -> Iterator[None]:
 def by_two(pointer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every objective trained by two ranks in double precision; a folder each."""
     folder = tmp_path_factory.mktemp("two")
-    listed = [config(pointer, folder / method, method) for method in METHODS]
+    listed = [
+        config(pointer, folder / case, method, **changes)
+        for case, (method, changes) in CASES.items()
+    ]
     (folder / "list.json").write_text(json.dumps(listed))
     done = torchrun(str(PROGRAM), str(folder / "list.json"), "float64")
     assert done.returncode == 0, done.stderr
@@ -68,11 +76,12 @@ def by_two(pointer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("in_double")
-@pytest.mark.parametrize("method", METHODS)
-def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, pointer, tmp_path):
-    train(train_job(config(pointer, tmp_path / "one", method)), Reporter())
-    one, two = (pq.read_table(f / "curves.parquet") for f in (tmp_path / "one", by_two / method))
-    assert json.loads((by_two / method / "metrics.json").read_text())["ranks"] == 2
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_give_the_losses_and_weights_of_one_process(case, by_two, pointer, tmp_path):
+    method, changes = CASES[case]
+    train(train_job(config(pointer, tmp_path / "one", method, **changes)), Reporter())
+    one, two = (pq.read_table(f / "curves.parquet") for f in (tmp_path / "one", by_two / case))
+    assert json.loads((by_two / case / "metrics.json").read_text())["ranks"] == 2
     assert one.num_rows == two.num_rows == 12
     for column in ("loss", "gradient_norm", "spread", "effective_rank"):
         found, expected = (
@@ -80,9 +89,7 @@ def test_two_ranks_give_the_losses_and_weights_of_one_process(method, by_two, po
             for table in (two, one)
         )
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-    weights = [
-        read_tensors(f / "model.safetensors")[0] for f in (tmp_path / "one", by_two / method)
-    ]
+    weights = [read_tensors(f / "model.safetensors")[0] for f in (tmp_path / "one", by_two / case)]
     for name, expected in weights[0].items():
         assert expected.dtype == torch.float64
         torch.testing.assert_close(weights[1][name], expected, rtol=0, atol=2e-8, msg=name)

@@ -79,6 +79,13 @@ MODES = {
     "bf16": {"precision": "bf16", "recipe": "ptum_bert4rec"},
     "averaged weights": {"ema": 0.9},
     "a teacher": {"recipe": "byb_bag", "method": {"events": [3, 5]}},
+    "items by row": {"recipe": "manymask_bag", "lazy_items": True, "sampled_items": 8},
+    "a teacher by row": {
+        "recipe": "byb_bag",
+        "method": {"events": [3, 5]},
+        "lazy_items": True,
+        "ema": 0.9,
+    },
     "early stopping": {"validation": {}, "lr": 0.05},
     "a bag first": {"recipe": "ptum_bert4rec", "bag_epochs": 2},
     "all of them": {"validation": {}, "ema": 0.8, "precision": "bf16", "recipe": "barlow_gru4rec"},
@@ -101,6 +108,24 @@ def test_an_interrupted_run_resumes_bit_for_bit_in_every_mode(
     assert not (tmp_path / "resumed" / "config.json").exists()
     run(settings)
     same_bits(tmp_path / "resumed", tmp_path / "whole")
+
+
+def test_states_take_a_small_share_of_the_time_however_long_one_takes(pointer, tmp_path):
+    spent = []
+
+    class Slow(Trainer):
+        def _save(self) -> None:
+            super()._save()
+            time.sleep(0.02)
+            spent.append(time.monotonic())
+
+    job = train_job(config(pointer, tmp_path, epochs=50, checkpoint_seconds=0.001))
+    sequences = open_sequences(pointer)
+    (tmp_path / STATE).parent.mkdir(exist_ok=True)
+    Slow(job, sequences, *build(job, sequences)).fit(Listener())
+    pauses = np.diff(spent) - 0.02
+    assert len(spent) > 1
+    assert pauses.min() > 19 * 0.02 * 0.9
 
 
 def trainer_of(pointer: Path, out: Path, **changes) -> Trainer:
