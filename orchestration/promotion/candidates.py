@@ -13,13 +13,15 @@ from contracts.lake.layout import Lake
 from contracts.lake.versions import (
     ModelVersion,
     all_versions,
-    allocate_finetuned,
-    latest_finetuned,
+    allocate_for_task,
     latest_finished,
+    latest_of_task,
 )
 from models.experiments.cells import Cell
 from orchestration.experiments.store import facts_of
-from orchestration.promotion.measured import cells_of, validation_value
+from orchestration.promotion.measured import EMBEDDING, PROFILE, cells_of, validation_value
+
+TASK_PROTOCOLS = ("frozen", "finetuned")  # of models of a task; frozen: the profile
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def candidates(dataset: Dataset, lake: Lake, alias: str) -> list[Candidate]:
     version saves against one constant, so that tasks of all kinds can be averaged. A data set
     without tasks takes its newest version.
 
-    Of a task's model: the newest that was fine-tuned for it, the best of its day.
+    Of a task's model: the best of the newest day, be it a profile or fine-tuned.
 
     Args:
       dataset: whose recipes and tasks.
@@ -59,7 +61,7 @@ def candidates(dataset: Dataset, lake: Lake, alias: str) -> list[Candidate]:
     from features.store.services import REPRESENTATION_SERVICE
 
     if alias != REPRESENTATION_SERVICE:
-        newest = finetuned_candidate(dataset, lake, alias)
+        newest = task_candidate(dataset, lake, alias)
         if newest is None or not has_embeddings(lake, newest.version):
             return []
         return [Candidate(newest.version, "is the best of its day, by the validation users")]
@@ -114,8 +116,8 @@ def versions_to_serve(dataset: Dataset, lake: Lake) -> list[str]:
     """The finished versions by which each new or corrected day is embedded.
 
     They are those that may be promoted or served next: the newest of every recipe that trains, and
-    the best fine-tuned one of every task. And those that somebody reads: every one that a feature
-    service names.
+    the best model of every task. And those that somebody reads: every one that a feature service
+    names.
     """
     from features.store import served_versions
 
@@ -124,47 +126,57 @@ def versions_to_serve(dataset: Dataset, lake: Lake) -> list[str]:
         for name, recipe in dataset.recipes.items()
         if recipe.method.trains
     ]
-    newest += [finetuned_candidate(dataset, lake, task.name) for task in dataset.daily_tasks]
+    newest += [task_candidate(dataset, lake, task.name) for task in dataset.daily_tasks]
     named = served_versions(lake)
     found = [version.version for version in newest if version]
     found += [v.version for v in all_versions(lake) if v.version in named and v.is_finished(lake)]
     return list(dict.fromkeys(found))
 
 
-def name_finetuned(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
-    """Names the best fine-tuned model of a task, by its validation users; None where there is none.
+def name_task_model(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
+    """Names the best model of a task, by its validation users; None where there is none.
 
-    Candidates are the newest pre-trained version of every recipe, fine-tuned with all labels.
+    Candidates are, of the newest pre-trained version of every recipe with all labels, the profile
+    and the fine-tuned model.
     """
-    best = _best_finetuned(dataset, lake, task)
-    return allocate_finetuned(lake, best[0], task, best[1].key) if best else None
+    best = _best_of_task(dataset, lake, task)
+    return (
+        allocate_for_task(lake, best[0], task, best[1].key, _is_profile(best[1])) if best else None
+    )
 
 
-def finetuned_candidate(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
-    """The named version of the best fine-tuned model of a task; the newest where none is measured.
+def task_candidate(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
+    """The named version of the best model of a task; the newest where none is measured.
 
     The best may have an older name than the newest: names are given while recipes are measured.
     """
-    best = _best_finetuned(dataset, lake, task)
+    best = _best_of_task(dataset, lake, task)
     if best:
         for version in all_versions(lake):
             if (version.task, version.trial) == (task, best[1].key) and version.is_finished(lake):
                 return version
-    return latest_finetuned(lake, task)
+    return latest_of_task(lake, task)
 
 
-def _best_finetuned(dataset: Dataset, lake: Lake, task: str) -> tuple[ModelVersion, Cell] | None:
+def _best_of_task(dataset: Dataset, lake: Lake, task: str) -> tuple[ModelVersion, Cell] | None:
     metric = next(each.metric for each in dataset.daily_tasks if each.name == task)
     best: tuple[float, ModelVersion, Cell] | None = None
     for recipe in dataset.learning.recipes:
         version = latest_finished(lake, recipe)
-        for cell in cells_of(lake, version, "finetuned") if version else []:
+        cells = (
+            [c for name in TASK_PROTOCOLS for c in cells_of(lake, version, name)] if version else []
+        )
+        for cell in cells:
             if cell.task != task or not cell.keeps_model or not cell.is_done():
                 continue
-            value = validation_value(cell, metric)
+            value = validation_value(cell, metric, PROFILE if _is_profile(cell) else EMBEDDING)
             if version and value is not None and (best is None or value > best[0]):
                 best = (value, version, cell)
     return best[1:] if best else None
+
+
+def _is_profile(cell: Cell) -> bool:
+    return cell.protocol == "frozen"
 
 
 def _figures(dataset: Dataset, lake: Lake, version: ModelVersion) -> dict[str, float]:

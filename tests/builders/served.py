@@ -11,7 +11,7 @@ import torch
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.schemas import USERS as USERS_SCHEMA
-from contracts.lake.versions import allocate, allocate_finetuned, trial_folder
+from contracts.lake.versions import allocate, allocate_for_task, trial_folder
 from contracts.recipes.checkpoint import TaskFacts
 from features.behavior.tables import ITEMS as ITEM_FEATURES
 from features.learning.sequences import build_sequences
@@ -81,7 +81,7 @@ def serve_shop(lake: Lake) -> None:
     items = behavior_rows(SHOP, AS_OF, [item for item, *_ in ITEMS], 20, table=ITEM_FEATURES)
     publish_behavior(lake, AS_OF, items, name=ITEM_FEATURES.name)
     base = allocate(lake, "none_bag", "base", str(AS_OF))
-    tuned = allocate_finetuned(lake, base, "age", "tuned")
+    tuned = allocate_for_task(lake, base, "age", "tuned")
     assert (base.version, tuned.version) == (MODEL, TASK_MODEL)
     settings = {"sequences": str(build_sequences(SHOP, lake, AS_OF).pointer), "recipe": "none_bag"}
     settings |= {"dim": 8, "max_length": 4, "fields": FIELDS, "text": {"width": 4}}
@@ -125,4 +125,4 @@ def _finetune(base: Path, out: Path) -> None:
         }
     )
     facts = checkpoint.facts.pretraining | {"task": task}
-    save_checkpoint(out, model, facts, {}, (base / VOCABULARY).read_text())
+    save_checkpoint(out, model.state_dict(), facts, {}, (base / VOCABULARY).read_text())

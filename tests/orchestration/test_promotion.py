@@ -18,7 +18,7 @@ from contracts.lake.versions import (
     CONFIG,
     all_versions,
     allocate,
-    allocate_finetuned,
+    allocate_for_task,
     latest_finished,
     trial_folder,
     version_named,
@@ -29,7 +29,7 @@ from features.store.services import REPRESENTATION_SERVICE
 from models.experiments.cells import CODE, Cell, Measured, keep_measured
 from models.metrics.formulas import FORMULAS, mean_of
 from models.metrics.predictions import Predicted, as_rows, predictions_table
-from orchestration.promotion.candidates import candidates, leader, name_finetuned
+from orchestration.promotion.candidates import candidates, leader, name_task_model
 
 DAY = "2026-02-01"
 
@@ -63,7 +63,7 @@ def test_a_fine_tuned_version_is_named_after_what_it_was_fine_tuned_from(lake_ho
     lake = Lake.of("shop")
     one, two = (allocate(lake, "coles_bag", trial, DAY) for trial in ("a", "b"))
     found = [
-        allocate_finetuned(lake, base, task, trial).version
+        allocate_for_task(lake, base, task, trial).version
         for base, task, trial in (
             (one, "gender", "x"), (one, "gender", "x"), (one, "age", "y"), (one, "gender", "z"),
             (one, "gender", "w"), (two, "gender", "v"), (two, "gender", "x"),
@@ -194,7 +194,7 @@ def test_the_smallest_error_is_promoted_of_a_metric_that_is_added_too(
     measure(lake, "ptum_bert4rec", {"frozen": FAIR, "finetuned": GOOD}, metric)
     measure(lake, "coles_bag", {"frozen": GOOD, "finetuned": FAIR}, metric)
     assert leader(dataset, lake).version == "coles_bag_v1"
-    assert name_finetuned(dataset, lake, "gender").version == "ptum_bert4rec_v1_gender"
+    assert name_task_model(dataset, lake, "gender").version == "ptum_bert4rec_v1_gender"
 
 
 def test_the_newest_version_of_a_recipe_is_the_candidate(lake_home):
@@ -224,15 +224,15 @@ def test_a_version_that_nothing_is_known_of_is_promoted_for_being_the_newest(lak
 
 def test_the_best_fine_tuned_model_by_its_validation_users_becomes_a_version(lake_home):
     lake, dataset = Lake.of("shop"), load_dataset("shop")
-    assert name_finetuned(dataset, lake, "gender") is None
+    assert name_task_model(dataset, lake, "gender") is None
     measure(lake, "ptum_bert4rec", {"frozen": GOOD, "finetuned": FAIR}, test=0.9)
     measure(lake, "coles_bag", {"frozen": FAIR, "finetuned": GOOD}, test=0.6)
-    found = name_finetuned(dataset, lake, "gender")
+    found = name_task_model(dataset, lake, "gender")
     assert (found.version, found.task) == ("coles_bag_v1_gender", "gender")
     assert found.trial == "trial-coles_bag-finetuned-1.0"
-    assert name_finetuned(dataset, lake, "gender") == found
+    assert name_task_model(dataset, lake, "gender") == found
     assert found in all_versions(lake)
-    assert name_finetuned(dataset, lake, "age") is None
+    assert name_task_model(dataset, lake, "age") is None
     # It leads nothing: a downstream team gets pre-trained vectors as they are.
     embed(lake, found.version)
     embed(lake, "ptum_bert4rec_v1")
