@@ -19,9 +19,8 @@ from contracts.lake.versions import (
 )
 from models.experiments.cells import Cell
 from orchestration.experiments.store import facts_of
+from orchestration.promotion.judging import is_better
 from orchestration.promotion.measured import EMBEDDING, PROFILE, cells_of, validation_value
-
-TASK_PROTOCOLS = ("frozen", "finetuned")  # of models of a task; frozen: the profile
 
 
 @dataclass(frozen=True)
@@ -140,9 +139,10 @@ def name_task_model(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | N
     and the fine-tuned model.
     """
     best = _best_of_task(dataset, lake, task)
-    return (
-        allocate_for_task(lake, best[0], task, best[1].key, _is_profile(best[1])) if best else None
-    )
+    if best is None:
+        return None
+    is_profile = best.cell.protocol == "frozen"
+    return allocate_for_task(lake, best.base, task, best.cell.key, is_profile)
 
 
 def task_candidate(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
@@ -153,30 +153,48 @@ def task_candidate(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | No
     best = _best_of_task(dataset, lake, task)
     if best:
         for version in all_versions(lake):
-            if (version.task, version.trial) == (task, best[1].key) and version.is_finished(lake):
+            if (version.task, version.trial) == (task, best.cell.key) and version.is_finished(lake):
                 return version
     return latest_of_task(lake, task)
 
 
-def _best_of_task(dataset: Dataset, lake: Lake, task: str) -> tuple[ModelVersion, Cell] | None:
+@dataclass(frozen=True)
+class _TaskModel:
+    """A model of a task that is kept, and what it is worth on the validation users."""
+
+    value: float
+    base: ModelVersion
+    cell: Cell
+
+
+def _best_of_task(dataset: Dataset, lake: Lake, task: str) -> _TaskModel | None:
+    """The best profile; or the best fine-tuned model, where that is better beyond luck.
+
+    There are few validation users and many candidates: the best of these by a hair is a lucky one.
+    A profile has the encoder's vector in it, beside all else that is known of a user.
+    """
     metric = next(each.metric for each in dataset.daily_tasks if each.name == task)
-    best: tuple[float, ModelVersion, Cell] | None = None
-    for recipe in dataset.learning.recipes:
-        version = latest_finished(lake, recipe)
-        cells = (
-            [c for name in TASK_PROTOCOLS for c in cells_of(lake, version, name)] if version else []
-        )
-        for cell in cells:
-            if cell.task != task or not cell.keeps_model or not cell.is_done():
-                continue
-            value = validation_value(cell, metric, PROFILE if _is_profile(cell) else EMBEDDING)
-            if version and value is not None and (best is None or value > best[0]):
-                best = (value, version, cell)
-    return best[1:] if best else None
+    profile = _best_of(dataset, lake, task, metric, "frozen", PROFILE)
+    tuned = _best_of(dataset, lake, task, metric, "finetuned", EMBEDDING)
+    if profile and tuned:
+        tuned_wins = is_better(metric, tuned.cell, profile.cell, EMBEDDING, PROFILE)
+        return tuned if tuned_wins else profile
+    return profile or tuned
 
 
-def _is_profile(cell: Cell) -> bool:
-    return cell.protocol == "frozen"
+def _best_of(
+    dataset: Dataset, lake: Lake, task: str, metric: str, protocol: str, inputs: str
+) -> _TaskModel | None:
+    newest = [latest_finished(lake, recipe) for recipe in dataset.learning.recipes]
+    found = [
+        _TaskModel(value, version, cell)
+        for version in newest
+        if version
+        for cell in cells_of(lake, version, protocol)
+        if cell.task == task and cell.keeps_model and cell.is_done()
+        if (value := validation_value(cell, metric, inputs)) is not None
+    ]
+    return max(found, key=lambda each: each.value, default=None)
 
 
 def _figures(dataset: Dataset, lake: Lake, version: ModelVersion) -> dict[str, float]:
