@@ -156,11 +156,9 @@ def fit_stack(members: list[Member], labels: Labels) -> Stack:
 def kept_members(stack: Stack, members: list[Member], labels: Labels) -> dict[str, Fitted]:
     """The members that have a weight, fitted as those of the stack, as arrays to store."""
     kept = {}
-    for member in members:
-        if stack.weights[member.name] > 0 or member is members[0]:
-            assert member.keep, member.name
-            rows = _fitted_on(member, labels)
-            kept[member.name] = member.keep(*rows, stack.choices[member.name])
+    for member in [each for each in members if stack.weights[each.name] > 0] or members[:1]:
+        assert member.keep, member.name
+        kept[member.name] = member.keep(*_fitted_on(member, labels), stack.choices[member.name])
     return kept
 
 
