@@ -94,7 +94,7 @@ def test_a_profile_embeds_and_predicts_the_users_of_days(lake):
     # What is published of the test users is what the leaderboard has measured.
     published = {row["user_id"]: row["scores"] for row in first}
     measured = predictions_of_test_users(lake, "coles_bag_v1")
-    assert len(measured) > 3
+    assert len(measured) > 2
     for user, scores in measured.items():
         assert published[user] == pytest.approx(scores, abs=1e-5)
     # What was known stays, and what was embedded again is newer.
