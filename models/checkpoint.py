@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from contracts.base.disks import writing
 from contracts.base.errors import FootpathError
@@ -81,7 +81,7 @@ def is_finished(folder: Path) -> bool:
 
 def save_checkpoint(
     folder: Path,
-    model: nn.Module,
+    weights: dict[str, Tensor],
     facts: dict[str, Any],
     metrics: dict[str, Any],
     vocabulary: str,
@@ -91,7 +91,7 @@ def save_checkpoint(
 
     Args:
       folder: is made.
-      model: whose weights.
+      weights: of the model, and of a task's head.
       facts: fields of CheckpointFacts, but those that are known here alone.
       metrics: figures of the training.
       vocabulary: JSON text.
@@ -99,7 +99,7 @@ def save_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
-    write_tensors(folder / WEIGHTS, model.state_dict())
+    write_tensors(folder / WEIGHTS, weights)
     described = CheckpointFacts(
         **facts,
         code_version=code_version(),

@@ -12,8 +12,10 @@ JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
 
 Comes in: checkpoints, and sequences that were encoded with their vocabularies. Goes out: a Parquet
 file a model and day, of schema `embeddings_schema`, sorted by user, visible only when it is whole.
-A task model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores. In
-the lake the file is added to what is published of its day (features/store/embeddings.py).
+A task model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores.
+The scores of a profile follow from the users' behavior features as well, `features` of the day;
+without these they are null. In the lake the file is added to what is published of its day
+(features/store/embeddings.py).
 """
 
 import datetime as dt
@@ -33,6 +35,7 @@ from contracts.recipes.jobs import EmbedDay, EmbedJob
 from models.checkpoint import Checkpoint
 from models.data.sequences import Sequences, open_sequences, same_vocabulary
 from models.encoder import Encoder
+from models.probing.heads import HeadFeatures, load_head_features
 from models.runtime.device import prepare
 from models.runtime.report import Reporter, run_program
 
@@ -49,7 +52,8 @@ def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
             clock = clocks[id(day)]
             sequences = open_sequences(day.sequences)
             _check(day, sequences, encoder.checkpoint, clock["event_timestamp"])
-            rows += _embed_day(asked.model_version, day, clock, sequences, encoder)
+            known = load_head_features(day.features, sequences) if day.features else None
+            rows += _embed_day(asked.model_version, day, clock, sequences, encoder, known)
             events += len(sequences.item)
             done += 1
             reporter.progress(done, len(days))
@@ -68,6 +72,7 @@ def _embed_day(
     clocks: dict[str, dt.datetime],
     sequences: Sequences,
     encoder: Encoder,
+    features: HeadFeatures | None,
 ) -> int:
     """Writes the vectors of one day, visible only once they are whole; returns their number."""
     task = encoder.task
@@ -79,7 +84,7 @@ def _embed_day(
     with Lake(day.out.parent).staging() as folder:
         staged = folder / day.out.name
         with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
-            for block, encoded in encoder.encode(sequences, users, now):
+            for block, encoded in encoder.encode(sequences, users, now, features):
                 columns = {
                     "user_id": ids.slice(block.start, block.stop - block.start),
                     "embedding": _vectors(encoded.vectors_nD),
@@ -93,7 +98,7 @@ def _embed_day(
 
 
 def _scores(predicted_nC: np.ndarray) -> dict[str, pa.Array]:
-    """Columns of what a fine-tuned model predicts; null where that is no number."""
+    """Columns of what a task's model predicts; null where that is no number."""
     if predicted_nC.shape[1] > 1:
         is_known_n = np.isfinite(predicted_nC).all(axis=1)
         return {"scores": _vectors(predicted_nC, pa.array(~is_known_n))}

@@ -12,12 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.base.errors import FootpathError
 from contracts.recipes.checkpoint import TaskFacts
 from models.checkpoint import Checkpoint, load_checkpoint
+from models.data.examples import whole_histories
 from models.data.sequences import Sequences
 from models.nn.behavior import attach_text
 from models.nn.vectors import vector_blocks
+from models.probing.bags import item_counts
+from models.probing.heads import HeadFeatures
 from models.probing.probe import Scale
+from models.probing.profile_head import ProfileHead
 from models.probing.task_model import TaskModel, task_model_of
 
 
@@ -35,10 +40,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A loaded model, and the scorer of a task model."""
+    """A loaded model, and the head of a task's model."""
 
     checkpoint: Checkpoint
-    scorer: TaskModel | None
+    head: TaskModel | ProfileHead | None
     device: torch.device
 
     @classmethod
@@ -48,9 +53,13 @@ class Encoder:
         Raises:
           FootpathError: the folder holds no whole checkpoint, or one that is damaged.
         """
-        checkpoint = load_checkpoint(folder)
-        scorer = task_model_of(checkpoint).to(device) if checkpoint.facts.task else None
-        return cls(checkpoint, scorer, device)
+        checkpoint, head = load_checkpoint(folder), None
+        if checkpoint.facts.task:
+            if checkpoint.facts.task.profile:
+                head = profile_head_of(checkpoint)
+            else:
+                head = task_model_of(checkpoint).to(device)
+        return cls(checkpoint, head, device)
 
     @property
     def task(self) -> TaskFacts | None:
@@ -58,7 +67,11 @@ class Encoder:
         return self.checkpoint.facts.task
 
     def encode(
-        self, sequences: Sequences, users_U: np.ndarray, now: int
+        self,
+        sequences: Sequences,
+        users_U: np.ndarray,
+        now: int,
+        features: HeadFeatures | None = None,
     ) -> Iterator[tuple[slice, Encoded]]:
         """Encodes all events of users, block by block; takes the texts of the sequences.
 
@@ -66,20 +79,65 @@ class Encoder:
           sequences: in the vocabulary of the checkpoint.
           users_U: rows of users who have events.
           now: unix second at which they are looked at.
+          features: of the users of the sequences; a profile that reads some says nothing without.
+
+        Raises:
+          FootpathError: the features are not those that a profile reads.
         """
         model = self.checkpoint.model
+        self._check(features)
         sequences = model.config.reading(sequences)
         attach_text(model, sequences)
         model.to(self.device)
         now_U = np.full(len(users_U), now)
         for block, vectors_nD in vector_blocks(model, sequences, users_U, now_U=now_U):
-            yield block, Encoded(vectors_nD.numpy(), self._predictions(vectors_nD))
+            predicted = self._predictions(vectors_nD, sequences, users_U[block], features)
+            yield block, Encoded(vectors_nD.numpy(), predicted)
+
+    def _check(self, features: HeadFeatures | None) -> None:
+        profile = self.task.profile if self.task else None
+        if features and profile and features.names != profile.features:
+            other = sorted({*features.names} ^ {*profile.features}) or ["their order"]
+            raise FootpathError(
+                f"{self.checkpoint.folder} reads other features than it is given "
+                f"({', '.join(other[:3])}): give it those of {profile.view}"
+            )
 
     @torch.no_grad()
-    def _predictions(self, vectors_nD: Tensor) -> np.ndarray | None:
-        if self.scorer is None or self.task is None:
+    def _predictions(
+        self,
+        vectors_nD: Tensor,
+        sequences: Sequences,
+        users_n: np.ndarray,
+        features: HeadFeatures | None,
+    ) -> np.ndarray | None:
+        if self.head is None or self.task is None:
             return None
-        scores_nC = self.scorer.score(vectors_nD.to(self.scorer.mean_D.device)).cpu()
-        scale = Scale(self.task.target_center, self.task.target_spread)
-        predicted_nC = scale.predictions(scores_nC, bool(self.task.classes)).astype(np.float32)
+        if isinstance(self.head, ProfileHead):
+            if self.task.reads_features and features is None:
+                return np.full((len(users_n), self.task.scores), np.nan, np.float32)
+            known_nF = features.x_UF[users_n] if features else None
+            counts_nV = item_counts(sequences, whole_histories(sequences, users_n))
+            predicted_nC = self.head(vectors_nD.numpy(), known_nF, counts_nV)
+        else:
+            scores_nC = self.head.score(vectors_nD.to(self.head.mean_D.device)).cpu()
+            scale = Scale(self.task.target_center, self.task.target_spread)
+            predicted_nC = scale.predictions(scores_nC, bool(self.task.classes))
+        predicted_nC = predicted_nC.astype(np.float32)
         return predicted_nC if self.task.scores > 1 else predicted_nC[:, -1:]
+
+
+def profile_head_of(checkpoint: Checkpoint) -> ProfileHead:
+    """The head of a profile's checkpoint.
+
+    Raises:
+      FootpathError: it is not whole.
+    """
+    assert checkpoint.facts.task
+    assert checkpoint.facts.task.profile
+    try:
+        return ProfileHead.of(checkpoint.facts.task.profile, checkpoint.head)
+    except KeyError as error:
+        raise FootpathError(
+            f"{checkpoint.folder} has no {error} of its profile: measure the model's tasks again"
+        ) from None

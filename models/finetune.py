@@ -26,7 +26,7 @@ from models.data.sequences import open_sequences, same_vocabulary
 from models.metrics.predictions import Recorder, keep_vectors
 from models.metrics.rows import headline, metrics_table
 from models.nn.behavior import attach_text
-from models.probing.bags import bags
+from models.probing.bags import ItemBags
 from models.probing.head_inputs import Inputs, embeddings
 from models.probing.heads import HeadFeatures, load_head_features
 from models.probing.modes import Setting, run_heads
@@ -60,9 +60,9 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
     for task in tasks:
         if task.left_out:
             reporter.say(f"{task.name}: {task.left_out} examples have no event before their as-of")
-        kinds, tfidf = _inputs_of(setting, task, known), None
+        kinds, items = _inputs_of(setting, task, known), None
         if "frozen" in evaluation.protocols and not task.is_ranking:
-            tfidf = bags(sequences, task)["tfidf"]
+            items = ItemBags.of(sequences, task)
             if len(task.splits["train"].y_n) > SAMPLE:
                 reporter.say(f"{task.name}: trees and folds of profiles on {SAMPLE:,} examples")
         if io.vectors:
@@ -70,8 +70,8 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
         for share, seed in evaluation.runs:
             for inputs in kinds:
                 rows += _run_of(task)(setting, task, inputs, share, seed)
-            if tfidf:
-                rows += run_profile(setting, task, kinds[-1], tfidf, share, seed)
+            if items:
+                rows += run_profile(setting, task, kinds[-1], items, share, seed)
             done += 1
             reporter.progress(done, planned, task=task.name, label_share=share)
     setting.recorder.publish()

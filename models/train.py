@@ -57,7 +57,8 @@ def train(job: TrainJob, reporter: Reporter) -> dict[str, Any]:
             metrics = history.summary(trainer.per_epoch)
         metrics |= {"users": sequences.users, "events": len(sequences.item), "ranks": size()}
         if is_first:
-            save_checkpoint(out, model, facts, metrics, vocabulary_text(sequences), curves)
+            words = vocabulary_text(sequences)
+            save_checkpoint(out, model.state_dict(), facts, metrics, words, curves)
     return {"version": out.name, "checkpoint": str(out), **metrics}
 
 

@@ -14,6 +14,8 @@ BUILT_FROM = b"footpath.built_from"
 # means. Columns that are not among them hold what the day's rows of before had.
 FEATURES = "features"
 ROWS_STAGED = b"footpath.rows_staged"
+# Of head features: the view of the feature store that their columns are of.
+VIEW = b"footpath.view"
 # Of labels: the last events of each user which answer, and which no input may hold.
 HOLDOUT = b"footpath.holdout"
 

@@ -1,8 +1,9 @@
 """Model versions of a data set: names for trained models, which lie under a hash of what they are.
 
     <lake>/trials/<key>/       a checkpoint; the key is a hash of all that its weights follow from
-    <lake>/versions.json       names: `<recipe>_v<N>` of a pre-trained encoder, and
-                               `<recipe>_v<N>_<task>` of one that was fine-tuned for a task
+    <lake>/versions.json       names: `<recipe>_v<N>` of a pre-trained encoder,
+                               `<recipe>_v<N>_<task>` of one that was fine-tuned for a task, and
+                               `<recipe>_v<N>_<task>_profile` of one with the head of a profile
 
 The same recipe on the same data is the same trial, and so the same version: a repeated run resumes
 or re-uses it. A name never changes what it stands for.
@@ -29,7 +30,7 @@ class ModelVersion:
     recipe: str
     trial: str
     as_of: str  # the day with which the events end that it was trained on
-    task: str = ""  # that it was fine-tuned for; none: pre-trained alone
+    task: str = ""  # that it predicts; none: pre-trained alone
 
     def folder(self, lake: Lake) -> Path:
         """The checkpoint folder."""
@@ -63,18 +64,20 @@ def allocate(lake: Lake, recipe: str, trial: str, as_of: str) -> ModelVersion:
     return found
 
 
-def allocate_finetuned(lake: Lake, base: ModelVersion, task: str, trial: str) -> ModelVersion:
-    """Names a fine-tuned trial `<base>_<task>`; `_r2` and so on where that name is another's."""
+def allocate_for_task(
+    lake: Lake, base: ModelVersion, task: str, trial: str, is_profile: bool = False
+) -> ModelVersion:
+    """Names a task's trial `<base>_<task>`, or with `_profile` after it; then `_r2` and so on."""
     with lake.locked("versions"):
         known = all_versions(lake)
         alike = [v for v in known if (v.recipe, v.task) == (base.recipe, task)]
         for version in alike:
             if version.trial == trial:
                 return version
-        name, taken = f"{base.version}_{task}", {version.version for version in known}
-        again = 2
+        first = f"{base.version}_{task}{'_profile' if is_profile else ''}"
+        name, taken, again = first, {version.version for version in known}, 2
         while name in taken:
-            name, again = f"{base.version}_{task}_r{again}", again + 1
+            name, again = f"{first}_r{again}", again + 1
         found = ModelVersion(name, base.recipe, trial, base.as_of, task)
         _write(lake, [*known, found])
     return found
@@ -114,13 +117,13 @@ def version_named(lake: Lake, name: str) -> ModelVersion:
 
 
 def latest_finished(lake: Lake, recipe: str, task: str = "") -> ModelVersion | None:
-    """The newest finished version of a recipe, pre-trained or fine-tuned for a task."""
+    """The newest finished version of a recipe, pre-trained or of a task."""
     alike = [v for v in all_versions(lake) if (v.recipe, v.task) == (recipe, task)]
     return next((version for version in reversed(alike) if version.is_finished(lake)), None)
 
 
-def latest_finetuned(lake: Lake, task: str) -> ModelVersion | None:
-    """The newest finished version that was fine-tuned for a task, of whichever recipe."""
+def latest_of_task(lake: Lake, task: str) -> ModelVersion | None:
+    """The newest finished version of a task, of whichever recipe."""
     alike = [version for version in all_versions(lake) if version.task == task]
     return next((version for version in reversed(alike) if version.is_finished(lake)), None)
 

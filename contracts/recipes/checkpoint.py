@@ -6,7 +6,7 @@ It names no path and no version: a folder may be moved, and its name is the vers
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from contracts.base.errors import FootpathError
 from contracts.base.schema import Strict, sentences
@@ -26,16 +26,45 @@ class Validated(Strict):
     value: float | None  # none where the metric has no value, as of one class alone
 
 
+class MemberFacts(Strict):
+    """A member of a profile; its arrays are among the tensors of the checkpoint."""
+
+    name: str  # what it reads, and how, as models.probing.profile_head names it
+    kind: Literal["linear", "trees"]
+    weight: float
+
+
+class ProfileFacts(Strict):
+    """The head of a profile: a stack on the vectors of the encoder, which stays as pre-trained."""
+
+    view: str  # of the behavior features that it reads, in the feature store
+    features: tuple[str, ...]  # its columns in their order; none: it reads no features
+    trees: int  # of gradient boosting, at most
+    members: tuple[MemberFacts, ...]
+
+
 class TaskFacts(Strict):
-    """What a fine-tuned model predicts, and how it came about."""
+    """What a model of a task predicts, and how it came about."""
 
     spec: TaskSpec
     classes: tuple[str, ...]  # names by class index; empty for a number
     target_center: float  # of a number: what its standardized scores are scaled back by
     target_spread: float
-    protocol: Literal["finetuned", "scratch"]
-    finetuning: Finetuning
+    protocol: Literal["frozen", "finetuned", "scratch"]
+    finetuning: Finetuning | None = None  # none of a frozen encoder
+    profile: ProfileFacts | None = None  # the head of a frozen encoder
     validation: Validated
+
+    @model_validator(mode="after")
+    def _frozen_has_a_profile(self) -> "TaskFacts":
+        if (self.protocol == "frozen") != (self.profile is not None):
+            raise ValueError("a frozen encoder has the head of a profile, and no other has one")
+        return self
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a prediction needs behavior features beside the events."""
+        return self.profile is not None and bool(self.profile.features)
 
     @property
     def scores(self) -> int:
@@ -58,11 +87,11 @@ class CheckpointFacts(Strict):
     code_version: str
     created: str
     weights_hash: str
-    task: TaskFacts | None = None  # of a fine-tuned model
+    task: TaskFacts | None = None  # of a fine-tuned model, or of a profile
 
     @property
     def pretraining(self) -> dict[str, Any]:
-        """The fields that a model which is fine-tuned from this one has as well."""
+        """The fields that a task's model which is made from this one has as well."""
         own = {"format", "task", "code_version", "created", "weights_hash"}
         return {name: value for name, value in self if name not in own}
 

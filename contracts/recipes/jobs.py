@@ -7,7 +7,7 @@ that `io` names: no path, no machine and no number of threads is part of an iden
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StrictBool, ValidationError, model_validator
 
@@ -123,26 +123,25 @@ class Measured(Strict):
         return max(self.label_shares), self.seeds[0]
 
 
-def finetuning_identity(
+def task_identity(
     trained: str,
     task: TaskSpec,
-    finetuning: Finetuning,
+    how: dict[str, Any],
     run: tuple[float, int],
     data_fingerprint: str,
     labels_fingerprint: str,
 ) -> str:
-    """Key of a fine-tuned model: hash of all that its weights follow from.
+    """Key of a task's model: hash of all that its weights follow from.
 
     Args:
       trained: identity of the checkpoint that it starts from.
       task: what it predicts.
-      finetuning: how it is trained.
+      how: it is trained: the settings of `finetuning`, or of a `profile` and what it reads.
       run: label share and seed.
       data_fingerprint: of the sequences.
       labels_fingerprint: of the task's labels.
     """
-    parts = {"trained": trained, "task": task.model_dump(), "run": run}
-    parts |= {"finetuning": finetuning.model_dump()}
+    parts = {"trained": trained, "task": task.model_dump(), "run": run} | how
     return hash_json(parts | {"data": data_fingerprint, "labels": labels_fingerprint})
 
 
@@ -167,7 +166,7 @@ class EvaluationIO(LabeledIO):
     """Files of an evaluation."""
 
     checkpoint: Path
-    models: Path | None = None  # task models go here, a folder each
+    models: Path | None = None  # task models go here, by protocol and task a folder each
     vectors: Path | None = None  # vectors and labels of test users go here, a file a task
 
 
@@ -200,6 +199,7 @@ class EmbedDay(Strict):
     created: str  # when it would have been known
     built_from: str = ""  # hash of the events that the sequences are of, for the file's footer
     sequences: Path
+    features: Path | None = None  # behavior features of its users, for models that read some
     out: Path  # a Parquet file, to be added to what is published of the day
 
 

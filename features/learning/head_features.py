@@ -1,15 +1,20 @@
-"""The behavior features of every labeled user as of the as-of: what a task's head may add.
+"""The behavior features of users as of a day: what a task's head may add to their vectors.
 
-In: the feature store and `labels/<as_of>.parquet`. Out: `head_features/<as_of>.parquet`, `user_id`
-and numeric columns, null where the store knows nothing of a user or the user has none of the kind:
-a head gets a flag for it (models/probing/heads.py).
+To fit heads, of every labeled user. In: the feature store and `labels/<as_of>.parquet`. Out:
+`head_features/<as_of>.parquet`, `user_id` and numeric columns, null where the store knows nothing
+of a user or the user has none of the kind: a head gets a flag for it (models/probing/heads.py). Its
+footer names the view that the columns are of.
 
 The values come the way a downstream team gets them (docs/retrieval.md): Feast's point-in-time join
 under its `created` rule, so that a correction which came later is not seen. They are asked for at
 the moment at which the row of the as-of day is known, the as-of plus `features.delay_minutes`: its
 windows end where the training sequences end, and no later row is known by then.
+
+To predict by a head that is stored, of every user of a day. A day is predicted again when its rows
+are corrected, as it is embedded again when its events are: the newest row of each user counts.
 """
 
+import contextlib
 import datetime as dt
 import functools
 from dataclasses import dataclass
@@ -17,6 +22,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from contracts.base.clock import as_of_instant
 from contracts.base.errors import FootpathError
@@ -24,11 +30,15 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_table
+from contracts.lake.schemas import FEATURES, VIEW
+from features.behavior.tables import BEHAVIOR
+from features.provenance import read_inputs
 from features.store.registry import apply_registry
 from features.store.repository import open_store
-from features.store.view_specs import View, behavior_view
+from features.store.view_specs import View, behavior_view, known_views
 
 TABLE = "head_features"
+BATCH = 100_000  # users whose features are in memory together
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ def write_head_features(dataset: Dataset, lake: Lake, as_of: dt.date) -> HeadFea
     view = behavior_view(dataset, lake)
     table = retrieved(lake, view, users, known_at(dataset, as_of))
     target = lake.day(TABLE, as_of)
-    publish_table(lake, table, target)
+    publish_table(lake, table.replace_schema_metadata({VIEW: view.name.encode()}), target)
     columns = table.columns[1:]
     is_known = functools.reduce(pc.or_, (column.is_valid() for column in columns))
     return HeadFeaturesReport(target, len(users), pc.sum(is_known).as_py() or 0, len(columns))
@@ -75,8 +85,59 @@ def known_at(dataset: Dataset, as_of: dt.date) -> dt.datetime:
     return later if later < following else end
 
 
-def retrieved(lake: Lake, view: View, users: list[str], instant: dt.datetime) -> pa.Table:
-    """The numeric features of users as known at an instant, ordered by user id."""
+def write_day_features(
+    dataset: Dataset, lake: Lake, name: str, day: dt.date, users: list[str], target: Path
+) -> None:
+    """Writes the numeric features of users as of the end of a day, by a view that was registered.
+
+    Args:
+      dataset: whose.
+      lake: of the data set.
+      name: of the view of behavior features.
+      day: the local day.
+      users: who has events by then.
+      target: a local Parquet file, with the columns of `head_features`.
+    """
+    view, instant = known_views(lake)[name], as_of_instant(day, dataset.timezone)
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for start in range(0, len(users), BATCH):
+            part = users[start : start + BATCH]
+            rows = retrieved(lake, view, part, instant, although_corrected=True)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(target, rows.schema))
+            writer.write_table(rows)
+
+
+def not_built(lake: Lake, name: str, day: dt.date) -> list[str]:
+    """Features of a view that a published day was not built with, or with another meaning.
+
+    Its rows are null in them, or hold what was known before: nothing follows from that.
+    """
+    views, path = known_views(lake), lake.day(BEHAVIOR.name, day)
+    if name not in views or not path.exists():
+        return [name]
+    built = read_inputs(path).get(FEATURES)
+    columns = views[name].columns if built is not None else ()
+    return [c.name for c in columns if (built or {}).get(c.name) != c.meaning]
+
+
+def retrieved(
+    lake: Lake,
+    view: View,
+    users: list[str],
+    instant: dt.datetime,
+    although_corrected: bool = False,
+) -> pa.Table:
+    """The numeric features of users as of an instant, ordered by user id.
+
+    Args:
+      lake: with an applied registry.
+      view: of features.
+      users: whose.
+      instant: the newest row of each that is as of then or before.
+      although_corrected: rows count that were created since; without it, what was known then.
+    """
     import pandas as pd
 
     wanted = [column for column in view.columns if column.kind in ("int64", "float64")]
@@ -86,7 +147,7 @@ def retrieved(lake: Lake, view: View, users: list[str], instant: dt.datetime) ->
         .get_historical_features(
             entities,
             [f"{view.name}:{column.name}" for column in wanted],
-            filter_by_created_timestamp=True,
+            filter_by_created_timestamp=not although_corrected,
         )
         .to_arrow()
     )

@@ -1,8 +1,8 @@
 """Publishes a day's embeddings: a day that is embedded again keeps what was known of it before.
 
 In:  the vectors that a model version has just made of a day, and the day's published object. Out:
-that object with a row more for each user whose vector changed or is new, by the rules of behavior
-features (features/revisions.py). Scores go with the vector that they are made of.
+that object with a row more for each user whose vector or score changed or is new, by the rules of
+behavior features (features/revisions.py). A score may change alone: a profile reads features too.
 """
 # pyright: reportOperatorIssue=false
 # Ibis types a column as Column, which has no operators, whatever it holds.
@@ -27,15 +27,15 @@ from features.store.view_specs import EMBEDDINGS
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-# Of a vector's length: less is the rounding of another batch of users, not another vector.
+# Of the length of a vector or score: less is the rounding of another batch of users.
 ROUNDING = 1e-5
 
 
 def publish_embeddings(lake: Lake, version: str, day: dt.date, fresh: Path) -> int:
     """Publishes the vectors of a day beside those that were published of it before.
 
-    - A user whose vector changed by more than rounding gets one more row, `created` now, and so
-      does a user without a row in a published day.
+    - A user whose vector or score changed by more than rounding gets one more row, `created` now,
+      and so does a user without a row in a published day.
     - A user who has no event any more keeps the rows that there are.
 
     Args:
@@ -85,7 +85,7 @@ def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:
                 day=ibis.literal(day), written_at=ibis.literal(written, "timestamp('UTC', 6)")
             )
             published = read_days(engine, lake, table, schema, [day])
-            rows = add_revisions(rows, published, [day], written, _vectors_differ)
+            rows = add_revisions(rows, published, [day], written, _rows_differ)
             for batch in stream(engine, rows, ["user_id", "event_timestamp", "created"]):
                 part = pa.Table.from_batches([batch]).select(schema.names)
                 out.write_table(part.cast(schema))
@@ -93,8 +93,8 @@ def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:
         publish_file(merged, fresh)
 
 
-def _vectors_differ(both: "ir.Table", _: list[str]) -> "ir.BooleanValue":
-    """Whether a vector is another than the published one, by more than rounding."""
+def _rows_differ(both: "ir.Table", _: list[str]) -> "ir.BooleanValue":
+    """Whether a vector or a score is another than the published one, by more than rounding."""
     import ibis
 
     @ibis.udf.scalar.builtin(signature=(("array<float32>", "array<float32>"), "float64"))
@@ -103,6 +103,17 @@ def _vectors_differ(both: "ir.Table", _: list[str]) -> "ir.BooleanValue":
     @ibis.udf.scalar.builtin(signature=(("array<float32>", "array<float32>"), "float64"))
     def list_inner_product(a, b): ...
 
-    new, old = both.embedding, both.old_embedding
-    length = list_inner_product(new, new).sqrt()
-    return (new != old) & (list_distance(new, old) > ROUNDING * length)
+    def apart(name: str) -> "ir.BooleanValue":
+        new, old = both[name], both[f"old_{name}"]
+        length = list_inner_product(new, new).sqrt()
+        far = (new != old) & (list_distance(new, old) > ROUNDING * length)
+        return far.fill_null(False) | (new.isnull() != old.isnull())
+
+    differ = apart("embedding")
+    if "scores" in both.columns:
+        differ |= apart("scores")
+    if "score" in both.columns:
+        new, old = both.score, both.old_score
+        far = (new - old).abs() > ROUNDING * ibis.greatest(new.abs(), old.abs())
+        differ |= far.fill_null(False) | (new.isnull() != old.isnull())
+    return differ

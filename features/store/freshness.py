@@ -32,13 +32,23 @@ SERVICES = [table.service for table in FEATURE_TABLES.values()]  # their aliases
 
 def event_histories(lake: Lake) -> dict[dt.date, str]:
     """Hash of all events up to each published day: what its embeddings are made from."""
-    table = lake.table("events")
+    return _histories(lake, "events")
+
+
+def feature_histories(lake: Lake, events: Mapping[dt.date, str]) -> dict[dt.date, str]:
+    """The same with all behavior features up to each day that has some: what a profile reads."""
+    features = _histories(lake, BEHAVIOR.name)
+    return {day: hash_json([events[day], features[day]]) for day in features if day in events}
+
+
+def _histories(lake: Lake, name: str) -> dict[dt.date, str]:
+    table = lake.table(name)
     found = sorted(stamps(table).items())
     footers = side_by_side(lambda item: _built_from(table / item[0], item[1]), found)
     histories, before = {}, ""
-    for (name, _), built_from in zip(found, footers, strict=True):
+    for (file, _), built_from in zip(found, footers, strict=True):
         before = hash_json([before, fingerprint(parse_inputs(built_from))])
-        histories[dt.date.fromisoformat(name.removesuffix(".parquet"))] = before
+        histories[dt.date.fromisoformat(file.removesuffix(".parquet"))] = before
     return histories
 
 

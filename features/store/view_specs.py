@@ -74,7 +74,8 @@ class View:
             return FEATURE_TABLES[self.table].about
         until = self.tags.get("train_cutoff")
         seen = f", which has seen events until {until}" if until else ""
-        return f"a user's vector as of the end of a day, by {self.tags['model_version']}{seen}"
+        what = "vector and prediction" if len(self.columns) > 1 else "vector"
+        return f"a user's {what} as of the end of a day, by {self.tags['model_version']}{seen}"
 
     @property
     def contents(self) -> dict[str, str]:
@@ -184,6 +185,8 @@ def embedding_view(lake: Lake, version: str) -> View:
         what = f"the chance of each class by model {version}"
         columns.append(Column(f"scores_{version}", "scores", kind, what))
     identity = {key: str(config[key]) for key in IDENTITY if key in config}
+    if (config.get("task") or {}).get("profile"):
+        identity |= {"head": "profile"}
     return View(
         f"user_embeddings_{version}",
         f"{EMBEDDINGS}/{version}",

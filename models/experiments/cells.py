@@ -10,7 +10,7 @@ night; each file has the code that made it, and results made by several versions
                                    vectors-<trial>/<task>.parquet   test users' vectors, for maps
                       evaluations/<version>.json               which cells are of a version
                       trials/<trial>/                          checkpoints, pre-trained ones
-                             <key>/                            and those fine-tuned in a cell
+                             <key>/                            and a task's models, of a cell
 """
 
 import os
@@ -50,7 +50,7 @@ class Cell:
     task: str
     share: float
     protocol: Protocol | str  # or baseline
-    keeps_model: bool = False  # what was fine-tuned here is kept, as trial `key`
+    keeps_model: bool = False  # the task's model that is made here is kept, as trial `key`
 
     @property
     def path(self) -> Path:
@@ -154,7 +154,7 @@ def publish_cells(cells: Iterable[Cell], folder: Path, job: EvaluationJob | Base
     Args:
       cells: that were to be measured.
       folder: where the program has written `metrics.parquet`, `predictions.parquet`, and task
-        models below `models/`.
+        models below `models/<protocol>/`.
       job: what the program was given.
 
     Raises:
@@ -172,7 +172,7 @@ def publish_cells(cells: Iterable[Cell], folder: Path, job: EvaluationJob | Base
                 f"labels: the program does not measure that"
             )
         if cell.keeps_model:
-            _publish_model(cell, folder / "models" / cell.task)
+            _publish_model(cell, folder / "models" / cell.protocol / cell.task)
         publish_table(cell.lake, found[1], cell.predictions)
         publish_table(cell.lake, found[0].replace_schema_metadata(notes), cell.path)
 

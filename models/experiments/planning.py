@@ -111,7 +111,7 @@ class Planner:
       dataset: whose tasks.
       lake: where everything lies.
       sources: inputs by `Task.table`.
-      keep_models: fine-tuned models are kept, one a task.
+      keep_models: fine-tuned models and profiles are kept, one of each a task.
       same_code: results of other code do not count.
     """
 
@@ -198,8 +198,8 @@ class Planner:
                 task.name,
                 share,
                 protocol,
-                keeps_model=self.keep_models and share == kept and protocol == "finetuned"
-                and self._is_first(seed) and task.kind != "ranking",
+                keeps_model=self.keep_models and share == kept and self._is_first(seed)
+                and _keeps_model(named, task, protocol),
             )
             for share in shares
             for protocol in protocols_of(named, task, self.comparison.protocols)
@@ -290,6 +290,12 @@ def protocols_of(named: NamedRecipe, task: Task, asked: tuple[Protocol, ...]) ->
     if task.kind != "ranking" or task.candidates or not method.ranks_items:
         left_out.add("native")
     return [protocol for protocol in asked if protocol not in left_out]
+
+
+def _keeps_model(named: NamedRecipe, task: Task, protocol: Protocol) -> bool:
+    """Whether a task's model may be served: fine-tuned, or the profile of a frozen encoder."""
+    served = named.recipe.method.trains and protocol in ("frozen", "finetuned")
+    return served and task.kind != "ranking"
 
 
 def _settings_of(protocol: Protocol, finetuning: Finetuning) -> dict:

@@ -5,6 +5,8 @@ weights, the components) is fitted on all users where every example ends with th
 pre-training is; otherwise on the training examples, for the sequences go on after them.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
@@ -30,27 +32,51 @@ def item_counts(sequences: Sequences, examples: Labeled) -> csr_matrix:
     return counts
 
 
-def bags(sequences: Sequences, task: Task, components: int = 0) -> dict[str, dict[str, Matrix]]:
+@dataclass(frozen=True)
+class ItemBags:
+    """TF-IDF of a task's examples, and what weighs the items of anybody alike."""
+
+    weights: TfidfTransformer
+    fitted_on: csr_matrix  # the counts that they follow from
+    counts: dict[str, csr_matrix]  # by split, a row an example
+    x: dict[str, Matrix]  # the same, weighted
+
+    @classmethod
+    def of(cls, sequences: Sequences, task: Task) -> "ItemBags":
+        """Weighs the items of a task's examples."""
+        counts = {split: item_counts(sequences, part) for split, part in task.splits.items()}
+        fitted_on = _everyone(sequences) if is_whole(sequences, task) else counts["train"]
+        weights = item_weights().fit(fitted_on)
+        tfidf = {split: weights.transform(found) for split, found in counts.items()}
+        return cls(weights, fitted_on, counts, tfidf)
+
+
+def item_weights(idf_V: np.ndarray | None = None) -> TfidfTransformer:
+    """Turns counts of items into TF-IDF; with the weights of the items, where they are known."""
+    weights = TfidfTransformer(sublinear_tf=True)
+    if idf_V is not None:
+        weights.idf_ = idf_V
+    return weights
+
+
+def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[str, Matrix]]:
     """The inputs of linear models: tfidf, and lsa where there are enough items and users.
 
     Args:
       sequences: where the histories are.
       task: its examples.
-      components: of LSA; 0: without it.
+      components: of LSA.
 
     Returns:
       By name and split, a row an example.
     """
-    counts = {split: item_counts(sequences, part) for split, part in task.splits.items()}
-    fitted_on = _everyone(sequences) if is_whole(sequences, task) else counts["train"]
-    weights = TfidfTransformer(sublinear_tf=True).fit(fitted_on)
-    tfidf = {split: weights.transform(found) for split, found in counts.items()}
-    found: dict[str, dict[str, Matrix]] = {"tfidf": tfidf}
-    if components and min(fitted_on.shape) > components:
-        whole = weights.transform(fitted_on)
+    bag = ItemBags.of(sequences, task)
+    found: dict[str, dict[str, Matrix]] = {"tfidf": bag.x}
+    if min(bag.fitted_on.shape) > components:
+        whole = bag.weights.transform(bag.fitted_on)
         reduce = TruncatedSVD(components, random_state=0)
         scale = StandardScaler().fit(reduce.fit_transform(whole))
-        found["lsa"] = {split: scale.transform(reduce.transform(x)) for split, x in tfidf.items()}
+        found["lsa"] = {split: scale.transform(reduce.transform(x)) for split, x in bag.x.items()}
     return found
 
 

@@ -10,7 +10,10 @@ from functools import partial
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from models.probing.members import Member, Path, always, spread
+from models.probing.fitted import Fitted, Trees, one_class, spread
+from models.probing.members import Member, Path, always
+
+Boosting = HistGradientBoostingClassifier | HistGradientBoostingRegressor
 
 LEAVES, RATE = 8, 0.06
 EVERY = 5  # trees between two choices of how many to keep
@@ -31,24 +34,17 @@ def boosted(name: str, x: dict[str, np.ndarray], classes: int, trees: int) -> Me
       trees: how many at most.
     """
     sizes = sorted({*range(EVERY, trees, EVERY), trees})
-    return Member(name, x, sizes, partial(_fit, classes), on_sample=True)
+    return Member(name, x, sizes, partial(_fit, classes), partial(_keep, classes), on_sample=True)
 
 
 def _fit(classes: int, x_nF: np.ndarray, y_n: np.ndarray, sizes: Sequence[int]) -> Path:
     if classes and len(only := np.unique(y_n)) == 1:
         return always(only, classes)
     told = _telling(x_nF)
-
-    def columns(x_nF: np.ndarray) -> np.ndarray:
-        # Nothing to split by: one column that is the same for everyone.
-        return x_nF[:, told] if told.any() else np.zeros((len(x_nF), 1))
-
-    leaf = max(2, min(20, len(y_n) // 20))
-    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    model = kind(max_iter=max(sizes), min_samples_leaf=leaf, **SETTINGS).fit(columns(x_nF), y_n)
+    model = _boosting(classes, _columns(x_nF, told), y_n, max(sizes))
 
     def predict(x_nF: np.ndarray) -> np.ndarray:
-        x_nF = columns(x_nF)
+        x_nF = _columns(x_nF, told)
         staged = model.staged_predict_proba(x_nF) if classes else model.staged_predict(x_nF)
         kept = [stage for size, stage in enumerate(staged, 1) if size in sizes]
         if not classes:
@@ -56,6 +52,53 @@ def _fit(classes: int, x_nF: np.ndarray, y_n: np.ndarray, sizes: Sequence[int]) 
         return np.stack([spread(stage, model.classes_, classes) for stage in kept])
 
     return predict
+
+
+def _keep(classes: int, x_nF: np.ndarray, y_n: np.ndarray, size: int) -> Fitted:
+    """The first trees of those that `_fit` fits: one follows from those before it alone."""
+    known_C = np.isin(np.arange(classes), y_n) if classes else np.ones(1, bool)
+    if classes and known_C.sum() == 1:
+        return one_class(known_C)
+    told = _telling(x_nF)
+    model = _boosting(classes, _columns(x_nF, told), y_n, size)
+    return trees_of(model, np.flatnonzero(told) if told.any() else np.zeros(1, int), known_C)
+
+
+def trees_of(model: Boosting, columns: np.ndarray, known_C: np.ndarray) -> Trees:
+    """The trees of a fitted model as arrays; scikit-learn has no public way to them.
+
+    Args:
+      model: fitted, without categorical columns.
+      columns: which column of the rows to predict each of the model's is.
+      known_C: the classes that it knows, of all; of numbers one.
+    """
+    trees = [tree for step in model._predictors for tree in step]
+    sizes = [len(tree.nodes) for tree in trees]
+    root_T = np.cumsum([0, *sizes[:-1]])
+    nodes, root_N = np.concatenate([tree.nodes for tree in trees]), np.repeat(root_T, sizes)
+    is_leaf_N, own_N = nodes["is_leaf"].astype(bool), np.arange(len(nodes))
+    return Trees(
+        column_N=np.where(is_leaf_N, 0, columns[nodes["feature_idx"]]).astype(np.int32),
+        threshold_N=np.where(is_leaf_N, 0.0, nodes["num_threshold"]),
+        missing_left_N=nodes["missing_go_to_left"].astype(bool),
+        left_N=np.where(is_leaf_N, own_N, root_N + nodes["left"]).astype(np.int32),
+        right_N=np.where(is_leaf_N, own_N, root_N + nodes["right"]).astype(np.int32),
+        value_N=nodes["value"].copy(),
+        root_T=root_T.astype(np.int32),
+        baseline_K=np.ravel(model._baseline_prediction).astype(np.float64),
+        known_C=known_C,
+    )
+
+
+def _boosting(classes: int, x_nF: np.ndarray, y_n: np.ndarray, size: int) -> Boosting:
+    leaf = max(2, min(20, len(y_n) // 20))
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    return kind(max_iter=size, min_samples_leaf=leaf, **SETTINGS).fit(x_nF, y_n)
+
+
+def _columns(x_nF: np.ndarray, told: np.ndarray) -> np.ndarray:
+    # Nothing to split by: one column that is the same for everyone.
+    return x_nF[:, told] if told.any() else np.zeros((len(x_nF), 1))
 
 
 def _telling(x: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ class Inputs:
       x: by split, [n, D]: row i is of example i of `task.splits[split]`; not standardized.
       encoder: what made x.
       features: by split, float64 [n, F], NaN where one is missing; none: the head sees x alone.
+      feature_names: of their columns.
+      view: of the feature store, that they are of.
       even: the same of the encoder that averages all states alike; none where it does so anyway.
     """
 
@@ -31,13 +33,16 @@ class Inputs:
     x: dict[str, Tensor]
     encoder: UserModel
     features: dict[str, np.ndarray] | None = None
+    feature_names: tuple[str, ...] = ()
+    view: str = ""
     even: "Inputs | None" = None
 
     def with_features(self, known: HeadFeatures, task: Task) -> "Inputs":
         """Adds the behavior features of each example's user."""
         rows = {split: known.x_UF[part.users_n] for split, part in task.splits.items()}
         even = self.even.with_features(known, task) if self.even else None
-        return replace(self, name=f"{self.name}+features", features=rows, even=even)
+        named = {"feature_names": known.names, "view": known.view}
+        return replace(self, name=f"{self.name}+features", features=rows, even=even, **named)
 
 
 def embeddings(

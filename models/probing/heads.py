@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from contracts.base.errors import FootpathError
+from contracts.lake.schemas import VIEW
 from models.data.sequences import Sequences
 from models.probing.probe import PENALTIES, Linear, best_head, example_losses, head_path
 from models.probing.standardize import known_moments, signed_log
@@ -47,6 +48,7 @@ class HeadFeatures:
 
     names: tuple[str, ...]
     x_UF: np.ndarray
+    view: str = ""  # of the feature store, that they are of
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
         )
     x_UF = np.full((len(places), len(names)), np.nan)
     x_UF[places >= 0] = known_NF[places[places >= 0]]
-    return HeadFeatures(names, x_UF)
+    return HeadFeatures(names, x_UF, (table.schema.metadata or {}).get(VIEW, b"").decode())
 
 
 def fit_joint(train: Blocks, valid: Blocks, classes: int) -> JointHead:

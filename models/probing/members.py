@@ -17,6 +17,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from models.probing.fitted import Fitted, LinearModel, spread
 from models.probing.probe import PENALTIES, Scale, head_path
 
 Matrix = Any  # a sparse or dense matrix of one row an example
@@ -36,6 +37,7 @@ class Member:
       x: rows by split; those of `train` are of the label share at hand.
       choices: what validation users choose from.
       fit: fits rows and labels for some of the choices.
+      keep: fits the same for one choice, as all of them were fitted, into arrays to store.
       on_sample: fitted on a sample where there are many training examples: it costs too much.
     """
 
@@ -43,6 +45,7 @@ class Member:
     x: dict[str, Matrix]
     choices: Sequence[Any]
     fit: Callable[[Matrix, np.ndarray, Sequence[Any]], Path]
+    keep: Callable[[Matrix, np.ndarray, Any], Fitted] | None = None
     on_sample: bool = False
 
 
@@ -52,7 +55,10 @@ def linear(name: str, x: dict[str, np.ndarray], classes: int) -> Member:
     def fit(x_nD: np.ndarray, y_n: np.ndarray, penalties: Sequence[float]) -> Path:
         return _heads(x_nD, y_n, classes, [(np.ones(x_nD.shape[1]), each) for each in penalties])
 
-    return Member(name, x, PENALTIES, fit)
+    def keep(x_nD: np.ndarray, y_n: np.ndarray, penalty: float) -> Fitted:
+        return _kept_head(x_nD, y_n, classes, np.ones(x_nD.shape[1]), penalty, PENALTIES)
+
+    return Member(name, x, PENALTIES, fit, keep)
 
 
 def joint(
@@ -68,7 +74,12 @@ def joint(
         factors = [(np.where(is_second, *pair[::-1]), penalty) for pair, penalty in choices]
         return _heads(x_nD, y_n, classes, factors)
 
-    return Member(name, x, choices, fit)
+    def keep(x_nD: np.ndarray, y_n: np.ndarray, choice: tuple) -> Fitted:
+        pair, penalty = choice
+        factor = np.where(is_second, *pair[::-1])
+        return _kept_head(x_nD, y_n, classes, factor, penalty, PENALTIES[1:])
+
+    return Member(name, x, choices, fit, keep)
 
 
 def bag(name: str, x: dict[str, Matrix], classes: int) -> Member:
@@ -76,26 +87,42 @@ def bag(name: str, x: dict[str, Matrix], classes: int) -> Member:
 
     def fit(x_nV: Matrix, y_n: np.ndarray, strengths: Sequence[float]) -> Path:
         if not classes:
-            ridges = [Ridge(alpha=1 / strength).fit(x_nV, y_n) for strength in strengths]
+            ridges = [_bag_ridge(x_nV, y_n, strength) for strength in strengths]
             return lambda x: np.stack([ridge.predict(x) for ridge in ridges])[:, :, None]
         if len(only := np.unique(y_n)) == 1:
             return always(only, classes)
-        models = [LogisticRegression(C=strength, max_iter=300) for strength in strengths]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # others judge it as it is
-            models = [model.fit(x_nV, y_n) for model in models]
+        models = [_bag_logistic(x_nV, y_n, strength) for strength in strengths]
         return lambda x: np.stack(
             [spread(model.predict_proba(x), model.classes_, classes) for model in models]
         )
 
-    return Member(name, x, STRENGTHS, fit)
+    def keep(x_nV: Matrix, y_n: np.ndarray, strength: float) -> Fitted:
+        if not classes:
+            ridge = _bag_ridge(x_nV, y_n, strength)
+            return LinearModel(ridge.coef_[None, :], np.array([ridge.intercept_]))
+        weight_CV, known = np.zeros((classes, x_nV.shape[1])), np.unique(y_n).astype(int)
+        bias_C = np.full(classes, -np.inf)
+        if len(known) == 1:
+            bias_C[known] = 0
+            return LinearModel(weight_CV, bias_C)
+        model = _bag_logistic(x_nV, y_n, strength)
+        weight_KV, bias_K = model.coef_, model.intercept_
+        if len(bias_K) == 1:  # of two classes the second, against 0
+            weight_KV, bias_K = np.vstack([0 * weight_KV, weight_KV]), np.append(0.0, bias_K)
+        weight_CV[known], bias_C[known] = weight_KV, bias_K
+        return LinearModel(weight_CV, bias_C)
+
+    return Member(name, x, STRENGTHS, fit, keep)
 
 
-def spread(found_nK: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities of all classes: those that no training user has are 0."""
-    whole = np.zeros((len(found_nK), classes))
-    whole[:, known.astype(int)] = found_nK
-    return whole
+def _bag_ridge(x_nV: Matrix, y_n: np.ndarray, strength: float) -> Ridge:
+    return Ridge(alpha=1 / strength).fit(x_nV, y_n)
+
+
+def _bag_logistic(x_nV: Matrix, y_n: np.ndarray, strength: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # others judge it as it is
+        return LogisticRegression(C=strength, max_iter=300).fit(x_nV, y_n)
 
 
 def always(only: np.ndarray, classes: int) -> Path:
@@ -126,3 +153,19 @@ def _heads(
         return np.stack([scale.predictions(scores, bool(classes)) for scores in found])
 
     return predict
+
+
+def _kept_head(
+    x_nD: np.ndarray,
+    y_n: np.ndarray,
+    classes: int,
+    factor_D: np.ndarray,
+    penalty: float,
+    penalties: Sequence[float],
+) -> LinearModel:
+    """Fits the path of heads anew, for a solution starts the next, and takes that of a penalty."""
+    scale = Scale(0.0, 1.0) if classes else Scale(float(y_n.mean()), float(y_n.std()) or 1.0)
+    heads = head_path(torch.from_numpy(x_nD * factor_D), scale.targets(y_n), classes, penalties)
+    head = heads[list(penalties).index(penalty)]
+    weight_CD, bias_C = head.weight_CD.double().numpy() * factor_D, head.bias_C.double().numpy()
+    return LinearModel(weight_CD * scale.spread, bias_C * scale.spread + scale.center)

@@ -7,12 +7,13 @@ import copy
 import datetime as dt
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from contracts.base.hashing import hash_rows
 from contracts.recipes.checkpoint import TaskFacts, Validated
-from contracts.recipes.jobs import EvaluationJob, Finetuning, finetuning_identity
+from contracts.recipes.jobs import EvaluationJob, Finetuning, task_identity
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.data.examples import Labeled
 from models.data.labels import SPLITS, Task
@@ -178,26 +179,55 @@ def _save(
     valid: Predicted,
 ) -> None:
     """Writes a task model as a checkpoint of its own, which embeds and scores users."""
+    finetuning = setting.job.evaluation.finetuning
+    how = {"finetuning": finetuning.model_dump()}
+    told = {
+        "target_center": run.scale.center,
+        "target_spread": run.scale.spread,
+        "protocol": protocol,
+        "finetuning": finetuning,
+    }
+    save_task_model(setting, run.task, (run.share, run.seed), model.state_dict(), told, how,
+                    figures, valid)  # fmt: skip
+
+
+def save_task_model(
+    setting: Setting,
+    task: Task,
+    run: tuple[float, int],
+    weights: dict[str, torch.Tensor],
+    told: dict[str, Any],
+    how: dict[str, Any],
+    figures: dict[str, float],
+    valid: Predicted,
+) -> None:
+    """Writes an encoder and its head as a checkpoint of its own.
+
+    Args:
+      setting: of the program.
+      task: what the head predicts.
+      run: label share and seed.
+      weights: of the user model and the head.
+      told: fields of TaskFacts that are not of every task model.
+      how: it came about, for its identity.
+      figures: of the test users.
+      valid: what it says of the validation users.
+    """
     io, evaluation, facts = setting.job.io, setting.job.evaluation, setting.checkpoint.facts
     assert io.models is not None
-    value = measure(run.task, valid)[run.task.metric]
-    task = TaskFacts(
-        spec=next(spec for spec in evaluation.tasks if spec.name == run.task.name),
-        classes=tuple(run.task.classes),
-        target_center=run.scale.center,
-        target_spread=run.scale.spread,
-        protocol=protocol,  # type: ignore[arg-type]
-        finetuning=evaluation.finetuning,
-        validation=Validated(metric=run.task.metric, value=value),
+    known = TaskFacts(
+        spec=next(spec for spec in evaluation.tasks if spec.name == task.name),
+        classes=tuple(task.classes),
+        validation=Validated(metric=task.metric, value=measure(task, valid)[task.metric]),
+        **told,
     )
-    data, labels = setting.sequences.pointer["fingerprint"], hash_rows(io.labels, run.task.name)
-    key = (facts.identity, task.spec, task.finetuning, (run.share, run.seed), data, labels)
+    data, labels = setting.sequences.pointer["fingerprint"], hash_rows(io.labels, task.name)
     own = {
-        "task": task,
-        "identity": finetuning_identity(*key),
-        "train_cutoff": max(facts.train_cutoff, run.task.label_end, key=dt.datetime.fromisoformat),
+        "task": known,
+        "identity": task_identity(facts.identity, known.spec, how, run, data, labels),
+        "train_cutoff": max(facts.train_cutoff, task.label_end, key=dt.datetime.fromisoformat),
         "data_fingerprint": data,
         "labels_fingerprint": labels,
     }
-    vocabulary = vocabulary_text(setting.sequences)
-    save_checkpoint(io.models / run.task.name, model, facts.pretraining | own, figures, vocabulary)
+    folder, vocabulary = io.models / known.protocol / task.name, vocabulary_text(setting.sequences)
+    save_checkpoint(folder, weights, facts.pretraining | own, figures, vocabulary)

@@ -7,30 +7,35 @@ METRICS rows with inputs `profile`. It is there to be no worse than any of its p
 import time
 
 import numpy as np
-import torch
 
+from contracts.base.hashing import hash_rows
+from models.checkpoint import BODY
 from models.data.labels import SPLITS, Task
 from models.metrics.predictions import PROFILE, Predicted
 from models.metrics.rows import measure, metric_rows
+from models.probing.bags import ItemBags
 from models.probing.boosting import boosted
 from models.probing.head_inputs import Inputs
 from models.probing.heads import FeatureScaler
 from models.probing.members import Matrix, Member, bag, joint, linear
-from models.probing.modes import Setting, common_columns
-from models.probing.probe import Standardizer
-from models.probing.stack import Labels, deal_folds, fit_stack
+from models.probing.modes import Setting, common_columns, save_task_model
+from models.probing.profile_head import Preparation, ProfileHead
+from models.probing.stack import Labels, Stack, deal_folds, fit_stack, kept_members
 
 
 def run_profile(
-    setting: Setting, task: Task, inputs: Inputs, tfidf: dict[str, Matrix], share: float, seed: int
+    setting: Setting, task: Task, inputs: Inputs, items: ItemBags, share: float, seed: int
 ) -> list[dict]:
     """Measures the stack of a task, label share and seed.
+
+    Of the run whose models are kept, its head is stored, and what is measured are the predictions
+    of what is stored.
 
     Args:
       setting: of the program.
       task: of classes or numbers.
       inputs: its embeddings, with the features where there are some.
-      tfidf: of its items, by split.
+      items: of its examples.
       share: of the labels.
       seed: of the choice of labels.
     """
@@ -39,29 +44,69 @@ def run_profile(
     train, classes = splits["train"], len(task.classes)
     folds_n = deal_folds(train.users_n, train.y_n, classes)
     labels = Labels(train.y_n, splits["valid"].y_n, folds_n, classes)
+    embedding = _of_share({split: x.numpy() for split, x in inputs.x.items()}, kept)
+    features = _of_share(inputs.features, kept) if inputs.features else None
+    preparation = Preparation.of(embedding["train"], features["train"] if features else None)
     members = profile_members(
-        _of_share({split: x.numpy() for split, x in inputs.x.items()}, kept),
-        _of_share(inputs.features, kept) if inputs.features else None,
-        _of_share(tfidf, kept),
-        classes,
+        preparation, embedding, features, _of_share(items.x, kept), classes,
         setting.job.evaluation.trees,
-    )
-    scores = fit_stack(members, labels).held_out
+    )  # fmt: skip
+    stack, head = fit_stack(members, labels), None
+    scores = stack.held_out
+    if setting.job.io.models and (share, seed) == setting.job.evaluation.first_run:
+        head = _head(stack, members, labels, preparation, items)
+        scores = {
+            split: head(embedding[split], features and features[split], items.counts[split])
+            for split in SPLITS[1:]
+        }
     kind = "classification" if task.is_classification else "regression"
     found = {
         split: Predicted(kind, splits[split].users_n, splits[split].y_n, scores[split])
         for split in SPLITS[1:]
     }
+    figures = measure(task, found["test"])
+    if head:
+        _save(setting, task, inputs, head, (share, seed), figures, found["valid"])
     common = common_columns(setting, task, "frozen", PROFILE, share, seed) | {
         "train_users": len(train.users_n),
         "test_users": len(splits["test"].users_n),
         "seconds": time.monotonic() - begun,
     }
     setting.recorder.add(common, found)
-    return metric_rows(common, measure(task, found["test"]))
+    return metric_rows(common, figures)
+
+
+def _head(
+    stack: Stack, members: list[Member], labels: Labels, preparation: Preparation, items: ItemBags
+) -> ProfileHead:
+    """The stack as arrays that can be stored."""
+    fitted = kept_members(stack, members, labels)
+    weighted = {name: (stack.weights[name], model) for name, model in fitted.items()}
+    return ProfileHead(preparation, items.weights.idf_, weighted, stack.center_C)
+
+
+def _save(
+    setting: Setting,
+    task: Task,
+    inputs: Inputs,
+    head: ProfileHead,
+    run: tuple[float, int],
+    figures: dict[str, float],
+    valid: Predicted,
+) -> None:
+    """Writes the encoder and the head as a checkpoint, which embeds and scores users."""
+    trees, names = setting.job.evaluation.trees, inputs.feature_names
+    head_features = setting.job.io.head_features if names else None
+    how = {"trees": trees, "head_features": hash_rows(head_features) if head_features else ""}
+    facts = head.facts(inputs.view, names, trees)
+    told = {"target_center": 0.0, "target_spread": 1.0, "protocol": "frozen", "profile": facts}
+    body = {f"{BODY}{name}": x for name, x in setting.checkpoint.model.state_dict().items()}
+    save_task_model(setting, task, run, body | head.tensors(), told, {"profile": how}, figures,
+                    valid)  # fmt: skip
 
 
 def profile_members(
+    preparation: Preparation,
     embedding: dict[str, np.ndarray],
     features: dict[str, np.ndarray] | None,
     tfidf: dict[str, Matrix],
@@ -71,24 +116,31 @@ def profile_members(
     """What a profile is stacked of; rows by split, `train` of the label share.
 
     Args:
+      preparation: of the training examples.
       embedding: user vectors, [n, D].
       features: [n, F], NaN where one is missing; none: the embedding and the bag alone.
       tfidf: of items, sparse [n, V].
       classes: how many there are; 0 for a number.
       trees: of gradient boosting, at most.
     """
-    standardizer = Standardizer.of(torch.from_numpy(embedding["train"]))
-    x = {s: standardizer(torch.from_numpy(rows)).numpy() for s, rows in embedding.items()}
-    alone, items = linear("embedding_lr", x, classes), bag("items_lr", tfidf, classes)
+    by_split = {
+        split: preparation.inputs(embedding[split], features and features[split], tfidf[split])
+        for split in SPLITS
+    }
+
+    def rows(name: str) -> dict[str, Matrix]:
+        return {split: inputs[name] for split, inputs in by_split.items()}
+
+    alone = linear("embedding_lr", rows("embedding_lr"), classes)
+    items = bag("items_lr", rows("items_lr"), classes)
     if features is None:
         return [alone, boosted("embedding_gbm", embedding, classes, trees), items]
-    both = {s: np.concatenate([features[s], embedding[s]], axis=1) for s in SPLITS}
-    on_features = feature_members(features, classes, trees)
     return [
-        *on_features,
+        linear("features_lr", rows("features_lr"), classes),
+        boosted("features_gbm", features, classes, trees),
         alone,
-        joint("joint_lr", x, on_features[0].x, classes),
-        boosted("joint_gbm", both, classes, trees),
+        joint("joint_lr", rows("embedding_lr"), rows("features_lr"), classes),
+        boosted("joint_gbm", rows("joint_gbm"), classes, trees),
         items,
     ]
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from models.data.rng import Draw
+from models.probing.fitted import Fitted, softmax
 from models.probing.members import TINY, Matrix, Member, losses
 
 FOLDS = 5
@@ -51,11 +52,13 @@ class Crossfit:
       name: of the member.
       judged: of `Labels.judged_n`, [n, C].
       held_out: of validation and test examples, by split, [n, C].
+      choice: of the member's.
     """
 
     name: str
     judged: np.ndarray
     held_out: dict[str, np.ndarray]
+    choice: Any
 
 
 def deal_folds(users_n: np.ndarray, y_n: np.ndarray, classes: int) -> np.ndarray:
@@ -90,8 +93,7 @@ def by_validation(
 def crossfit(member: Member, labels: Labels) -> Crossfit:
     """Fits a member by validation, and with the same choice without each fold."""
     train, y_n, folds_n = member.x["train"], labels.train_n, labels.folds_n
-    fitted_on = folds_n >= 0 if member.on_sample else np.ones(len(folds_n), bool)
-    whole = train[fitted_on], y_n[fitted_on]
+    whole = _fitted_on(member, labels)
     choice, held_out = _chosen(member, *whole, labels.valid_n, labels.classes)
     out_nC = np.empty((len(folds_n), held_out["valid"].shape[1]))
     for fold in np.unique(folds_n[folds_n >= 0]):
@@ -99,7 +101,13 @@ def crossfit(member: Member, labels: Labels) -> Crossfit:
         kept = (folds_n >= 0) & ~is_out
         out_nC[is_out] = member.fit(train[kept], y_n[kept], [choice])(train[is_out])[0]
     judged = np.concatenate([out_nC[folds_n >= 0], held_out["valid"]])
-    return Crossfit(member.name, judged, held_out)
+    return Crossfit(member.name, judged, held_out, choice)
+
+
+def _fitted_on(member: Member, labels: Labels) -> tuple[Matrix, np.ndarray]:
+    """Rows and labels of the training examples that a member is fitted on."""
+    chosen_n = labels.folds_n >= 0 if member.on_sample else np.ones(len(labels.folds_n), bool)
+    return member.x["train"][chosen_n], labels.train_n[chosen_n]
 
 
 def _chosen(
@@ -119,10 +127,14 @@ class Stack:
     Attributes:
       weights: of the members, by name; none is negative, and they sum to about 1.
       held_out: predictions of validation and test examples, by split, [n, C].
+      center_C: what their distances are weighted from.
+      choices: of each member, by name.
     """
 
     weights: dict[str, float]
     held_out: dict[str, np.ndarray]
+    center_C: np.ndarray
+    choices: dict[str, Any]
 
 
 def fit_stack(members: list[Member], labels: Labels) -> Stack:
@@ -137,7 +149,17 @@ def fit_stack(members: list[Member], labels: Labels) -> Stack:
         predictions = [each.held_out[split] for each in found]
         held_out[split] = mean_of(predictions, labels.classes, weights_M, center_C)
     names = [each.name for each in found]
-    return Stack(dict(zip(names, weights_M.tolist(), strict=True)), held_out)
+    weights = dict(zip(names, weights_M.tolist(), strict=True))
+    return Stack(weights, held_out, center_C, {each.name: each.choice for each in found})
+
+
+def kept_members(stack: Stack, members: list[Member], labels: Labels) -> dict[str, Fitted]:
+    """The members that have a weight, fitted as those of the stack, as arrays to store."""
+    kept = {}
+    for member in [each for each in members if stack.weights[each.name] > 0] or members[:1]:
+        assert member.keep, member.name
+        kept[member.name] = member.keep(*_fitted_on(member, labels), stack.choices[member.name])
+    return kept
 
 
 def stack_weights(
@@ -165,7 +187,7 @@ def stack_weights(
     def loss(weights_M: np.ndarray, x_MnC: np.ndarray) -> tuple[float, np.ndarray]:
         mixed_nC = center_C + np.tensordot(weights_M, x_MnC, 1)
         if classes:
-            gradient_nC = _softmax(mixed_nC)
+            gradient_nC = softmax(mixed_nC)
             total = losses(gradient_nC, y_n, classes).sum()
             gradient_nC[np.arange(len(y_n)), y_n] -= 1
         else:
@@ -217,15 +239,10 @@ def mean_of(
     if weights_M is None:
         weights_M = np.full(len(predictions), 1 / len(predictions))
     mixed_nC = center_C + np.tensordot(weights_M, _scores(predictions, classes) - center_C, 1)
-    return _softmax(mixed_nC) if classes else mixed_nC
+    return softmax(mixed_nC) if classes else mixed_nC
 
 
 def _scores(predictions: list[np.ndarray], classes: int) -> np.ndarray:
     """Numbers, or logarithms of probabilities, that are averaged [M, n, C]."""
     x_MnC = np.stack(predictions).astype(np.float64)
     return np.log(np.clip(x_MnC, TINY, 1 - TINY)) if classes else x_MnC
-
-
-def _softmax(scores_nC: np.ndarray) -> np.ndarray:
-    odds = np.exp(scores_nC - scores_nC.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)

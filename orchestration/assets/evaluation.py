@@ -41,7 +41,7 @@ from orchestration.experiments.store import (
 )
 from orchestration.partitions import comparisons, model_versions, recipes
 from orchestration.progress import Progress
-from orchestration.promotion.candidates import leader, name_finetuned
+from orchestration.promotion.candidates import leader, name_task_model
 from orchestration.promotion.decision import unmeasured_incumbent
 from orchestration.promotion.judging import SERVED
 from orchestration.runs.retries import retried
@@ -65,8 +65,8 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
             kinds={"pytorch"},
             deps=[dg.AssetKey([dataset.slug, "pretrained_encoder"]), all_days(dataset, "labels")],
             description=(
-                f"Task models of `{task.name}`: frozen probe and fine-tuned; the best fine-tuned "
-                f"one, by validation users, becomes a model version."
+                f"Task models of `{task.name}`: frozen probe, profile and fine-tuned; the best of "
+                f"the latter two, by validation users, becomes a model version."
             ),
             partitions_def=recipes(dataset),
         )
@@ -111,10 +111,10 @@ def _task_models(dataset: Dataset) -> dg.AssetsDefinition:
                     asset_key=key,
                     partition_key=recipe,
                 )
-            if named := name_finetuned(dataset, lake, task):
+            if named := name_task_model(dataset, lake, task):
                 partitions = str(model_versions(dataset).name)
                 context.instance.add_dynamic_partitions(partitions, [named.version])
-                context.log.info(f"{task}: the best fine-tuned model is {named.version}")
+                context.log.info(f"{task}: the best model is {named.version}")
             yield dg.MaterializeResult(asset_key=key)
 
     return finetuned

@@ -17,7 +17,7 @@ from orchestration.assets.learning_inputs import (
     TRAINING_POOL,
     LearningRun,
     all_days,
-    events_before,
+    before,
     newest_as_of,
     plottable,
     recipes_of_run,
@@ -43,7 +43,7 @@ def _labels(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"duckdb", "parquet"},
-        deps=[events_before(dataset)]
+        deps=[before(dataset, "events")]
         + ([dg.AssetKey([dataset.slug, "users"])] if dataset.users else []),
         partitions_def=as_of_days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -74,7 +74,7 @@ def _training_sequences(dataset: Dataset) -> dg.AssetsDefinition:
         group_name=f"{dataset.slug}_{GROUP}",
         owners=OWNERS,
         kinds={"duckdb", "numpy"},
-        deps=[events_before(dataset)]
+        deps=[before(dataset, "events")]
         + ([dg.AssetKey([dataset.slug, "items"])] if dataset.items else []),
         partitions_def=as_of_days(dataset),
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -80,9 +80,9 @@ def all_days(dataset: Dataset, name: str) -> dg.AssetDep:
     )
 
 
-def events_before(dataset: Dataset) -> dg.AssetDep:
-    """Depends on the events up to an as-of day, in a way that widens no backfill of them."""
-    return dg.AssetDep(dg.AssetKey([dataset.slug, "events"]), partition_mapping=no_days())
+def before(dataset: Dataset, table: str) -> dg.AssetDep:
+    """Depends on a daily table up to an as-of day, in a way that widens no backfill of it."""
+    return dg.AssetDep(dg.AssetKey([dataset.slug, table]), partition_mapping=no_days())
 
 
 def plottable(result: dict) -> dict:

@@ -165,7 +165,9 @@ def plan_of_served(dataset: Dataset, lake: Lake, version: ModelVersion, as_of: s
     source = dataclasses.replace(planner.sources["day"], sequences=local_copy(lake, pointer))
     asked = {"protocols": ("frozen",), "shares": (1.0,), "seeds": (facts.seed,)}
     comparison = planner.comparison.model_copy(update=asked)
-    planner = dataclasses.replace(planner, comparison=comparison, sources={"day": source})
+    planner = dataclasses.replace(
+        planner, comparison=comparison, sources={"day": source}, keep_models=False
+    )
     return planner.plan(trained=version.trial)
 
 

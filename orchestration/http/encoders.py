@@ -29,7 +29,7 @@ class EncodedUser:
     """One user: a vector, and of a task model what it predicts."""
 
     vector: np.ndarray  # float32 [dim]
-    predicted: np.ndarray | None  # float32 [values]
+    predicted: np.ndarray | None  # float32 [values]; none too where events do not suffice
     as_of: dt.datetime
 
 
@@ -82,5 +82,7 @@ class OpenEncoder:
         with self.lock:
             encoded = self.model.encode(sequences, np.zeros(1, np.int64), int(instant.timestamp()))
             (_, found), *_ = encoded
-        predicted = found.predicted_nC[0] if found.predicted_nC is not None else None
+        predicted = None
+        if found.predicted_nC is not None and np.isfinite(found.predicted_nC[0]).all():
+            predicted = found.predicted_nC[0]
         return EncodedUser(found.vectors_nD[0], predicted, instant)

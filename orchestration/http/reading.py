@@ -148,6 +148,12 @@ def scores(served: ServedDataset, caller: Caller, asked: ScoresOf) -> dict[str, 
     task = served.task(version)
     told = {"dataset": served.name, "task": asked.task, "service": name, "model_version": version}
     if asked.events is not None:
+        if task.reads_features:
+            raise Refusal(
+                422,
+                f"{version} predicts {asked.task} from behavior features too, which are of whole "
+                "days: ask for `users`",
+            )
         encoded = served.encoder(version).encode(asked.events, asked.as_of)
         _count(served, name, 1)
         predicted = [] if encoded.predicted is None else encoded.predicted.tolist()

@@ -13,13 +13,14 @@ from contracts.lake.layout import Lake
 from contracts.lake.versions import (
     ModelVersion,
     all_versions,
-    allocate_finetuned,
-    latest_finetuned,
+    allocate_for_task,
     latest_finished,
+    latest_of_task,
 )
 from models.experiments.cells import Cell
 from orchestration.experiments.store import facts_of
-from orchestration.promotion.measured import cells_of, validation_value
+from orchestration.promotion.judging import is_better
+from orchestration.promotion.measured import EMBEDDING, PROFILE, cells_of, validation_value
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def candidates(dataset: Dataset, lake: Lake, alias: str) -> list[Candidate]:
     version saves against one constant, so that tasks of all kinds can be averaged. A data set
     without tasks takes its newest version.
 
-    Of a task's model: the newest that was fine-tuned for it, the best of its day.
+    Of a task's model: the best of the newest day, be it a profile or fine-tuned.
 
     Args:
       dataset: whose recipes and tasks.
@@ -59,7 +60,7 @@ def candidates(dataset: Dataset, lake: Lake, alias: str) -> list[Candidate]:
     from features.store.services import REPRESENTATION_SERVICE
 
     if alias != REPRESENTATION_SERVICE:
-        newest = finetuned_candidate(dataset, lake, alias)
+        newest = task_candidate(dataset, lake, alias)
         if newest is None or not has_embeddings(lake, newest.version):
             return []
         return [Candidate(newest.version, "is the best of its day, by the validation users")]
@@ -114,8 +115,8 @@ def versions_to_serve(dataset: Dataset, lake: Lake) -> list[str]:
     """The finished versions by which each new or corrected day is embedded.
 
     They are those that may be promoted or served next: the newest of every recipe that trains, and
-    the best fine-tuned one of every task. And those that somebody reads: every one that a feature
-    service names.
+    the best model of every task. And those that somebody reads: every one that a feature service
+    names.
     """
     from features.store import served_versions
 
@@ -124,47 +125,76 @@ def versions_to_serve(dataset: Dataset, lake: Lake) -> list[str]:
         for name, recipe in dataset.recipes.items()
         if recipe.method.trains
     ]
-    newest += [finetuned_candidate(dataset, lake, task.name) for task in dataset.daily_tasks]
+    newest += [task_candidate(dataset, lake, task.name) for task in dataset.daily_tasks]
     named = served_versions(lake)
     found = [version.version for version in newest if version]
     found += [v.version for v in all_versions(lake) if v.version in named and v.is_finished(lake)]
     return list(dict.fromkeys(found))
 
 
-def name_finetuned(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
-    """Names the best fine-tuned model of a task, by its validation users; None where there is none.
+def name_task_model(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
+    """Names the best model of a task, by its validation users; None where there is none.
 
-    Candidates are the newest pre-trained version of every recipe, fine-tuned with all labels.
+    Candidates are, of the newest pre-trained version of every recipe with all labels, the profile
+    and the fine-tuned model.
     """
-    best = _best_finetuned(dataset, lake, task)
-    return allocate_finetuned(lake, best[0], task, best[1].key) if best else None
+    best = _best_of_task(dataset, lake, task)
+    if best is None:
+        return None
+    is_profile = best.cell.protocol == "frozen"
+    return allocate_for_task(lake, best.base, task, best.cell.key, is_profile)
 
 
-def finetuned_candidate(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
-    """The named version of the best fine-tuned model of a task; the newest where none is measured.
+def task_candidate(dataset: Dataset, lake: Lake, task: str) -> ModelVersion | None:
+    """The named version of the best model of a task; the newest where none is measured.
 
     The best may have an older name than the newest: names are given while recipes are measured.
     """
-    best = _best_finetuned(dataset, lake, task)
+    best = _best_of_task(dataset, lake, task)
     if best:
         for version in all_versions(lake):
-            if (version.task, version.trial) == (task, best[1].key) and version.is_finished(lake):
+            if (version.task, version.trial) == (task, best.cell.key) and version.is_finished(lake):
                 return version
-    return latest_finetuned(lake, task)
+    return latest_of_task(lake, task)
 
 
-def _best_finetuned(dataset: Dataset, lake: Lake, task: str) -> tuple[ModelVersion, Cell] | None:
+@dataclass(frozen=True)
+class _TaskModel:
+    """A model of a task that is kept, and what it is worth on the validation users."""
+
+    value: float
+    base: ModelVersion
+    cell: Cell
+
+
+def _best_of_task(dataset: Dataset, lake: Lake, task: str) -> _TaskModel | None:
+    """The best profile; or the best fine-tuned model, where that is better beyond luck.
+
+    There are few validation users and many candidates: the best of these by a hair is a lucky one.
+    A profile has the encoder's vector in it, beside all else that is known of a user.
+    """
     metric = next(each.metric for each in dataset.daily_tasks if each.name == task)
-    best: tuple[float, ModelVersion, Cell] | None = None
-    for recipe in dataset.learning.recipes:
-        version = latest_finished(lake, recipe)
-        for cell in cells_of(lake, version, "finetuned") if version else []:
-            if cell.task != task or not cell.keeps_model or not cell.is_done():
-                continue
-            value = validation_value(cell, metric)
-            if version and value is not None and (best is None or value > best[0]):
-                best = (value, version, cell)
-    return best[1:] if best else None
+    profile = _best_of(dataset, lake, task, metric, "frozen", PROFILE)
+    tuned = _best_of(dataset, lake, task, metric, "finetuned", EMBEDDING)
+    if profile and tuned:
+        tuned_wins = is_better(metric, tuned.cell, profile.cell, EMBEDDING, PROFILE)
+        return tuned if tuned_wins else profile
+    return profile or tuned
+
+
+def _best_of(
+    dataset: Dataset, lake: Lake, task: str, metric: str, protocol: str, inputs: str
+) -> _TaskModel | None:
+    newest = [latest_finished(lake, recipe) for recipe in dataset.learning.recipes]
+    found = [
+        _TaskModel(value, version, cell)
+        for version in newest
+        if version
+        for cell in cells_of(lake, version, protocol)
+        if cell.task == task and cell.keeps_model and cell.is_done()
+        if (value := validation_value(cell, metric, inputs)) is not None
+    ]
+    return max(found, key=lambda each: each.value, default=None)
 
 
 def _figures(dataset: Dataset, lake: Lake, version: ModelVersion) -> dict[str, float]:

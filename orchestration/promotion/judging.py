@@ -6,6 +6,7 @@ labels; the served one is measured on the labels of the candidate's day as well 
 A task's model is judged by the predictions that were published for the users of that day.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,24 @@ def differences(
     if len(draws) > 1:
         draws[MEAN] = np.mean(list(draws.values()), axis=0)
     return {name: _difference(found) for name, found in draws.items()}
+
+
+@lru_cache(maxsize=10_000)  # what cells have measured does not change
+def is_better(metric: str, ours: Cell, theirs: Cell, inputs: str, other_inputs: str) -> bool:
+    """Whether one head is better than another on the same validation users, beyond luck.
+
+    Args:
+      metric: of their task.
+      ours: cell of the one.
+      theirs: cell of the other.
+      inputs: of the one's head, as METRICS names them.
+      other_inputs: of the other's.
+    """
+    a = validation_predictions(ours, inputs)
+    b = validation_predictions(theirs, other_inputs)
+    if not (a and b and _same_users(a, b)) or (draws := _draws(metric, a, b)) is None:
+        return False
+    return _difference(draws).sign == "+"
 
 
 def is_measured_as_of(lake: Lake, version: ModelVersion, as_of: str) -> bool:

@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from models.metrics.predictions import Predicted
 
 
+EMBEDDING, PROFILE = "embedding", "profile"  # inputs of heads, as METRICS names them
+
+
 @lru_cache(maxsize=10_000)  # what a cell has measured does not change
-def validation_value(cell: Cell, metric: str) -> float | None:
+def validation_value(cell: Cell, metric: str, inputs: str = EMBEDDING) -> float | None:
     """What a cell is worth on the validation users; None where its metric has no value there.
 
     Larger is better: of an error it is the share that is saved against the best constant.
+
+    Args:
+      cell: that is measured.
+      metric: of its task.
+      inputs: of the head.
     """
-    found = validation_predictions(cell)
+    found = validation_predictions(cell, inputs)
     value = figure(metric, found) if found else None
     if found is None or value is None or metric_of(metric).larger_is_better:
         return value
@@ -39,11 +47,11 @@ def constant_error(metric: str, found: "Predicted") -> float:
     return min((e for c in constants if (e := figure(metric, c)) is not None), default=0.0)
 
 
-def validation_predictions(cell: Cell) -> "Predicted | None":
-    """What the head of a cell says of the validation users, by the embedding alone."""
+def validation_predictions(cell: Cell, inputs: str = EMBEDDING) -> "Predicted | None":
+    """What a head of a cell says of the validation users; by default by the embedding alone."""
     from models.metrics.predictions import read_predictions
 
-    is_valid = (pc.field("split") == "valid") & (pc.field("inputs") == "embedding")
+    is_valid = (pc.field("split") == "valid") & (pc.field("inputs") == inputs)
     path = local_copy(cell.lake, cell.predictions)
     found = [parts["valid"] for parts in read_predictions([path], is_valid).values()]
     return found[0] if found else None

@@ -13,17 +13,23 @@ from contracts.lake.layout import Lake
 from contracts.lake.pointers import pointed_folder
 from contracts.lake.publishing import publish_folder, publish_table
 from contracts.lake.schemas import USERS as USERS_SCHEMA
-from contracts.lake.versions import allocate, allocate_finetuned, trial_folder
-from contracts.recipes.checkpoint import TaskFacts
+from contracts.lake.versions import all_versions, allocate, allocate_for_task, trial_folder
+from contracts.recipes.checkpoint import TaskFacts, Validated
+from contracts.recipes.jobs import TaskSpec
 from features.behavior.tables import ITEMS as ITEM_FEATURES
 from features.learning.sequences import build_sequences
 from features.store import apply_registry, materialize, promote, publish_embeddings
-from models.checkpoint import VOCABULARY, load_checkpoint, save_checkpoint
+from features.store.view_specs import behavior_view
+from models.checkpoint import BODY, VOCABULARY, load_checkpoint, save_checkpoint
 from models.embed import embed
+from models.probing.fitted import LinearModel
+from models.probing.heads import FeatureScaler
 from models.probing.probe import Linear, Standardizer
+from models.probing.profile_head import Preparation, ProfileHead
 from models.probing.task_model import TaskModel
 from models.runtime.report import Reporter
 from models.train import train
+from orchestration.embedding_job import embed_job as embed_job_of
 from tests.builders.datasets import shop
 from tests.builders.events import AS_OF, BERLIN, CUTOFF, Event, publish_events, publish_items
 from tests.builders.jobs import embed_job, train_job
@@ -31,6 +37,7 @@ from tests.builders.store import behavior_rows, publish_behavior
 
 SHOP = shop()
 MODEL, TASK_MODEL = "none_bag_v1", "none_bag_v1_age"
+PROFILE = "none_bag_v1_gender_profile"
 DELAY = dt.timedelta(minutes=SHOP.features.delay_minutes)
 PEOPLE = [f"u{n}" for n in range(12)]
 BANDS = ("under 25", "25-34", "35-49")
@@ -83,7 +90,7 @@ def serve_shop(lake: Lake) -> None:
     items = behavior_rows(SHOP, AS_OF, [item for item, *_ in ITEMS], 20, table=ITEM_FEATURES)
     publish_behavior(lake, AS_OF, items, name=ITEM_FEATURES.name)
     base = allocate(lake, "none_bag", "base", str(AS_OF))
-    tuned = allocate_finetuned(lake, base, "age", "tuned")
+    tuned = allocate_for_task(lake, base, "age", "tuned")
     assert (base.version, tuned.version) == (MODEL, TASK_MODEL)
     settings = {"sequences": str(_local(lake, build_sequences(SHOP, lake, AS_OF).pointer))}
     settings |= {"recipe": "none_bag", "dim": 8, "max_length": 4, "fields": FIELDS}
@@ -118,6 +125,47 @@ def _local(lake: Lake, pointer: Path) -> Path:
     return local_copy(lake, pointer)
 
 
+def serve_profile(lake: Lake) -> None:
+    """Adds a profile of the task `gender`, on features, vectors and items, to what is served."""
+    base = next(v for v in all_versions(lake) if v.version == MODEL)
+    found = allocate_for_task(lake, base, "gender", "profile", is_profile=True)
+    assert found.version == PROFILE
+    checkpoint, random = load_checkpoint(base.folder(lake)), np.random.default_rng(1)
+    view = behavior_view(SHOP, lake)
+    names = tuple(c.name for c in view.columns if c.kind in ("int64", "float64"))
+    columns = len(names)
+    scaler = FeatureScaler(
+        np.arange(columns) % 2 == 0, np.ones(columns), np.full(columns, 3.0), np.array([0, 2])
+    )
+    dim, items = checkpoint.model.config.dim, checkpoint.facts.sizes["item"]
+    standardizer = Standardizer(torch.zeros(dim), torch.ones(dim))
+    width = {"joint_lr": dim + scaler.width, "items_lr": items}
+    members = {
+        name: (0.5, LinearModel(random.normal(size=(2, size)) / 5, np.zeros(2)))
+        for name, size in width.items()
+    }
+    head = ProfileHead(Preparation(standardizer, scaler), np.ones(items), members, np.zeros(2))
+    body = {f"{BODY}{name}": x for name, x in checkpoint.model.state_dict().items()}
+    task = TaskFacts(
+        spec=TaskSpec(name="gender"),
+        classes=("f", "m"),
+        target_center=0.0,
+        target_spread=1.0,
+        protocol="frozen",
+        profile=head.facts(view.name, names, 10),
+        validation=Validated(metric="auc", value=0.5),
+    )
+    facts = checkpoint.facts.pretraining | {"task": task, "identity": "profile"}
+    words = (base.folder(lake) / VOCABULARY).read_text()
+    save_checkpoint(found.folder(lake), body | head.tensors(), facts, {}, words)
+    with lake.staging() as folder:
+        job = embed_job_of(SHOP, lake, [(AS_OF, PROFILE)], folder, print)
+        embed(job, Reporter())
+        publish_embeddings(lake, PROFILE, AS_OF, folder / PROFILE / f"{AS_OF}.parquet")
+    promote(SHOP, lake, PROFILE)
+    materialize(SHOP, lake)
+
+
 def _finetune(base: Path, out: Path) -> None:
     """Saves a task model of three classes with a head of random weights."""
     checkpoint, random = load_checkpoint(base), torch.Generator().manual_seed(0)
@@ -136,4 +184,4 @@ def _finetune(base: Path, out: Path) -> None:
         }
     )
     facts = checkpoint.facts.pretraining | {"task": task}
-    save_checkpoint(out, model, facts, {}, (base / VOCABULARY).read_text())
+    save_checkpoint(out, model.state_dict(), facts, {}, (base / VOCABULARY).read_text())

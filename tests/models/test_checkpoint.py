@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     facts = dict.fromkeys(texts, "") | {"recipe": recipe, "seed": 0, "sizes": SIZES}
     facts["vocabulary_hash"] = hash_bytes(vocabulary.encode())
     model = build_model(ModelConfig.of(recipe, SIZES))
-    save_checkpoint(tmp_path / "m", model, facts, {}, vocabulary)
+    save_checkpoint(tmp_path / "m", model.state_dict(), facts, {}, vocabulary)
     return tmp_path / "m"
 
 

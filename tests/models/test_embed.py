@@ -132,7 +132,7 @@ def tuned(tmp_path_factory):
         pointer, folder / "ptum_bag_v1", "ptum_bag", max_length=8, epochs=2, batch_size=64
     )
     measured = {"sequences": pointer, "labels": labels, "checkpoint": made}
-    measured |= {"out": folder / "m.parquet", "models": folder / "tasks", "epochs": 6}
+    measured |= {"out": folder / "m.parquet", "models": folder, "epochs": 6}
     measured |= {"batch_size": 8, "finetune_lr": 0.01}
     measured |= {"tasks": list(TASKS.values()), "protocols": ["frozen", "finetuned"]}
     finetune(evaluation_job(measured), Reporter())
@@ -144,7 +144,7 @@ def embedded(tuned) -> dict[str, Path]:
     """Embeddings by each task's model, by a process that never saw them trained."""
     pointer, folder = tuned
     jobs = {
-        task: settings_of((pointer, folder / "tasks" / task), out=folder / f"{task}.parquet")
+        task: settings_of((pointer, folder / "finetuned" / task), out=folder / f"{task}.parquet")
         for task in TASKS
     }
     models = [model for job in jobs.values() for model in job.models]
@@ -157,7 +157,10 @@ def embedded(tuned) -> dict[str, Path]:
 def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, embedded, task):
     pointer, folder = tuned
     table = pq.read_table(embedded[task])
-    checkpoint, sequences = load_checkpoint(folder / "tasks" / task), open_sequences(pointer)
+    checkpoint, sequences = (
+        load_checkpoint(folder / "finetuned" / task),
+        open_sequences(pointer),
+    )
     facts = checkpoint.facts.task
     assert facts
     assert table.schema.equals(embeddings_schema(16, 3 if task == "third" else 1))
@@ -178,7 +181,10 @@ def test_a_fine_tuned_model_embeds_and_scores_as_it_was_measured(tuned, embedded
 def test_the_vectors_of_a_fine_tuned_model_are_its_own(tuned, tmp_path):
     pointer, folder = tuned
     tables = []
-    for checkpoint in (folder / "ptum_bag_v1", *(folder / "tasks" / task for task in TASKS)):
+    for checkpoint in (
+        folder / "ptum_bag_v1",
+        *(folder / "finetuned" / task for task in TASKS),
+    ):
         job = settings_of((pointer, checkpoint), out=tmp_path / f"{checkpoint.name}.parquet")
         embed(job, Reporter())
         tables.append(pq.read_table(out_of(job)))
@@ -191,23 +197,23 @@ def test_the_vectors_of_a_fine_tuned_model_are_its_own(tuned, tmp_path):
 
 def test_a_fine_tuned_model_knows_what_its_labels_know(tuned):
     pointer, folder = tuned
-    facts = {task: load_facts(folder / "tasks" / task) for task in TASKS}
+    facts = {task: load_facts(folder / "finetuned" / task) for task in TASKS}
     assert facts["half"].train_cutoff == load_facts(folder / "ptum_bag_v1").train_cutoff
     assert facts["third"].train_cutoff == (CUTOFF + dt.timedelta(days=30)).isoformat()
     assert len({told.identity for told in facts.values()}) == 3
-    assert str(pointer.parent) not in (folder / "tasks" / "half" / "config.json").read_text()
+    assert str(pointer.parent) not in (folder / "finetuned" / "half" / "config.json").read_text()
 
 
 def test_a_score_that_is_no_number_is_null(tuned, tmp_path):
     pointer, folder = tuned
     for task, name in (("number", "score"), ("third", "scores")):
-        checkpoint = load_checkpoint(folder / "tasks" / task)
+        checkpoint = load_checkpoint(folder / "finetuned" / task)
         model = task_model_of(checkpoint)
         with torch.no_grad():
             model.head.bias.fill_(torch.nan)
         broken, vocabulary = tmp_path / task, checkpoint.folder / "vocabulary.json"
         facts = checkpoint.facts.pretraining | {"task": checkpoint.facts.task}
-        save_checkpoint(broken, model, facts, {}, vocabulary.read_text())
+        save_checkpoint(broken, model.state_dict(), facts, {}, vocabulary.read_text())
         job = settings_of((pointer, broken), out=tmp_path / f"{task}.parquet")
         embed(job, Reporter())
         assert pq.read_table(out_of(job))[name].null_count == 40

@@ -62,16 +62,16 @@ def test_probe_and_finetuning_find_planted_labels(pointer, checkpoint, tmp_path)
     assert values(out, task="half", metric="auc", seed=0, label_share=1.0, encoder="gru4rec")
     assert result["rows"] == pq.read_table(out).num_rows
 
-    facts, given = load_facts(tmp_path / "tasks" / "half"), load_facts(checkpoint)
+    facts, given = load_facts(tmp_path / "tasks" / "finetuned" / "half"), load_facts(checkpoint)
     assert facts.task
     assert facts.task.classes == ("left", "right")
     assert (facts.task.protocol, facts.task.finetuning.epochs) == ("finetuned", 2)
     assert facts.task.validation.metric == "auc"
     assert facts.task.validation.value == pytest.approx(1.0, abs=0.15)
     assert facts.recipe == given.recipe
-    number = load_facts(tmp_path / "tasks" / "number")
+    number = load_facts(tmp_path / "tasks" / "finetuned" / "number")
     assert len({facts.identity, given.identity, number.identity}) == 3
-    weights, _ = read_tensors(tmp_path / "tasks" / "half" / "model.safetensors")
+    weights, _ = read_tensors(tmp_path / "tasks" / "finetuned" / "half" / "model.safetensors")
     assert weights["head.weight"].shape == (2, 16)
 
 
@@ -91,7 +91,7 @@ def test_training_starts_from_even_pooling_where_the_given_one_looks_away(pointe
     with torch.no_grad():
         found.model.encoder.pool.score.weight.mul_(1e4)  # at one event of each user
     vocabulary = (misled / "vocabulary.json").read_text()
-    save_checkpoint(misled, found.model, found.facts.pretraining, {}, vocabulary)
+    save_checkpoint(misled, found.model.state_dict(), found.facts.pretraining, {}, vocabulary)
     settings = settings_of(pointer, tmp_path / "m.parquet", checkpoint=str(misled), seeds=[0])
     settings |= {"protocols": ["frozen", "scratch"], "epochs": 1, "scratch_lr": 1e-9}
     finetune(evaluation_job(settings), Reporter())

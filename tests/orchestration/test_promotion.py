@@ -18,7 +18,7 @@ from contracts.lake.versions import (
     CONFIG,
     all_versions,
     allocate,
-    allocate_finetuned,
+    allocate_for_task,
     latest_finished,
     trial_folder,
     version_named,
@@ -29,7 +29,7 @@ from features.store.services import REPRESENTATION_SERVICE
 from models.experiments.cells import CODE, Cell, Measured, keep_measured
 from models.metrics.formulas import FORMULAS, mean_of
 from models.metrics.predictions import Predicted, as_rows, predictions_table
-from orchestration.promotion.candidates import candidates, leader, name_finetuned
+from orchestration.promotion.candidates import candidates, leader, name_task_model
 
 DAY = "2026-02-01"
 
@@ -63,7 +63,7 @@ def test_a_fine_tuned_version_is_named_after_what_it_was_fine_tuned_from(lake_ho
     lake = Lake.of("shop")
     one, two = (allocate(lake, "coles_bag", trial, DAY) for trial in ("a", "b"))
     found = [
-        allocate_finetuned(lake, base, task, trial).version
+        allocate_for_task(lake, base, task, trial).version
         for base, task, trial in (
             (one, "gender", "x"), (one, "gender", "x"), (one, "age", "y"), (one, "gender", "z"),
             (one, "gender", "w"), (two, "gender", "v"), (two, "gender", "x"),
@@ -101,8 +101,16 @@ def test_names_of_another_format_are_refused_with_what_to_do(lake_home):
         all_versions(lake)
 
 
-def publish(lake: Lake, cell: Cell, recipe: str, valid: list[float], test: float, metric: str):
-    """Publishes a measured cell with scores of four validation users."""
+def publish(
+    lake: Lake,
+    cell: Cell,
+    recipe: str,
+    valid: list[float],
+    test: float,
+    metric: str,
+    profile: list[float] | None = None,
+):
+    """Publishes a measured cell with scores of four validation users, and those of a profile."""
     method, encoder = recipe.split("_")
     run = {
         "method": method, "encoder": encoder, "protocol": cell.protocol, "inputs": "embedding",
@@ -119,7 +127,12 @@ def publish(lake: Lake, cell: Cell, recipe: str, valid: list[float], test: float
         said = Predicted("regression", said.users_n, said.y_n, p_n[:, None])
     # What is said of test users must not matter: here it would turn the order around.
     turned = Predicted(said.kind, said.users_n, 1 - said.y_n, said.scores_nC)
-    table = predictions_table(as_rows(run, {"valid": said, "test": turned}))
+    said_rows = as_rows(run, {"valid": said, "test": turned})
+    if profile:
+        p_n = np.array(profile)
+        stacked = Predicted(said.kind, said.users_n, said.y_n, np.stack([1 - p_n, p_n], 1))
+        said_rows += as_rows(run | {"inputs": "profile"}, {"valid": stacked, "test": turned})
+    table = predictions_table(said_rows)
     publish_table(lake, table, cell.predictions)
     publish_table(lake, rows, cell.path)
 
@@ -131,17 +144,23 @@ def measure(
     metric: str = "auc",
     trial: str = "",
     test: float = 0.5,
+    profile: list[float] | None = None,
 ) -> str:
-    """Publishes a version with, by protocol, scores of four validation users."""
+    """Publishes a version with, by protocol, scores of four validation users.
+
+    With those of a profile, this is kept, as what was fine-tuned always is.
+    """
     trial = trial or f"trial-{recipe}"
     version = allocate(lake, recipe, trial, DAY).version
     finish(lake, trial, recipe)
     cells = []
     for protocol, scores in valid.items():
         for share, said in ((1.0, scores), (0.5, [1 - s for s in scores])):
-            keeps = protocol == "finetuned" and share == 1.0
+            kept = ("finetuned", "frozen") if profile else ("finetuned",)
+            keeps = protocol in kept and share == 1.0
             cell = Cell(lake, f"{trial}-{protocol}-{share}", "gender", share, protocol, keeps)
-            publish(lake, cell, recipe, said, test, metric)
+            stacked = profile if protocol == "frozen" and share == 1.0 else None
+            publish(lake, cell, recipe, said, test, metric, stacked)
             if keeps:
                 finish(lake, cell.key, recipe)
             cells.append(cell)
@@ -194,7 +213,7 @@ def test_the_smallest_error_is_promoted_of_a_metric_that_is_added_too(
     measure(lake, "ptum_bert4rec", {"frozen": FAIR, "finetuned": GOOD}, metric)
     measure(lake, "coles_bag", {"frozen": GOOD, "finetuned": FAIR}, metric)
     assert leader(dataset, lake).version == "coles_bag_v1"
-    assert name_finetuned(dataset, lake, "gender").version == "ptum_bert4rec_v1_gender"
+    assert name_task_model(dataset, lake, "gender").version == "ptum_bert4rec_v1_gender"
 
 
 def test_the_newest_version_of_a_recipe_is_the_candidate(lake_home):
@@ -224,17 +243,44 @@ def test_a_version_that_nothing_is_known_of_is_promoted_for_being_the_newest(lak
 
 def test_the_best_fine_tuned_model_by_its_validation_users_becomes_a_version(lake_home):
     lake, dataset = Lake.of("shop"), load_dataset("shop")
-    assert name_finetuned(dataset, lake, "gender") is None
+    assert name_task_model(dataset, lake, "gender") is None
     measure(lake, "ptum_bert4rec", {"frozen": GOOD, "finetuned": FAIR}, test=0.9)
     measure(lake, "coles_bag", {"frozen": FAIR, "finetuned": GOOD}, test=0.6)
-    found = name_finetuned(dataset, lake, "gender")
+    found = name_task_model(dataset, lake, "gender")
     assert (found.version, found.task) == ("coles_bag_v1_gender", "gender")
     assert found.trial == "trial-coles_bag-finetuned-1.0"
-    assert name_finetuned(dataset, lake, "gender") == found
+    assert name_task_model(dataset, lake, "gender") == found
     assert found in all_versions(lake)
-    assert name_finetuned(dataset, lake, "age") is None
+    assert name_task_model(dataset, lake, "age") is None
     # It leads nothing: a downstream team gets pre-trained vectors as they are.
     embed(lake, found.version)
     embed(lake, "ptum_bert4rec_v1")
     embed(lake, "coles_bag_v1")
     assert leader(dataset, lake).version == "ptum_bert4rec_v1"
+
+
+def test_the_model_of_a_task_is_the_best_profile(lake_home):
+    lake, dataset = Lake.of("shop"), load_dataset("shop")
+    measure(lake, "ptum_bert4rec", {"frozen": POOR, "finetuned": FAIR}, profile=GOOD)
+    found = name_task_model(dataset, lake, "gender")
+    assert (found.version, found.task) == ("ptum_bert4rec_v1_gender_profile", "gender")
+    assert found.trial == "trial-ptum_bert4rec-frozen-1.0"
+    assert name_task_model(dataset, lake, "gender") == found
+    assert leader(dataset, lake).version == "ptum_bert4rec_v1"  # by its vector alone
+    assert candidates(dataset, lake, "gender") == []  # it is not embedded yet
+    embed(lake, found.version)
+    (candidate,) = candidates(dataset, lake, "gender")
+    assert candidate.version == found.version
+    measure(lake, "byb_bag", {"frozen": GOOD, "finetuned": FAIR}, profile=POOR)
+    assert name_task_model(dataset, lake, "gender") == found
+
+
+def test_a_fine_tuned_model_takes_its_place_only_beyond_luck(lake_home):
+    lake, dataset = Lake.of("shop"), load_dataset("shop")
+    measure(lake, "ptum_bert4rec", {"frozen": POOR, "finetuned": GOOD}, profile=FAIR)
+    found = name_task_model(dataset, lake, "gender")
+    assert found.version == "ptum_bert4rec_v1_gender_profile"  # of four users it may be luck
+    measure(lake, "ptum_bert4rec", {"frozen": POOR, "finetuned": GOOD}, profile=POOR, trial="b")
+    assert name_task_model(dataset, lake, "gender").version == "ptum_bert4rec_v2_gender"
+    (trial_folder(lake, "b-finetuned-1.0") / CONFIG).unlink()
+    assert name_task_model(dataset, lake, "gender").version == "ptum_bert4rec_v2_gender_profile"

@@ -16,7 +16,7 @@ from contracts.lake.schemas import METRICS, embeddings_schema
 from contracts.lake.versions import (
     CONFIG,
     allocate,
-    allocate_finetuned,
+    allocate_for_task,
     latest_finished,
     trial_folder,
 )
@@ -269,7 +269,7 @@ def task_model(lake: Lake, base: str, noise: float, as_of: str) -> str:
     """A model fine-tuned for `gender`, with published scores of all users on its as-of day."""
     found = latest_finished(lake, base)
     trial = f"tuned-{base}-{as_of}-{noise}"
-    version = allocate_finetuned(lake, found, "gender", trial).version
+    version = allocate_for_task(lake, found, "gender", trial).version
     finish(lake, trial, base)
     schema = embeddings_schema(8, scores=1)
     drawn = np.random.default_rng(1).normal(size=120)

@@ -55,8 +55,9 @@ def test_all_that_programs_read_is_fetched_and_all_that_they_make_is_sent(
     assert version.is_finished(lake)
     assert (version.folder(lake) / WEIGHTS).exists()
     assert all(cell.is_done() for cell in plan.cells)
-    (kept,) = [cell for cell in plan.cells if cell.keeps_model]
-    assert is_trained(lake, kept.key)
+    kept = [cell for cell in plan.cells if cell.keeps_model]
+    assert [cell.protocol for cell in kept] == ["frozen", "finetuned"]
+    assert all(is_trained(lake, cell.key) for cell in kept)
     assert planner.plan().jobs == []
     # Another machine, that has nothing of it here, gets the checkpoint for what it measures.
     monkeypatch.setenv("FOOTPATH_HOME", str(tmp_path / "another"))

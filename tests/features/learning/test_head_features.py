@@ -9,8 +9,16 @@ import pytest
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
-from contracts.lake.schemas import LABELS
-from features.learning.head_features import known_at, write_head_features
+from contracts.lake.schemas import FEATURES, LABELS, VIEW
+from features.behavior.meanings import feature_meanings
+from features.learning import head_features
+from features.learning.head_features import (
+    known_at,
+    not_built,
+    write_day_features,
+    write_head_features,
+)
+from features.provenance import footer
 from tests.builders.datasets import shop
 from tests.builders.store import DAY, behavior_rows, midnight, publish_behavior
 
@@ -76,6 +84,42 @@ def test_only_numbers_are_written(written):
     report, table = written
     assert all(kind == pa.float64() for kind in table.schema.types[1:])
     assert report.columns == table.num_columns - 1 > 20
+
+
+def test_a_stored_head_sees_the_newest_rows_of_the_same_columns(written, tmp_path, monkeypatch):
+    report, fitted_on = written
+    lake = Lake(report.path.parent.parent)
+    view = fitted_on.schema.metadata[VIEW].decode()
+    monkeypatch.setattr(head_features, "BATCH", 2)
+    users, path = ["u0", "u1", "u2", "u4"], tmp_path / "day.parquet"
+    write_day_features(shop(), lake, view, DAY, users, path)
+    table = pq.read_table(path)
+    assert table.column_names == fitted_on.column_names
+    assert table["user_id"].to_pylist() == users
+    # As corrected since, but of no later day.
+    assert table["events_7d"].to_pylist() == [5000, 101, 12, None]
+
+
+def test_what_a_day_was_not_built_with_is_told(written):
+    report, fitted_on = written
+    lake = Lake(report.path.parent.parent)
+    view = fitted_on.schema.metadata[VIEW].decode()
+    assert not_built(lake, view, DAY) == []  # it does not say
+    meanings = feature_meanings(shop())
+    for told, missing in (
+        (meanings, []),
+        (meanings | {"events_7d": "another"}, ["events_7d"]),
+        ({k: v for k, v in meanings.items() if k != RECENCY}, [RECENCY]),
+    ):
+        rows = pq.read_table(lake.day("user_behavior_features", DAY))
+        publish_table(
+            lake,
+            rows.replace_schema_metadata(footer({FEATURES: told})),
+            lake.day("user_behavior_features", DAY),
+        )
+        assert not_built(lake, view, DAY) == missing
+    assert not_built(lake, view, DAY - 9 * ONE) == [view]
+    assert not_built(lake, "user_behavior_features_v9", DAY) == ["user_behavior_features_v9"]
 
 
 def test_a_delay_that_reaches_the_next_midnight_is_not_waited_for():

@@ -115,6 +115,18 @@ def test_scores_go_with_the_vector_that_they_are_made_of(lake: Lake):
     assert found == [("ann", 0.25), ("ann", 0.75), ("bob", None)]
 
 
+def test_a_score_that_changed_alone_is_a_row_too_and_its_rounding_is_none(lake: Lake):
+    first = embed(
+        lake, {"ann": ANN, "bob": BOB, "cem": CEM}, {"ann": 40.0, "bob": None, "cem": 0.0}
+    )
+    same = {"ann": 40.0 * (1 + 1e-6), "bob": None, "cem": 0.0}
+    assert embed(lake, {"ann": ANN, "bob": BOB, "cem": CEM}, same) == first
+    rows = embed(lake, {"ann": ANN, "bob": BOB, "cem": CEM}, {"ann": 41.0, "bob": 0.5, "cem": None})
+    assert [row for row in rows if row in first] == first
+    found = [(row["user_id"], row["score"]) for row in rows if row not in first]
+    assert found == [("ann", 41.0), ("bob", 0.5), ("cem", None)]
+
+
 def test_a_day_of_other_columns_is_refused(lake: Lake):
     embed(lake, {"ann": ANN})
     with pytest.raises(FootpathError, match=r"other columns .*\(score\)"):

@@ -261,7 +261,7 @@ def test_a_trial_is_trained_before_it_is_measured_and_tasks_share_a_process(sour
     assert {part.needs for part in jobs[2].parts} == {jobs[1]}
 
 
-def test_one_fine_tuned_model_a_task_is_kept_with_the_most_labels_and_the_first_seed(
+def test_a_profile_and_a_fine_tuned_model_a_task_are_kept_of_most_labels_and_the_first_seed(
     source, tmp_path
 ):
     wanted = comparison(
@@ -274,7 +274,11 @@ def test_one_fine_tuned_model_a_task_is_kept_with_the_most_labels_and_the_first_
         for c in each.cells
         if c.keeps_model and each.recipe
     ]
-    assert kept == [("coles_bag", 3, task, 1.0, "finetuned") for task in ("half", "number")]
+    assert kept == [
+        ("coles_bag", 3, task, 1.0, protocol)
+        for task in ("half", "number")
+        for protocol in ("frozen", "finetuned")
+    ]
     # Whether it is kept is no part of its key: a comparison has measured the same cell.
     assert keys(Lake(tmp_path), source, wanted, keep_models=True) == keys(
         Lake(tmp_path), source, wanted
@@ -324,8 +328,8 @@ def test_a_cell_without_its_predictions_or_without_its_kept_model_is_not_done(so
     work = job_of(source, lake).work
     cell = Cell(lake, "0123", "half", 1.0, "finetuned", keeps_model=True)
     out = measured_folder(tmp_path / "out", [cell])
-    (out / "models" / "half").mkdir(parents=True)
-    (out / "models" / "half" / CONFIG).write_text("{}")
+    (out / "models" / "finetuned" / "half").mkdir(parents=True)
+    (out / "models" / "finetuned" / "half" / CONFIG).write_text("{}")
     publish_cells([cell], out, work)
     assert cell.is_done()
     assert is_trained(lake, cell.key)

@@ -10,7 +10,7 @@ from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json, publish_table
-from contracts.lake.versions import CONFIG, allocate, allocate_finetuned
+from contracts.lake.versions import CONFIG, allocate, allocate_for_task
 from features.stops import keep_stop
 from orchestration.alerts.lake import missing_data, stale_model, stopped
 from tests.builders.datasets import dataset_like
@@ -111,7 +111,7 @@ def test_a_model_is_stale_when_it_could_know_so_many_days_more(lake: Lake):
     lax = {"training": None, "alerts": {"stale_model_days": 6}}
     assert stale_model(dataset_like("shop", automation=lax, tasks=[]), lake) == []
     # Neither one for a task nor one that is still in training counts.
-    tuned = allocate_finetuned(lake, base, "churn", "t2")
+    tuned = allocate_for_task(lake, base, "churn", "t2")
     publish_json(lake, {}, tuned.folder(lake) / CONFIG)
     newer = allocate(lake, "coles_gru", "t3", "2026-01-06")
     assert len(stale_model(shop, lake)) == 1

@@ -280,12 +280,13 @@ def test_fine_tuning_measures_every_seed_and_names_the_best_model_of_each_task(l
         (board,) = instance.fetch_materializations(
             dg.AssetKey(["ml_100k", "leaderboard"]), limit=10
         ).records
-    assert versions == ["coles_bag_v1", "coles_bag_v1_gender", "coles_bag_v1_age"]
+    named = [f"coles_bag_v1_{task}_profile" for task in tasks]
+    assert versions == ["coles_bag_v1", *named]
     for task in tasks:
         version = latest_finished(lake, "coles_bag", task)
         facts = load_facts(version.folder(lake))
         assert facts.task.spec.name == task
-        assert facts.task.protocol == "finetuned"
+        assert facts.task.protocol == "frozen"
         assert facts.seed == 0
         assert facts.recipe.epochs == 2
     metadata = made.asset_materialization.metadata

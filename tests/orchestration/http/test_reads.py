@@ -13,7 +13,15 @@ from features.store.repository import open_store
 from features.store.services import known_services
 from features.store.similar import similar_users
 from tests.builders.events import AS_OF, CUTOFF
-from tests.builders.served import BANDS, MODEL, PEOPLE, TASK_MODEL, histories
+from tests.builders.served import (
+    BANDS,
+    MODEL,
+    PEOPLE,
+    PROFILE,
+    TASK_MODEL,
+    histories,
+    serve_profile,
+)
 
 SERVICE, GHOST = "user_representation__v1", PEOPLE[-1]
 ENDS = CUTOFF.isoformat()
@@ -30,6 +38,11 @@ def refused(client: TestClient, status: int, path: str, **body: object) -> str:
     assert response.status_code == status, response.text
     assert response.json().keys() == {"error"}
     return response.json()["error"]
+
+
+def described(client: TestClient) -> dict:
+    """Aliases and services of the shop."""
+    return client.get("/v1/services").json()["datasets"]["shop"]
 
 
 def test_services_come_with_aliases_and_features_in_order(client, lake):
@@ -142,6 +155,39 @@ def test_scores_are_those_of_the_promoted_model_of_the_task(client, lake):
         assert math.fsum(user["chances"].values()) == pytest.approx(1)
     live = asked(client, "/v1/scores", task="age", events=histories()["u5"], as_of=ENDS)["users"]
     assert list(live[0]["chances"].values()) == pytest.approx(scores["u5"], rel=1e-5)
+
+
+def test_a_profile_is_served_as_features_vector_and_prediction_in_one_order(lake, client):
+    serve_profile(lake)
+    rows = pq.read_table(lake.day(f"user_embeddings/{PROFILE}", AS_OF)).to_pylist()
+    published = {row["user_id"]: row for row in rows}
+    deadline = time.monotonic() + 20
+    while "gender" not in described(client)["aliases"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    services = described(client)
+    service = services["services"][services["aliases"]["gender"]]
+    behavior, own = service["views"].values()
+    assert own == [f"embedding_{PROFILE}", f"score_{PROFILE}"]
+    assert service["features"] == [*behavior, *own]
+    assert (service["tags"]["head"], service["tags"]["model_version"]) == ("profile", PROFILE)
+
+    found = asked(client, "/v1/features", service="gender__v1", users=["u1", "u5"])
+    assert found["names"] == service["features"]
+    for user, values in zip(("u1", "u5"), found["rows"], strict=True):
+        assert values[-1] == published[user]["score"]
+        assert values[-2] == published[user]["embedding"]
+    told = asked(client, "/v1/scores", task="gender", users=["u1", GHOST])["users"]
+    assert [each.get("chance") for each in told] == [published["u1"]["score"], None]
+    assert len({row["score"] for row in rows}) == len(rows)
+
+    # The behavior features of a minute ago are in no table: a vector there is, a prediction not.
+    events = histories()["u5"]
+    encoded = asked(client, "/v1/encode", events=events, as_of=ENDS, model_version=PROFILE)
+    expected = published["u5"]["embedding"]
+    np.testing.assert_allclose(encoded["vector"], expected, rtol=1e-5, atol=1e-6)
+    assert "task" not in encoded
+    said = refused(client, 422, "/v1/scores", task="gender", events=events)
+    assert "from behavior features too, which are of whole days: ask for `users`" in said
 
 
 EVENT = {"timestamp": "2026-03-01T10:00:00Z", "action": "view", "item_id": "shoe"}
