@@ -14,6 +14,8 @@ BUILT_FROM = b"footpath.built_from"
 # means. Columns that are not among them hold what the day's rows of before had.
 FEATURES = "features"
 ROWS_STAGED = b"footpath.rows_staged"
+# Of embeddings: hash of all that vectors follow from beside the events and the weights.
+READ_WITH = b"footpath.read_with"
 # Of labels: the last events of each user which answer, and which no input may hold.
 HOLDOUT = b"footpath.holdout"
 

@@ -1,27 +1,21 @@
 """Encoders to embeddings, and everything that is served to the feature store."""
 
 import datetime as dt
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from contracts.base.clock import as_of_instant
-from contracts.base.hashing import hash_file, hash_json
+from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
-from contracts.lake.copies import local_copy
 from contracts.lake.layout import Lake
-from contracts.lake.pointers import pointed_folder
 from contracts.lake.schemas import embeddings_schema
-from contracts.lake.versions import version_named
-from contracts.recipes.jobs import EmbedDay, EmbedJob, EmbedModel
 from features.behavior.tables import feature_tables
-from models.experiments.cells import local_model
 from orchestration.assets.learning_inputs import all_days, events_before
 from orchestration.assets.online import online_asset
 from orchestration.catalog import column_schema
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
+from orchestration.embedding import job_of, plan_days, publish_day
 from orchestration.experiments.programs import run_program
 from orchestration.partitions import cell as cell_key
 from orchestration.partitions import days_by_version, parse_day
@@ -60,8 +54,6 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
         """A vector per active user as of the end of the day, by one model version."""
-        from features.store import publish_embeddings
-
         lake = Lake.of(dataset.name)
         cells, due = [_cell(key) for key in context.partition_keys], DUE in context.run.tags
         if due:  # the range of a request holds cells that are as they should be
@@ -70,13 +62,13 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         for start in range(0, len(cells), PROCESS_CELLS):
             part = sorted(cells[start : start + PROCESS_CELLS], key=lambda cell: cell[::-1])
             with lake.staging() as folder, retried(context):
-                job = _embed_job(dataset, lake, part, folder)
-                name = f"embed-{hash_json([[str(day), version] for day, version in part])}"
-                run_program(context, pipes, lake, name, "models.embed", job)
-                for day, version in part:
-                    staged = folder / version / f"{day}.parquet"
-                    metadata = {"dagster/row_count": publish_embeddings(lake, version, day, staged)}
-                    key = cell_key(day, version)
+                planned = plan_days(dataset, lake, part, folder)
+                if job := job_of(planned):
+                    name = f"embed-{hash_json([[str(day), version] for day, version in part])}"
+                    run_program(context, pipes, lake, name, "models.embed", job)
+                for each in planned:
+                    metadata = publish_day(lake, each)
+                    key = cell_key(each.day, each.version)
                     if due:  # what is returned would count for the other cells as well
                         made = dg.AssetMaterialization(
                             context.asset_key, partition=key, metadata=metadata
@@ -92,41 +84,6 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
 def _cell(key: Any) -> tuple[dt.date, str]:
     parts = key.keys_by_dimension
     return parse_day(parts["day"]), parts["model_version"]
-
-
-def _embed_job(
-    dataset: Dataset, lake: Lake, cells: list[tuple[dt.date, str]], folder: Path
-) -> EmbedJob:
-    """Job that embeds days x versions into files of a folder, with their sequences built."""
-    from features.learning.sequences import build_sequences
-    from features.store.freshness import event_histories
-
-    # Before events are read: should a day change in between, its embeddings are stale.
-    histories = event_histories(lake)
-    delay = dt.timedelta(minutes=dataset.features.delay_minutes)
-    built: dict[tuple[dt.date, str], Path] = {}  # versions that were trained together share them
-    models: dict[str, EmbedModel] = {}
-    for day, version in cells:
-        checkpoint = local_model(lake, version_named(lake, version).trial)
-        words = checkpoint / "vocabulary.json"
-        place = (day, hash_file(words))
-        if place not in built:
-            pointer = build_sequences(dataset, lake, day, words).pointer
-            local_copy(lake, pointed_folder(pointer))
-            built[place] = local_copy(lake, pointer)
-        instant = as_of_instant(day, dataset.timezone)
-        part = EmbedDay(
-            event_timestamp=instant.isoformat(),
-            created=(instant + delay).isoformat(),
-            built_from=histories.get(day, ""),
-            sequences=built[place],
-            out=folder / version / f"{day}.parquet",
-        )
-        if version in models:
-            models[version].days.append(part)
-        else:
-            models[version] = EmbedModel(model_version=version, checkpoint=checkpoint, days=[part])
-    return EmbedJob(models=list(models.values()))
 
 
 def _embedded_from(dataset: Dataset) -> list[dg.AssetDep]:
