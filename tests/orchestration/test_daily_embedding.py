@@ -224,11 +224,12 @@ def run_nights(lake: Lake, versions: list[str], nights: list[tuple[set[Event], b
     Of each night: what is delivered, of which the future comes when its day has; whether an event
     is taken back; and whether the catalog is another.
     """
-    log, carried = {event("ann", FIRST, 5)}, 0
+    stays, carried = event("ann", FIRST, 5), 0
+    log = {stays}
     for until, (delivered, takes_back, renames) in zip(DAYS, nights, strict=False):
         log |= {e for e in delivered if MIDNIGHTS.day_of(e.timestamp) <= until}
-        if takes_back and len(log) > 2:
-            log.remove(sorted(log)[len(log) // 2])
+        if takes_back and len(log) > 1:
+            log.remove(sorted(log - {stays})[len(log) // 2 - 1])
         publish_log(lake, log, [day for day in DAYS if day <= until])
         publish_items(lake, RENAMED if renames else ITEMS)
         before = published(lake, versions)
