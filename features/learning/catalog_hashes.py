@@ -15,6 +15,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.engine import connect
 from contracts.lake.layout import Lake
 from features.learning.encoding import load_catalog
+from features.learning.sequences import FORMAT
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,4 @@ class CatalogHashes:
         """
         met = bisect_right(self.days, str(day))
         said = (self.texts if with_text else self.categories)[met - 1] if met else ""
-        return hash_json([said, *(self.how if with_text else [])])
+        return hash_json([FORMAT, said, *(self.how if with_text else [])])
