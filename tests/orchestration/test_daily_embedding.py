@@ -200,7 +200,7 @@ PHASES = [Phase.explicit, Phase.reuse, Phase.generate]  # an example takes secon
 
 
 @given(nights=NIGHTS)
-@settings(max_examples=6, phases=PHASES, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=4, phases=PHASES, deadline=None, suppress_health_check=[*HealthCheck])
 def test_each_night_is_what_embedding_everybody_gives(
     trained: Lake, nights: list[tuple[set[Event], bool, bool]]
 ):
@@ -342,3 +342,18 @@ def test_events_that_come_while_others_are_read_stop_the_run_and_not_the_truth(s
         with pytest.raises(TransientError, match="1 users of none_bag_v1 have events, and no"):
             publish_day(lake, planned)
     assert not object_of(lake, version, DAYS[2]).exists()
+
+
+def test_a_night_that_was_killed_goes_on_with_what_is_finished(shop, monkeypatch):
+    lake, version = shop
+    publish_log(lake, TWO_DAYS | {event("bob", DAYS[2], 3)}, DAYS[:3])
+    with lake.staging() as folder:
+        planned = plan_days(SHOP, lake, [(DAYS[2], version)], folder)
+        job = job_of(planned)
+        assert job
+        embed(job, Reporter())  # and nothing of it is published
+    monkeypatch.setattr("models.embed._encoded", lambda *_: pytest.fail("it is made again"))
+    (made,) = night(lake, [version], DAYS[2])
+    assert made.fresh == {"bob"}
+    assert not [*(lake.work / "running").glob("embed-*")]
+    assert newest(object_of(lake, version, DAYS[2])).keys() == {*USERS}
