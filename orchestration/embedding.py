@@ -10,9 +10,10 @@ are no bases until they are embedded again, oldest first, each with the users of
 Where a model looks at the time that has passed, by ages or a summary, everybody is embedded.
 """
 
+import dataclasses
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +32,10 @@ from models.runtime.code import code_version
 
 if TYPE_CHECKING:
     from features.learning.catalog_hashes import CatalogHashes
+    from features.learning.sequences import StagedSequences
 
 Cell = tuple[dt.date, str]  # day, model version
+ReadWith = Callable[[dt.date], str]  # day -> what its footer says of READ_WITH
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,12 @@ class PlannedDay:
     day: dt.date
     version: str
     checkpoint: Path
-    embedded: EmbedDay | None  # None where nobody has done anything since the base
     base: dt.date | None
     everyone: Path | None  # with a base: who has a vector on the day
     out: Path
     clocks: tuple[dt.datetime, dt.datetime]  # event_timestamp, created
-    notes: dict[bytes, bytes]
+    notes: dict[bytes, str]  # for the footer
+    embedded: EmbedDay | None = None  # None where nobody has done anything since the base
 
 
 def plan_days(dataset: Dataset, lake: Lake, cells: list[Cell], folder: Path) -> list[PlannedDay]:
@@ -60,8 +63,8 @@ def plan_days(dataset: Dataset, lake: Lake, cells: list[Cell], folder: Path) -> 
       folder: a local one; vectors are to go there too.
     """
     from features.learning.catalog_hashes import CatalogHashes
-    from features.learning.sequences import StagedSequences, stage_sequences
-    from features.store.freshness import embedded_days, event_histories
+    from features.learning.sequences import stage_sequences
+    from features.store.freshness import event_histories
 
     # Before events are read: should a day change in between, its embeddings are stale.
     histories = event_histories(lake)
@@ -72,16 +75,12 @@ def plan_days(dataset: Dataset, lake: Lake, cells: list[Cell], folder: Path) -> 
     planned = []
     for day, version in cells:
         checkpoint = local_model(lake, version_named(lake, version).trial)
-        facts = load_facts(checkpoint)
-        read_with = _read_with(catalog, "text" in facts.recipe.fields)
+        recipe = load_facts(checkpoint).recipe
+        read_with = _read_with(catalog, "text" in recipe.fields)
         if version not in bases:
-            bases[version] = {
-                earlier
-                for earlier, made in embedded_days(lake, version).items()
-                if earlier in histories and made == (histories[earlier], read_with(earlier))
-            }
-        base = max((earlier for earlier in bases[version] if earlier < day), default=None)
-        base = None if facts.recipe.looks_at_now else base
+            bases[version] = _bases(lake, version, histories, read_with)
+        earlier = [] if recipe.looks_at_now else [b for b in bases[version] if b < day]
+        base = max(earlier, default=None)
         bases[version].add(day)
         words = checkpoint / "vocabulary.json"
         place = (day, hash_file(words), base)
@@ -89,30 +88,55 @@ def plan_days(dataset: Dataset, lake: Lake, cells: list[Cell], folder: Path) -> 
             into = folder / f"sequences-{len(staged)}"
             staged[place] = stage_sequences(dataset, lake, day, words, into, base)
         instant = as_of_instant(day, dataset.timezone)
-        clocks = (instant, instant + delay)
-        notes = {BUILT_FROM: histories.get(day, ""), READ_WITH: read_with(day)}
-        out, found = folder / version / f"{day}.parquet", staged[place]
-        embedded = None
-        if found.pointer:
-            of = [version, facts.identity, found.fingerprint, *map(str, clocks), code_version()]
-            embedded = EmbedDay(
-                event_timestamp=clocks[0].isoformat(),
-                created=clocks[1].isoformat(),
-                notes={key.decode(): said for key, said in notes.items()},
-                sequences=found.pointer,
-                out=out,
-                shards=lake.work / "running" / f"embed-{hash_json(of)}",
-            )
-        footer = {key: said.encode() for key, said in notes.items()}
-        planned.append(
-            PlannedDay(
-                day, version, checkpoint, embedded, base, found.everyone, out, clocks, footer
-            )
+        each = PlannedDay(
+            day=day,
+            version=version,
+            checkpoint=checkpoint,
+            base=base,
+            everyone=staged[place].everyone,
+            out=folder / version / f"{day}.parquet",
+            clocks=(instant, instant + delay),
+            notes={BUILT_FROM: histories.get(day, ""), READ_WITH: read_with(day)},
         )
+        planned.append(_with_job(lake, each, staged[place]))
     return planned
 
 
-def _read_with(catalog: "CatalogHashes", with_text: bool) -> Callable[[dt.date], str]:
+def _bases(
+    lake: Lake, version: str, histories: Mapping[dt.date, str], read_with: ReadWith
+) -> set[dt.date]:
+    """Embedded days of a version whose vectors are those that it would make of them now."""
+    from features.store.freshness import embedded_days
+
+    return {
+        day
+        for day, made in embedded_days(lake, version).items()
+        if day in histories and made == (histories[day], read_with(day))
+    }
+
+
+def _with_job(lake: Lake, planned: PlannedDay, staged: "StagedSequences") -> PlannedDay:
+    """The same day with what is embedded of it.
+
+    Its shards lie where a later run of the same vectors finds them, and no other.
+    """
+    if staged.pointer is None:
+        return planned
+    weights = load_facts(planned.checkpoint).identity
+    instants = [instant.isoformat() for instant in planned.clocks]
+    key = hash_json([planned.version, weights, staged.fingerprint, *instants, code_version()])
+    embedded = EmbedDay(
+        event_timestamp=instants[0],
+        created=instants[1],
+        notes={name.decode(): said for name, said in planned.notes.items()},
+        sequences=staged.pointer,
+        out=planned.out,
+        shards=lake.work / "running" / f"embed-{key}",
+    )
+    return dataclasses.replace(planned, embedded=embedded)
+
+
+def _read_with(catalog: "CatalogHashes", with_text: bool) -> ReadWith:
     """Of a day, the hash of all that vectors follow from beside events and weights."""
     return lambda day: hash_json([code_version(), catalog.of(day, with_text)])
 

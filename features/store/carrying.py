@@ -36,7 +36,7 @@ def carry_over(
     fresh: Path,
     everyone: Path,
     clocks: tuple[dt.datetime, dt.datetime],
-    notes: Mapping[bytes, bytes],
+    notes: Mapping[bytes, str],
 ) -> int:
     """Adds to the vectors made anew those that a base has of all other users.
 
@@ -94,7 +94,7 @@ def carry_over(
             for batch in rows.to_arrow_reader(BATCH_ROWS):
                 part = pa.Table.from_batches([batch]).select(schema.names)
                 writer.write_table(part.cast(schema))
-            writer.add_key_value_metadata(dict(notes))
+            writer.add_key_value_metadata({name: said.encode() for name, said in notes.items()})
         publish_file(merged, fresh)
     return found
 
