@@ -154,7 +154,7 @@ def encoding() -> dict[str, int]:
 
 def embedding() -> dict[str, int]:
     """Makes and publishes a vector of each user."""
-    from contracts.recipes.jobs import EmbedIO, EmbedJob, Runtime
+    from contracts.recipes.jobs import EmbedDay, EmbedJob, EmbedModel, Runtime
     from features.store import publish_embeddings
     from models.embed import embed
     from models.runtime.report import Reporter
@@ -166,10 +166,10 @@ def embedding() -> dict[str, int]:
     begin()
     with lake.staging() as folder:
         staged = folder / f"{days[-1]}.parquet"
-        io = EmbedIO(sequences=pointer, checkpoint=trial_folder(lake, EMBEDDED_BY), out=staged)
-        clocks = {"event_timestamp": instant, "created": instant}
-        job = EmbedJob(model_version=version, **clocks, io=io, runtime=Runtime(threads=1))
-        rows = embed(job, Reporter())["rows"]
+        day = EmbedDay(event_timestamp=instant, created=instant, sequences=pointer, out=staged)
+        checkpoint = trial_folder(lake, EMBEDDED_BY)
+        model = EmbedModel(model_version=version, checkpoint=checkpoint, days=[day])
+        rows = embed(EmbedJob(models=[model], runtime=Runtime(threads=1)), Reporter())["rows"]
         publish_embeddings(lake, version, days[-1], staged)
     return {USERS: rows}
 

@@ -12,6 +12,8 @@ JOB.json holds a contracts.recipes.jobs.EmbedJob, for example
 
 Comes in: checkpoints, and sequences that were encoded with their vocabularies. Goes out: a Parquet
 file a model and day, of schema `embeddings_schema`, sorted by user, visible only when it is whole.
+A day is embedded in shards of users; where its job gives a folder for them, a process that comes
+after one that was killed goes on at the shard at which it was.
 A task model, as models.finetune saves it, is a checkpoint too: its vectors come with its scores.
 The scores of a profile follow from the users' behavior features as well, `features` of the day;
 without these they are null. In the lake the file is added to what is published of its day
@@ -20,6 +22,8 @@ without these they are null. In the lake the file is added to what is published 
 
 import datetime as dt
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,14 +34,17 @@ from contracts.base.clock import now
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
-from contracts.lake.schemas import BUILT_FROM, embeddings_schema
+from contracts.lake.schemas import embeddings_schema
 from contracts.recipes.jobs import EmbedDay, EmbedJob
 from models.checkpoint import Checkpoint
+from models.data.batching import blocks
 from models.data.sequences import Sequences, open_sequences, same_vocabulary
 from models.encoder import Encoder
 from models.probing.heads import HeadFeatures, load_head_features
 from models.runtime.device import prepare
 from models.runtime.report import Reporter, run_program
+
+SHARD_EVENTS = 1 << 22  # of the users of a shard: what a kill costs at most, some CPU minutes
 
 
 def embed(job: EmbedJob, reporter: Reporter) -> dict[str, Any]:
@@ -75,26 +82,53 @@ def _embed_day(
     features: HeadFeatures | None,
 ) -> int:
     """Writes the vectors of one day, visible only once they are whole; returns their number."""
-    task = encoder.task
     users = np.flatnonzero(sequences.lengths)
     ids = pa.array(sequences.user_ids(), pa.string()).take(pa.array(users))
+    task = encoder.task
     schema = embeddings_schema(encoder.checkpoint.model.config.dim, task.scores if task else 0)
     same = clocks | {"model_version": version}
     now = int(clocks["event_timestamp"].timestamp())
     with Lake(day.out.parent).staging() as folder:
-        staged = folder / day.out.name
-        with pq.ParquetWriter(staged, schema, compression="zstd") as writer:
-            for block, encoded in encoder.encode(sequences, users, now, features):
-                columns = {
-                    "user_id": ids.slice(block.start, block.stop - block.start),
-                    "embedding": _vectors(encoded.vectors_nD),
-                }
-                if encoded.predicted_nC is not None:
-                    columns |= _scores(encoded.predicted_nC)
-                writer.write_table(_rows(columns, same, schema))
-            writer.add_key_value_metadata({BUILT_FROM: day.built_from.encode()})
-        publish_file(staged, day.out)
+        shards = day.shards or folder / "shards"
+        shards.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for part in blocks(sequences.lengths[users], SHARD_EVENTS):
+            path = shards / f"{part.start}-{part.stop}.parquet"
+            if not path.exists():
+                with pq.ParquetWriter(folder / path.name, schema, compression="zstd") as writer:
+                    for rows in _encoded(encoder, sequences, users[part], ids[part], now, features):
+                        writer.write_table(_rows(rows, same, schema))
+                publish_file(folder / path.name, path)
+            paths.append(path)
+        _join(paths, folder / day.out.name, schema, day.notes)
+        publish_file(folder / day.out.name, day.out)
     return len(users)
+
+
+def _encoded(
+    encoder: Encoder,
+    sequences: Sequences,
+    users: np.ndarray,
+    ids: pa.Array,
+    now: int,
+    features: HeadFeatures | None,
+) -> Iterator[dict[str, pa.Array]]:
+    """Yields the columns that differ from user to user, block by block."""
+    for block, encoded in encoder.encode(sequences, users, now, features):
+        columns = {"user_id": ids[block], "embedding": _vectors(encoded.vectors_nD)}
+        if encoded.predicted_nC is not None:
+            columns |= _scores(encoded.predicted_nC)
+        yield columns
+
+
+def _join(paths: list[Path], out: Path, schema: pa.Schema, notes: dict[str, str]) -> None:
+    """Writes the rows of all shards into one file, with notes in its footer."""
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for path in paths:
+            with pq.ParquetFile(path) as shard:
+                for batch in shard.iter_batches():
+                    writer.write_batch(batch)
+        writer.add_key_value_metadata(notes)
 
 
 def _scores(predicted_nC: np.ndarray) -> dict[str, pa.Array]:

@@ -16,6 +16,8 @@ FEATURES = "features"
 ROWS_STAGED = b"footpath.rows_staged"
 # Of head features: the view of the feature store that their columns are of.
 VIEW = b"footpath.view"
+# Of embeddings: hash of all that vectors follow from beside the events and the weights.
+READ_WITH = b"footpath.read_with"
 # Of labels: the last events of each user which answer, and which no input may hold.
 HOLDOUT = b"footpath.holdout"
 

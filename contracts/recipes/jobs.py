@@ -197,10 +197,13 @@ class EmbedDay(Strict):
 
     event_timestamp: str  # as-of of the input, ISO 8601 in UTC
     created: str  # when it would have been known
-    built_from: str = ""  # hash of the events that the sequences are of, for the file's footer
+    notes: dict[str, str] = Field(default_factory=dict)  # for the footer of the file
     sequences: Path
     features: Path | None = None  # behavior features of its users, for models that read some
     out: Path  # a Parquet file, to be added to what is published of the day
+    # A folder of this day's work and no other's, where a later process finds what a killed one has
+    # finished. None: nothing is kept.
+    shards: Path | None = None
 
 
 class EmbedModel(Strict):

@@ -159,6 +159,15 @@ class Recipe(Strict):
         return self.validation.task if self.validation and self.method.trains else None
 
     @property
+    def looks_at_now(self) -> bool:
+        """Whether a user's vector changes with the time that passes since their last event.
+
+        Ages do, and so does a summary, which counts in windows that end with the present. Without
+        either, a vector follows from the user's events alone.
+        """
+        return "age" in self.fields or bool(self.summary)
+
+    @property
     def shape(self) -> dict[str, Any]:
         """What the shape of the model follows from, as JSON."""
         return self.model_dump(mode="json", include=set(SHAPE))

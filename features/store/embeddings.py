@@ -19,7 +19,7 @@ from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_file
 from contracts.lake.reading import read_metadata, read_schema
-from contracts.lake.schemas import BUILT_FROM
+from contracts.lake.schemas import BUILT_FROM, READ_WITH
 from features.daily import open_engine, read_days, read_object, stream
 from features.revisions import add_revisions
 from features.store.view_specs import EMBEDDINGS
@@ -55,13 +55,13 @@ def publish_embeddings(lake: Lake, version: str, day: dt.date, fresh: Path) -> i
     target = lake.day(table, day)
     with lake.locked(EMBEDDINGS):  # two runs of one day: the second adds to what the first has made
         if target.exists():
-            _check_columns(target, fresh)
+            check_columns(target, fresh)
             _add_published(lake, table, day, fresh)
         publish_file(fresh, target)
     return read_metadata(target).num_rows
 
 
-def _check_columns(published: Path, fresh: Path) -> None:
+def check_columns(published: Path, fresh: Path) -> None:
     """Checks that a version's vectors have the columns that were published of it."""
     was, now_has = read_schema(published), read_schema(fresh)
     if was != now_has:
@@ -77,7 +77,7 @@ def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:
     import ibis
 
     written, schema = now(), read_schema(fresh)
-    built_from = (read_metadata(fresh).metadata or {}).get(BUILT_FROM, b"")
+    notes = notes_of(fresh)
     with lake.staging() as folder:
         merged = folder / fresh.name
         with open_engine() as engine, pq.ParquetWriter(merged, schema, compression="zstd") as out:
@@ -89,8 +89,14 @@ def _add_published(lake: Lake, table: str, day: dt.date, fresh: Path) -> None:
             for batch in stream(engine, rows, ["user_id", "event_timestamp", "created"]):
                 part = pa.Table.from_batches([batch]).select(schema.names)
                 out.write_table(part.cast(schema))
-            out.add_key_value_metadata({BUILT_FROM: built_from})
+            out.add_key_value_metadata(notes)
         publish_file(merged, fresh)
+
+
+def notes_of(path: Path) -> dict[bytes, bytes]:
+    """What the footer of an object of embeddings says of how it was made."""
+    said = read_metadata(path).metadata or {}
+    return {key: said[key] for key in (BUILT_FROM, READ_WITH) if key in said}
 
 
 def _rows_differ(both: "ir.Table", _: list[str]) -> "ir.BooleanValue":

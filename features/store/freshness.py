@@ -14,7 +14,7 @@ from contracts.base.hashing import hash_json
 from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.reading import read_metadata, read_schema, side_by_side, stamps
-from contracts.lake.schemas import BUILT_FROM
+from contracts.lake.schemas import BUILT_FROM, READ_WITH
 from features.behavior.tables import BEHAVIOR, FEATURE_TABLES
 from features.provenance import fingerprint, parse_inputs
 from features.store.changes import state_path
@@ -44,28 +44,40 @@ def feature_histories(lake: Lake, events: Mapping[dt.date, str]) -> dict[dt.date
 def _histories(lake: Lake, name: str) -> dict[dt.date, str]:
     table = lake.table(name)
     found = sorted(stamps(table).items())
-    footers = side_by_side(lambda item: _built_from(table / item[0], item[1]), found)
+    footers = side_by_side(lambda item: _footer(table / item[0], item[1]), found)
     histories, before = {}, ""
-    for (file, _), built_from in zip(found, footers, strict=True):
+    for (file, _), (built_from, _) in zip(found, footers, strict=True):
         before = hash_json([before, fingerprint(parse_inputs(built_from))])
         histories[dt.date.fromisoformat(file.removesuffix(".parquet"))] = before
     return histories
+
+
+def embedded_days(lake: Lake, version: str) -> dict[dt.date, tuple[str, str]]:
+    """Embedded days of a model version, in order: hashes of their events, and of all else.
+
+    The second is what `READ_WITH` says in the footer of the day's object.
+    """
+    table = lake.table(f"{EMBEDDINGS}/{version}")
+    found = sorted(stamps(table).items())
+    footers = side_by_side(lambda item: _footer(table / item[0], item[1]), found)
+    days = (dt.date.fromisoformat(name.removesuffix(".parquet")) for name, _ in found)
+    return {
+        day: ((built_from or b"").decode(), (read_with or b"").decode())
+        for day, (built_from, read_with) in zip(days, footers, strict=True)
+    }
 
 
 def stale_embeddings(
     lake: Lake, version: str, histories: Mapping[dt.date, str]
 ) -> tuple[list[dt.date], list[dt.date]]:
     """Embedded days of a model version, and those of them whose events have changed since."""
-    table = lake.table(f"{EMBEDDINGS}/{version}")
-    found = sorted(stamps(table).items())
-    footers = side_by_side(lambda item: _built_from(table / item[0], item[1]), found)
-    days = [dt.date.fromisoformat(name.removesuffix(".parquet")) for name, _ in found]
+    embedded = embedded_days(lake, version)
     stale = [
         day
-        for day, built_from in zip(days, footers, strict=True)
-        if day in histories and (built_from or b"").decode() != histories[day]
+        for day, (built_from, _) in embedded.items()
+        if day in histories and built_from != histories[day]
     ]
-    return days, stale
+    return [*embedded], stale
 
 
 def store_behind(dataset: Dataset, lake: Lake) -> list[str]:
@@ -114,5 +126,7 @@ def _unsent(lake: Lake, view: View) -> int:
 
 
 @lru_cache(maxsize=50_000)
-def _built_from(path: Path, stamp: str) -> bytes | None:  # noqa: ARG001 - changed: read again
-    return (read_metadata(path).metadata or {}).get(BUILT_FROM)
+def _footer(path: Path, stamp: str) -> tuple[bytes | None, bytes | None]:  # noqa: ARG001 - changed: read again
+    """What a footer says of BUILT_FROM and READ_WITH."""
+    said = read_metadata(path).metadata or {}
+    return said.get(BUILT_FROM), said.get(READ_WITH)

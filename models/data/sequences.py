@@ -92,8 +92,8 @@ class Sequences:
 
     @property
     def has_text(self) -> bool:
-        """Whether any event says something in words."""
-        return len(self.document_offsets) > 3
+        """Whether their vocabulary has words, be it that none of these events says any."""
+        return self.sizes.get("token", 0) > len(SPECIAL)
 
     @cached_property
     def documents(self) -> Documents:

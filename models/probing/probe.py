@@ -133,7 +133,7 @@ def _binary(x_nD: Tensor, y_n: Tensor, penalties: Sequence[float]) -> list[Linea
         # One score, of which the two classes have half each, of opposite signs.
         model.set_params(C=2 / penalty).fit(x_nD.numpy(), y_n.numpy())
         weight_D = torch.from_numpy(model.coef_[0] / 2)
-        bias = float(model.intercept_[0] / 2)
+        bias = float(np.atleast_1d(model.intercept_)[0]) / 2
         heads.append(Linear(torch.stack([-weight_D, weight_D]), x_nD.new_tensor([-bias, bias])))
     return heads[::-1]
 

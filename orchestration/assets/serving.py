@@ -15,7 +15,7 @@ from orchestration.assets.online import online_asset
 from orchestration.catalog import check_specs, column_schema
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
-from orchestration.embedding_job import embed_job
+from orchestration.embedding import job_of, plan_days, publish_day
 from orchestration.experiments.programs import run_program
 from orchestration.partitions import cell as cell_key
 from orchestration.partitions import days_by_version, parse_day
@@ -54,8 +54,6 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
         """A vector per active user as of the end of the day, by one model version."""
-        from features.store import publish_embeddings
-
         lake = Lake.of(dataset.name)
         cells, due = [_cell(key) for key in context.partition_keys], DUE in context.run.tags
         if due:  # the range of a request holds cells that are as they should be
@@ -64,13 +62,13 @@ def _embeddings(dataset: Dataset) -> dg.AssetsDefinition:
         for start in range(0, len(cells), PROCESS_CELLS):
             part = sorted(cells[start : start + PROCESS_CELLS], key=lambda cell: cell[::-1])
             with lake.staging() as folder, retried(context):
-                job = embed_job(dataset, lake, part, folder, context.log.warning)
-                name = f"embed-{hash_json([[str(day), version] for day, version in part])}"
-                run_program(context, pipes, lake, name, "models.embed", job)
-                for day, version in part:
-                    staged = folder / version / f"{day}.parquet"
-                    metadata = {"dagster/row_count": publish_embeddings(lake, version, day, staged)}
-                    key = cell_key(day, version)
+                planned = plan_days(dataset, lake, part, folder, context.log.warning)
+                if job := job_of(planned):
+                    name = f"embed-{hash_json([[str(day), version] for day, version in part])}"
+                    run_program(context, pipes, lake, name, "models.embed", job)
+                for each in planned:
+                    metadata = publish_day(lake, each)
+                    key = cell_key(each.day, each.version)
                     if due:  # what is returned would count for the other cells as well
                         made = dg.AssetMaterialization(
                             context.asset_key, partition=key, metadata=metadata

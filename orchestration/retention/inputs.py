@@ -1,7 +1,7 @@
 """Training sequences, pages, counts of reads, and what programs have left: what of them may go.
 
-Sequences encoded with a model's vocabulary are made anew for every day that is embedded, and hold
-the whole history: none is needed once its day is embedded.
+Sequences encoded with a model's vocabulary are made to judge a served version on another day, and
+hold the whole history: none is needed once it is judged. Those of an embedding end with its run.
 """
 
 import datetime as dt
@@ -59,7 +59,7 @@ def _sequences(dataset: Dataset, lake: Lake, named: Named, running: Running) -> 
             why = why or ("among the newest" if as_of in newest else "")
         if why:
             folders[pointed_folder(root / path).name] = f"{path} names it"
-        goes = "its day is embedded" if how and not how.startswith("holdout") else (
+        goes = "what it was encoded for is measured" if how and not how.startswith("holdout") else (
             "it is not among the newest, and no version needs it"
         )  # fmt: skip
         yield Thing(SEQUENCES, path, found.bytes, found.modified, why, goes, (root / path,))

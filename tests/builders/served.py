@@ -29,7 +29,7 @@ from models.probing.profile_head import Preparation, ProfileHead
 from models.probing.task_model import TaskModel
 from models.runtime.report import Reporter
 from models.train import train
-from orchestration.embedding_job import embed_job as embed_job_of
+from orchestration.embedding import job_of, plan_days, publish_day
 from tests.builders.datasets import shop
 from tests.builders.events import AS_OF, BERLIN, CUTOFF, Event, publish_events, publish_items
 from tests.builders.jobs import embed_job, train_job
@@ -159,9 +159,11 @@ def serve_profile(lake: Lake) -> None:
     words = (base.folder(lake) / VOCABULARY).read_text()
     save_checkpoint(found.folder(lake), body | head.tensors(), facts, {}, words)
     with lake.staging() as folder:
-        job = embed_job_of(SHOP, lake, [(AS_OF, PROFILE)], folder, print)
+        (planned,) = plan_days(SHOP, lake, [(AS_OF, PROFILE)], folder, print)
+        job = job_of([planned])
+        assert job
         embed(job, Reporter())
-        publish_embeddings(lake, PROFILE, AS_OF, folder / PROFILE / f"{AS_OF}.parquet")
+        publish_day(lake, planned)
     promote(SHOP, lake, PROFILE)
     materialize(SHOP, lake)
 

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import models.embed
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import embeddings_schema
 from contracts.recipes.checkpoint import load_facts
@@ -24,6 +25,9 @@ from models.runtime.report import Reporter
 from tests.builders.jobs import embed_job, evaluation_job, pretrain, write_job
 from tests.builders.sequences import CUTOFF, planted_labels, write_labels, write_sequences
 from tests.conftest import REPOSITORY
+from tests.crash import dies_after, dies_at, preload
+
+preload("models.embed", "models.nn.user_model")
 
 USERS = np.arange(40)
 AS_OF, CREATED = "2026-02-01T00:00:00+00:00", "2026-02-01T01:00:00+00:00"
@@ -217,3 +221,31 @@ def test_a_score_that_is_no_number_is_null(tuned, tmp_path):
         job = settings_of((pointer, broken), out=tmp_path / f"{task}.parquet")
         embed(job, Reporter())
         assert pq.read_table(out_of(job))[name].null_count == 40
+
+
+SHARDS = 10  # of 100 users of 5 events
+
+
+def in_shards(job: EmbedJob) -> None:
+    models.embed.SHARD_EVENTS = 50
+    embed(job, Reporter())
+
+
+def test_a_killed_embedding_goes_on_at_its_shard(make_sequences, tmp_path):
+    pointer = make_sequences([5] * 10 * SHARDS)
+    made = pretrain(pointer, tmp_path / "models" / "none_bert4rec_v1", "none_bert4rec")
+    alone = settings_of((pointer, made), out=tmp_path / "alone.parquet")
+    assert not dies_after(60, in_shards, alone)
+    wanted = pq.read_table(out_of(alone)).drop(["written_at"])
+    for step in (0, 4, SHARDS):
+        shards, out = tmp_path / f"shards{step}", tmp_path / f"{step}.parquet"
+        job = settings_of((pointer, made), out=out, shards=shards, notes={"footpath.a": "b"})
+        assert dies_at(step, in_shards, job)
+        left = {path: path.stat().st_ino for path in shards.glob("*")}
+        assert len(left) == step
+        assert not dies_after(60, in_shards, job)
+        # What was finished was not made again.
+        assert {path: path.stat().st_ino for path in left} == left
+        assert len([*shards.glob("*")]) == SHARDS
+        assert pq.read_table(out).drop(["written_at"]).equals(wanted)
+        assert pq.read_metadata(out).metadata[b"footpath.a"] == b"b"

@@ -1,6 +1,7 @@
 """Similar users: exact cosines of the newest vectors of one model version."""
 
 import datetime as dt
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 
 from contracts.base.errors import FootpathError
 from contracts.lake.layout import Lake
+from contracts.lake.pointers import pointed_folder
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_json
 from contracts.lake.schemas import USERS as USERS_TABLE
 from features.store import promote, repository
 from features.store.similar import (
     SimilarIndex,
+    build,
     build_index,
     open_index,
     parse_filters,
@@ -24,6 +27,7 @@ from features.store.similar import (
 )
 from features.store.similar.bounds import make_bounds, project, slack
 from features.store.similar.build import measure_index
+from features.store.similar.files import pointer_path
 from tests.builders.datasets import shop
 from tests.builders.store import DAY, publish_embeddings, publish_model
 
@@ -72,6 +76,50 @@ def test_only_the_newest_vector_of_a_user_counts(lake_home: Path):
     publish_embeddings(lake, shop(), MODEL, later, ["b"], np.array([[1.0, 0.1, 0.0, 0.0]]))
     build_index(shop(), lake, MODEL)
     assert similar_users(lake, "a", k=1, version=MODEL)[0][0] == "b"
+
+
+def random_day(lake: Lake, rng: np.random.Generator, number: int) -> None:
+    """Publishes vectors of some users on a day."""
+    users = sorted(rng.choice(USERS, rng.integers(1, 60), replace=False).tolist())
+    vectors = rng.standard_normal((len(users), 16)).astype(np.float32)
+    vectors[0] *= rng.integers(0, 2)
+    publish_embeddings(lake, shop(), MODEL, DAY + dt.timedelta(days=number), users, vectors)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_index_that_grows_by_days_is_the_one_that_is_built_of_all(
+    lake_home: Path, monkeypatch, seed: int
+):
+    lake, rng, read = lake_with(lake_home, random_vectors(seed)), np.random.default_rng(seed), []
+    latest = build._latest_vectors
+
+    def counted(lake: Lake, table: str, names: list[str], dim: int) -> tuple:
+        read.append(len(names))
+        return latest(lake, table, names, dim)
+
+    monkeypatch.setattr(build, "_latest_vectors", counted)
+    pointer, last = pointer_path(lake, MODEL), 0
+    build_index(shop(), lake, MODEL)
+    for _ in range(6):
+        kind = rng.choice(["later", "later", "again", "gone", "damaged", "same"])
+        if kind == "later":
+            last += int(rng.integers(1, 3))
+            random_day(lake, rng, last)
+        elif kind == "again":
+            random_day(lake, rng, int(rng.integers(0, last + 1)))
+        elif kind == "gone" and last:
+            lake.day(f"user_embeddings/{MODEL}", DAY + dt.timedelta(days=last)).unlink()
+            last = max(day - DAY for day in lake.days(f"user_embeddings/{MODEL}")).days
+        elif kind == "damaged":
+            shutil.rmtree(pointed_folder(pointer))
+        read.clear()
+        grown = build_index(shop(), lake, MODEL)
+        days = len(lake.days(f"user_embeddings/{MODEL}"))
+        assert read == {"later": [1], "same": []}.get(kind, read)
+        assert kind not in ("again", "damaged") or read == [days]
+        pointer.unlink()
+        # Folders are named by what is in them.
+        assert build_index(shop(), lake, MODEL).folder == grown.folder
 
 
 def test_a_user_is_not_similar_to_itself_and_k_may_exceed_the_users(lake_home: Path):

@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.base.errors import FootpathError
+from contracts.recipes.encoders import ENCODERS
 from contracts.recipes.jobs import TaskSpec
+from contracts.recipes.recipe import Recipe
 from models.data.examples import Labeled, last_windows, random_windows
 from models.data.labels import load_tasks
 from models.data.packed import AGE_BUCKETS, MASK, Clock, Events, age_buckets, join, pack
 from models.data.rng import Draw
 from models.data.sequences import open_sequences
 from models.embed import embed
+from models.nn.user_model import ModelConfig, build_model
 from models.nn.vectors import user_vectors
 from models.objectives.views import cut_in_two, hidden, reordered, slices
 from models.probing.head_inputs import embeddings
@@ -241,3 +244,22 @@ def test_an_embedding_is_looked_at_in_its_event_timestamp(tmp_path, fields):
     later = CUTOFF + dt.timedelta(days=30)
     one, other = (embedded(tmp_path, pointer, at, fields) for at in (CUTOFF, later))
     assert np.allclose(one, other) == ("age" not in fields)
+
+
+READS = [({}, False), ({"fields": ["item", "age"]}, True), ({"summary": True}, True)]
+
+
+@pytest.mark.parametrize(("change", "looks"), READS, ids=["events", "ages", "a summary"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_recipe_says_whether_its_vectors_change_without_a_new_event(
+    make_sequences, encoder, change, looks
+):
+    sequences = open_sequences(make_sequences([12, 7]))
+    recipe = Recipe.named(f"none_{encoder}", {"dim": 16, "max_length": 5} | change)
+    assert recipe.looks_at_now == looks
+    torch.manual_seed(0)
+    model = build_model(ModelConfig.of(recipe, sequences.sizes))
+    read = model.config.reading(sequences)
+    now = [np.full(2, sequences.cutoff + n * DAY) for n in (0, 100)]  # beyond windows of 90 days
+    one, other = (user_vectors(model, read, np.arange(2), now_U=at) for at in now)
+    assert torch.equal(one, other) != looks
