@@ -101,6 +101,7 @@ def kill_promotion(place: Place, kills: int, seed: int) -> None:
     assert check_online(SHOP, lake).mismatches == []
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_a_few_kills_of_materialization_and_of_promotion(place: Place):
     kill_materialization(place, kills=1, seed=1)
     kill_promotion(place, kills=2, seed=2)
