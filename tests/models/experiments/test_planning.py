@@ -59,7 +59,7 @@ CHANGES = {
     "max_seconds": 5.0, "encoder": {"dropout": 0.3}, "item_lr_factor": 1.0, "ema": 0.9,
     "bag_epochs": 1, "bag_lr": 0.1, "lr_users": 32, "collapse": "off", "min_spread": 0.1,
     "min_effective_rank": 1.5, "precision": "bf16", "compile": True,
-    "validation": {"task": "half"},
+    "validation": {"task": "half"}, "sampled_items": 8, "lazy_items": True,
 }  # fmt: skip
 
 
