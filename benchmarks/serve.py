@@ -33,7 +33,7 @@ from online_write import REDIS, SQLITE, VECTORS, ours, redis_server, write_rows
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_json
 from features.store.services import Service, Services
-from features.store.view_specs import repository
+from features.store.view_specs import record_views, repository
 
 ROOT = Path(__file__).parents[1]
 STARTS = 180  # seconds, at most
@@ -137,6 +137,7 @@ def publish(lake: Lake, kind: str, name: str, options: dict) -> None:
     (repository(lake) / "stock").mkdir(exist_ok=True)
     (repository(lake) / "stock" / "feature_store.yaml").write_text(yaml.safe_dump(config))
     features = {view.name: [column.name for column in view.columns] for view in (WIDE, VECTORS)}
+    record_views(lake, [WIDE, VECTORS])
     services = Services({"service": Service(features, {})}, {"newest": "service"})
     publish_json(lake, dataclasses.asdict(services), repository(lake) / "services.json")
 

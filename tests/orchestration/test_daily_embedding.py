@@ -200,7 +200,7 @@ PHASES = [Phase.explicit, Phase.reuse, Phase.generate]  # an example takes secon
 
 
 @given(nights=NIGHTS)
-@settings(max_examples=4, phases=PHASES, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=2, phases=PHASES, deadline=None, suppress_health_check=[*HealthCheck])
 def test_each_night_is_what_embedding_everybody_gives(
     trained: Lake, nights: list[tuple[set[Event], bool, bool]]
 ):

@@ -30,7 +30,7 @@ from tests.orchestration.http.conftest import client_of
 from tests.s3.conftest import Bucket, forget_connections, new_bucket
 from tests.s3.server import Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
