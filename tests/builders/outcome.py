@@ -42,6 +42,8 @@ def assert_same_rows(dataset: Dataset, lived_through: Lake, at_once: Lake) -> No
         # Features that were removed from the list are there still.
         kept = {"user_id", "event_timestamp", *fields} if name.startswith("user_b") else None
         got = [{k: v for k, v in row.items() if kept is None or k in kept} for row in found[name]]
+        # Who is gone from a published day has a row of nothing since (features/revisions.py).
+        got = [row for row in got if row in rows or any([*row.values()][2:])]
         odd = [row for row in got if row not in rows] + [row for row in rows if row not in got]
         assert not odd, (name, odd[:4])
         assert len(got) == len(rows), name
