@@ -164,6 +164,7 @@ class Simulation:
       tick: from one look of the sensors to the next.
       seed: of that chance.
       hours: whose files come at once: each time is a run.
+      risk: the chance that it is, of each request.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class Simulation:
         seed: int = 0,
         tick: dt.timedelta = dt.timedelta(minutes=15),
         hours: int = 1,
+        risk: float = 0.15,
     ) -> None:
         self.folder, self.days, self.dataset_at, self.tick = folder, days, dataset_at, tick
         self.shop, self.source, self.home = folder / "shop", folder / "source", folder / "home"
@@ -184,7 +186,7 @@ class Simulation:
         self.source.mkdir()
         self.timetable = timetable(self.shop, changes, hours)
         self.chance = random.Random(seed)
-        self.deaths = deaths
+        self.deaths, self.risk = deaths, risk
         self.requested: list[tuple[dt.datetime, dg.RunRequest]] = []
         self.killed = 0
         self.told = ""  # by alerts
@@ -227,7 +229,7 @@ class Simulation:
         for request in result.run_requests or []:
             assert request.tags[REASON]
             self.requested.append((now, request))
-            if self.deaths and self.chance.random() < 0.15:
+            if self.deaths and self.chance.random() < self.risk:
                 self.deaths -= 1
                 after = self.chance.uniform(1, 8)
                 self.killed += crash.dies_after(after, _run_apart, self.folder, dataset, request)
