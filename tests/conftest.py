@@ -18,6 +18,9 @@ from tests.redis_server import redis_server
 settings.register_profile("footpath", deadline=None)
 settings.load_profile("footpath")
 
+# Tests run side by side, a process for each core: threads that wait for each other only spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.pop("DAGSTER_HOME", None)  # tests have homes of their own

@@ -51,6 +51,15 @@ def test_definitions_and_the_command_line_load_nothing_heavy(door: str):
     assert loaded.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("program", ["models.train", "models.embed"])
+def test_programs_that_fit_no_head_load_no_scikit_learn(program: str):
+    code = f"import sys, {program}; print('sklearn' in sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "False"
+
+
 def test_private_names_of_dagster_are_imported_in_one_file():
     private = re.compile(r"^\s*(from|import) dagster\w*\._", re.MULTILINE)
     files = [path for room in ROOMS for path in (REPOSITORY / room).rglob("*.py")]

@@ -5,19 +5,22 @@ weights, the components) is fitted on all users where every example ends with th
 pre-training is; otherwise on the training examples, for the sequences go on after them.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfTransformer
-from sklearn.preprocessing import StandardScaler
 
 from models.data.examples import Labeled, seen_items, whole_histories
 from models.data.labels import Task
 from models.data.packed import UNK
 from models.data.sequences import Sequences
 from models.probing.members import Matrix
+
+if TYPE_CHECKING:  # it loads for a second: who reads no bags goes without
+    from sklearn.feature_extraction.text import TfidfTransformer
 
 
 def item_counts(sequences: Sequences, examples: Labeled) -> csr_matrix:
@@ -42,7 +45,7 @@ class ItemBags:
     x: dict[str, Matrix]  # the same, weighted
 
     @classmethod
-    def of(cls, sequences: Sequences, task: Task) -> "ItemBags":
+    def of(cls, sequences: Sequences, task: Task) -> ItemBags:
         """Weighs the items of a task's examples."""
         counts = {split: item_counts(sequences, part) for split, part in task.splits.items()}
         fitted_on = _everyone(sequences) if is_whole(sequences, task) else counts["train"]
@@ -53,6 +56,8 @@ class ItemBags:
 
 def item_weights(idf_V: np.ndarray | None = None) -> TfidfTransformer:
     """Turns counts of items into TF-IDF; with the weights of the items, where they are known."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+
     weights = TfidfTransformer(sublinear_tf=True)
     if idf_V is not None:
         weights.idf_ = idf_V
@@ -70,6 +75,9 @@ def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[st
     Returns:
       By name and split, a row an example.
     """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import StandardScaler
+
     bag = ItemBags.of(sequences, task)
     found: dict[str, dict[str, Matrix]] = {"tfidf": bag.x}
     if min(bag.fitted_on.shape) > components:

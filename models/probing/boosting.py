@@ -1,7 +1,8 @@
 """Gradient boosting: what a practitioner has quickly where labels are not linear in the inputs.
 
 scikit-learn's histogram trees, small ones: a missing value goes its own way at each split. How many
-trees are kept is for users to choose whom they were not fitted on.
+trees are kept is for users to choose whom they were not fitted on. Always on one thread: of so few
+examples (`models.probing.stack.SAMPLE`) several wait for each other, the longer the more else runs.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from functools import partial
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from models.probing.fitted import Fitted, Trees, one_class, spread
 from models.probing.members import Member, Path, always
@@ -46,7 +48,8 @@ def _fit(classes: int, x_nF: np.ndarray, y_n: np.ndarray, sizes: Sequence[int]) 
     def predict(x_nF: np.ndarray) -> np.ndarray:
         x_nF = _columns(x_nF, told)
         staged = model.staged_predict_proba(x_nF) if classes else model.staged_predict(x_nF)
-        kept = [stage for size, stage in enumerate(staged, 1) if size in sizes]
+        with threadpool_limits(1, "openmp"):
+            kept = [stage for size, stage in enumerate(staged, 1) if size in sizes]
         if not classes:
             return np.stack(kept)[:, :, None]
         return np.stack([spread(stage, model.classes_, classes) for stage in kept])
@@ -93,7 +96,8 @@ def trees_of(model: Boosting, columns: np.ndarray, known_C: np.ndarray) -> Trees
 def _boosting(classes: int, x_nF: np.ndarray, y_n: np.ndarray, size: int) -> Boosting:
     leaf = max(2, min(20, len(y_n) // 20))
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    return kind(max_iter=size, min_samples_leaf=leaf, **SETTINGS).fit(x_nF, y_n)
+    with threadpool_limits(1, "openmp"):
+        return kind(max_iter=size, min_samples_leaf=leaf, **SETTINGS).fit(x_nF, y_n)
 
 
 def _columns(x_nF: np.ndarray, told: np.ndarray) -> np.ndarray:

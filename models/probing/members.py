@@ -6,19 +6,22 @@ say which is taken. A fit takes any of its choices, and predicts with each of th
 Shapes: n examples, K choices, C classes (1 for a number).
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from models.probing.fitted import Fitted, LinearModel, spread
 from models.probing.probe import PENALTIES, Scale, head_path
+
+if TYPE_CHECKING:  # it loads for a second: who predicts by what is stored goes without
+    from sklearn.linear_model import LogisticRegression, Ridge
 
 Matrix = Any  # a sparse or dense matrix of one row an example
 Path = Callable[[Matrix], np.ndarray]  # rows -> probabilities or numbers of each choice [K, n, C]
@@ -116,10 +119,15 @@ def bag(name: str, x: dict[str, Matrix], classes: int) -> Member:
 
 
 def _bag_ridge(x_nV: Matrix, y_n: np.ndarray, strength: float) -> Ridge:
+    from sklearn.linear_model import Ridge
+
     return Ridge(alpha=1 / strength).fit(x_nV, y_n)
 
 
 def _bag_logistic(x_nV: Matrix, y_n: np.ndarray, strength: float) -> LogisticRegression:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # others judge it as it is
         return LogisticRegression(C=strength, max_iter=300).fit(x_nV, y_n)

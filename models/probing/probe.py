@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from models.data.labels import Task
@@ -127,6 +126,9 @@ def example_losses(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
 
 def _binary(x_nD: Tensor, y_n: Tensor, penalties: Sequence[float]) -> list[Linear]:
     """What `_logistic` gives for two classes, by Newton's method: 3 to 5 times as fast."""
+    # It loads for a second: who only reads a head goes without.
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(solver="newton-cholesky", warm_start=True)
     heads = []
     for penalty in sorted(penalties, reverse=True):  # each solution starts the next

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from models.data.rng import Draw
 from models.probing.fitted import Fitted, softmax
@@ -181,6 +180,8 @@ def stack_weights(
     Returns:
       Weights of the members' distances from the center [M]; they sum to about 1.
     """
+    from scipy.optimize import minimize  # as slow to load as all else: who predicts goes without
+
     x_MnC = _scores(predictions, classes) - center_C
     unit = 1.0 if classes else float(np.abs(y_n - center_C).mean()) or 1.0
 

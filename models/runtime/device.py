@@ -14,9 +14,12 @@ def prepare(device: str, threads: int) -> torch.device:
     Raises:
       FootpathError: there is no such device here.
     """
+    # Threads of NumPy and scikit-learn wait by spinning, and matrices of heads are small: beside
+    # another program, several took eight times as long as one.
+    threadpool_limits(1, "blas")
     if threads:
         torch.set_num_threads(threads)
-        threadpool_limits(threads)  # of NumPy and scikit-learn, whose threads wait by spinning
+        threadpool_limits(threads, "openmp")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a GPU each
