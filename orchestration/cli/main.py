@@ -184,14 +184,31 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     Dagster puts the handler of SIGINT in the place of that of SIGTERM whenever a run ends.
     """
     logging.lastResort = logging.NullHandler()  # libraries tell of connections that they leave
+    sys.unraisablehook = lambda *_: None  # Python tells of what it drops, as below
     handler = signal.getsignal(signal.SIGINT)
     if handler is not _interrupt and callable(handler):  # Dagster's, while it runs
         handler(number, frame)
     elif number != signal.SIGINT or not _ignores_ctrl_c:
+        signal.setitimer(signal.ITIMER_REAL, INSIST)
         raise KeyboardInterrupt
 
 
+def _insist(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """Stops a command that is still at work a while after it was stopped.
+
+    Python drops what is raised in a callback of a weak reference, wherever a signal finds one. A
+    command that is on its way out is left alone.
+    """
+    error = sys.exception()
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    if error is None:
+        _interrupt(signal.SIGTERM, frame)
+    signal.setitimer(signal.ITIMER_REAL, INSIST)
+
+
 _ignores_ctrl_c = False  # as a command in the background of a script does
+INSIST = 2.0  # seconds
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -209,6 +226,7 @@ def _note_stops() -> int:
     for stop in STOPS:
         if stop == signal.SIGINT or signal.getsignal(stop) is not signal.SIG_IGN:  # as of nohup
             signal.signal(stop, _interrupt)
+    signal.signal(signal.SIGALRM, _insist)
     return numbers
 
 
@@ -227,6 +245,8 @@ def _exit_code(stops: int) -> int:
         code, told = 1, _meaning(error) or ""
         if not told and not _first_stop(stops):
             raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     if (stop := _first_stop(stops)) or code == 130:
         code, told = 128 + (stop or signal.SIGINT), "stopped; run the same command to go on"
     if told:

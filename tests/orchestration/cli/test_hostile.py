@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from pathlib import Path
@@ -176,6 +177,31 @@ def test_a_command_in_the_background_of_a_script_which_ignores_ctrl_c_stops_too(
         signal.signal(signal.SIGINT, before)
     os.kill(run.pid, signal.SIGINT)
     stop_in(run, stage, stop, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        # What is raised in a callback of a weak reference is dropped: the stop must come again.
+        ("gone = Thing(); ref = weakref.ref(gone, stop); del gone; time.sleep(20)", ""),
+        # On its way out a command is left alone, however long that takes.
+        ("try:\n    stop()\nfinally:\n    time.sleep(5); print('left')", "left\n"),
+    ],
+)
+def test_a_stop_that_python_drops_comes_again_and_none_disturbs_the_way_out(body, said):
+    code = (
+        "import os, signal, sys, time, weakref\n"
+        "from orchestration.cli import main\n"
+        "class Thing: pass\n"
+        "def stop(*_): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1)\n"
+        f"def work():\n{textwrap.indent(body, '    ')}\n"
+        "main._run_app = work\n"
+        "sys.exit(main._exit_code(main._note_stops()))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, said), done.stderr
+    assert done.stderr == "footpath: stopped; run the same command to go on\n"
 
 
 @pytest.mark.long
