@@ -127,7 +127,7 @@ def trained(
     recipe: Recipe, seed: int, sequences: Sequences, source: Source, folder: Path
 ) -> UserModel:
     """A model that is pre-trained in this process."""
-    io = TrainIO(sequences=source.pretraining, out=folder / "model")
+    io = TrainIO(sequences=source.pretraining, out=folder)
     job = TrainJob(recipe=recipe, seed=seed, io=io, runtime=Runtime(device="cpu"))
     model, objective = build(job, sequences)
     Trainer(job, sequences, model, objective, None).fit(Silent())

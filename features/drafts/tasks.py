@@ -1,7 +1,7 @@
 """Tasks that any log can answer, as lines of a draft: what there is to learn before anyone asks.
 
-In:  what was guessed of a sample, and where its files lie. Out: the YAML's `tasks`, or none where
-the sample is too short to have a future.
+In:  what was guessed of a sample, and where its files lie. Out: the YAML's `tasks`; none about the
+future where the sample is too short to have one.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def task_lines(rows: Rows, where: Address) -> Iterator[str]:
                 f"    horizon_days: {horizon}",
                 "    metric: auc",
             ]
-    if horizon and "item_id" in rows.fields:
+    if rows.has_time and {"user_id", "item_id"} <= rows.fields.keys():  # of any span
         lines.append("  - {name: next_item, kind: ranking, holdout: 1, metric: recall@10}")
     if lines:
         yield ""

@@ -42,15 +42,15 @@ def init(
     name: Annotated[str, typer.Option(help="of the data set; by default the file's")] = "",
     out: Annotated[
         Path | None,
-        typer.Option(help="by default in datasets/, or FOOTPATH_DATASETS"),
+        typer.Option(help="a file or folder; by default datasets/, or FOOTPATH_DATASETS"),
     ] = None,
 ) -> None:
     """Draft a data set's YAML from one file of events: CSV, JSON lines or Parquet."""
     from features.drafts.drafting import draft, name_for
     from features.drafts.yaml_lines import TODO
 
-    name = name or (out.stem if out else name_for(file))
-    target = out or dataset_folders()[0] / f"{name}.yaml"
+    name = name or (out.stem if out and not out.is_dir() else name_for(file))
+    target = out if out and not out.is_dir() else (out or dataset_folders()[0]) / f"{name}.yaml"
     if target.stem != name:
         raise FootpathError(f"{target} must be called {name}.yaml: a file has its data set's name")
     if target.exists():

@@ -29,7 +29,8 @@ def log(days: int, item: bool = True, actions: tuple[str, ...] = ACTIONS) -> byt
         (30, True, ACTIONS, ["returns_7d", "purchase_7d", "next_item"]),
         (30, False, ("view", "search"), ["returns_7d"]),
         (5, True, ("view",), ["returns_1d", "next_item"]),
-        (1, True, ACTIONS, []),
+        (1, True, ACTIONS, ["next_item"]),
+        (1, False, ACTIONS, []),
     ],
 )
 def test_a_draft_asks_what_its_log_can_answer(tmp_path: Path, days, item, actions, expected):

@@ -42,6 +42,8 @@ def test_a_draft_can_be_checked_at_once_and_says_what_is_left_to_do(
     todo = [n for n, line in enumerate(out.read_text().splitlines(), start=1) if "# TODO" in line]
     assert [f"my-clicks.yaml:{n}: TODO" in checked.stdout for n in todo] == [True, True]
     assert "is there already" in refused_here("datasets", "init", str(clicks), "--out", str(out))
+    again = ("datasets", "init", str(clicks), "--name", "my-clicks", "--out", str(out.parent))
+    assert f"{out} is there already" in refused_here(*again)
 
 
 @pytest.mark.long
