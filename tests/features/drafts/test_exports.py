@@ -15,6 +15,8 @@ from tests.builders.drafts import drafted, put
 
 EPOCH = 1767571200  # 2026-01-05
 
+ASKS = "# TODO: what do you want to know of a user? Any log answers these questions."
+
 
 @pytest.fixture(autouse=True)
 def home(lake_home):
@@ -141,7 +143,7 @@ def test_mixpanel_looks_into_properties(tmp_path: Path):
         "item_id": "I0",
         "value": 15.5,
     }
-    assert (made.rows, made.refused, made.todos) == (40, 0, "")
+    assert (made.rows, made.refused, made.todos) == (40, 0, ASKS)
     assert made.first(**expected) == expected
     assert made.dataset.actions == ["mp_web_page_view", "page_view"]
     assert "properties.tags" in made.comments
@@ -243,7 +245,7 @@ def test_shopify_orders_are_purchases_of_their_line_items(tmp_path: Path):
     }
     assert (made.rows, made.refused) == (40, 0)
     assert made.first(**expected) == expected
-    assert made.todos == "# TODO: rows look like one purchase each: is each one?"
+    assert made.todos == f"# TODO: rows look like one purchase each: is each one?\n{ASKS}"
 
 
 def test_posthog_csv_with_json_in_a_column(tmp_path: Path):
