@@ -13,10 +13,17 @@ SPECIAL = ["[PAD]", "[MASK]", "[UNK]"]
 ACTIONS, CATEGORIES = 4, 20
 
 
-def write_log(folder: Path, users: int, items: int = 5000) -> Path:
-    """Writes random sequences of the training-sequences contract and returns the pointer."""
+def write_log(folder: Path, users: int, items: int = 5000, median: float = 67) -> Path:
+    """Writes random sequences of the training-sequences contract and returns the pointer.
+
+    Args:
+      folder: where they go.
+      users: of whom half have more than `median` events.
+      items: of which few are common.
+      median: events of a user.
+    """
     rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(4.2, 0.85, users), 3, 2000).astype(np.int64)
+    lengths = np.clip(rng.lognormal(np.log(median), 0.85, users), 3, 2000).astype(np.int64)
     events = int(lengths.sum())
     item = np.minimum(rng.zipf(1.2, events), items) - 1
     arrays = {
@@ -41,10 +48,10 @@ def write_log(folder: Path, users: int, items: int = 5000) -> Path:
         np.save(data / f"{name}.npy", array)
     sizes = {"item": items, "action": ACTIONS, "category": CATEGORIES}
     vocabulary = {field: SPECIAL + [str(n) for n in range(size)] for field, size in sizes.items()}
-    (data / "vocabulary.json").write_text(json.dumps(vocabulary))
+    (data / "vocabulary.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     pq.write_table(pa.table({"user_id": [str(n) for n in range(users)]}), data / "users.parquet")
     pointer = {"format": 2, "folder": data.name, "files": file_hashes(data)}
-    pointer |= {"fingerprint": "random", "vocabulary_hash": "random"}
+    pointer |= {"fingerprint": "random", "vocabulary_hash": pointer["files"]["vocabulary.json"]}
     pointer["train_cutoff"] = "2100-01-01T00:00:00Z"
     (folder / "log.json").write_text(json.dumps(pointer))
     return folder / "log.json"
