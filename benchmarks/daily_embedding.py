@@ -149,8 +149,8 @@ def night(dataset: Dataset, lake: Lake, version: str, day: dt.date, _: bool) -> 
     """Embeds a day as the asset does."""
     from models.embed import embed
     from models.runtime.report import Reporter
-    from orchestration.embedding import job_of, plan_days
-    from orchestration.embedding import publish_day as publish
+    from orchestration.embedding.days import job_of, plan_days
+    from orchestration.embedding.days import publish_day as publish
 
     clock, found = Clock(), {}
     with lake.staging() as folder:

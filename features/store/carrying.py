@@ -6,7 +6,7 @@ anew for the later one, and who has an event by then. Out: the vectors of all us
 A vector is carried as it was published, to the bit. A full embedding of the later day would find
 the same one, or one that differs by the rounding of another batch (features/store/embeddings.py):
 where a model looks at the time that has passed since, or where events or the catalog of the base
-have changed, nothing is carried (orchestration/embedding.py decides).
+have changed, nothing is carried (orchestration/embedding/days.py decides).
 """
 
 import datetime as dt

@@ -15,7 +15,7 @@ from orchestration.assets.online import online_asset
 from orchestration.catalog import check_specs, column_schema
 from orchestration.dagster_private import NOT_RECORDED
 from orchestration.due_cells import due_cells
-from orchestration.embedding import job_of, plan_days, publish_day
+from orchestration.embedding.days import job_of, plan_days, publish_day
 from orchestration.experiments.programs import run_program
 from orchestration.partitions import cell as cell_key
 from orchestration.partitions import days_by_version, parse_day

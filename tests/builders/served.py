@@ -29,7 +29,7 @@ from models.probing.profile_head import Preparation, ProfileHead
 from models.probing.task_model import TaskModel
 from models.runtime.report import Reporter
 from models.train import train
-from orchestration.embedding import job_of, plan_days, publish_day
+from orchestration.embedding.days import job_of, plan_days, publish_day
 from tests.builders.datasets import shop
 from tests.builders.events import AS_OF, BERLIN, CUTOFF, Event, publish_events, publish_items
 from tests.builders.jobs import embed_job, train_job

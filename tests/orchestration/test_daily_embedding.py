@@ -28,7 +28,7 @@ from features.store.freshness import event_histories, stale_embeddings
 from models.embed import embed
 from models.runtime.report import Reporter
 from models.train import train
-from orchestration.embedding import job_of, plan_days, publish_day
+from orchestration.embedding.days import job_of, plan_days, publish_day
 from tests.builders.datasets import dataset_like
 from tests.builders.events import Event, Midnights, place_of, publish_items
 from tests.builders.jobs import embed_job, train_job
@@ -325,7 +325,7 @@ def test_another_catalog_embeds_everybody_where_vectors_follow_from_it(shop, ite
 
 def test_other_code_embeds_everybody(shop, monkeypatch):
     lake, version = shop
-    monkeypatch.setattr("orchestration.embedding.code_version", lambda: "other")
+    monkeypatch.setattr("orchestration.embedding.days.code_version", lambda: "other")
     publish_log(lake, TWO_DAYS, DAYS[:3])
     (made,) = night(lake, [version], DAYS[2])
     assert (made.base, made.fresh) == (None, {*USERS})

@@ -30,7 +30,7 @@ from contracts.recipes.checkpoint import load_facts
 from contracts.recipes.jobs import EmbedDay, EmbedJob, EmbedModel
 from models.experiments.cells import local_model
 from models.runtime.code import code_version
-from orchestration.day_features import DayFeatures, Say
+from orchestration.embedding.features import DayFeatures, Say
 
 if TYPE_CHECKING:
     from features.learning.catalog_hashes import CatalogHashes
