@@ -6,7 +6,7 @@ to, and without, `ends`; nothing later, whatever the sequences hold.
 Shapes: n examples, M candidates of all lists, K numbers known of a candidate.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -25,6 +25,9 @@ class Labeled:
     y_n: np.ndarray  # class index, item id (int64) or number (float64)
     starts_n: np.ndarray = field(default=None)  # type: ignore[assignment]  # the first that it sees
     now_n: np.ndarray | None = None  # unix seconds at which it is looked at; else its last event's
+    # What an example counts in training: 1, or less of a day before the as-of. Those of one user
+    # are in the order of time, so that the newest is the last. None: all are of the as-of day.
+    weights_n: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.starts_n is None:
@@ -35,11 +38,24 @@ class Labeled:
         """How many events the model sees of each example."""
         return self.ends_n - self.starts_n
 
+    @property
+    def is_newest_n(self) -> np.ndarray:
+        """Which examples are of the as-of day itself."""
+        return is_newest(self.weights_n, len(self.users_n))
+
+    def newest(self) -> "Labeled":
+        """The examples of the as-of day alone."""
+        return replace(self.pick(np.flatnonzero(self.is_newest_n)), weights_n=None)
+
     def pick(self, index_n: np.ndarray) -> "Labeled":
         """Returns chosen examples."""
-        names = ("users_n", "ends_n", "y_n", "starts_n")
-        now_n = None if self.now_n is None else self.now_n[index_n]
-        return Labeled(*(getattr(self, name)[index_n] for name in names), now_n=now_n)
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Labeled(**{n: None if x is None else x[index_n] for n, x in known.items()})
+
+
+def is_newest(weights_n: np.ndarray | None, count: int) -> np.ndarray:
+    """Which of some examples are of the as-of day itself, by what they count in training."""
+    return np.ones(count, bool) if weights_n is None else weights_n == 1
 
 
 @dataclass(frozen=True)
@@ -84,13 +100,3 @@ def last_windows(sequences: Sequences, examples: Labeled, max_length: int) -> Ev
     taken = np.minimum(examples.lengths_n, max_length)
     first_n, since_n = examples.ends_n - taken, examples.starts_n
     return sequences.windows(examples.users_n, first_n, taken, examples.now_n, since_n)
-
-
-def calendar_instants(as_of_n: np.ndarray) -> np.ndarray | None:
-    """When examples may be said to be looked at; None: in the second of their last event.
-
-    An as-of that all examples share comes from the calendar, and may be known. One of their own
-    follows from what the user did: they are cut at the event that is to be predicted, or right
-    after the one before, and the time that has gone by would tell when it came.
-    """
-    return as_of_n if len(np.unique(as_of_n)) == 1 else None

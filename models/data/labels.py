@@ -2,6 +2,8 @@
 
 The split is by user and made where the labels are made. Nothing a model may see goes past a label's
 as-of: each example is cut there, and neither the vocabulary nor the checkpoint saw anything later.
+Training users may be labeled at days before the as-of as well (`snapshots`): vocabulary and
+checkpoint saw what came after those days, which is over by the as-of that others are judged at.
 """
 
 import dataclasses
@@ -17,12 +19,13 @@ import pyarrow.parquet as pq
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import HOLDOUT, LABELS
 from contracts.recipes.jobs import TaskSpec
-from models.data.examples import Labeled, Lists, calendar_instants
+from models.data.examples import Labeled, Lists
 from models.data.packed import UNK
 from models.data.rng import Draw
 from models.data.sequences import Sequences
 
 SPLITS = ("train", "valid", "test")
+HALF_LIFE = 4.0  # windows by which an example of a day before is older, and counts half as much
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,23 @@ class Task:
     def share_index(self, share: float, seed: int) -> np.ndarray:
         """Which training examples make up a share of them, of each class alike.
 
-        A larger share of the same seed holds the smaller one. Examples of one user go together.
+        A larger share of the same seed holds the smaller one. Examples of one user go together. Of
+        those of several days, the newest are shared out, as if they were alone, and those of days
+        before go with them.
         """
         train = self.splits["train"]
+        newest = np.flatnonzero(train.is_newest_n)
         chance = Draw(seed, 0, train.users_n).uniform("label share", 1)[:, 0]
         groups = train.y_n if self.is_classification else np.zeros(len(train.y_n))
         kept = []
-        for group in np.unique(groups):
-            members = np.flatnonzero(groups == group)
+        for group in np.unique(groups[newest]):
+            members = newest[groups[newest] == group]
             order = members[np.argsort(chance[members], kind="stable")]
             kept.append(order[: max(1, round(share * len(order)))])
-        return np.sort(np.concatenate(kept))
+        chosen = np.sort(np.concatenate(kept))
+        if train.weights_n is None:
+            return chosen
+        return np.flatnonzero(np.isin(train.users_n, train.users_n[chosen]))
 
     def train_share(self, share: float, seed: int) -> Labeled:
         """A share of the training examples."""
@@ -142,6 +151,11 @@ def _check_seen(path: Path, table: pa.Table, sequences: Sequences, model: Model 
 
 
 def _check_cutoff(path: Path, table: pa.Table, cutoff: str, what: str) -> None:
+    is_train = pc.equal(table["split"], "train")
+    judged_from = pc.min(table.filter(pc.invert(is_train))["as_of"])
+    if judged_from.is_valid:  # what is over by then tells nothing of who is judged
+        is_over = pc.and_(is_train, pc.less_equal(table["label_end"], judged_from))
+        table = table.filter(pc.invert(is_over))
     as_of = pc.min(table["as_of"]).as_py()
     if dt.datetime.fromisoformat(cutoff) > as_of:
         raise FootpathError(
@@ -184,15 +198,44 @@ def _task(
         y = _item_ids(table["label"], sequences)[first]
     else:
         y = value[first].astype(np.int64) if classes else value[first]
+    split = table["split"].take(pa.array(first))
+    now_n, weights_n = _calendar(as_of[first], _seconds(table["label_end"])[first], split)
     examples = Labeled(
         users_n=users[first],
         ends_n=sequences.events_before(users[first], as_of[first]),
         y_n=y,
         starts_n=sequences.events_before(users[first], _begin(table["since"])[first]),
-        now_n=calendar_instants(as_of[first]),
+        now_n=now_n,
+        weights_n=weights_n,
     )
-    found = _split(where, task, table["split"].take(pa.array(first)), examples, classes, lists)
+    found = _split(where, task, split, examples, classes, lists)
     return dataclasses.replace(found, label_end=pc.max(table["label_end"]).as_py().isoformat())
+
+
+def _calendar(
+    as_of_n: np.ndarray, label_end_n: np.ndarray, split: pa.ChunkedArray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """When examples may be said to be looked at, and what each counts in training.
+
+    An as-of that all held-out examples share comes from the calendar, and may be known; so do those
+    of training users at days before it. One of their own follows from what the user did: they are
+    cut at the event that is to be predicted, or right after the one before, and the time that has
+    gone by would tell when it came. Those are looked at in the second of their last event (None).
+
+    An example of a day before counts half as much for every `HALF_LIFE` windows that it is older.
+    """
+    is_train_n = pc.equal(split, "train").to_numpy()
+    shared = np.unique(as_of_n[~is_train_n])
+    if len(shared) != 1:
+        return None, None
+    is_earlier_n = as_of_n < shared[0]
+    is_over_n = is_train_n & (label_end_n <= shared[0])
+    if not ((as_of_n == shared[0]) | (is_earlier_n & is_over_n)).all():
+        return None, None
+    if not is_earlier_n.any():
+        return as_of_n, None
+    windows_n = np.maximum(label_end_n - as_of_n, 1)
+    return as_of_n, 0.5 ** ((shared[0] - as_of_n) / windows_n / HALF_LIFE)
 
 
 def _begin(since: pa.ChunkedArray) -> np.ndarray:
@@ -242,6 +285,8 @@ def _split(
     seen = examples.lengths_n > 0
     members = {name: np.flatnonzero(pc.equal(split, name).to_numpy() & seen) for name in SPLITS}
     splits = {name: examples.pick(at) for name, at in members.items()}
+    for name in SPLITS[1:]:  # they are all of the as-of day
+        splits[name] = dataclasses.replace(splits[name], weights_n=None)
     for name, labeled in splits.items():
         _check_split(where, name, labeled, classes)
     return Task(

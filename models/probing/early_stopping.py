@@ -1,7 +1,7 @@
 """Validation probe for early stopping: are the vectors still getting better for a task?
 
-After every few epochs a frozen probe is fitted on the task's training users; its loss on the
-validation users judges the weights. Test users are never looked at.
+After every few epochs a frozen probe is fitted on the task's training users, as of the as-of day
+alone; its loss on the validation users judges the weights. Test users are never looked at.
 """
 
 import math
@@ -44,7 +44,8 @@ class ValidationProbe:
 
     def loss(self, model: UserModel) -> float:
         """The probe's validation loss; the model is left in evaluation mode."""
-        task, parts = self.task, self.task.splits
+        task = self.task
+        parts = {split: part.newest() for split, part in task.splits.items()}
         x = {split: self._vectors(model, parts[split]) for split in ("train", "valid")}
         scale = Scale.of(task, parts["train"].y_n)
         y = {split: scale.targets(parts[split].y_n) for split in x}

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from contracts.base.hashing import hash_rows
@@ -106,15 +107,16 @@ def _prepare(task: Task, inputs: Inputs, share: float, seed: int) -> Run:
     standardizer = Standardizer.of(vectors["train"])
     x = {split: standardizer(vectors[split]) for split in SPLITS}
     y = {split: scale.targets(splits[split].y_n) for split in SPLITS}
-    features = None
+    features, weights_n = None, splits["train"].weights_n
     if inputs.features is None:
-        head = fit_head((x["train"], y["train"]), (x["valid"], y["valid"]), len(task.classes))
+        parts = [(x[split], y[split]) for split in ("train", "valid")]
+        head = fit_head(parts[0], parts[1], len(task.classes), weights_n)
     else:
         known = inputs.features | {"train": inputs.features["train"][kept]}
         scaler = FeatureScaler.of(known["train"])
         features = {split: scaler(known[split]) for split in SPLITS}
         blocks = [(x[split], features[split], y[split]) for split in ("train", "valid")]
-        head = fit_joint(blocks[0], blocks[1], len(task.classes)).linear
+        head = fit_joint(blocks[0], blocks[1], len(task.classes), weights_n).linear
     probe = (scale, standardizer, head, x, features)
     return Run(task, inputs.name, share, seed, splits, inputs.encoder, *probe)
 
@@ -126,7 +128,7 @@ def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
     found = {split: _predict(run, model, setting, split) for split in SPLITS[1:]}
     figures = measure(run.task, found["test"])
     common = common_columns(setting, run.task, protocol, run.inputs, run.share, run.seed) | {
-        "train_users": len(run.splits["train"].users_n),
+        "train_users": np.count_nonzero(run.splits["train"].is_newest_n),
         "test_users": len(run.splits["test"].users_n),
         "seconds": time.monotonic() - begun,
     }

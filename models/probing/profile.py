@@ -42,8 +42,8 @@ def run_profile(
     begun, kept = time.monotonic(), task.share_index(share, seed)
     splits = task.splits | {"train": task.splits["train"].pick(kept)}
     train, classes = splits["train"], len(task.classes)
-    folds_n = deal_folds(train.users_n, train.y_n, classes)
-    labels = Labels(train.y_n, splits["valid"].y_n, folds_n, classes)
+    folds_n = deal_folds(train.users_n, train.y_n, classes, train.weights_n)
+    labels = Labels(train.y_n, splits["valid"].y_n, folds_n, classes, train.weights_n)
     embedding = _of_share({split: x.numpy() for split, x in inputs.x.items()}, kept)
     features = _of_share(inputs.features, kept) if inputs.features else None
     preparation = Preparation.of(embedding["train"], features["train"] if features else None)
@@ -68,7 +68,7 @@ def run_profile(
     if head:
         _save(setting, task, inputs, head, (share, seed), figures, found["valid"])
     common = common_columns(setting, task, "frozen", PROFILE, share, seed) | {
-        "train_users": len(train.users_n),
+        "train_users": np.count_nonzero(train.is_newest_n),
         "test_users": len(splits["test"].users_n),
         "seconds": time.monotonic() - begun,
     }

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from models.data.examples import is_newest
 from models.data.rng import Draw
 from models.probing.fitted import Fitted, softmax
-from models.probing.members import TINY, Matrix, Member, losses
+from models.probing.members import TINY, Examples, Member, losses
 
 FOLDS = 5
 PULL = 30.0  # on the squared distance of the weights from their prior, against a sum of losses
@@ -31,17 +32,29 @@ class Labels:
       valid_n: of the validation examples.
       folds_n: which fold a training example is in; -1: in none, for it is not in the sample.
       classes: how many there are; 0 for a number.
+      weights_n: what each training example counts (`Labeled.weights_n`).
     """
 
     train_n: np.ndarray
     valid_n: np.ndarray
     folds_n: np.ndarray
     classes: int
+    weights_n: np.ndarray | None = None
+
+    @property
+    def is_newest_n(self) -> np.ndarray:
+        """Which training examples are of the as-of day, as validation and test examples are."""
+        return is_newest(self.weights_n, len(self.train_n))
+
+    @property
+    def is_judged_n(self) -> np.ndarray:
+        """Which training examples choices and weights are judged by."""
+        return (self.folds_n >= 0) & self.is_newest_n
 
     @property
     def judged_n(self) -> np.ndarray:
-        """The labels that choices and weights are judged by: those in folds, and validation."""
-        return np.concatenate([self.train_n[self.folds_n >= 0], self.valid_n])
+        """The labels that weights are judged by: those in folds, and validation."""
+        return np.concatenate([self.train_n[self.is_judged_n], self.valid_n])
 
 
 @dataclass(frozen=True)
@@ -61,14 +74,19 @@ class Crossfit:
     choice: Any
 
 
-def deal_folds(users_n: np.ndarray, y_n: np.ndarray, classes: int) -> np.ndarray:
+def deal_folds(
+    users_n: np.ndarray, y_n: np.ndarray, classes: int, weights_n: np.ndarray | None = None
+) -> np.ndarray:
     """Deals examples to folds: those of one user together, users of each class in turn.
 
     Of more than `SAMPLE` examples, those of users drawn at random are dealt; the others get -1.
+    Which class a user is of, their first example of the as-of day says (`Labeled.weights_n`).
     """
-    users, first, place = np.unique(users_n, return_index=True, return_inverse=True)
+    newest = np.flatnonzero(is_newest(weights_n, len(users_n)))
+    users, first = np.unique(users_n[newest], return_index=True)
+    place = np.searchsorted(users, users_n)
     chance = Draw(0, 0, users).uniform("fold", 1)[:, 0]
-    group = y_n[first] if classes else np.zeros(len(users))
+    group = y_n[newest[first]] if classes else np.zeros(len(users))
     order = np.lexsort((chance, group))
     fold = np.empty(len(users), np.int64)
     fold[order] = np.arange(len(users)) % FOLDS
@@ -80,41 +98,57 @@ def deal_folds(users_n: np.ndarray, y_n: np.ndarray, classes: int) -> np.ndarray
 
 
 def by_validation(
-    member: Member, train_n: np.ndarray, valid_n: np.ndarray, classes: int
+    member: Member,
+    train_n: np.ndarray,
+    valid_n: np.ndarray,
+    classes: int,
+    weights_n: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Fits a member, and takes the choice that does best on the validation examples.
+
+    Args:
+      member: with its rows.
+      train_n: class indices or numbers of the training examples.
+      valid_n: of the validation examples.
+      classes: how many there are; 0 for a number.
+      weights_n: what each training example counts (`Labeled.weights_n`).
 
     Returns:
       Predictions of the validation and test examples, by split, [n, C].
     """
-    return _chosen(member, member.x["train"], train_n, valid_n, classes)[1]
+    train = Examples(member.x["train"], train_n, weights_n)
+    return _chosen(member, train, valid_n, classes)[1]
 
 
 def crossfit(member: Member, labels: Labels) -> Crossfit:
     """Fits a member by validation, and with the same choice without each fold."""
-    train, y_n, folds_n = member.x["train"], labels.train_n, labels.folds_n
+    train, folds_n, judged_n = _examples(member, labels), labels.folds_n, labels.is_judged_n
     whole = _fitted_on(member, labels)
-    choice, held_out = _chosen(member, *whole, labels.valid_n, labels.classes)
+    choice, held_out = _chosen(member, whole, labels.valid_n, labels.classes)
     out_nC = np.empty((len(folds_n), held_out["valid"].shape[1]))
     for fold in np.unique(folds_n[folds_n >= 0]):
-        is_out = folds_n == fold
-        kept = (folds_n >= 0) & ~is_out
-        out_nC[is_out] = member.fit(train[kept], y_n[kept], [choice])(train[is_out])[0]
-    judged = np.concatenate([out_nC[folds_n >= 0], held_out["valid"]])
+        is_out = judged_n & (folds_n == fold)
+        kept = train.pick((folds_n >= 0) & (folds_n != fold))
+        out_nC[is_out] = member.fit(kept, [choice])(train.x[is_out])[0]
+    judged = np.concatenate([out_nC[judged_n], held_out["valid"]])
     return Crossfit(member.name, judged, held_out, choice)
 
 
-def _fitted_on(member: Member, labels: Labels) -> tuple[Matrix, np.ndarray]:
-    """Rows and labels of the training examples that a member is fitted on."""
+def _examples(member: Member, labels: Labels) -> Examples:
+    return Examples(member.x["train"], labels.train_n, labels.weights_n)
+
+
+def _fitted_on(member: Member, labels: Labels) -> Examples:
+    """The training examples that a member is fitted on."""
     chosen_n = labels.folds_n >= 0 if member.on_sample else np.ones(len(labels.folds_n), bool)
-    return member.x["train"][chosen_n], labels.train_n[chosen_n]
+    return _examples(member, labels).pick(chosen_n)
 
 
 def _chosen(
-    member: Member, x_train: Matrix, train_n: np.ndarray, valid_n: np.ndarray, classes: int
+    member: Member, train: Examples, valid_n: np.ndarray, classes: int
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """The choice with the smallest loss on the validation examples, and its predictions."""
-    predict = member.fit(x_train, train_n, member.choices)
+    predict = member.fit(train, member.choices)
     of_valid = predict(member.x["valid"])
     best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
     return member.choices[best], {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
@@ -140,7 +174,8 @@ class Stack:
 def fit_stack(members: list[Member], labels: Labels) -> Stack:
     """Fits members and their weights; a stack of one is that one."""
     found = [crossfit(member, labels) for member in members]
-    center_C, weights_M = center_of(labels.train_n, labels.classes), np.ones(1)
+    center_C = center_of(labels.train_n[labels.is_newest_n], labels.classes)
+    weights_M = np.ones(1)
     if len(found) > 1:
         judged = [each.judged for each in found]
         weights_M = stack_weights(judged, labels.judged_n, labels.classes, center_C)
@@ -158,7 +193,7 @@ def kept_members(stack: Stack, members: list[Member], labels: Labels) -> dict[st
     kept = {}
     for member in [each for each in members if stack.weights[each.name] > 0] or members[:1]:
         assert member.keep, member.name
-        kept[member.name] = member.keep(*_fitted_on(member, labels), stack.choices[member.name])
+        kept[member.name] = member.keep(_fitted_on(member, labels), stack.choices[member.name])
     return kept
 
 
