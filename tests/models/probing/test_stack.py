@@ -67,9 +67,9 @@ def test_of_many_examples_a_sample_is_dealt_and_trees_see_no_more(monkeypatch):
     x, y = planted(1.0)
     labels, seen = labels_of(y), []
 
-    def fit(x_nD, y_n, choices):
-        seen.append(len(y_n))
-        return member(x).fit(x_nD, y_n, choices)
+    def fit(train, choices):
+        seen.append(len(train.y_n))
+        return member(x).fit(train, choices)
 
     assert (labels.folds_n >= 0).sum() == 100
     crossfit(Member("linear", x, (1.0, 10.0), fit), labels)
@@ -84,8 +84,8 @@ def test_nobody_is_judged_by_a_model_that_was_fitted_on_them():
     x, y = planted(1.0)
     y["train"] = RNG.integers(0, 2, N["train"])  # nothing to learn but by heart
 
-    def by_heart(x_nD, y_n, _):
-        known = {row.tobytes(): label for row, label in zip(x_nD, y_n, strict=True)}
+    def by_heart(train, _):
+        known = {row.tobytes(): label for row, label in zip(train.x, train.y_n, strict=True)}
 
         def predict(rows):
             said = np.array([known.get(row.tobytes(), -1) for row in rows])
