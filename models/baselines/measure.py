@@ -198,7 +198,8 @@ def _on_features(task: Task, known: HeadFeatures, trees: int) -> dict[str, Predi
     def members(kept: np.ndarray) -> list[Member]:
         splits = task.splits | {"train": task.splits["train"].pick(kept)}
         x = {split: known.of(part) for split, part in splits.items()}
-        return list(feature_members(x, len(task.classes), trees))
+        newest = np.flatnonzero(splits["train"].is_newest_n)
+        return list(feature_members(x, newest, len(task.classes), trees))
 
     return {
         "features_lr": _by_validation(task, lambda kept: members(kept)[:1]),

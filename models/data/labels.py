@@ -19,13 +19,12 @@ import pyarrow.parquet as pq
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import HOLDOUT, LABELS
 from contracts.recipes.jobs import TaskSpec
-from models.data.examples import Labeled, Lists
+from models.data.examples import Labeled, Lists, calendar
 from models.data.packed import UNK
 from models.data.rng import Draw
 from models.data.sequences import Sequences
 
 SPLITS = ("train", "valid", "test")
-HALF_LIFE = 4.0  # windows by which an example of a day before is older, and counts half as much
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,8 @@ def _task(
     else:
         y = value[first].astype(np.int64) if classes else value[first]
     split = table["split"].take(pa.array(first))
-    now_n, weights_n = _calendar(as_of[first], _seconds(table["label_end"])[first], split)
+    is_train = pc.equal(split, "train").to_numpy()
+    now_n, weights_n = calendar(as_of[first], _seconds(table["label_end"])[first], is_train)
     examples = Labeled(
         users_n=users[first],
         ends_n=sequences.events_before(users[first], as_of[first]),
@@ -210,32 +210,6 @@ def _task(
     )
     found = _split(where, task, split, examples, classes, lists)
     return dataclasses.replace(found, label_end=pc.max(table["label_end"]).as_py().isoformat())
-
-
-def _calendar(
-    as_of_n: np.ndarray, label_end_n: np.ndarray, split: pa.ChunkedArray
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """When examples may be said to be looked at, and what each counts in training.
-
-    An as-of that all held-out examples share comes from the calendar, and may be known; so do those
-    of training users at days before it. One of their own follows from what the user did: they are
-    cut at the event that is to be predicted, or right after the one before, and the time that has
-    gone by would tell when it came. Those are looked at in the second of their last event (None).
-
-    An example of a day before counts half as much for every `HALF_LIFE` windows that it is older.
-    """
-    is_train_n = pc.equal(split, "train").to_numpy()
-    shared = np.unique(as_of_n[~is_train_n])
-    if len(shared) != 1:
-        return None, None
-    is_earlier_n = as_of_n < shared[0]
-    is_over_n = is_train_n & (label_end_n <= shared[0])
-    if not ((as_of_n == shared[0]) | (is_earlier_n & is_over_n)).all():
-        return None, None
-    if not is_earlier_n.any():
-        return as_of_n, None
-    windows_n = np.maximum(label_end_n - as_of_n, 1)
-    return as_of_n, 0.5 ** ((shared[0] - as_of_n) / windows_n / HALF_LIFE)
 
 
 def _begin(since: pa.ChunkedArray) -> np.ndarray:
@@ -285,8 +259,6 @@ def _split(
     seen = examples.lengths_n > 0
     members = {name: np.flatnonzero(pc.equal(split, name).to_numpy() & seen) for name in SPLITS}
     splits = {name: examples.pick(at) for name, at in members.items()}
-    for name in SPLITS[1:]:  # they are all of the as-of day
-        splits[name] = dataclasses.replace(splits[name], weights_n=None)
     for name, labeled in splits.items():
         _check_split(where, name, labeled, classes)
     return Task(

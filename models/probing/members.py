@@ -8,7 +8,7 @@ Shapes: n examples, K choices, C classes (1 for a number).
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from models.data.examples import is_newest
 from models.probing.fitted import Fitted, LinearModel, spread
 from models.probing.probe import PENALTIES, Scale, head_path
 
@@ -30,11 +31,18 @@ TINY = 1e-6  # probabilities are kept from 0 by it
 
 @dataclass(frozen=True)
 class Examples:
-    """What a member is fitted on: rows, their labels, and what each counts (None: all the same)."""
+    """What a member is fitted on: rows, labels, and what each counts (`Labeled.weights_n`)."""
 
     x: Matrix
     y_n: np.ndarray
     weights_n: np.ndarray | None = None
+
+    def newest(self) -> "Examples":
+        """Those of the as-of day alone."""
+        if self.weights_n is None:
+            return self
+        chosen = self.pick(np.flatnonzero(is_newest(self.weights_n, len(self.y_n))))
+        return replace(chosen, weights_n=None)
 
     def pick(self, chosen_n: np.ndarray) -> "Examples":
         """Chosen ones."""

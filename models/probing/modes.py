@@ -56,9 +56,9 @@ class Run:
     features: dict[str, torch.Tensor] | None  # standardized
 
     def valid_loss(self) -> float:
-        """How well the probe does on the validation examples."""
+        """How well the probe does on the validation examples, in the unit of the label."""
         targets_n = self.scale.targets(self.splits["valid"].y_n)
-        return float(task_loss(self.scores("valid"), targets_n))
+        return float(task_loss(self.scores("valid"), targets_n)) * self.scale.spread
 
     def scores(self, split: str) -> torch.Tensor:
         """Scores a split by the probe -> [n, C]."""
@@ -100,7 +100,13 @@ def common_columns(
 
 
 def _prepare(task: Task, inputs: Inputs, share: float, seed: int) -> Run:
-    kept = task.share_index(share, seed)
+    """The probe that validates better: with the examples of days before the as-of, or without."""
+    kept, is_newest_n = task.share_index(share, seed), task.splits["train"].is_newest_n
+    chosen = [kept[is_newest_n[kept]]] + ([] if is_newest_n[kept].all() else [kept])
+    return min((_probe(task, inputs, share, seed, each) for each in chosen), key=Run.valid_loss)
+
+
+def _probe(task: Task, inputs: Inputs, share: float, seed: int, kept: np.ndarray) -> Run:
     splits = task.splits | {"train": task.splits["train"].pick(kept)}
     vectors = inputs.x | {"train": inputs.x["train"][torch.from_numpy(kept)]}
     scale = Scale.of(task, splits["train"].y_n)

@@ -46,7 +46,10 @@ def run_profile(
     labels = Labels(train.y_n, splits["valid"].y_n, folds_n, classes, train.weights_n)
     embedding = _of_share({split: x.numpy() for split, x in inputs.x.items()}, kept)
     features = _of_share(inputs.features, kept) if inputs.features else None
-    preparation = Preparation.of(embedding["train"], features["train"] if features else None)
+    newest = np.flatnonzero(train.is_newest_n)
+    preparation = Preparation.of(
+        embedding["train"][newest], features["train"][newest] if features else None
+    )
     members = profile_members(
         preparation, embedding, features, _of_share(items.x, kept), classes,
         setting.job.evaluation.trees,
@@ -116,7 +119,7 @@ def profile_members(
     """What a profile is stacked of; rows by split, `train` of the label share.
 
     Args:
-      preparation: of the training examples.
+      preparation: of the training examples of the as-of day.
       embedding: user vectors, [n, D].
       features: [n, F], NaN where one is missing; none: the embedding and the bag alone.
       tfidf: of items, sparse [n, V].
@@ -146,10 +149,13 @@ def profile_members(
 
 
 def feature_members(
-    features: dict[str, np.ndarray], classes: int, trees: int
+    features: dict[str, np.ndarray], newest: np.ndarray, classes: int, trees: int
 ) -> tuple[Member, Member]:
-    """A linear model on the behavior features, and gradient boosting; arguments as above."""
-    scaler = FeatureScaler.of(features["train"])
+    """A linear model on the behavior features, and gradient boosting; arguments as above.
+
+    Those of `newest` say how they are scaled: the training examples of the as-of day.
+    """
+    scaler = FeatureScaler.of(features["train"][newest])
     scaled = {split: scaler(rows).numpy() for split, rows in features.items()}
     return (
         linear("features_lr", scaled, classes),

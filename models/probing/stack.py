@@ -65,13 +65,30 @@ class Crossfit:
       name: of the member.
       judged: of `Labels.judged_n`, [n, C].
       held_out: of validation and test examples, by split, [n, C].
-      choice: of the member's.
+      choice: of the member.
     """
 
     name: str
     judged: np.ndarray
     held_out: dict[str, np.ndarray]
-    choice: Any
+    choice: "Choice"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation users have chosen of a member.
+
+    Attributes:
+      value: one of the member's choices.
+      with_earlier: it is fitted on examples of days before the as-of too, where there are some.
+    """
+
+    value: Any
+    with_earlier: bool = False
+
+    def examples(self, train: Examples) -> Examples:
+        """The examples that it is fitted on, of some."""
+        return train if self.with_earlier else train.newest()
 
 
 def deal_folds(
@@ -106,6 +123,9 @@ def by_validation(
 ) -> dict[str, np.ndarray]:
     """Fits a member, and takes the choice that does best on the validation examples.
 
+    Whether examples of days before the as-of help is among the choices: what led to a label may
+    have changed since.
+
     Args:
       member: with its rows.
       train_n: class indices or numbers of the training examples.
@@ -128,8 +148,8 @@ def crossfit(member: Member, labels: Labels) -> Crossfit:
     out_nC = np.empty((len(folds_n), held_out["valid"].shape[1]))
     for fold in np.unique(folds_n[folds_n >= 0]):
         is_out = judged_n & (folds_n == fold)
-        kept = train.pick((folds_n >= 0) & (folds_n != fold))
-        out_nC[is_out] = member.fit(kept, [choice])(train.x[is_out])[0]
+        kept = choice.examples(train.pick((folds_n >= 0) & (folds_n != fold)))
+        out_nC[is_out] = member.fit(kept, [choice.value])(train.x[is_out])[0]
     judged = np.concatenate([out_nC[judged_n], held_out["valid"]])
     return Crossfit(member.name, judged, held_out, choice)
 
@@ -146,12 +166,17 @@ def _fitted_on(member: Member, labels: Labels) -> Examples:
 
 def _chosen(
     member: Member, train: Examples, valid_n: np.ndarray, classes: int
-) -> tuple[Any, dict[str, np.ndarray]]:
+) -> tuple[Choice, dict[str, np.ndarray]]:
     """The choice with the smallest loss on the validation examples, and its predictions."""
-    predict = member.fit(train, member.choices)
-    of_valid = predict(member.x["valid"])
-    best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
-    return member.choices[best], {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
+    found = []
+    for with_earlier in (False,) if train.weights_n is None else (False, True):
+        predict = member.fit(train if with_earlier else train.newest(), member.choices)
+        of_valid = predict(member.x["valid"])
+        loss_K = losses(of_valid, valid_n, classes).mean(axis=1)
+        best = int(np.argmin(loss_K))
+        held_out = {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
+        found.append((loss_K[best], Choice(member.choices[best], with_earlier), held_out))
+    return min(found, key=lambda each: each[0])[1:]
 
 
 @dataclass(frozen=True)
@@ -168,7 +193,7 @@ class Stack:
     weights: dict[str, float]
     held_out: dict[str, np.ndarray]
     center_C: np.ndarray
-    choices: dict[str, Any]
+    choices: dict[str, Choice]
 
 
 def fit_stack(members: list[Member], labels: Labels) -> Stack:
@@ -193,7 +218,8 @@ def kept_members(stack: Stack, members: list[Member], labels: Labels) -> dict[st
     kept = {}
     for member in [each for each in members if stack.weights[each.name] > 0] or members[:1]:
         assert member.keep, member.name
-        kept[member.name] = member.keep(_fitted_on(member, labels), stack.choices[member.name])
+        choice, train = stack.choices[member.name], _fitted_on(member, labels)
+        kept[member.name] = member.keep(choice.examples(train), choice.value)
     return kept
 
 
