@@ -272,15 +272,15 @@ def test_features_that_help_on_the_newest_day_come_into_a_joint_head():
 def figures(folder: Path, name: str, out: Path) -> dict:
     """Every program's figures and predictions by the labels of a name."""
     settings = {"sequences": str(pointer_of(folder)), "labels": str(folder / f"{name}.parquet")}
-    settings |= {"tasks": [spec.model_dump() for spec in SPECS], "label_shares": [0.1, 1.0]}
-    settings |= {"predictions": str(out / f"{name}-p.parquet"), "trees": 15}
+    settings |= {"tasks": [spec.model_dump() for spec in SPECS], "label_shares": [0.3]}
+    settings |= {"predictions": str(out / f"{name}-p.parquet"), "trees": 5}
     days = [CUTOFF] if name == "alone" else [CUTOFF, *DAYS]
     features = write_features(out / f"{name}-f.parquet", days, user_names(USERS))
     settings |= {"head_features": str(features), "out": str(out / f"{name}.parquet")}
     baselines(baselines_job(settings), Reporter())
     found = read_predictions([Path(settings["predictions"])])
     own = {"checkpoint": str(folder / "coles_bag_v1"), "protocols": ["frozen", "finetuned"]}
-    own |= {"epochs": 2, "models": str(out / f"{name}-models")}
+    own |= {"epochs": 1, "models": str(out / f"{name}-models")}
     finetune(evaluation_job(settings | own), Reporter())
     return found | read_predictions([Path(settings["predictions"])])
 
@@ -289,15 +289,18 @@ def test_programs_measure_the_same_users_with_and_without_earlier_days(folder, t
     alone, both, wrong = (figures(folder, n, tmp_path) for n in ("alone", "earlier", "wrong"))
     assert alone.keys() == both.keys() == wrong.keys()
     assert len({run[3] for run in alone}) == 5  # kinds of input
-    changed = 0
+    changed = set()
     for run, found in alone.items():
         for split, part in found.items():
             np.testing.assert_array_equal(part.users_n, both[run][split].users_n)
             np.testing.assert_array_equal(part.y_n, both[run][split].y_n)
-            changed += not np.array_equal(part.scores_nC, both[run][split].scores_nC)
-            if run[4] == "half":  # what misleads is not taken
-                print("DIFF", run, split, abs(part.scores_nC - wrong[run][split].scores_nC).max())
-    assert changed > len(alone) / 2
+            if not np.array_equal(part.scores_nC, both[run][split].scores_nC):
+                changed.add(run[2:4])
+            # What misleads is not taken; a model that knows nothing of the label may take it.
+            if run[4] == "half" and run[3] in ("items", "embedding"):
+                np.testing.assert_array_equal(part.scores_nC, wrong[run][split].scores_nC)
+    assert changed >= {("baseline", "items"), ("frozen", "embedding"), ("frozen", "profile")}
+    assert ("finetuned", "embedding") in changed
     rows = {n: pq.read_table(tmp_path / f"{n}.parquet").to_pylist() for n in ("alone", "earlier")}
     counts = [[row["train_users"] for row in rows[name]] for name in rows]
     assert counts[0] == counts[1]
