@@ -20,7 +20,7 @@ from orchestration.experiments.inputs import prepare
 from tests.builders.events import AS_OF, BERLIN, publish_events
 from tests.builders.snapshots import DAYS, ZONE, build_features, dataset_of, log
 
-TASKS = ("buys", "spends")
+TASKS = ("buys", "new")
 
 
 @pytest.fixture
