@@ -1,8 +1,9 @@
 """The YAML's `tasks`: what is to be predicted, and of which examples.
 
 An example is a user's history up to an instant. Three sources give them: the end of the as-of day
-(one a user; the label is an attribute or lies in the days after), the last events of each user
-(`holdout`), and what begins after the as-of (`session`, `candidates`).
+(one a user, and of training users some at days before, where a task has `snapshots`; the label is
+an attribute or lies in the days after), the last events of each user (`holdout`), and what begins
+after the as-of (`session`, `candidates`).
 """
 
 import datetime as dt

@@ -269,8 +269,8 @@ def test_features_that_help_on_the_newest_day_come_into_a_joint_head():
     assert fit_joint(told, (*valid[:2], torch.randint(0, 2, (80,))), 2, weights_n).weights[0] > 0
 
 
-def figures(folder: Path, name: str, out: Path) -> dict:
-    """Every program's figures and predictions by the labels of a name."""
+def figures(folder: Path, name: str, out: Path, **changes) -> dict:
+    """What every program predicts by the labels of a name."""
     settings = {"sequences": str(pointer_of(folder)), "labels": str(folder / f"{name}.parquet")}
     settings |= {"tasks": [spec.model_dump() for spec in SPECS], "label_shares": [0.3]}
     settings |= {"predictions": str(out / f"{name}-p.parquet"), "trees": 5}
@@ -281,7 +281,7 @@ def figures(folder: Path, name: str, out: Path) -> dict:
     found = read_predictions([Path(settings["predictions"])])
     own = {"checkpoint": str(folder / "coles_bag_v1"), "protocols": ["frozen", "finetuned"]}
     own |= {"epochs": 1, "models": str(out / f"{name}-models")}
-    finetune(evaluation_job(settings | own), Reporter())
+    finetune(evaluation_job(settings | own | changes), Reporter())
     return found | read_predictions([Path(settings["predictions"])])
 
 
@@ -304,3 +304,15 @@ def test_programs_measure_the_same_users_with_and_without_earlier_days(folder, t
     rows = {n: pq.read_table(tmp_path / f"{n}.parquet").to_pylist() for n in ("alone", "earlier")}
     counts = [[row["train_users"] for row in rows[name]] for name in rows]
     assert counts[0] == counts[1]
+
+
+def test_a_stored_profile_predicts_what_its_stack_of_earlier_examples_does(folder, tmp_path):
+    kept, plain = (
+        figures(folder, "earlier", tmp_path, protocols=["frozen"], models=models)
+        for models in (str(tmp_path / "models"), None)
+    )
+    profiles = [run for run in kept if run[3] == "profile"]
+    assert len(profiles) == len(SPECS)
+    for run in profiles:
+        for split, part in kept[run].items():
+            np.testing.assert_allclose(part.scores_nC, plain[run][split].scores_nC, atol=1e-4)
