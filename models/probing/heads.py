@@ -51,26 +51,26 @@ class HeadFeatures:
     names: tuple[str, ...]
     x_UF: np.ndarray  # as of the newest day
     view: str = ""  # of the feature store, that they are of
-    earlier: dict[int, np.ndarray] = field(default_factory=dict)  # by unix second, of days before
+    days: dict[int, np.ndarray] = field(default_factory=dict)  # of several: all, by unix second
 
     def of(self, examples: Labeled) -> np.ndarray:
         """What was known of each example's user at its own day -> float64 [n, F].
 
         Raises:
-          FootpathError: an example is of a day before, of which nothing is there.
+          FootpathError: nothing is there of that day.
         """
-        x_nF, is_earlier_n = self.x_UF[examples.users_n], ~examples.is_newest_n
-        if examples.now_n is None or not is_earlier_n.any():
+        x_nF = self.x_UF[examples.users_n]
+        if examples.now_n is None or (examples.is_newest_n.all() and not self.days):
             return x_nF
-        for second in np.unique(examples.now_n[is_earlier_n]):
-            if second not in self.earlier:
+        for second in np.unique(examples.now_n):
+            if second not in self.days:
                 at = dt.datetime.fromtimestamp(second, dt.UTC)
                 raise FootpathError(
-                    f"head features know nothing as of {at.isoformat()}, and training users are "
-                    f"labeled then too: write head_features anew"
+                    f"head features know nothing as of {at.isoformat()}, and users are labeled "
+                    f"as of then: write head_features anew"
                 )
-            at_n = is_earlier_n & (examples.now_n == second)
-            x_nF[at_n] = self.earlier[second][examples.users_n[at_n]]
+            at_n = examples.now_n == second
+            x_nF[at_n] = self.days[second][examples.users_n[at_n]]
         return x_nF
 
 
@@ -146,8 +146,8 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
             f"{path} knows none of the users of {sequences.path}: build both as of the same day"
         )
     view = (table.schema.metadata or {}).get(VIEW, b"").decode()
-    earlier = {day: x_UF for day, (x_UF, _) in found.items() if day != newest}
-    return HeadFeatures(names, found[newest][0], view, earlier)
+    days = {day: x_UF for day, (x_UF, _) in found.items() if day}
+    return HeadFeatures(names, found[newest][0], view, days)
 
 
 def _by_day(path: Path, table: pa.Table) -> dict[int, pa.Table]:

@@ -157,8 +157,8 @@ def test_features_of_an_example_are_those_of_its_day(folder, tmp_path):
     np.testing.assert_array_equal(features.of(alone), expected[train.is_newest_n])
 
 
-@pytest.mark.parametrize("days", [[CUTOFF], [CUTOFF, DAYS[0]]])
-def test_features_that_would_be_newer_than_the_example_are_refused(folder, tmp_path, days):
+@pytest.mark.parametrize("days", [[CUTOFF], [CUTOFF, DAYS[0]], [*DAYS, CUTOFF + HOUR]])
+def test_features_of_another_day_than_the_example_are_refused(folder, tmp_path, days):
     path = write_features(tmp_path / "f.parquet", days, user_names(USERS))
     features = load_head_features(path, open_sequences(pointer_of(folder)))
     with pytest.raises(FootpathError, match=r"know nothing as of 20.*write head_features anew"):
