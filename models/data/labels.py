@@ -41,6 +41,11 @@ class Task:
     left_out: int = 0  # examples without an event before their as-of
     label_end: str = ""  # ISO 8601, UTC: the latest instant that a label looks at
 
+    def newest(self) -> "Task":
+        """The same without examples of days before the as-of."""
+        train = {"train": self.splits["train"].newest()}
+        return dataclasses.replace(self, splits=self.splits | train)
+
     @property
     def is_classification(self) -> bool:
         """Tells classes from numbers and items."""

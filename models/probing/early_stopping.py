@@ -35,7 +35,7 @@ class ValidationProbe:
         self.stopping, self.sequences = stopping, sequences
         assert stopping.task is not None
         asked = TaskSpec(name=stopping.task, kind=stopping.kind)
-        self.task = load_tasks(labels, sequences, (asked,))[0]
+        self.task = load_tasks(labels, sequences, (asked,))[0].newest()
         self.fingerprint = hash_rows(labels, stopping.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:
@@ -44,8 +44,7 @@ class ValidationProbe:
 
     def loss(self, model: UserModel) -> float:
         """The probe's validation loss; the model is left in evaluation mode."""
-        task = self.task
-        parts = {split: part.newest() for split, part in task.splits.items()}
+        task, parts = self.task, self.task.splits
         x = {split: self._vectors(model, parts[split]) for split in ("train", "valid")}
         scale = Scale.of(task, parts["train"].y_n)
         y = {split: scale.targets(parts[split].y_n) for split in x}

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import VIEW
-from models.data.examples import Labeled, is_newest
+from models.data.examples import Labeled
 from models.data.sequences import Sequences
 from models.probing.probe import PENALTIES, Linear, best_head, example_losses, head_path
 from models.probing.standardize import known_moments, signed_log
@@ -188,26 +188,20 @@ def _of_users(
     return x_UF, bool((places >= 0).any())
 
 
-def fit_joint(
-    train: Blocks, valid: Blocks, classes: int, weights_n: np.ndarray | None = None
-) -> JointHead:
+def fit_joint(train: Blocks, valid: Blocks, classes: int) -> JointHead:
     """Fits a head on both blocks, penalty and weights chosen by users it was not fitted on.
 
     Args:
       train: standardized embeddings [n, D], standardized features [n, F], targets [n].
       valid: the same of the validation users.
       classes: how many there are; 0 for a number.
-      weights_n: what each training example counts (`Labeled.weights_n`).
     """
-    found = [_fitted(train, valid, weights, classes, weights_n) for weights in WEIGHTS]
+    found = [_fitted(train, valid, weights, classes) for weights in WEIGHTS]
     alone = found[0]
     best = min(found, key=lambda each: float(each.losses_n.mean()))
     if best is not alone:
         gain_n = alone.losses_n - best.losses_n
-        of_alone_m, of_best_m = (
-            _left_out_losses(train, each, classes, weights_n) for each in (alone, best)
-        )
-        gain_m = of_alone_m - of_best_m
+        gain_m = _left_out_losses(train, alone, classes) - _left_out_losses(train, best, classes)
         gain = torch.cat([gain_n, gain_m])
         if float(gain.mean()) <= SURE * float(gain.std(correction=0)) / len(gain) ** 0.5:
             best = alone
@@ -227,34 +221,23 @@ class _Fitted:
     losses_n: Tensor  # of the validation users
 
 
-def _fitted(
-    train: Blocks,
-    valid: Blocks,
-    weights: tuple[float, float],
-    classes: int,
-    weights_n: np.ndarray | None,
-) -> _Fitted:
+def _fitted(train: Blocks, valid: Blocks, weights: tuple[float, float], classes: int) -> _Fitted:
     x_valid = _joined(valid, weights)
-    heads = head_path(_joined(train, weights), train[2], classes, weights_n=weights_n)
+    heads = head_path(_joined(train, weights), train[2], classes)
     linear, nth = best_head(heads, x_valid, valid[2])
     return _Fitted(weights, linear, PENALTIES[nth], example_losses(linear(x_valid), valid[2]))
 
 
-def _left_out_losses(
-    train: Blocks, fitted: _Fitted, classes: int, weights_n: np.ndarray | None
-) -> Tensor:
-    """The loss of each training user, as of the newest day, by a head fitted without them."""
+def _left_out_losses(train: Blocks, fitted: _Fitted, classes: int) -> Tensor:
+    """The loss of each training user by a head that was fitted without them."""
     x_nD, y_n = _joined(train, fitted.weights), train[2]
-    newest_n = is_newest(weights_n, len(y_n))
-    user_n = np.cumsum(newest_n) - newest_n  # the newest example of each is their last
-    fold_n = torch.from_numpy(user_n % FOLDS)  # in turn: neighbors may be alike
+    fold_n = torch.arange(len(y_n)) % FOLDS  # in turn: neighbors may be alike
     losses_n = torch.zeros(len(y_n), dtype=fitted.losses_n.dtype)
-    for fold in range(FOLDS if newest_n.sum() >= FOLDS else 0):
+    for fold in range(FOLDS if len(y_n) >= FOLDS else 0):
         out = fold_n == fold
-        known_n = None if weights_n is None else weights_n[~out.numpy()]
-        (head,) = head_path(x_nD[~out], y_n[~out], classes, (fitted.penalty,), known_n)
+        (head,) = head_path(x_nD[~out], y_n[~out], classes, (fitted.penalty,))
         losses_n[out] = example_losses(head(x_nD[out].double()), y_n[out]).to(losses_n.dtype)
-    return losses_n[torch.from_numpy(newest_n)]
+    return losses_n
 
 
 def _joined(blocks: Blocks, weights: tuple[float, float]) -> Tensor:

@@ -61,6 +61,7 @@ class Member:
       fit: fits examples for some of the choices.
       keep: fits the same for one choice, as all of them were fitted, into arrays to store.
       on_sample: fitted on a sample where there are many training examples: it costs too much.
+      on_newest: its training rows are those of the as-of day alone.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Member:
     fit: Callable[[Examples, Sequence[Any]], Path]
     keep: Callable[[Examples, Any], Fitted] | None = None
     on_sample: bool = False
+    on_newest: bool = False
 
 
 def linear(name: str, x: dict[str, np.ndarray], classes: int) -> Member:

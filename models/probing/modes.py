@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from contracts.base.hashing import hash_rows
@@ -56,9 +55,9 @@ class Run:
     features: dict[str, torch.Tensor] | None  # standardized
 
     def valid_loss(self) -> float:
-        """How well the probe does on the validation examples, in the unit of the label."""
+        """How well the probe does on the validation examples."""
         targets_n = self.scale.targets(self.splits["valid"].y_n)
-        return float(task_loss(self.scores("valid"), targets_n)) * self.scale.spread
+        return float(task_loss(self.scores("valid"), targets_n))
 
     def scores(self, split: str) -> torch.Tensor:
         """Scores a split by the probe -> [n, C]."""
@@ -100,29 +99,22 @@ def common_columns(
 
 
 def _prepare(task: Task, inputs: Inputs, share: float, seed: int) -> Run:
-    """The probe that validates better: with the examples of days before the as-of, or without."""
-    kept, is_newest_n = task.share_index(share, seed), task.splits["train"].is_newest_n
-    chosen = [kept[is_newest_n[kept]]] + ([] if is_newest_n[kept].all() else [kept])
-    return min((_probe(task, inputs, share, seed, each) for each in chosen), key=Run.valid_loss)
-
-
-def _probe(task: Task, inputs: Inputs, share: float, seed: int, kept: np.ndarray) -> Run:
+    kept = task.share_index(share, seed)
     splits = task.splits | {"train": task.splits["train"].pick(kept)}
     vectors = inputs.x | {"train": inputs.x["train"][torch.from_numpy(kept)]}
     scale = Scale.of(task, splits["train"].y_n)
     standardizer = Standardizer.of(vectors["train"])
     x = {split: standardizer(vectors[split]) for split in SPLITS}
     y = {split: scale.targets(splits[split].y_n) for split in SPLITS}
-    features, weights_n = None, splits["train"].weights_n
+    features = None
     if inputs.features is None:
-        parts = [(x[split], y[split]) for split in ("train", "valid")]
-        head = fit_head(parts[0], parts[1], len(task.classes), weights_n)
+        head = fit_head((x["train"], y["train"]), (x["valid"], y["valid"]), len(task.classes))
     else:
         known = inputs.features | {"train": inputs.features["train"][kept]}
         scaler = FeatureScaler.of(known["train"])
         features = {split: scaler(known[split]) for split in SPLITS}
         blocks = [(x[split], features[split], y[split]) for split in ("train", "valid")]
-        head = fit_joint(blocks[0], blocks[1], len(task.classes), weights_n).linear
+        head = fit_joint(blocks[0], blocks[1], len(task.classes)).linear
     probe = (scale, standardizer, head, x, features)
     return Run(task, inputs.name, share, seed, splits, inputs.encoder, *probe)
 
@@ -134,7 +126,7 @@ def _measure(run: Run, protocol: str, setting: Setting) -> list[dict]:
     found = {split: _predict(run, model, setting, split) for split in SPLITS[1:]}
     figures = measure(run.task, found["test"])
     common = common_columns(setting, run.task, protocol, run.inputs, run.share, run.seed) | {
-        "train_users": np.count_nonzero(run.splits["train"].is_newest_n),
+        "train_users": len(run.splits["train"].users_n),
         "test_users": len(run.splits["test"].users_n),
         "seconds": time.monotonic() - begun,
     }

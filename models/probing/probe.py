@@ -83,21 +83,15 @@ class Scale:
         return scores_nC.double().numpy() * self.spread + self.center
 
 
-def fit_head(
-    train: tuple[Tensor, Tensor],
-    valid: tuple[Tensor, Tensor],
-    classes: int,
-    weights_n: np.ndarray | None = None,
-) -> Linear:
+def fit_head(train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], classes: int) -> Linear:
     """Fits a head on the training users, with the penalty that does best on the others.
 
     Args:
       train: standardized vectors [n, D], and targets [n].
       valid: the same of the validation users.
       classes: how many there are; 0 for a number.
-      weights_n: what each training example counts (`Labeled.weights_n`).
     """
-    return best_head(head_path(*train, classes, weights_n=weights_n), *valid)[0]
+    return best_head(head_path(*train, classes), *valid)[0]
 
 
 def head_path(

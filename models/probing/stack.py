@@ -6,7 +6,7 @@ test examples, and weights. Labels of test users are not even given to it.
 Shapes: n examples, M members, K choices of a member, C classes (1 for a number).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,14 @@ class Labels:
     folds_n: np.ndarray
     classes: int
     weights_n: np.ndarray | None = None
+
+    def of(self, member: Member) -> "Labels":
+        """Those of a member's rows."""
+        if not member.on_newest:
+            return self
+        newest_n = self.is_newest_n
+        train_n, folds_n = self.train_n[newest_n], self.folds_n[newest_n]
+        return replace(self, train_n=train_n, folds_n=folds_n, weights_n=None)
 
     @property
     def is_newest_n(self) -> np.ndarray:
@@ -142,6 +150,7 @@ def by_validation(
 
 def crossfit(member: Member, labels: Labels) -> Crossfit:
     """Fits a member by validation, and with the same choice without each fold."""
+    labels = labels.of(member)
     train, folds_n, judged_n = _examples(member, labels), labels.folds_n, labels.is_judged_n
     whole = _fitted_on(member, labels)
     choice, held_out = _chosen(member, whole, labels.valid_n, labels.classes)
@@ -218,7 +227,7 @@ def kept_members(stack: Stack, members: list[Member], labels: Labels) -> dict[st
     kept = {}
     for member in [each for each in members if stack.weights[each.name] > 0] or members[:1]:
         assert member.keep, member.name
-        choice, train = stack.choices[member.name], _fitted_on(member, labels)
+        choice, train = stack.choices[member.name], _fitted_on(member, labels.of(member))
         kept[member.name] = member.keep(choice.examples(train), choice.value)
     return kept
 

@@ -101,9 +101,6 @@ def finetune_task(
       The best epoch; 0 where the fitted head on the encoder as given was best.
     """
     device, length = model.mean_D.device, model.user_model.config.max_length
-    weights_n = examples["train"].weights_n
-    if weights_n is not None:  # the rate is for a mean loss
-        weights_n = weights_n / weights_n.mean()
 
     def loss_of(chosen: np.ndarray, epoch: int) -> Tensor:
         seen = examples["train"].pick(chosen)
@@ -114,8 +111,7 @@ def finetune_task(
             windows = random_windows(sequences, seen, draw, length)
         known = features["train"][torch.from_numpy(chosen)] if features else None
         scores = model(to_device(pack(windows), device), known)
-        counts = None if weights_n is None else weights_n[chosen]
-        return task_loss(scores, targets["train"][chosen].to(device), counts)
+        return task_loss(scores, targets["train"][chosen].to(device))
 
     def valid_loss() -> float:
         known = features["valid"] if features else None
