@@ -27,11 +27,11 @@ from models.metrics.predictions import Recorder, keep_vectors
 from models.metrics.rows import headline, metrics_table
 from models.nn.behavior import attach_text
 from models.probing.bags import ItemBags
+from models.probing.folds import SAMPLE
 from models.probing.head_inputs import Inputs, embeddings
 from models.probing.heads import HeadFeatures, load_head_features
 from models.probing.modes import Setting, run_heads
 from models.probing.profile import run_profile
-from models.probing.stack import SAMPLE
 from models.ranking.candidates import run_lists
 from models.ranking.next_item_ranking import run_ranking
 from models.runtime.device import prepare

@@ -16,12 +16,13 @@ from models.metrics.predictions import PROFILE, Predicted
 from models.metrics.rows import measure, metric_rows
 from models.probing.bags import ItemBags
 from models.probing.boosting import boosted
+from models.probing.folds import Labels, deal_folds
 from models.probing.head_inputs import Inputs
 from models.probing.heads import FeatureScaler, HeadFeatures
 from models.probing.members import Matrix, Member, bag, joint, linear
 from models.probing.modes import Setting, common_columns, save_task_model
 from models.probing.profile_head import Preparation, ProfileHead
-from models.probing.stack import Labels, Stack, deal_folds, fit_stack, kept_members
+from models.probing.stack import Stack, fit_stack, kept_members
 
 
 def run_profile(

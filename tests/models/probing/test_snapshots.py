@@ -20,10 +20,11 @@ from models.data.sequences import open_sequences
 from models.finetune import finetune
 from models.metrics.predictions import read_predictions
 from models.probing.bags import ItemBags
+from models.probing.folds import Labels, deal_folds
 from models.probing.heads import load_head_features
 from models.probing.members import Examples, Member, bag, linear
 from models.probing.probe import head_path
-from models.probing.stack import Choice, Labels, by_validation, crossfit, deal_folds
+from models.probing.stack import Choice, by_validation, crossfit
 from models.runtime.report import Reporter
 from tests.builders.jobs import baselines_job, evaluation_job, pretrain
 from tests.builders.sequences import (
