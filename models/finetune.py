@@ -27,11 +27,11 @@ from models.metrics.predictions import Recorder, keep_vectors
 from models.metrics.rows import headline, metrics_table
 from models.nn.behavior import attach_text
 from models.probing.bags import ItemBags
+from models.probing.folds import SAMPLE
 from models.probing.head_inputs import Inputs, embeddings
 from models.probing.heads import HeadFeatures, load_head_features
 from models.probing.modes import Setting, run_heads
 from models.probing.profile import run_profile
-from models.probing.stack import SAMPLE
 from models.ranking.candidates import run_lists
 from models.ranking.next_item_ranking import run_ranking
 from models.runtime.device import prepare
@@ -60,7 +60,9 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
     for task in tasks:
         if task.left_out:
             reporter.say(f"{task.name}: {task.left_out} examples have no event before their as-of")
-        kinds, items = _inputs_of(setting, task, known), None
+        # Pre-training saw what came after earlier days: vectors of those days know too much.
+        now = task.newest()
+        kinds, items = _inputs_of(setting, now, known), None
         if "frozen" in evaluation.protocols and not task.is_ranking:
             items = ItemBags.of(sequences, task)
             if len(task.splits["train"].y_n) > SAMPLE:
@@ -69,9 +71,9 @@ def finetune(job: EvaluationJob, reporter: Reporter) -> dict[str, Any]:
             keep_vectors(io.vectors / f"{task.name}.parquet", kinds[0].x["test"], task)
         for share, seed in evaluation.runs:
             for inputs in kinds:
-                rows += _run_of(task)(setting, task, inputs, share, seed)
+                rows += _run_of(now)(setting, now, inputs, share, seed)
             if items:
-                rows += run_profile(setting, task, kinds[-1], items, share, seed)
+                rows += run_profile(setting, task, kinds[-1], known, items, share, seed)
             done += 1
             reporter.progress(done, planned, task=task.name, label_share=share)
     setting.recorder.publish()

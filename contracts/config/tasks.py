@@ -1,10 +1,12 @@
 """The YAML's `tasks`: what is to be predicted, and of which examples.
 
 An example is a user's history up to an instant. Three sources give them: the end of the as-of day
-(one a user; the label is an attribute or lies in the days after), the last events of each user
-(`holdout`), and what begins after the as-of (`session`, `candidates`).
+(one a user, and of training users some at days before, where a task has `snapshots`; the label is
+an attribute or lies in the days after), the last events of each user (`holdout`), and what begins
+after the as-of (`session`, `candidates`).
 """
 
+import datetime as dt
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -57,6 +59,9 @@ class Task(Strict):
         {}, description="aggregates over the user's events before the as-of, for `sql` to use"
     )
     horizon_days: int | None = Field(None, ge=1)
+    snapshots: int = Field(
+        0, ge=0, le=100, description="earlier days that training users are labeled at as well"
+    )
     holdout: int | None = Field(None, ge=1, description="the user's last events, which answer")
     session: SessionExamples | None = None
     candidates: Candidates | None = None
@@ -84,8 +89,18 @@ class Task(Strict):
 
     @property
     def follows_split(self) -> bool:
-        """Whether training users decide what the labels are: each split has its own."""
-        return bool(self.above or self.classes)
+        """Whether labels differ by who the training users are: each split has its own."""
+        return bool(self.above or self.classes or self.snapshots)
+
+    def snapshot_days(self, as_of: dt.date) -> list[dt.date]:
+        """The earlier days that training users are labeled at, the newest first.
+
+        The window of the newest ends with the as-of, so that no label looks past it; the others are
+        half a window apart.
+        """
+        horizon = self.horizon_days or 0
+        back = [horizon + nth * max(1, horizon // 2) for nth in range(self.snapshots)]
+        return [as_of - dt.timedelta(days=days) for days in back]
 
     @property
     def spec(self) -> TaskSpec:
@@ -115,6 +130,11 @@ class Task(Strict):
             )  # fmt: skip
         if self.known and self.source != "day":
             raise ValueError("known goes with sql over a future window (horizon_days)")
+        if self.snapshots and not self.horizon_days:
+            raise ValueError(
+                "snapshots goes with sql over a future window (horizon_days): of nothing else is "
+                "it known what it was on an earlier day"
+            )
         return self
 
     @model_validator(mode="after")

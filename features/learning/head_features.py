@@ -3,7 +3,8 @@
 To fit heads, of every labeled user. In: the feature store and `labels/<as_of>.parquet`. Out:
 `head_features/<as_of>.parquet`, `user_id` and numeric columns, null where the store knows nothing
 of a user or the user has none of the kind: a head gets a flag for it (models/probing/heads.py). Its
-footer names the view that the columns are of.
+footer names the view that the columns are of. Where labels have earlier days too (`snapshots`), a
+column `as_of` tells the rows of a user apart, and each has what was known at its own day.
 
 The values come the way a downstream team gets them (docs/retrieval.md): Feast's point-in-time join
 under its `created` rule, so that a correction which came later is not seen. They are asked for at
@@ -19,6 +20,7 @@ import datetime as dt
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +32,7 @@ from contracts.config.dataset import Dataset
 from contracts.lake.layout import Lake
 from contracts.lake.publishing import publish_table
 from contracts.lake.reading import read_table
-from contracts.lake.schemas import FEATURES, VIEW
+from contracts.lake.schemas import FEATURES, TIMESTAMP, VIEW
 from features.behavior.tables import BEHAVIOR
 from features.provenance import read_inputs
 from features.store.registry import apply_registry
@@ -38,6 +40,7 @@ from features.store.repository import open_store
 from features.store.view_specs import View, behavior_view, known_views
 
 TABLE = "head_features"
+AS_OF = "as_of"  # the column, where a user has several rows
 BATCH = 100_000  # users whose features are in memory together
 
 
@@ -57,20 +60,33 @@ def write_head_features(dataset: Dataset, lake: Lake, as_of: dt.date) -> HeadFea
     Raises:
       FootpathError: no labels or no behavior features of that day are published.
     """
-    users = _labeled_users(dataset, lake, as_of)
-    if not lake.day("user_behavior_features", as_of).exists():
-        raise FootpathError(
-            f"{lake.day('user_behavior_features', as_of)} is not there: "
-            f"materialize user_behavior_features for {as_of} first"
-        )
+    users, days = _labeled(dataset, lake, as_of)
+    for day in days:
+        if not (rows := lake.day(BEHAVIOR.name, day)).exists():
+            raise FootpathError(
+                f"{rows} is not there: materialize {BEHAVIOR.name} for {day} first"
+                + (", or lower snapshots of the tasks and build labels anew" if day < as_of else "")
+            )
     apply_registry(dataset, lake)
     view = behavior_view(dataset, lake)
     table = retrieved(lake, view, users, known_at(dataset, as_of))
-    target = lake.day(TABLE, as_of)
-    publish_table(lake, table.replace_schema_metadata({VIEW: view.name.encode()}), target)
     columns = table.columns[1:]
     is_known = functools.reduce(pc.or_, (column.is_valid() for column in columns))
+    if len(days) > 1:
+        earlier = [
+            _dated(retrieved(lake, view, users, known_at(dataset, day)), dataset, day)
+            for day in days[:-1]
+        ]
+        table = pa.concat_tables([*earlier, _dated(table, dataset, as_of)])
+    target = lake.day(TABLE, as_of)
+    publish_table(lake, table.replace_schema_metadata({VIEW: view.name.encode()}), target)
     return HeadFeaturesReport(target, len(users), pc.sum(is_known).as_py() or 0, len(columns))
+
+
+def _dated(table: pa.Table, dataset: Dataset, day: dt.date) -> pa.Table:
+    """The rows with the instant that they are as of."""
+    instant = pa.scalar(as_of_instant(day, dataset.timezone), TIMESTAMP)
+    return table.add_column(1, AS_OF, pa.repeat(instant, len(table)))
 
 
 def known_at(dataset: Dataset, as_of: dt.date) -> dt.datetime:
@@ -158,11 +174,15 @@ def retrieved(
     return found.cast(schema).replace_schema_metadata(None)
 
 
-def _labeled_users(dataset: Dataset, lake: Lake, as_of: dt.date) -> list[str]:
+def _labeled(dataset: Dataset, lake: Lake, as_of: dt.date) -> tuple[list[str], list[dt.date]]:
+    """Who has a label as of a day, and the days that labels are as of, up to that one."""
     path = lake.day("labels", as_of)
     if not path.exists():
         raise FootpathError(f"{path} is not there: materialize labels for {as_of} first")
     labels = read_table(path, columns=["user_id", "as_of"])
     instant = pa.scalar(as_of_instant(as_of, dataset.timezone), labels.schema.field("as_of").type)
     own = labels.filter(pc.equal(labels["as_of"], instant))  # sessions have an as-of of their own
-    return sorted(pc.unique(own["user_id"]).to_pylist())
+    earlier = pc.unique(labels.filter(pc.less(labels["as_of"], instant))["as_of"]).to_pylist()
+    zone, moment = ZoneInfo(dataset.timezone), dt.timedelta(microseconds=1)
+    days = [(end - moment).astimezone(zone).date() for end in sorted(earlier)]
+    return sorted(pc.unique(own["user_id"]).to_pylist()), [*days, as_of]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.base.errors import FootpathError
 from contracts.config.dataset import Dataset
@@ -67,7 +68,8 @@ class LabelsReport:
     path: Path
     rows: int
     users: int  # who could have been labeled
-    tasks: dict[str, int]  # labeled examples, or candidates
+    tasks: dict[str, int]  # labeled examples as of the day, or candidates
+    snapshots: dict[str, int]  # earlier days that training users are labeled at, where asked for
     classes: dict[str, dict[str, int]]  # of classification tasks, with their examples
     warnings: list[str]  # tasks that were left out, and why
 
@@ -79,13 +81,23 @@ def publish_labels(
     tasks: list[Task],
     rows_of: Callable[[Task], pa.Table],
     users: int,
+    earlier_of: Callable[[Task, pa.Table], pa.Table] | None = None,
 ) -> LabelsReport:
     """Publishes the rows of all tasks that can be learnt.
+
+    Args:
+      dataset: whose tasks.
+      lake: of its events.
+      path: where they go.
+      tasks: of one source of examples.
+      rows_of: makes the rows of a task.
+      users: who could have been labeled.
+      earlier_of: makes those of earlier days, where a task has `snapshots`, right after its rows.
 
     Raises:
       FootpathError: none of them can.
     """
-    parts, classes, warnings = [], {}, []
+    parts, counted, snapshots, classes, warnings = [], {}, {}, {}, []
     for task in tasks:
         rows = rows_of(task)
         counts = Counter(rows["label"].to_pylist()) if task.kind == "classification" else {}
@@ -95,8 +107,19 @@ def publish_labels(
             (only,) = counts
             warnings.append(f"task {task.name} has the one class '{only}' in {path.stem}: left out")
         else:
-            parts.append(rows)
+            counted[task.name] = rows.num_rows
             classes[task.name] = dict(sorted(counts.items()))
+            if task.snapshots and earlier_of:
+                earlier = earlier_of(task, rows)
+                snapshots[task.name] = days = len(pc.unique(earlier["as_of"]))
+                if days < task.snapshots:
+                    warnings.append(
+                        f"task {task.name} asks for {task.snapshots} snapshots, and {days} are "
+                        f"used in {path.stem}: none is before the first published day"
+                    )
+                order = [("user_id", "ascending"), ("as_of", "ascending")]
+                rows = pa.concat_tables([rows, earlier]).sort_by(order)
+            parts.append(rows)
     if not parts:
         raise FootpathError(
             f"data set '{dataset.name}' has nothing to learn: {'; '.join(warnings)}"
@@ -105,8 +128,7 @@ def publish_labels(
         {HOLDOUT: str(tasks[0].holdout or 0).encode()}
     )
     publish_table(lake, table, path)
-    counted = dict(Counter(table["task"].to_pylist()))
-    return LabelsReport(path, table.num_rows, users, counted, classes, warnings)
+    return LabelsReport(path, table.num_rows, users, counted, snapshots, classes, warnings)
 
 
 def label_rows(

@@ -3,11 +3,13 @@
 In: published events, the users table, the tasks of the data set. Out: `labels/<as_of>.parquet`.
 Users are those with an event before the as-of instant. A label over a future window reads events
 from the as-of instant up to its horizon; what it may compare them with (`known`) is read from the
-events before. Inputs never read the former. Examples that do not end with the day are made beside
-this, in examples.py.
+events before. Inputs never read the former. A task with `snapshots` labels its training users at
+earlier days too, in the same way. Examples that do not end with a day are made beside this, in
+later_examples.py.
 """
 
 import datetime as dt
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -28,6 +30,7 @@ from features.learning.label_rows import (
     publish_labels,
     told,
 )
+from features.learning.snapshots import snapshot_rows
 
 
 def default_as_of(dataset: Dataset, lake: Lake) -> dt.date:
@@ -66,25 +69,32 @@ def build_labels(
     """
     connection = connect()
     load_catalog(connection, lake)
-    past = [day for day in lake.days("events") if day <= as_of]
-    if not past:
+    published = lake.days("events")
+    if not published or published[0] > as_of:
         raise FootpathError(
             f"data set '{dataset.name}' has no events up to {as_of}: materialize events first"
         )
-    load_days(connection, lake, "past", past)
-    connection.execute("CREATE TEMP TABLE active AS SELECT DISTINCT user_id FROM past")
 
-    def rows_of(task: Task) -> pa.Table:
+    def answer(task: Task, day: dt.date) -> None:
+        _look_from(connection, lake, [each for each in published if each <= day])
         if task.column:
             _attribute_values(connection, lake, task.column)
         else:
-            _future_values(connection, dataset, lake, as_of, task)
-        _frame(connection, dataset, as_of, task)
+            _future_values(connection, dataset, lake, day, task)
+        _frame(connection, dataset, day, task)
+
+    def rows_of(task: Task) -> pa.Table:
+        answer(task, as_of)
         return label_rows(connection, task, split)
 
+    def earlier_of(task: Task, rows: pa.Table) -> pa.Table:
+        days = [day for day in task.snapshot_days(as_of) if published[0] <= day]
+        return snapshot_rows(connection, task, rows, days, partial(answer, task))
+
+    _look_from(connection, lake, [day for day in published if day <= as_of])
     users = connection.execute("SELECT count(*) FROM active").fetchall()[0][0]
     path = path or lake.day("labels", as_of)
-    return publish_labels(dataset, lake, path, dataset.daily_tasks, rows_of, users)
+    return publish_labels(dataset, lake, path, dataset.daily_tasks, rows_of, users, earlier_of)
 
 
 def load_catalog(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
@@ -106,6 +116,16 @@ def load_days(
         f"FROM {parquet(f'[{files}]')} AS events "
         "LEFT JOIN catalog ON events.item_id = catalog.item_id"
     )
+
+
+def _look_from(connection: duckdb.DuckDBPyConnection, lake: Lake, days: list[dt.date]) -> None:
+    """Makes `past`, the events of days up to one, and `active`: who has any, counted once a day."""
+    load_days(connection, lake, "past", days)
+    active = f"active_{days[-1]:%Y%m%d}"
+    connection.execute(
+        f"CREATE TEMP TABLE IF NOT EXISTS {active} AS SELECT DISTINCT user_id FROM past"
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW active AS FROM {active}")
 
 
 def _frame(

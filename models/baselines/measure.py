@@ -108,7 +108,7 @@ def _measure(
         "task": task.name,
         "label_share": share,
         "seed": seed,
-        "train_users": len(kept),
+        "train_users": np.count_nonzero(task.splits["train"].is_newest_n[kept]),
         "test_users": len(task.splits["test"].users_n),
         "seconds": time.monotonic() - begun,
         "model_version": None,
@@ -160,7 +160,7 @@ def _majority(task: Task) -> Predict:
     """The class shares of the training examples, or their median, for everyone."""
 
     def predict(kept: np.ndarray) -> Found:
-        y = task.splits["train"].y_n[kept]
+        y = task.splits["train"].pick(kept).newest().y_n
         if task.is_classification:
             row = np.bincount(y, minlength=len(task.classes)) / len(y)
         else:
@@ -175,9 +175,9 @@ def _by_validation(task: Task, members: Callable[[np.ndarray], list[Member]]) ->
     """The mean of some members, each with the choice that does best on validation."""
 
     def predict(kept: np.ndarray) -> Found:
-        classes = len(task.classes)
-        y = task.splits["train"].y_n[kept], task.splits["valid"].y_n
-        found = [by_validation(member, *y, classes) for member in members(kept)]
+        classes, train = len(task.classes), task.splits["train"].pick(kept)
+        known = (train.y_n, task.splits["valid"].y_n, classes, train.weights_n)
+        found = [by_validation(member, *known) for member in members(kept)]
         return _scored(task, {s: mean_of([each[s] for each in found], classes) for s in HELD_OUT})
 
     return predict
@@ -197,8 +197,9 @@ def _on_features(task: Task, known: HeadFeatures, trees: int) -> dict[str, Predi
 
     def members(kept: np.ndarray) -> list[Member]:
         splits = task.splits | {"train": task.splits["train"].pick(kept)}
-        x = {split: known.x_UF[part.users_n] for split, part in splits.items()}
-        return list(feature_members(x, len(task.classes), trees))
+        x = {split: known.of(part) for split, part in splits.items()}
+        newest = np.flatnonzero(splits["train"].is_newest_n)
+        return list(feature_members(x, newest, len(task.classes), trees))
 
     return {
         "features_lr": _by_validation(task, lambda kept: members(kept)[:1]),

@@ -2,6 +2,8 @@
 
 The split is by user and made where the labels are made. Nothing a model may see goes past a label's
 as-of: each example is cut there, and neither the vocabulary nor the checkpoint saw anything later.
+Training users may be labeled at days before the as-of as well (`snapshots`): vocabulary and
+checkpoint saw what came after those days, which is over by the as-of that others are judged at.
 """
 
 import dataclasses
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import HOLDOUT, LABELS
 from contracts.recipes.jobs import TaskSpec
-from models.data.examples import Labeled, Lists, calendar_instants
+from models.data.examples import Labeled, Lists, calendar
 from models.data.packed import UNK
 from models.data.rng import Draw
 from models.data.sequences import Sequences
@@ -39,6 +41,11 @@ class Task:
     left_out: int = 0  # examples without an event before their as-of
     label_end: str = ""  # ISO 8601, UTC: the latest instant that a label looks at
 
+    def newest(self) -> "Task":
+        """The same without examples of days before the as-of."""
+        train = {"train": self.splits["train"].newest()}
+        return dataclasses.replace(self, splits=self.splits | train)
+
     @property
     def is_classification(self) -> bool:
         """Tells classes from numbers and items."""
@@ -47,17 +54,23 @@ class Task:
     def share_index(self, share: float, seed: int) -> np.ndarray:
         """Which training examples make up a share of them, of each class alike.
 
-        A larger share of the same seed holds the smaller one. Examples of one user go together.
+        A larger share of the same seed holds the smaller one. Examples of one user go together. Of
+        those of several days, the newest are shared out, as if they were alone, and those of days
+        before go with them.
         """
         train = self.splits["train"]
+        newest = np.flatnonzero(train.is_newest_n)
         chance = Draw(seed, 0, train.users_n).uniform("label share", 1)[:, 0]
         groups = train.y_n if self.is_classification else np.zeros(len(train.y_n))
         kept = []
-        for group in np.unique(groups):
-            members = np.flatnonzero(groups == group)
+        for group in np.unique(groups[newest]):
+            members = newest[groups[newest] == group]
             order = members[np.argsort(chance[members], kind="stable")]
             kept.append(order[: max(1, round(share * len(order)))])
-        return np.sort(np.concatenate(kept))
+        chosen = np.sort(np.concatenate(kept))
+        if train.weights_n is None:
+            return chosen
+        return np.flatnonzero(np.isin(train.users_n, train.users_n[chosen]))
 
     def train_share(self, share: float, seed: int) -> Labeled:
         """A share of the training examples."""
@@ -142,6 +155,11 @@ def _check_seen(path: Path, table: pa.Table, sequences: Sequences, model: Model 
 
 
 def _check_cutoff(path: Path, table: pa.Table, cutoff: str, what: str) -> None:
+    is_train = pc.equal(table["split"], "train")
+    judged_from = pc.min(table.filter(pc.invert(is_train))["as_of"])
+    if judged_from.is_valid:  # what is over by then tells nothing of who is judged
+        is_over = pc.and_(is_train, pc.less_equal(table["label_end"], judged_from))
+        table = table.filter(pc.invert(is_over))
     as_of = pc.min(table["as_of"]).as_py()
     if dt.datetime.fromisoformat(cutoff) > as_of:
         raise FootpathError(
@@ -184,14 +202,18 @@ def _task(
         y = _item_ids(table["label"], sequences)[first]
     else:
         y = value[first].astype(np.int64) if classes else value[first]
+    split = table["split"].take(pa.array(first))
+    is_train = pc.equal(split, "train").to_numpy()
+    now_n, weights_n = calendar(as_of[first], _seconds(table["label_end"])[first], is_train)
     examples = Labeled(
         users_n=users[first],
         ends_n=sequences.events_before(users[first], as_of[first]),
         y_n=y,
         starts_n=sequences.events_before(users[first], _begin(table["since"])[first]),
-        now_n=calendar_instants(as_of[first]),
+        now_n=now_n,
+        weights_n=weights_n,
     )
-    found = _split(where, task, table["split"].take(pa.array(first)), examples, classes, lists)
+    found = _split(where, task, split, examples, classes, lists)
     return dataclasses.replace(found, label_end=pc.max(table["label_end"]).as_py().isoformat())
 
 

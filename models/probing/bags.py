@@ -1,8 +1,9 @@
 """The bag of an example's items, weighted by TF-IDF, and its main components (LSA).
 
 An example's bag holds what may be seen of it and nothing later. What needs no labels (the item
-weights, the components) is fitted on all users where every example ends with the sequences, as
-pre-training is; otherwise on the training examples, for the sequences go on after them.
+weights, the components) is fitted on all users where every example of the as-of day ends with the
+sequences, as pre-training is; otherwise on the training examples, for the sequences go on after
+them.
 """
 
 from __future__ import annotations
@@ -89,10 +90,9 @@ def bags(sequences: Sequences, task: Task, components: int) -> dict[str, dict[st
 
 
 def is_whole(sequences: Sequences, task: Task) -> bool:
-    """Whether every example is all of its user's events."""
-    return all(
-        (part.lengths_n == sequences.lengths[part.users_n]).all() for part in task.splits.values()
-    )
+    """Whether every example of the as-of day is all of its user's events."""
+    parts = [part.newest() for part in task.splits.values()]
+    return all((part.lengths_n == sequences.lengths[part.users_n]).all() for part in parts)
 
 
 def _everyone(sequences: Sequences) -> csr_matrix:

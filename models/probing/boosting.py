@@ -13,7 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from threadpoolctl import threadpool_limits
 
 from models.probing.fitted import Fitted, Trees, one_class, spread
-from models.probing.members import Member, Path, always
+from models.probing.members import Examples, Member, Path, always
 
 Boosting = HistGradientBoostingClassifier | HistGradientBoostingRegressor
 
@@ -39,11 +39,11 @@ def boosted(name: str, x: dict[str, np.ndarray], classes: int, trees: int) -> Me
     return Member(name, x, sizes, partial(_fit, classes), partial(_keep, classes), on_sample=True)
 
 
-def _fit(classes: int, x_nF: np.ndarray, y_n: np.ndarray, sizes: Sequence[int]) -> Path:
-    if classes and len(only := np.unique(y_n)) == 1:
+def _fit(classes: int, train: Examples, sizes: Sequence[int]) -> Path:
+    if classes and len(only := np.unique(train.y_n)) == 1:
         return always(only, classes)
-    told = _telling(x_nF)
-    model = _boosting(classes, _columns(x_nF, told), y_n, max(sizes))
+    told = _telling(train.x)
+    model = _boosting(classes, train, told, max(sizes))
 
     def predict(x_nF: np.ndarray) -> np.ndarray:
         x_nF = _columns(x_nF, told)
@@ -57,13 +57,13 @@ def _fit(classes: int, x_nF: np.ndarray, y_n: np.ndarray, sizes: Sequence[int]) 
     return predict
 
 
-def _keep(classes: int, x_nF: np.ndarray, y_n: np.ndarray, size: int) -> Fitted:
+def _keep(classes: int, train: Examples, size: int) -> Fitted:
     """The first trees of those that `_fit` fits: one follows from those before it alone."""
-    known_C = np.isin(np.arange(classes), y_n) if classes else np.ones(1, bool)
+    known_C = np.isin(np.arange(classes), train.y_n) if classes else np.ones(1, bool)
     if classes and known_C.sum() == 1:
         return one_class(known_C)
-    told = _telling(x_nF)
-    model = _boosting(classes, _columns(x_nF, told), y_n, size)
+    told = _telling(train.x)
+    model = _boosting(classes, train, told, size)
     return trees_of(model, np.flatnonzero(told) if told.any() else np.zeros(1, int), known_C)
 
 
@@ -93,11 +93,12 @@ def trees_of(model: Boosting, columns: np.ndarray, known_C: np.ndarray) -> Trees
     )
 
 
-def _boosting(classes: int, x_nF: np.ndarray, y_n: np.ndarray, size: int) -> Boosting:
-    leaf = max(2, min(20, len(y_n) // 20))
+def _boosting(classes: int, train: Examples, told: np.ndarray, size: int) -> Boosting:
+    leaf = max(2, min(20, len(train.y_n) // 20))
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    model = kind(max_iter=size, min_samples_leaf=leaf, **SETTINGS)
     with threadpool_limits(1, "openmp"):
-        return kind(max_iter=size, min_samples_leaf=leaf, **SETTINGS).fit(x_nF, y_n)
+        return model.fit(_columns(train.x, told), train.y_n, train.weights_n)
 
 
 def _columns(x_nF: np.ndarray, told: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Validation probe for early stopping: are the vectors still getting better for a task?
 
-After every few epochs a frozen probe is fitted on the task's training users; its loss on the
-validation users judges the weights. Test users are never looked at.
+After every few epochs a frozen probe is fitted on the task's training users, as of the as-of day
+alone; its loss on the validation users judges the weights. Test users are never looked at.
 """
 
 import math
@@ -35,7 +35,7 @@ class ValidationProbe:
         self.stopping, self.sequences = stopping, sequences
         assert stopping.task is not None
         asked = TaskSpec(name=stopping.task, kind=stopping.kind)
-        self.task = load_tasks(labels, sequences, (asked,))[0]
+        self.task = load_tasks(labels, sequences, (asked,))[0].newest()
         self.fingerprint = hash_rows(labels, stopping.task)
 
     def is_due(self, epochs: int, planned: int) -> bool:

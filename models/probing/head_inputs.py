@@ -38,8 +38,8 @@ class Inputs:
     even: "Inputs | None" = None
 
     def with_features(self, known: HeadFeatures, task: Task) -> "Inputs":
-        """Adds the behavior features of each example's user."""
-        rows = {split: known.x_UF[part.users_n] for split, part in task.splits.items()}
+        """Adds the behavior features of each example's user, as of its day."""
+        rows = {split: known.of(part) for split, part in task.splits.items()}
         even = self.even.with_features(known, task) if self.even else None
         named = {"feature_names": known.names, "view": known.view}
         return replace(self, name=f"{self.name}+features", features=rows, even=even, **named)

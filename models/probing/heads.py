@@ -1,7 +1,7 @@
 """Heads that see the embedding, the behavior features, or both.
 
-Comes in: `head_features/<as_of>.parquet`, a row a user. Goes out: standardized feature blocks, and
-a linear head over [embedding, features].
+Comes in: `head_features/<as_of>.parquet`, a row a user, or several with an `as_of` each. Goes out:
+standardized feature blocks, and a linear head over [embedding, features].
 
 Each block has a penalty of its own: a block that is multiplied by w pays the penalty / w^2. The
 pair of weights is chosen on the validation users, and leaving a block out is among the choices. The
@@ -13,7 +13,8 @@ few, and with few of them features that do help look like luck.
 Shapes: n users, U users of the sequences, D width of the embedding, F columns, C classes.
 """
 
-from dataclasses import dataclass
+import datetime as dt
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ from torch import Tensor
 
 from contracts.base.errors import FootpathError
 from contracts.lake.schemas import VIEW
+from models.data.examples import Labeled
 from models.data.sequences import Sequences
 from models.probing.probe import PENALTIES, Linear, best_head, example_losses, head_path
 from models.probing.standardize import known_moments, signed_log
 
-KEY = "user_id"
+KEY, AS_OF = "user_id", "as_of"
 SKEWED = 1.0  # |skewness| from which a column is taken by its logarithm
 FAR = 6.0  # standard deviations to which an outlier of the other users is drawn in
 
@@ -47,8 +49,29 @@ class HeadFeatures:
     """Features of every user of the sequences; NaN where none are known."""
 
     names: tuple[str, ...]
-    x_UF: np.ndarray
+    x_UF: np.ndarray  # as of the newest day
     view: str = ""  # of the feature store, that they are of
+    days: dict[int, np.ndarray] = field(default_factory=dict)  # of several: all, by unix second
+
+    def of(self, examples: Labeled) -> np.ndarray:
+        """What was known of each example's user at its own day -> float64 [n, F].
+
+        Raises:
+          FootpathError: nothing is there of that day.
+        """
+        x_nF = self.x_UF[examples.users_n]
+        if examples.now_n is None or (examples.is_newest_n.all() and not self.days):
+            return x_nF
+        for second in np.unique(examples.now_n):
+            if second not in self.days:
+                at = dt.datetime.fromtimestamp(second, dt.UTC)
+                raise FootpathError(
+                    f"head features know nothing as of {at.isoformat()}, and users are labeled "
+                    f"as of then: write head_features anew"
+                )
+            at_n = examples.now_n == second
+            x_nF[at_n] = self.days[second][examples.users_n[at_n]]
+        return x_nF
 
 
 @dataclass(frozen=True)
@@ -98,8 +121,8 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
     """Reads head features in the order of the users of the sequences.
 
     Raises:
-      FootpathError: the file is unreadable, has no numeric column, names a user twice, holds an
-        infinite value, or knows none of the users.
+      FootpathError: the file is unreadable, has no numeric column, names a user twice as of one
+        instant, holds an infinite value, or knows none of the users.
     """
     if held_out := sequences.pointer.get("holdout"):
         raise FootpathError(
@@ -110,11 +133,47 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise FootpathError(f"{path} cannot be read as Parquet: {error}") from None
-    names = tuple(name for name in table.column_names if name != KEY)
+    names = tuple(name for name in table.column_names if name not in (KEY, AS_OF))
     if KEY not in table.column_names or not names:
         raise FootpathError(f"{path}: expected user_id and feature columns, found {table.schema}")
     if wrong := [name for name in names if not _is_number(table.schema.field(name).type)]:
         raise FootpathError(f"{path}: column {wrong[0]} is not numeric: write head_features anew")
+    parts = _by_day(path, table)
+    newest, users = max(parts), pa.array(sequences.user_ids(), pa.string())
+    found = {day: _of_users(path, part, names, users) for day, part in parts.items()}
+    if not found[newest][1]:
+        raise FootpathError(
+            f"{path} knows none of the users of {sequences.path}: build both as of the same day"
+        )
+    view = (table.schema.metadata or {}).get(VIEW, b"").decode()
+    days = {day: x_UF for day, (x_UF, _) in found.items() if day}
+    return HeadFeatures(names, found[newest][0], view, days)
+
+
+def _by_day(path: Path, table: pa.Table) -> dict[int, pa.Table]:
+    """The rows by the unix second that they are as of; 0 where there is one day and it is not told.
+
+    Raises:
+      FootpathError: that is no instant.
+    """
+    if AS_OF not in table.column_names:
+        return {0: table}
+    if not pa.types.is_timestamp(table.schema.field(AS_OF).type) or table[AS_OF].null_count:
+        raise FootpathError(f"{path}: column {AS_OF} is no instant: write head_features anew")
+    return {
+        int(at.timestamp()): table.filter(pc.equal(table[AS_OF], pa.scalar(at, table[AS_OF].type)))
+        for at in pc.unique(table[AS_OF]).to_pylist()
+    } or {0: table}
+
+
+def _of_users(
+    path: Path, table: pa.Table, names: tuple[str, ...], users: pa.Array
+) -> tuple[np.ndarray, bool]:
+    """The rows in the order of the users [U, F], NaN of those without one; is any of them known?
+
+    Raises:
+      FootpathError: a user is named twice, or a value is infinite.
+    """
     ids = table[KEY].cast(pa.string()).combine_chunks()
     if pc.count_distinct(ids).as_py() < table.num_rows:
         raise FootpathError(f"{path} names a user twice: write head_features anew")
@@ -123,15 +182,10 @@ def load_head_features(path: Path, sequences: Sequences) -> HeadFeatures:
     if np.isinf(known_NF).any():
         bad = names[int(np.argmax(np.isinf(known_NF).any(axis=0)))]
         raise FootpathError(f"{path}: column {bad} holds an infinite value: mend that feature")
-    users = pa.array(sequences.user_ids(), pa.string())
     places = pc.index_in(users, ids).fill_null(-1).to_numpy()
-    if (places < 0).all():
-        raise FootpathError(
-            f"{path} knows none of the users of {sequences.path}: build both as of the same day"
-        )
     x_UF = np.full((len(places), len(names)), np.nan)
     x_UF[places >= 0] = known_NF[places[places >= 0]]
-    return HeadFeatures(names, x_UF, (table.schema.metadata or {}).get(VIEW, b"").decode())
+    return x_UF, bool((places >= 0).any())
 
 
 def fit_joint(train: Blocks, valid: Blocks, classes: int) -> JointHead:

@@ -94,15 +94,22 @@ def fit_head(train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], classes
 
 
 def head_path(
-    x_nD: Tensor, targets_n: Tensor, classes: int, penalties: Sequence[float] = PENALTIES
+    x_nD: Tensor,
+    targets_n: Tensor,
+    classes: int,
+    penalties: Sequence[float] = PENALTIES,
+    weights_n: np.ndarray | None = None,
 ) -> list[Linear]:
-    """Fits a head for every penalty, in float64; in the order of the penalties, which rise."""
+    """Fits a head for every penalty, in float64; in the order of the penalties, which rise.
+
+    The sum of losses that a penalty is set against is weighted, where examples have weights.
+    """
     x_nD = x_nD.double()
     if classes == 2 and x_nD.shape[1] and len(targets_n.unique()) == 2:
-        return _binary(x_nD, targets_n, penalties)
+        return _binary(x_nD, targets_n, penalties, weights_n)
     if classes:
-        return _logistic(x_nD, targets_n, classes, penalties)
-    return _ridge(x_nD, targets_n, penalties)
+        return _logistic(x_nD, targets_n, classes, penalties, weights_n)
+    return _ridge(x_nD, targets_n, penalties, weights_n)
 
 
 def best_head(heads: list[Linear], x_nD: Tensor, targets_n: Tensor) -> tuple[Linear, int]:
@@ -112,9 +119,10 @@ def best_head(heads: list[Linear], x_nD: Tensor, targets_n: Tensor) -> tuple[Lin
     return Linear(heads[best].weight_CD.float(), heads[best].bias_C.float()), best
 
 
-def task_loss(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
-    """Cross-entropy for classes, mean absolute error for numbers."""
-    return example_losses(scores_nC, targets_n).mean()
+def task_loss(scores_nC: Tensor, targets_n: Tensor, weights_n: np.ndarray | None = None) -> Tensor:
+    """Cross-entropy for classes, mean absolute error for numbers; each loss times its weight."""
+    losses_n = example_losses(scores_nC, targets_n)
+    return (losses_n if weights_n is None else losses_n * _as(losses_n, weights_n)).mean()
 
 
 def example_losses(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
@@ -124,7 +132,9 @@ def example_losses(scores_nC: Tensor, targets_n: Tensor) -> Tensor:
     return F.cross_entropy(scores_nC, targets_n, reduction="none")
 
 
-def _binary(x_nD: Tensor, y_n: Tensor, penalties: Sequence[float]) -> list[Linear]:
+def _binary(
+    x_nD: Tensor, y_n: Tensor, penalties: Sequence[float], weights_n: np.ndarray | None
+) -> list[Linear]:
     """What `_logistic` gives for two classes, by Newton's method: 3 to 5 times as fast."""
     # It loads for a second: who only reads a head goes without.
     from sklearn.linear_model import LogisticRegression
@@ -133,14 +143,20 @@ def _binary(x_nD: Tensor, y_n: Tensor, penalties: Sequence[float]) -> list[Linea
     heads = []
     for penalty in sorted(penalties, reverse=True):  # each solution starts the next
         # One score, of which the two classes have half each, of opposite signs.
-        model.set_params(C=2 / penalty).fit(x_nD.numpy(), y_n.numpy())
+        model.set_params(C=2 / penalty).fit(x_nD.numpy(), y_n.numpy(), weights_n)
         weight_D = torch.from_numpy(model.coef_[0] / 2)
         bias = float(np.atleast_1d(model.intercept_)[0]) / 2
         heads.append(Linear(torch.stack([-weight_D, weight_D]), x_nD.new_tensor([-bias, bias])))
     return heads[::-1]
 
 
-def _logistic(x_nD: Tensor, y_n: Tensor, classes: int, penalties: Sequence[float]) -> list[Linear]:
+def _logistic(
+    x_nD: Tensor,
+    y_n: Tensor,
+    classes: int,
+    penalties: Sequence[float],
+    weights_n: np.ndarray | None,
+) -> list[Linear]:
     weight = torch.zeros(classes, x_nD.shape[1], dtype=x_nD.dtype, requires_grad=True)
     bias = torch.zeros(classes, dtype=x_nD.dtype, requires_grad=True)
     heads = []
@@ -155,7 +171,7 @@ def _logistic(x_nD: Tensor, y_n: Tensor, classes: int, penalties: Sequence[float
 
         def closure(optimizer=optimizer, penalty=penalty) -> Tensor:
             optimizer.zero_grad()
-            loss = F.cross_entropy(F.linear(x_nD, weight, bias), y_n)
+            loss = task_loss(F.linear(x_nD, weight, bias), y_n, weights_n)
             loss = loss + penalty / (2 * len(x_nD)) * weight.square().sum()
             loss.backward()
             return loss
@@ -165,11 +181,23 @@ def _logistic(x_nD: Tensor, y_n: Tensor, classes: int, penalties: Sequence[float
     return heads[::-1]
 
 
-def _ridge(x_nD: Tensor, y_n: Tensor, penalties: Sequence[float]) -> list[Linear]:
+def _ridge(
+    x_nD: Tensor, y_n: Tensor, penalties: Sequence[float], weights_n: np.ndarray | None
+) -> list[Linear]:
     # Not every column has mean 0: the flag of a missing value has not.
-    mean_D, centre = x_nD.mean(dim=0), y_n.mean()
-    centered_nD = x_nD - mean_D
-    gram, moment = centered_nD.T @ centered_nD, centered_nD.T @ (y_n - centre)
+    if weights_n is None:
+        mean_D, centre = x_nD.mean(dim=0), y_n.mean()
+        centered_nD = weighted_nD = x_nD - mean_D
+    else:
+        weight_n = _as(x_nD, weights_n)
+        mean_D, centre = (weight_n @ x / weight_n.sum() for x in (x_nD, y_n))
+        centered_nD = x_nD - mean_D
+        weighted_nD = centered_nD * weight_n[:, None]
+    gram, moment = weighted_nD.T @ centered_nD, weighted_nD.T @ (y_n - centre)
     eye = torch.eye(len(gram), dtype=gram.dtype)
     solved = [torch.linalg.solve(gram + penalty * eye, moment) for penalty in sorted(penalties)]
     return [Linear(weight[None, :], (centre - mean_D @ weight)[None]) for weight in solved]
+
+
+def _as(like: Tensor, weights_n: np.ndarray) -> Tensor:
+    return torch.from_numpy(weights_n).to(like)

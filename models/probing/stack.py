@@ -11,36 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from models.data.rng import Draw
 from models.probing.fitted import Fitted, softmax
-from models.probing.members import TINY, Matrix, Member, losses
+from models.probing.folds import Labels
+from models.probing.members import TINY, Examples, Member, losses
 
-FOLDS = 5
 PULL = 30.0  # on the squared distance of the weights from their prior, against a sum of losses
 ROUND = 0.01  # of the mean error: below it an error counts as its square
-SAMPLE = 20_000  # training examples that are dealt to folds, and that trees are fitted on, at most
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is known of the examples that a stack is fitted on.
-
-    Attributes:
-      train_n: class indices or numbers of the training examples.
-      valid_n: of the validation examples.
-      folds_n: which fold a training example is in; -1: in none, for it is not in the sample.
-      classes: how many there are; 0 for a number.
-    """
-
-    train_n: np.ndarray
-    valid_n: np.ndarray
-    folds_n: np.ndarray
-    classes: int
-
-    @property
-    def judged_n(self) -> np.ndarray:
-        """The labels that choices and weights are judged by: those in folds, and validation."""
-        return np.concatenate([self.train_n[self.folds_n >= 0], self.valid_n])
 
 
 @dataclass(frozen=True)
@@ -51,72 +27,96 @@ class Crossfit:
       name: of the member.
       judged: of `Labels.judged_n`, [n, C].
       held_out: of validation and test examples, by split, [n, C].
-      choice: of the member's.
+      choice: of the member.
     """
 
     name: str
     judged: np.ndarray
     held_out: dict[str, np.ndarray]
-    choice: Any
+    choice: "Choice"
 
 
-def deal_folds(users_n: np.ndarray, y_n: np.ndarray, classes: int) -> np.ndarray:
-    """Deals examples to folds: those of one user together, users of each class in turn.
+@dataclass(frozen=True)
+class Choice:
+    """What validation users have chosen of a member.
 
-    Of more than `SAMPLE` examples, those of users drawn at random are dealt; the others get -1.
+    Attributes:
+      value: one of the member's choices.
+      with_earlier: it is fitted on examples of days before the as-of too, where there are some.
     """
-    users, first, place = np.unique(users_n, return_index=True, return_inverse=True)
-    chance = Draw(0, 0, users).uniform("fold", 1)[:, 0]
-    group = y_n[first] if classes else np.zeros(len(users))
-    order = np.lexsort((chance, group))
-    fold = np.empty(len(users), np.int64)
-    fold[order] = np.arange(len(users)) % FOLDS
-    fold = fold[place]
-    if len(fold) > SAMPLE:
-        drawn = np.argsort(chance[place], kind="stable")[SAMPLE:]
-        fold[drawn] = -1
-    return fold
+
+    value: Any
+    with_earlier: bool = False
+
+    def examples(self, train: Examples) -> Examples:
+        """The examples that it is fitted on, of some."""
+        return train if self.with_earlier else train.newest()
 
 
 def by_validation(
-    member: Member, train_n: np.ndarray, valid_n: np.ndarray, classes: int
+    member: Member,
+    train_n: np.ndarray,
+    valid_n: np.ndarray,
+    classes: int,
+    weights_n: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Fits a member, and takes the choice that does best on the validation examples.
+
+    Whether examples of days before the as-of help is among the choices: what led to a label may
+    have changed since.
+
+    Args:
+      member: with its rows.
+      train_n: class indices or numbers of the training examples.
+      valid_n: of the validation examples.
+      classes: how many there are; 0 for a number.
+      weights_n: what each training example counts (`Labeled.weights_n`).
 
     Returns:
       Predictions of the validation and test examples, by split, [n, C].
     """
-    return _chosen(member, member.x["train"], train_n, valid_n, classes)[1]
+    train = Examples(member.x["train"], train_n, weights_n)
+    return _chosen(member, train, valid_n, classes)[1]
 
 
 def crossfit(member: Member, labels: Labels) -> Crossfit:
     """Fits a member by validation, and with the same choice without each fold."""
-    train, y_n, folds_n = member.x["train"], labels.train_n, labels.folds_n
+    labels = labels.of(member)
+    train, folds_n, judged_n = _examples(member, labels), labels.folds_n, labels.is_judged_n
     whole = _fitted_on(member, labels)
-    choice, held_out = _chosen(member, *whole, labels.valid_n, labels.classes)
+    choice, held_out = _chosen(member, whole, labels.valid_n, labels.classes)
     out_nC = np.empty((len(folds_n), held_out["valid"].shape[1]))
     for fold in np.unique(folds_n[folds_n >= 0]):
-        is_out = folds_n == fold
-        kept = (folds_n >= 0) & ~is_out
-        out_nC[is_out] = member.fit(train[kept], y_n[kept], [choice])(train[is_out])[0]
-    judged = np.concatenate([out_nC[folds_n >= 0], held_out["valid"]])
+        is_out = judged_n & (folds_n == fold)
+        kept = choice.examples(train.pick((folds_n >= 0) & (folds_n != fold)))
+        out_nC[is_out] = member.fit(kept, [choice.value])(train.x[is_out])[0]
+    judged = np.concatenate([out_nC[judged_n], held_out["valid"]])
     return Crossfit(member.name, judged, held_out, choice)
 
 
-def _fitted_on(member: Member, labels: Labels) -> tuple[Matrix, np.ndarray]:
-    """Rows and labels of the training examples that a member is fitted on."""
+def _examples(member: Member, labels: Labels) -> Examples:
+    return Examples(member.x["train"], labels.train_n, labels.weights_n)
+
+
+def _fitted_on(member: Member, labels: Labels) -> Examples:
+    """The training examples that a member is fitted on."""
     chosen_n = labels.folds_n >= 0 if member.on_sample else np.ones(len(labels.folds_n), bool)
-    return member.x["train"][chosen_n], labels.train_n[chosen_n]
+    return _examples(member, labels).pick(chosen_n)
 
 
 def _chosen(
-    member: Member, x_train: Matrix, train_n: np.ndarray, valid_n: np.ndarray, classes: int
-) -> tuple[Any, dict[str, np.ndarray]]:
+    member: Member, train: Examples, valid_n: np.ndarray, classes: int
+) -> tuple[Choice, dict[str, np.ndarray]]:
     """The choice with the smallest loss on the validation examples, and its predictions."""
-    predict = member.fit(x_train, train_n, member.choices)
-    of_valid = predict(member.x["valid"])
-    best = int(np.argmin(losses(of_valid, valid_n, classes).mean(axis=1)))
-    return member.choices[best], {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
+    found = []
+    for with_earlier in (False,) if train.weights_n is None else (False, True):
+        predict = member.fit(train if with_earlier else train.newest(), member.choices)
+        of_valid = predict(member.x["valid"])
+        loss_K = losses(of_valid, valid_n, classes).mean(axis=1)
+        best = int(np.argmin(loss_K))
+        held_out = {"valid": of_valid[best], "test": predict(member.x["test"])[best]}
+        found.append((loss_K[best], Choice(member.choices[best], with_earlier), held_out))
+    return min(found, key=lambda each: each[0])[1:]
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,14 @@ class Stack:
     weights: dict[str, float]
     held_out: dict[str, np.ndarray]
     center_C: np.ndarray
-    choices: dict[str, Any]
+    choices: dict[str, Choice]
 
 
 def fit_stack(members: list[Member], labels: Labels) -> Stack:
     """Fits members and their weights; a stack of one is that one."""
     found = [crossfit(member, labels) for member in members]
-    center_C, weights_M = center_of(labels.train_n, labels.classes), np.ones(1)
+    center_C = center_of(labels.train_n[labels.is_newest_n], labels.classes)
+    weights_M = np.ones(1)
     if len(found) > 1:
         judged = [each.judged for each in found]
         weights_M = stack_weights(judged, labels.judged_n, labels.classes, center_C)
@@ -157,7 +158,8 @@ def kept_members(stack: Stack, members: list[Member], labels: Labels) -> dict[st
     kept = {}
     for member in [each for each in members if stack.weights[each.name] > 0] or members[:1]:
         assert member.keep, member.name
-        kept[member.name] = member.keep(*_fitted_on(member, labels), stack.choices[member.name])
+        choice, train = stack.choices[member.name], _fitted_on(member, labels.of(member))
+        kept[member.name] = member.keep(choice.examples(train), choice.value)
     return kept
 
 

@@ -60,7 +60,8 @@ def _labels(dataset: Dataset) -> dg.AssetsDefinition:
                 context.log.warning(warning)
             context.add_asset_metadata(
                 {"dagster/row_count": report.rows}
-                | {f"labeled/{task}": count for task, count in report.tasks.items()},
+                | {f"labeled/{task}": count for task, count in report.tasks.items()}
+                | {f"snapshots/{task}": days for task, days in report.snapshots.items()},
                 partition_key=str(day),
             )
 

@@ -8,7 +8,8 @@ Seeds differ in the users' split as well: seed 0 has the split of the labels' fi
 one deals the users anew by a hash of seed and user id. With few test users it is the split that
 moves the figures most, and a mean over one split would be a mean over its luck. Of a comparison
 with folds, the split of a seed is one fold (features.learning.label_rows.Split). Where training
-users decide what the labels are (above a median, commonest classes), each split has its own.
+users decide what the labels are (above a median, commonest classes), or are labeled at earlier days
+too (`snapshots`), each split has its own.
 """
 
 import datetime as dt
@@ -144,13 +145,15 @@ def _until_the_end(dataset: Dataset, lake: Lake, plain: Path) -> Path:
 
 def _head_features(dataset: Dataset, lake: Lake, as_of: dt.date, labels: Path) -> Path | None:
     """Returns the head features; none where the data set has no features of that day."""
+    from features.behavior.tables import BEHAVIOR
     from features.learning.head_features import TABLE, write_head_features
 
-    daily = lake.day("user_behavior_features", as_of)
-    if not daily.exists():
+    if not lake.day(BEHAVIOR.name, as_of).exists():
         return None
+    days = {as_of, *(day for task in dataset.daily_tasks for day in task.snapshot_days(as_of))}
+    read = [labels, *(lake.day(BEHAVIOR.name, day) for day in days)]
     path = lake.day(TABLE, as_of)
-    if is_remote(path) or not path.exists() or _mtime(path) < max(_mtime(daily), _mtime(labels)):
+    if is_remote(path) or not path.exists() or _mtime(path) < _newest(read):
         write_head_features(dataset, lake, as_of)
     return path
 
@@ -160,7 +163,7 @@ def _build(dataset: Dataset, lake: Lake, path: Path, build: Callable[[], object]
     if not is_remote(path) and path.exists():
         read = [dataset_file(dataset.name), lake.single("items"), lake.single("users")]
         read += lake.table("events").glob("*.parquet")
-        if _mtime(path) >= max(_mtime(each) for each in read if each.exists()):
+        if _mtime(path) >= _newest(read):
             return
     build()
 
@@ -184,6 +187,10 @@ def _local(
         local_copy(lake, features) if features else None,
         lambda seed: labels_of_split(lake, here, build_split, Split(seed, folds)),
     )
+
+
+def _newest(paths: list[Path]) -> float:
+    return max(_mtime(path) for path in paths if path.exists())
 
 
 def _mtime(path: Path) -> float:

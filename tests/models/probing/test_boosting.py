@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from models.probing.boosting import boosted
+from models.probing.members import Examples
 from models.probing.stack import by_validation, mean_of
 
 RNG = np.random.default_rng(0)
@@ -31,9 +32,9 @@ def test_choices_are_the_first_trees_and_the_last_choice_all_of_them():
     y = (X[:, 0] > 0).astype(int)
     member = boosted("trees", {}, 2, 12)
     assert member.choices == [5, 10, 12]
-    path = member.fit(X[TRAIN], y[TRAIN], member.choices)(X[TEST])
+    path = member.fit(Examples(X[TRAIN], y[TRAIN]), member.choices)(X[TEST])
     assert path.shape == (3, 200, 2)
-    np.testing.assert_array_equal(path[:1], member.fit(X[TRAIN], y[TRAIN], [5])(X[TEST]))
+    np.testing.assert_array_equal(path[:1], member.fit(Examples(X[TRAIN], y[TRAIN]), [5])(X[TEST]))
 
 
 def test_noise_keeps_few_trees_and_says_about_the_shares():
@@ -52,7 +53,7 @@ def test_a_class_that_no_training_user_has_gets_no_chance():
     said = fitted(y, 4)
     assert said[:, [1, 3]].max() == 0
     assert (said.argmax(axis=1) == y[TEST]).mean() > 0.95
-    alone = boosted("trees", {}, 4, 20).fit(X[TRAIN], np.full(500, 2), [20])(X[TEST])
+    alone = boosted("trees", {}, 4, 20).fit(Examples(X[TRAIN], np.full(500, 2)), [20])(X[TEST])
     np.testing.assert_array_equal(alone, np.tile([0, 0, 1, 0], (1, 200, 1)))
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from models.probing.boosting import boosted
-from models.probing.members import Member, bag, joint, linear
+from models.probing.members import Examples, Member, bag, joint, linear
 
 RNG = np.random.default_rng(0)
 N, F = 700, 6
@@ -35,8 +35,9 @@ KINDS = ["two", "five", "two of three", "one of three", "number"]
 
 def compare(member: Member, x, y: np.ndarray, choice, atol: float = 0.0) -> None:
     """Holds what is kept of one choice against the path of all choices."""
-    path = member.fit(x[TRAIN], y[TRAIN], member.choices)(x[TEST])
-    kept = member.keep(x[TRAIN], y[TRAIN], choice)(x[TEST])
+    train = Examples(x[TRAIN], y[TRAIN])
+    path = member.fit(train, member.choices)(x[TEST])
+    kept = member.keep(train, choice)(x[TEST])
     assert kept.dtype == np.float64
     place = list(member.choices).index(choice) if len(path) > 1 else 0
     np.testing.assert_allclose(kept, path[place], rtol=0, atol=atol)
@@ -52,8 +53,8 @@ def test_trees_are_those_of_scikit_learn_to_the_last_bit(kind, choice):
 def test_missing_values_go_their_own_way_where_nobody_had_any_before():
     y, classes = labels("two")
     x = np.nan_to_num(X)
-    member = boosted("trees", {}, classes, 20)
-    model, kept = (fit(x[TRAIN], y[TRAIN], c) for fit, c in ((member.fit, [20]), (member.keep, 20)))
+    member, train = boosted("trees", {}, classes, 20), Examples(x[TRAIN], y[TRAIN])
+    model, kept = member.fit(train, [20]), member.keep(train, 20)
     np.testing.assert_array_equal(kept(X), model(X)[0])
     assert (kept(X) != kept(x)).any()
 
@@ -67,7 +68,7 @@ def test_trees_of_columns_that_tell_nothing_are_the_shares(classes):
 
 def test_many_rows_go_through_the_trees_as_few_do(monkeypatch):
     y, classes = labels("five")
-    kept = boosted("trees", {}, classes, 30).keep(X[TRAIN], y[TRAIN], 30)
+    kept = boosted("trees", {}, classes, 30).keep(Examples(X[TRAIN], y[TRAIN]), 30)
     whole = kept(X)
     monkeypatch.setattr("models.probing.fitted.BLOCK", 64)
     np.testing.assert_array_equal(kept(X), whole)

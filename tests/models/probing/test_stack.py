@@ -5,13 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from models.probing import stack
+from models.probing import folds
+from models.probing.folds import Labels, deal_folds
 from models.probing.members import Member, linear
 from models.probing.stack import (
-    Labels,
     center_of,
     crossfit,
-    deal_folds,
     fit_stack,
     stack_weights,
 )
@@ -57,19 +56,19 @@ def test_examples_of_one_user_are_in_one_fold_and_classes_are_in_all():
     fold_n = deal_folds(users_n, y_n, 2)
     assert all(len(set(fold_n[users_n == user])) == 1 for user in range(100))
     for y in (0, 1):
-        assert np.ptp(np.bincount(fold_n[y_n == y], minlength=stack.FOLDS)) <= 3
+        assert np.ptp(np.bincount(fold_n[y_n == y], minlength=folds.FOLDS)) <= 3
     turned = deal_folds(users_n[::-1], y_n[::-1], 2)[::-1]
     np.testing.assert_array_equal(fold_n, turned)  # whatever the order
 
 
 def test_of_many_examples_a_sample_is_dealt_and_trees_see_no_more(monkeypatch):
-    monkeypatch.setattr(stack, "SAMPLE", 100)
+    monkeypatch.setattr(folds, "SAMPLE", 100)
     x, y = planted(1.0)
     labels, seen = labels_of(y), []
 
-    def fit(x_nD, y_n, choices):
-        seen.append(len(y_n))
-        return member(x).fit(x_nD, y_n, choices)
+    def fit(train, choices):
+        seen.append(len(train.y_n))
+        return member(x).fit(train, choices)
 
     assert (labels.folds_n >= 0).sum() == 100
     crossfit(Member("linear", x, (1.0, 10.0), fit), labels)
@@ -84,8 +83,8 @@ def test_nobody_is_judged_by_a_model_that_was_fitted_on_them():
     x, y = planted(1.0)
     y["train"] = RNG.integers(0, 2, N["train"])  # nothing to learn but by heart
 
-    def by_heart(x_nD, y_n, _):
-        known = {row.tobytes(): label for row, label in zip(x_nD, y_n, strict=True)}
+    def by_heart(train, _):
+        known = {row.tobytes(): label for row, label in zip(train.x, train.y_n, strict=True)}
 
         def predict(rows):
             said = np.array([known.get(row.tobytes(), -1) for row in rows])
