@@ -24,7 +24,7 @@ class Validation(Strict):
         None, description="one whose examples end with the as-of day; none: the method's own loss"
     )
     every_epochs: int = Field(1, ge=1, description="epochs between two judgments")
-    patience: int = Field(5, ge=1, description="judgments without a better one, then it stops")
+    patience: int = Field(20, ge=1, description="judgments without a better one, then it stops")
 
 
 class _RecipeFields:

@@ -66,7 +66,9 @@ class EarlyStopping(Strict):
     kind: Literal["classification", "regression"] = "classification"  # of the task
     held_out: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.1  # share of users, without one
     every_epochs: Count = 1
-    patience: Count = 5  # judgments without a better one
+    # Judgments without a better one: the rate falls to the end of the schedule, and what is best
+    # often comes late (docs/results.md).
+    patience: Count = 20
 
 
 class Recipe(Strict):

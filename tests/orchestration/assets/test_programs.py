@@ -137,7 +137,7 @@ def test_a_task_of_the_data_set_stops_pre_training_early(lake_home, tmp_path):
     facts = load_facts(version.folder(lake))
     assert "best_epoch" in read_json(version.folder(lake) / "metrics.json")
     stopping = facts.recipe.validation
-    assert (stopping.task, stopping.kind, stopping.patience) == ("gender", "classification", 5)
+    assert (stopping.task, stopping.kind, stopping.patience) == ("gender", "classification", 20)
     assert facts.labels_fingerprint
 
 
@@ -174,7 +174,7 @@ def test_a_run_may_name_another_task_or_none(lake_home, tmp_path):
         return recipe.validation and recipe.validation.model_dump()
 
     common = {"kind": "classification", "held_out": 0.1, "every_epochs": 1, "patience": 2}
-    assert stopping(plain) == common | {"task": None, "patience": 5}  # by the method's own loss
+    assert stopping(plain) == common | {"task": None, "patience": 20}  # by the method's own loss
     assert stopping(dataset, validation="none") is None
     assert stopping(dataset) == common | {"task": "gender"}
     assert stopping(dataset, validation="age") == common | {"task": "age"}
