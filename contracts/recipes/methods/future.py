@@ -25,7 +25,7 @@ class FutureOptions(MethodOptions):
         if not encoder.is_causal and encoder.name != "bag":
             raise ValueError(
                 f"method future needs an encoder that reads forwards, and {encoder.name} sees "
-                f"later events: take bag, gru4rec or hstu, or bert4rec or rotary with encoder.causal"
+                f"later events: take bag, gru4rec, hstu, or bert4rec or rotary with encoder.causal"
             )
         if encoder.pooling == "attention":
             raise ValueError("method future goes with encoder.pooling mean or last, not attention")

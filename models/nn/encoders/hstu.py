@@ -3,8 +3,8 @@
     u, q, k, v = SiLU(W LayerNorm(x)),   x + O (u * LayerNorm(attention(q, k, v)))
 
 Attention is pointwise, and depends on how many events, and how much time, lie between two
-(models.nn.encoders.pointwise). The gate u takes the place of a feed-forward layer. As in Meta's code
-queries and keys are not scaled; as in NetEase's, projections have no bias.
+(models.nn.encoders.pointwise). The gate u takes the place of a feed-forward layer. As in Meta's
+code queries and keys are not scaled.
 
 Time counts from the event that is looked at to the one that looks or, with `query_time`, to when
 what comes next is asked for.

@@ -1,6 +1,6 @@
-"""HSTU's attention (Zhai et al., ICML 2024, section 3.2): pointwise, causal, biased by place and time.
+"""HSTU's attention (Zhai et al., ICML 2024, section 3.2): pointwise, causal, biased by time.
 
-    a_ij = SiLU(q_i . k_j + near[i - j] + when[t_ij]) / (i + 1)  for j <= i,   out_i = sum_j a_ij v_j
+    a_ij = SiLU(q_i . k_j + near[i - j] + when[t_ij]) / (i + 1) where j <= i,  out_i = sum a_ij v_j
 
 near and when are learnt, shared by all heads; t_ij is a bucket of time. No softmax: weights do not
 sum to 1, so how much of a history is like the query shows. Each event divides by how many it sees,
@@ -59,40 +59,44 @@ class _Pointwise(torch.autograd.Function):
         ctx.heads = heads
         q, k, v = _heads_of(qkv, heads)
         out = torch.empty_like(v)
-        scores = _Scores(near, when, time, qkv)
-        for of, rows in scores.blocks(heads):
+        scores = _Scores(heads, near, when, time, qkv)
+        for of, rows in scores.blocks():
             weights = F.silu(scores.of(q, k, of, rows), inplace=True)
             scores.causal(weights, rows)
-            out[of, :, rows] = weights @ v[of, :, : rows.stop]
-        return (out * scores.share_l1).transpose(1, 2).flatten(2)
+            out[of, rows] = torch.bmm(weights, v[of, : rows.stop])
+        return _joined(out.mul_(scores.share_l1), heads)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         qkv, near, when, time = ctx.saved_tensors
         heads = ctx.heads
         q, k, v = _heads_of(qkv, heads)
-        scores = _Scores(near, when, time, qkv)
-        d_out = grads[0].unflatten(2, (heads, -1)).transpose(1, 2) * scores.share_l1
+        scores = _Scores(heads, near, when, time, qkv)
+        d_out = grads[0].unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1) * scores.share_l1
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for of, rows in scores.blocks(heads):
+        for of, rows in scores.blocks():
             seen = slice(0, rows.stop)
-            raw, d_rows = scores.of(q, k, of, rows), d_out[of, :, rows]
+            raw, d_rows = scores.of(q, k, of, rows), d_out[of, rows]
             weights = F.silu(raw)
             scores.causal(weights, rows)
-            dv[of, :, seen] += weights.transpose(-1, -2) @ d_rows
-            d_raw = torch.ops.aten.silu_backward(d_rows @ v[of, :, seen].transpose(-1, -2), raw)
+            dv[of, seen].baddbmm_(weights.transpose(1, 2), d_rows)
+            d_weights = torch.bmm(d_rows, v[of, seen].transpose(1, 2))
+            d_raw = torch.ops.aten.silu_backward(d_weights, raw)
             scores.causal(d_raw, rows)
-            dq[of, :, rows] = d_raw @ k[of, :, seen]
-            dk[of, :, seen] += d_raw.transpose(-1, -2) @ q[of, :, rows]
+            dq[of, rows] = torch.bmm(d_raw, k[of, seen])
+            dk[of, seen].baddbmm_(d_raw.transpose(1, 2), q[of, rows])
             scores.learn(d_raw, of, rows)
-        d_qkv = torch.cat([part.transpose(1, 2).flatten(2) for part in (dq, dk, dv)], dim=2)
+        d_qkv = torch.cat([_joined(part, heads) for part in (dq, dk, dv)], dim=2)
         return d_qkv, None, scores.d_near(), scores.d_when, None
 
 
 class _Scores:
     """The scores of a rectangle, a block at a time, and the gradients of their biases."""
 
-    def __init__(self, near: Tensor, when: Tensor | None, time: Tensor | None, qkv: Tensor) -> None:
+    def __init__(
+        self, heads: int, near: Tensor, when: Tensor | None, time: Tensor | None, qkv: Tensor
+    ) -> None:
+        self.heads = heads
         self.count, self.length, _ = qkv.shape
         self.is_cpu = qkv.device.type == "cpu"
         place_l = torch.arange(self.length, device=qkv.device)
@@ -105,24 +109,26 @@ class _Scores:
         self.near = near
         self.share_l1 = (1 / (place_l + 1).to(qkv.dtype))[:, None]
 
-    def blocks(self, heads: int) -> Iterator[tuple[slice, slice]]:
-        """Which sequences, and which of their queries."""
-        rows = ROWS if self.is_cpu else self.length
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Which heads of which sequences, one sequence after the other, and which queries."""
+        heads, rows = self.heads, ROWS if self.is_cpu else self.length
         most = SCORES if self.is_cpu else SCORES_GPU
         for first in range(0, self.length, rows):
             last = min(self.length, first + rows)
             group = max(1, most // (heads * (last - first) * last))
             for of in range(0, self.count, group):
-                yield slice(of, min(self.count, of + group)), slice(first, last)
+                yield slice(of * heads, min(self.count, of + group) * heads), slice(first, last)
 
     def of(self, q: Tensor, k: Tensor, of: slice, rows: slice) -> Tensor:
-        """Scores of a block [g, H, r, c], those of later events too."""
+        """Scores of a block [gH, r, c], those of later events too."""
         seen = slice(0, rows.stop)
-        raw = q[of, :, rows] @ k[of, :, seen].transpose(-1, -2)
+        raw = torch.bmm(q[of, rows], k[of, seen].transpose(1, 2))
         if self.when is None:
             return raw.add_(self.near_ll[rows, seen])
-        bias = self.when.index_select(0, self._times(of, rows)).view(-1, 1, *raw.shape[-2:])
-        return raw.add_(bias.add_(self.near_ll[rows, seen]))
+        bias = self.when.index_select(0, self._times(of, rows)).view(-1, 1, *raw.shape[1:])
+        bias.add_(self.near_ll[rows, seen])
+        raw.view(-1, self.heads, *raw.shape[1:]).add_(bias)
+        return raw
 
     def causal(self, x: Tensor, rows: slice) -> None:
         """Zeroes what is of later events."""
@@ -130,7 +136,9 @@ class _Scores:
 
     def learn(self, d_raw: Tensor, of: slice, rows: slice) -> None:
         """Adds up the gradients of the biases."""
-        d_raw = d_raw.float().sum(1)
+        d_raw = d_raw.float()
+        if self.heads > 1:
+            d_raw = d_raw.view(-1, self.heads, *d_raw.shape[1:]).sum(1)
         self.d_near_ll[rows, : rows.stop] += d_raw.sum(0)
         if self.d_when is not None:
             self.d_when += torch.bincount(self._times(of, rows), d_raw.flatten(), TIMES)
@@ -142,10 +150,16 @@ class _Scores:
 
     def _times(self, of: slice, rows: slice) -> Tensor:
         assert self.time is not None
-        return self.time[of, rows, : rows.stop].int().flatten()
+        sequences = slice(of.start // self.heads, of.stop // self.heads)
+        return self.time[sequences, rows, : rows.stop].int().flatten()
 
 
-def _heads_of(qkv_bl3: Tensor, heads: int) -> list[Tensor]:
-    """Queries, keys and values, [b, H, l, E] each."""
-    parts = qkv_bl3.chunk(3, dim=2)
-    return [part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts]
+def _heads_of(qkv_bl3: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values, [3, bH, l, E]: side by side, so that products copy nothing."""
+    parts = qkv_bl3.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return parts.reshape(3, -1, qkv_bl3.shape[1], parts.shape[-1])
+
+
+def _joined(x: Tensor, heads: int) -> Tensor:
+    """[bH, l, E] -> [b, l, D]."""
+    return x.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2)
