@@ -67,8 +67,9 @@ class _Block(nn.Module):
         self.dropout = Dropout(options.dropout)
         self.near = nn.Parameter(0.02 * torch.randn(options.distances))
         self.when = nn.Parameter(0.02 * torch.randn(TIMES)) if options.time else None
-        nn.init.normal_(self.uqkv.weight, std=0.02)
-        nn.init.xavier_uniform_(self.out.weight)
+        # So small that at first the sum of the events' own vectors prevails: learns faster.
+        for layer in (self.uqkv, self.out):
+            nn.init.normal_(layer.weight, std=0.02)
 
     def forward(self, x_TD: Tensor, buckets: list[Bucket], times: list[Tensor | None]) -> Tensor:
         u_TD, qkv = self.project(x_TD)
