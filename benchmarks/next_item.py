@@ -105,6 +105,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--settings", type=json.loads, default={}, help="of our recipes, as JSON")
     parser.add_argument("--label", default="", help="of runs with settings")
+    parser.add_argument(
+        "--peer-settings", type=json.loads, default={}, help="as JSON: lr, batch_size"
+    )
     parser.add_argument("--peer-env", type=Path, default=Path(".footpath/rectools"))
     parser.add_argument("--throughput", action="store_true", help="events a second, in turns")
     parser.add_argument("--steps", type=int, default=8, help="timed, with --throughput")
@@ -112,8 +115,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="of our models")
     options = parser.parse_args()
-    if bool(options.settings) != bool(options.label):
-        parser.error("--settings and --label go together: files are named by the label")
+    if bool(options.settings or options.peer_settings) != bool(options.label):
+        parser.error("settings and --label go together: files are named by the label")
     return options
 
 
@@ -169,9 +172,8 @@ def ours(
     model: str, seed: int, log: Log, options: argparse.Namespace, folder: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Trains one of our recipes, and ranks validation and test targets."""
-    recipe = Recipe.named(
-        f"next_{OURS[model].get('encoder', {}).get('name', 'hstu')}", settings_of(model, options)
-    )
+    settings = settings_of(model, options)
+    recipe = Recipe.named(f"next_{settings['encoder']['name']}", settings)
     io = {"sequences": options.data, "out": folder}
     job = TrainJob.model_validate({"recipe": recipe, "seed": seed, "io": io})
     train, whole, is_b = log.sequences(held_out=2), log.sequences(), options.board == "B"
@@ -263,7 +265,7 @@ def ask_peer(
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
     np.savez(folder / "log.npz", offsets=log.offsets, item=log.item_N, time=log.time_N)
     request = {"model": model.removeprefix("rectools_"), "board": options.board, "seed": seed}
-    request |= {"threads": options.threads} | asked
+    request |= {"threads": options.threads, "settings": options.peer_settings} | asked
     (folder / "request.json").write_text(json.dumps(request))
     subprocess.run([python, str(HERE / "rectools_next_item.py"), str(folder)], check=True)
 

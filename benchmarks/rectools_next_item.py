@@ -3,8 +3,9 @@
     python benchmarks/rectools_next_item.py FOLDER
 
 Comes in: FOLDER/log.npz (offsets, item and time of all ratings in order) and request.json (model,
-board, passes, every, seed, threads; or steps, for the time they take). Goes out: places.npz, the
-place of each validation and test target, and facts.json. Killed, it goes on from its last pass.
+board, settings, passes, every, seed, threads; or steps, for the time they take). Goes out:
+places.npz, the place of each validation and test target, and facts.json. Killed, it goes on from
+its last pass.
 
 The peer runs as its tutorial on HSTU runs it (settings, loss, optimizer, preparation of the data,
 Lightning), but for the ranking: users' and items' vectors are its own, and places are counted of
@@ -14,6 +15,7 @@ targets is kept. On board A its time bias is off, which knows when the target co
 
 import copy
 import json
+import os
 import sys
 import time
 import warnings
@@ -50,12 +52,14 @@ LARGE = {"n_blocks": 8, "n_heads": 2}
 def main() -> None:
     """Answers the request of a folder."""
     warnings.filterwarnings("ignore")
+    # Its checkpoints hold more than tensors: they are ours, of a moment ago.
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     folder = Path(sys.argv[1])
     request = json.loads((folder / "request.json").read_text())
     torch.set_num_threads(request["threads"])
     pl.seed_everything(request["seed"], workers=True)
     log = Log(folder / "log.npz")
-    model = model_of(request["model"], request["board"])
+    model = model_of(request["model"], request["board"], request["settings"])
     model._build_model_from_dataset(Dataset.construct(log.ratings(held_out=2)))
     if "steps" in request:
         facts = timed(model, request["steps"])
@@ -93,12 +97,12 @@ class Log:
         )
 
 
-def model_of(name: str, board: str) -> Any:
-    """The model of a name with its published settings."""
+def model_of(name: str, board: str, settings: dict[str, Any]) -> Any:
+    """The model of a name with its published settings, but for those that are given."""
     if name == "sasrec":
         cosine = {"similarity_module_kwargs": {"distance": "cosine"}}
-        return SASRecModel(**CONFIG, **cosine)
-    config = CONFIG | (LARGE if name == "hstu_large" else {})
+        return SASRecModel(**CONFIG | cosine | settings)
+    config = CONFIG | (LARGE if name == "hstu_large" else {}) | settings
     return HSTUModel(relative_time_attention=board == "B", relative_pos_attention=True, **config)
 
 
@@ -131,7 +135,7 @@ class Best(pl.Callback):
     """Ranks the validation targets every few passes, and keeps the best weights."""
 
     def __init__(self, model: Any, log: Log, every: int, passes: int) -> None:
-        self.model, self.log, self.every, self.passes = model, log, every, passes
+        self.model, self.ratings, self.every, self.passes = model, log, every, passes
         self.kept: dict[str, Any] = {"recall": -1.0, "pass": 0, "weights": None, "seconds": 0.0}
         self.begun = time.monotonic()
 
@@ -153,7 +157,7 @@ class Best(pl.Callback):
             "loss": float(trainer.callback_metrics["train_loss"]),
         }
         if done % self.every == 0 or done == self.passes:
-            recall = float((places_of(self.model, self.log, 2)[:, 0] <= 10).mean())
+            recall = float((places_of(self.model, self.ratings, 2)[:, 0] <= 10).mean())
             pl_module.train()
             told["valid_recall"] = recall
             if recall > self.kept["recall"]:
@@ -177,12 +181,7 @@ def trained(model: Any, log: Log, request: dict[str, Any], folder: Path) -> dict
     )
     model.lightning_model.is_fitted = last.exists()  # else it would draw its weights again
     path = str(last) if last.exists() else None
-    trainer.fit(
-        model.lightning_model,
-        model.data_preparator.get_dataloader_train(),
-        ckpt_path=path,
-        weights_only=False,
-    )
+    trainer.fit(model.lightning_model, model.data_preparator.get_dataloader_train(), ckpt_path=path)
     model.lightning_model.load_state_dict(best.kept["weights"])
     places = {}
     for split, from_last in (("valid", 2), ("test", 1)):
