@@ -165,9 +165,14 @@ class Recipe(Strict):
         """Whether a user's vector changes with the time that passes since their last event.
 
         Ages do, and so does a summary, which counts in windows that end with the present. Without
-        either, a vector follows from the user's events alone.
+        either, and with most encoders, a vector follows from the user's events alone.
         """
-        return "age" in self.fields or bool(self.summary)
+        return self.reads_clock or bool(self.summary)
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether windows have to say when they are looked at."""
+        return "age" in self.fields or self.encoder.reads_now
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.base.errors import FootpathError
 from models.data.buckets import Bucket, buckets_of
 
 PAD, MASK, UNK = 0, 1, 2
@@ -63,7 +64,7 @@ class Events:
     document_T: Tensor  # its text; 0 is none
     gap_T: Tensor  # bucket of the time since the user's event before, which is always in the past
     value_T: Tensor
-    time_T: Tensor  # unix seconds: what objectives cut by, and no input
+    time_T: Tensor  # unix seconds: what objectives cut by; few encoders read them
     position_T: Tensor  # 0 is the first of its sequence
     lengths_B: Tensor
     clock: Clock | None = None  # where somebody asks for ages, or cuts by time
@@ -187,6 +188,8 @@ class Packed:
     sequence_T: Tensor
     lengths_B: Tensor  # in the caller's order
     sorted_lengths: tuple[int, ...]
+    time_T: Tensor | None = None  # unix seconds; none of words
+    now_B: Tensor | None = None  # in the caller's order, where windows have a clock
     age_T: Tensor | None = None
     summary_BF: Tensor | None = None  # in the caller's order; NaN where there is nothing to count
 
@@ -195,6 +198,21 @@ class Packed:
         """Where each sequence begins, in the caller's order."""
         first_B = torch.nonzero(self.position_T == 0)[:, 0]
         return torch.empty_like(first_B).scatter(0, self.sequence_T[first_B], first_B)
+
+    @cached_property
+    def asked_T(self) -> Tensor:
+        """When what comes after each event is asked for: at the next event or, at last, now.
+
+        Raises:
+          FootpathError: nobody has said when the sequences are looked at.
+        """
+        if self.time_T is None or self.now_B is None:
+            raise FootpathError(
+                "the encoder reads when the next event is asked for, and the events were read "
+                "without a clock: take the sequences .with_clock()"
+            )
+        is_last_T = self.position_T + 1 == self.lengths_B[self.sequence_T]
+        return torch.where(is_last_T, self.now_B[self.sequence_T], self.time_T.roll(-1))
 
     def buckets(self, max_padding: float) -> list[Bucket]:
         """Cuts the sorted sequences into rectangles, at most a share of whose slots is empty."""
@@ -206,13 +224,14 @@ def pack(events: Events) -> Packed:
     order_B = torch.sort(events.lengths_B, descending=True, stable=True).indices
     lengths = events.lengths_B[order_B]
     index_T = torch.repeat_interleave(events.starts_B[order_B], lengths) + ragged_arange(lengths)
-    names = [name for name in _EVENT_FIELDS if name != "time_T"] + ["position_T"]
+    names = [*_EVENT_FIELDS, "position_T"]
     age_T = events.age_T
     return Packed(
         **{name: getattr(events, name)[index_T] for name in names},
         sequence_T=torch.repeat_interleave(order_B, lengths),
         lengths_B=events.lengths_B,
         sorted_lengths=tuple(lengths.tolist()),
+        now_B=None if events.clock is None else events.clock.now_B,
         age_T=None if age_T is None else age_T[index_T],
         summary_BF=events.summary_BF,
     )

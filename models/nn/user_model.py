@@ -51,9 +51,8 @@ class ModelConfig:
 
     def reading(self, sequences: Sequences) -> Sequences:
         """The same sequences, whose windows hold what the model reads."""
-        return dataclasses.replace(
-            sequences, has_clock="age" in self.fields, has_summary=self.summary
-        )
+        is_timed = "age" in self.fields or self.encoder.reads_now
+        return dataclasses.replace(sequences, has_clock=is_timed, has_summary=self.summary)
 
 
 class UserModel(nn.Module):

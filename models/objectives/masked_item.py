@@ -17,7 +17,7 @@ from models.data.packed import MASK, Events, Packed, pack
 from models.data.rng import Draw
 from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import ItemScore, Objective, Outcome
-from models.objectives.next_item import item_loss
+from models.objectives.item_loss import item_loss
 from models.objectives.views import hidden
 from models.runtime.distributed import share
 

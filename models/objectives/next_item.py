@@ -6,19 +6,20 @@ all items in the place of sampled negatives. To compare with, and to rank items 
 Shapes: T events, N targets, C items that are scored, D width.
 """
 
+import dataclasses
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from contracts.recipes.methods import NextOptions
 from models.data.packed import Events, Packed, pack
 from models.data.rng import Draw
-from models.nn.catalog import Catalog
+from models.data.sequences import Sequences
 from models.nn.user_model import ModelConfig, UserModel
 from models.objectives.base import ItemScore, Objective, Outcome
+from models.objectives.item_loss import item_loss
 from models.runtime.distributed import share
-
-LOGITS = 8 << 20  # that are held at once: 32 MB
 
 
 class NextItem(Objective):
@@ -31,9 +32,17 @@ class NextItem(Objective):
         self.min_events = 2
 
     @classmethod
-    def item_score(cls, options: NextOptions, is_causal: bool) -> ItemScore | None:  # noqa: ARG003
+    def item_score(cls, options: NextOptions, is_causal: bool) -> ItemScore | None:
         """By the state after each event, which only an encoder that reads forwards has."""
-        return ItemScore("state") if is_causal else None
+        return ItemScore("state", is_cosine=options.temperature > 0) if is_causal else None
+
+    def read(self, sequences: Sequences, draw: Draw) -> Packed:
+        """Reads random windows of the users of a draw, or their last events."""
+        if self.options.windows == "random":
+            return super().read(sequences, draw)
+        length_B = sequences.lengths[draw.users_B]
+        taken_B = np.minimum(length_B, self.model_config.max_length)
+        return pack(sequences.windows(draw.users_B, length_B - taken_B, taken_B))
 
     def sample(self, windows: Events, others: Events, draw: Draw) -> Packed:  # noqa: ARG002
         """Takes the windows as they are."""
@@ -48,29 +57,15 @@ class NextItem(Objective):
         has_next_T = sample.position_T + 1 < sample.lengths_B[sample.sequence_T]
         now_N = torch.nonzero(has_next_T)[:, 0]
         item_N = sample.item_T[now_N + 1]
-        loss, accuracy = item_loss(
-            states_TD[now_N], item_N, model.behavior.catalog(item_N), self.options.chunk
-        )
+        query_ND, catalog = states_TD[now_N], model.behavior.catalog(item_N)
+        if temperature := self.options.temperature:
+            query_ND = F.normalize(query_ND, dim=1) / temperature
+            items_CD = F.normalize(catalog.items_CD, dim=1)
+            catalog = dataclasses.replace(catalog, items_CD=items_CD)
+        loss, accuracy = item_loss(query_ND, item_N, catalog, self.options.chunk)
         pooled_BD = model.encoder.pool(states_TD.detach(), sample)
         return Outcome(share(len(now_N)) * loss, pooled_BD, {"accuracy": accuracy})
 
     def encoded_events(self, sample: Packed) -> int:
         """The events of the windows."""
         return len(sample.item_T)
-
-
-def item_loss(
-    query_ND: Tensor, item_N: Tensor, catalog: Catalog, chunk: int
-) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy and accuracy over all items, a chunk of targets at a time.
-
-    Larger logits are not faster: the machine asks the system for their memory anew each time.
-    """
-    losses, right = [], []
-    chunk = chunk or max(1, LOGITS // len(catalog.items_CD))
-    place_N = catalog.place(item_N)
-    for query_nD, place_n in zip(query_ND.split(chunk), place_N.split(chunk), strict=True):
-        logits_nC = catalog.scores(query_nD)
-        losses.append(F.cross_entropy(logits_nC, place_n, reduction="sum"))
-        right.append((logits_nC.detach().argmax(1) == place_n).sum())
-    return torch.stack(losses).sum() / len(item_N), torch.stack(right).sum() / len(item_N)

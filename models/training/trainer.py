@@ -71,7 +71,7 @@ class Trainer:
         judge: Judge | None = None,
     ) -> None:
         recipe = job.recipe
-        is_timed = "age" in recipe.fields or objective.cuts_by_time
+        is_timed = recipe.reads_clock or objective.cuts_by_time
         sequences = dataclasses.replace(
             sequences, has_clock=is_timed, has_sessions=objective.cuts_by_session
         )

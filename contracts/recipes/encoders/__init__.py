@@ -3,6 +3,7 @@
 from contracts.recipes.encoders.bag import BagOptions
 from contracts.recipes.encoders.base import EncoderOptions
 from contracts.recipes.encoders.gru4rec import Gru4RecOptions
+from contracts.recipes.encoders.hstu import HstuOptions
 from contracts.recipes.encoders.ptum_encoders import (
     HanOptions,
     HsaOptions,
@@ -17,6 +18,7 @@ ENCODERS: dict[str, type[EncoderOptions]] = {
     "gru4rec": Gru4RecOptions,
     "han": HanOptions,
     "hsa": HsaOptions,
+    "hstu": HstuOptions,
     "hura": HuraOptions,
     "nativectr": NativeCtrOptions,
     "rotary": RotaryOptions,

@@ -20,6 +20,11 @@ class EncoderOptions(Strict):
         """No event sees a later one, as predicting the next one needs."""
         return False
 
+    @property
+    def reads_now(self) -> bool:
+        """States depend on when what comes after each event is asked for."""
+        return False
+
     def check(self, dim: int) -> None:
         """Refuses widths that the encoder cannot have.
 

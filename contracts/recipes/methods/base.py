@@ -46,3 +46,16 @@ def refuse_ages(fields: tuple[str, ...], method: str) -> None:
             f"method {method} predicts after every event, and the field 'age' counts to an instant "
             f"after them all: leave 'age' out of fields"
         )
+
+
+def refuse_query_time(encoder: EncoderOptions, method: str) -> None:
+    """Refuses encoders whose states tell when the next event comes, where when is to be found out.
+
+    Raises:
+      ValueError: the encoder is one.
+    """
+    if encoder.reads_now:
+        raise ValueError(
+            f"method {method} predicts what comes in a time, and encoder.query_time tells when the "
+            f"next event comes: leave it at false"
+        )

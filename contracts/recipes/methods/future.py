@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from contracts.base.schema import Count, Positive, Weight
 from contracts.recipes.encoders.base import EncoderOptions
-from contracts.recipes.methods.base import MethodOptions, refuse_ages
+from contracts.recipes.methods.base import MethodOptions, refuse_ages, refuse_query_time
 
 
 class FutureOptions(MethodOptions):
@@ -21,10 +21,11 @@ class FutureOptions(MethodOptions):
     def check(self, encoder: EncoderOptions, fields: tuple[str, ...]) -> None:
         """Needs an encoder whose vectors of all beginnings of a history come in one pass."""
         refuse_ages(fields, self.name)
+        refuse_query_time(encoder, self.name)
         if not encoder.is_causal and encoder.name != "bag":
             raise ValueError(
                 f"method future needs an encoder that reads forwards, and {encoder.name} sees "
-                f"later events: take bag, gru4rec, or bert4rec or rotary with encoder.causal"
+                f"later events: take bag, gru4rec, hstu, or bert4rec or rotary with encoder.causal"
             )
         if encoder.pooling == "attention":
             raise ValueError("method future goes with encoder.pooling mean or last, not attention")

@@ -14,5 +14,5 @@ class MaskedOptions(MethodOptions):
     name: Literal["masked"] = "masked"
     ranks_items: ClassVar[bool] = True
     hide_share: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.2
-    chunk: Whole = 0  # targets whose V logits are held at once; 0: as many as take 32 MB
+    chunk: Whole = 0  # targets whose V logits are held at once; 0: by how many items there are
     negatives: Whole = 0  # others' events that hidden ones are told from; 0: all items

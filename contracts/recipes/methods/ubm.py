@@ -6,7 +6,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from contracts.base.schema import BelowOne, Count, Positive, Share, Weight
 from contracts.recipes.encoders.base import EncoderOptions
-from contracts.recipes.methods.base import MethodOptions, refuse_ages
+from contracts.recipes.methods.base import MethodOptions, refuse_ages, refuse_query_time
 
 
 class UbmOptions(MethodOptions):
@@ -50,6 +50,7 @@ class UbmOptions(MethodOptions):
             )
         if encoder.is_causal and self.follow_weight:
             refuse_ages(fields, "ubm with an encoder that reads forwards")
+            refuse_query_time(encoder, self.name)
 
     @model_validator(mode="after")
     def _leaves_something(self) -> "UbmOptions":

@@ -247,10 +247,13 @@ def test_an_embedding_is_looked_at_in_its_event_timestamp(tmp_path, fields):
 
 
 READS = [({}, False), ({"fields": ["item", "age"]}, True), ({"summary": True}, True)]
+QUERY_TIME = {"encoder": {"query_time": True, "pooling": "last"}}
 
 
-@pytest.mark.parametrize(("change", "looks"), READS, ids=["events", "ages", "a summary"])
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    ("encoder", "change", "looks"),
+    [(name, *reads) for name in ENCODERS for reads in READS] + [("hstu", QUERY_TIME, True)],
+)
 def test_a_recipe_says_whether_its_vectors_change_without_a_new_event(
     make_sequences, encoder, change, looks
 ):

@@ -84,7 +84,7 @@ def test_an_encoder_that_says_so_sees_nothing_later_and_the_others_do(sequences,
     second = model.encoder.states(model.behavior(packed), packed)[early]
     alone = encoder in ("bag", "nativectr")  # there no event sees another one
     assert torch.equal(first, second) == (model.config.encoder.is_causal or alone)
-    assert model.config.encoder.is_causal == (encoder == "gru4rec" or bool(options))
+    assert model.config.encoder.is_causal == (encoder in ("gru4rec", "hstu") or bool(options))
 
 
 @pytest.mark.parametrize(("encoder", "options"), [(name, {}) for name in ENCODERS] + CAUSAL)
@@ -112,7 +112,7 @@ def test_even_pooling_averages_the_states_and_leaves_the_model_alone(sequences):
     assert even_pooling(model_of("bert4rec")) is None
 
 
-@pytest.mark.parametrize("encoder", ["gru4rec", "han", "hura", "rotary"])
+@pytest.mark.parametrize("encoder", ["gru4rec", "han", "hstu", "hura", "rotary"])
 def test_the_order_of_events_is_seen_without_a_position_field(sequences, encoder):
     model = model_of(encoder, ("item",)).eval()
     packed = windows(sequences, [0], [20])

@@ -17,7 +17,12 @@ FIELDS = ("item", "action", "category", "gap", "age", "value", "position")
 LENGTHS = [12, 3, 7, 9]
 OPTIONS = {"ubm": {"first_share": 0}}  # its other stage needs text
 ANY_ENCODER = [m for m in OBJECTIVES if METHODS[m].trains and not METHODS[m].reads_forwards]
-READS_FORWARDS = {"gru4rec": {}, "bert4rec": {"causal": True}, "rotary": {"causal": True}}
+READS_FORWARDS = {
+    "gru4rec": {},
+    "hstu": {},
+    "bert4rec": {"causal": True},
+    "rotary": {"causal": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,9 @@ def sequences(tmp_path_factory):
 
 def steps(sequences, method, encoder, options, fields=None):
     if fields is None:
-        reads_on = METHODS[method].reads_forwards or (method == "ubm" and encoder == "gru4rec")
+        reads_on = METHODS[method].reads_forwards or (
+            method == "ubm" and encoder in ("gru4rec", "hstu")
+        )
         fields = tuple(f for f in FIELDS if not (reads_on and f == "age"))
     model = small_model(sequences.sizes, encoder, fields, 8, **options)
     objective = build_objective(method, model.config, OPTIONS.get(method, {}))
@@ -71,6 +78,13 @@ def test_the_future_is_for_what_reads_forwards_and_for_a_bag(sequences, encoder)
     else:
         with pytest.raises(ValueError, match=f"reads forwards, and {encoder} sees later events"):
             steps(sequences, "future", encoder, {})
+
+
+@pytest.mark.parametrize("method", ["future", "ubm"])
+def test_what_asks_what_comes_in_a_time_refuses_to_be_told_when(sequences, method):
+    with pytest.raises(ValueError, match="leave it at false"):
+        steps(sequences, method, "hstu", {"query_time": True}, FIELDS[:3])
+    steps(sequences, "next", "hstu", {"query_time": True})
 
 
 @pytest.mark.parametrize("method", ["next", "future", "ubm"])
