@@ -13,6 +13,7 @@ from features.drafts.yaml_lines import TODO
 # Days that a sample spans at least -> how many days ahead its users are asked about.
 _HORIZONS = {180: 30, 14: 7, 3: 1}
 _MANY_FILES = 7  # the span of their days is not known
+_SNAPSHOTS = 4  # better with few labels, and nowhere worse (docs/results.md)
 
 
 def task_lines(rows: Rows, where: Address) -> Iterator[str]:
@@ -21,13 +22,14 @@ def task_lines(rows: Rows, where: Address) -> Iterator[str]:
     if horizon and (where.found > 1 or _come_back(rows)):
         lines.append(
             f"  - {{name: returns_{horizon}d, sql: count(*) > 0, horizon_days: {horizon}, "
-            "metric: auc}"
+            f"snapshots: {_SNAPSHOTS}, metric: auc}}"
         )
         if "purchase" in rows.actions and len(rows.actions) > 1:
             lines += [
                 f"  - name: purchase_{horizon}d",
                 "    sql: count(*) FILTER (action = 'purchase') > 0",
                 f"    horizon_days: {horizon}",
+                f"    snapshots: {_SNAPSHOTS}",
                 "    metric: auc",
             ]
     if rows.has_time and {"user_id", "item_id"} <= rows.fields.keys():  # of any span
