@@ -14,6 +14,14 @@ from contracts.base.sql import literal
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")  # as contracts/base/schema.py has it
 LONGEST = 40
 MOST = 200
+# What people do in logs of shops and media; a word of a text may have an ending.
+_DONE = frozenset(
+    "view pageview click tap impression search browse visit scroll cart basket add remove checkout "
+    "purchase buy bought order pay paid payment play pause skip listen watch read like dislike "
+    "share comment follow favorite favourite wishlist bookmark rate review download install login "
+    "logout signup register subscribe unsubscribe".split()
+)
+_ENDINGS = ("", "s", "d", "ed", "ing")
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,12 @@ def actions_of(sql: str, texts: list[str]) -> Actions:
         whens = " ".join(f"WHEN {literal(t)} THEN {literal(n)}" for t, n in made_up.items())
         usual = f"CASE {sql} {whens} ELSE {usual} END"
     return Actions(usual, sorted(owner), made_up)
+
+
+def is_done(text: str) -> bool:
+    """Whether a text names something that people do."""
+    words = re.findall("[a-z]+", text.lower())
+    return any(word.removesuffix(end) in _DONE for word in words for end in _ENDINGS)
 
 
 def _plain(text: str) -> str:

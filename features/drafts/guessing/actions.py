@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 from contracts.base.sql import literal
-from features.drafts.guessing.action_names import MOST, actions_of
+from features.drafts.guessing.action_names import MOST, actions_of, is_done
 from features.drafts.guessing.names import ACTION, VALUE
 from features.drafts.guessing.profiles import COMMA, Profile
 from features.drafts.guessing.rows import TELLING, Guess, Rows
+
+MOSTLY = 0.5  # share of the rows
 
 
 def action_of(rows: Rows) -> Guess:
@@ -23,6 +25,8 @@ def action_of(rows: Rows) -> Guess:
     named = [p for p in rows.ranked(ACTION, free) if ACTION.rank(p.leaf) >= TELLING - 12]
     # A name alone could be anybody's.
     named = [p for p in named if p.leaf.key != "name" or p.distinct <= 0.1 * p.filled]
+    doubt = "" if named else "its values look like what was done, its name does not: is it that?"
+    named = named or _by_values(rows, free)
     if not named:
         return _constant_action(rows)
     best = named[0]
@@ -46,12 +50,26 @@ def action_of(rows: Rows) -> Guess:
     made = actions_of(sql if len(leaves) > 1 or best.leaf.is_plain else f"({sql})",
                       [text for text, _ in found])  # fmt: skip
     rows.actions = made.names
-    doubt = ""
     if made.made_up:
         shown = ", ".join(f"'{t[:40]}' is {n}" for t, n in list(made.made_up.items())[:5])
         doubt = f"a name has small ASCII letters and at most 40, so {shown}: call them better"
     action = made.sql.removeprefix("(").removesuffix(")") if made.sql == f"({sql})" else made.sql
     return Guess(action, why, doubt, tuple(leaves))
+
+
+def _by_values(rows: Rows, free: list[Profile]) -> list[Profile]:
+    """The column most of whose rows, and two of whose texts, say what somebody does."""
+    found = []
+    for profile in free:
+        leaf = profile.leaf
+        counted = rows.connection.sql(
+            f"SELECT {leaf.alias} AS t, count(*) FROM {leaf.table} WHERE t IS NOT NULL GROUP BY 1"
+        ).fetchall()
+        done = [count for text, count in counted if is_done(str(text))]
+        share = sum(done) / max(1, sum(count for _, count in counted))
+        if len(done) > 1 and share >= MOSTLY:
+            found.append((share, profile))
+    return [profile for _, profile in sorted(found, key=lambda each: -each[0])[:1]]
 
 
 def _constant_action(rows: Rows) -> Guess:

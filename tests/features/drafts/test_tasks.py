@@ -45,3 +45,23 @@ def test_users_who_never_come_back_are_not_asked_whether_they_do(tmp_path: Path)
     text = "\n".join(["user_id,timestamp,action,item_id", *rows]).encode()
     dataset, _, _ = drafted(put(tmp_path / "in" / "log.csv", text), tmp_path)
     assert [task.name for task in dataset.tasks] == ["next_item"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (
+            ("Viewed Item", "added_to_cart", "purchase"),
+            ["added_to_cart", "purchase", "viewed_item"],
+        ),
+        (("gold", "silver", "view"), ["event"]),  # one word of a plan is no proof
+        (("view", "viewer", "a", "b", "c"), ["event"]),  # nor are a few of many
+    ],
+)
+def test_a_column_is_the_action_by_its_values_where_no_name_says_so(tmp_path, texts, expected):
+    rows = [f"u{n % 7},2026-01-{n % 28 + 1:02}T09:00:00Z,{texts[n % len(texts)]},i{n % 5}"
+            for n in range(90)]  # fmt: skip
+    text = "\n".join(["user_id,timestamp,what,item_id", *rows]).encode()
+    dataset, said, _ = drafted(put(tmp_path / "in" / "log.csv", text), tmp_path)
+    assert sorted(dataset.actions) == expected
+    assert ("its values look like what was done" in said) == (expected != ["event"])
