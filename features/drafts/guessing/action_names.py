@@ -15,12 +15,13 @@ NAME = re.compile("[a-z][a-z0-9_]{0,39}")  # as contracts/base/schema.py has it
 LONGEST = 40
 MOST = 200
 # What people do in logs of shops and media; a word of a text may have an ending.
-_DONE = frozenset(
+_WORDS = (
     "view pageview click tap impression search browse visit scroll cart basket add remove checkout "
     "purchase buy bought order pay paid payment play pause skip listen watch read like dislike "
     "share comment follow favorite favourite wishlist bookmark rate review download install login "
-    "logout signup register subscribe unsubscribe".split()
+    "logout signup register subscribe unsubscribe"
 )
+_DONE = frozenset(_WORDS.split())
 _ENDINGS = ("", "s", "d", "ed", "ing")
 
 
