@@ -33,9 +33,7 @@ def item_loss(
     items_CD, place_N = catalog.items_CD, catalog.place(item_N)
     chunk = chunk or rows_at_once(len(items_CD), query_ND.device.type)
     with_gradient = torch.is_grad_enabled() and (query_ND.requires_grad or items_CD.requires_grad)
-    found = _ItemLoss.apply(query_ND, items_CD, place_N, catalog.log_weight_C, chunk, with_gradient)
-    loss, right = found  # type: ignore[misc]
-    return loss, right
+    return _ItemLoss.apply(query_ND, items_CD, place_N, catalog.log_weight_C, chunk, with_gradient)
 
 
 def rows_at_once(items: int, device: str) -> int:

@@ -49,7 +49,7 @@ def pointwise_attention(
     Returns:
       [b, l, D]
     """
-    return _Pointwise.apply(qkv_bl3, heads, near_N, when_K, time_bll)  # type: ignore[return-value]
+    return _Pointwise.apply(qkv_bl3, heads, near_N, when_K, time_bll)
 
 
 class _Pointwise(torch.autograd.Function):

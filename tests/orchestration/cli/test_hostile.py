@@ -183,7 +183,7 @@ def test_a_command_in_the_background_of_a_script_which_ignores_ctrl_c_stops_too(
     ("body", "said"),
     [
         # What is raised in a callback of a weak reference is dropped: the stop must come again.
-        ("gone = Thing(); ref = weakref.ref(gone, stop); del gone; time.sleep(20)", ""),
+        ("gone = Thing(); ref = weakref.ref(gone, stop); del gone; time.sleep(9); print('on')", ""),
         # On its way out a command is left alone, however long that takes.
         ("try:\n    stop()\nfinally:\n    time.sleep(5); print('left')", "left\n"),
     ],
