@@ -49,8 +49,9 @@ def init(
     from features.drafts.drafting import draft, name_for
     from features.drafts.yaml_lines import TODO
 
-    name = name or (out.stem if out and not out.is_dir() else name_for(file))
-    target = out if out and not out.is_dir() else (out or dataset_folders()[0]) / f"{name}.yaml"
+    path = None if out and out.is_dir() else out
+    name = name or (path.stem if path else name_for(file))
+    target = path or (out or dataset_folders()[0]) / f"{name}.yaml"
     if target.stem != name:
         raise FootpathError(f"{target} must be called {name}.yaml: a file has its data set's name")
     if target.exists():
